@@ -1,0 +1,1 @@
+"""tfps: click and recommender models whose sparse features never end."""
