@@ -1,0 +1,84 @@
+// A test program in one header: include it in exactly one .cc, write TEST(Name) { CHECK_EQ(a, b); }.
+// A failed check is printed, fails its test, and lets the test go on. The program exits non-zero if any failed.
+#ifndef OPS_TESTS_CHECK_H_
+#define OPS_TESTS_CHECK_H_
+
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace tfps_test {
+
+struct Test {
+  const char* name;
+  void (*run)();
+};
+
+inline std::vector<Test>& Tests() {
+  static std::vector<Test> tests;
+  return tests;
+}
+
+inline std::atomic<int>& FailedChecks() {
+  static std::atomic<int> failed{0};
+  return failed;
+}
+
+inline int Register(const char* name, void (*run)()) {
+  Tests().push_back({name, run});
+  return 0;
+}
+
+template <typename A, typename B, typename Holds>
+void Check(const A& a, const B& b, Holds holds, const char* what, const char* file, int line) {
+  if (holds(a, b)) return;
+  ++FailedChecks();
+  std::ostringstream message;
+  message.precision(17);
+  message << file << ":" << line << ": " << what << " does not hold: " << a << " vs " << b << "\n";
+  std::cerr << message.str();
+}
+
+}  // namespace tfps_test
+
+#define TEST(name)                                                               \
+  static void Test##name();                                                      \
+  static const int registered_##name = tfps_test::Register(#name, &Test##name);  \
+  static void Test##name()
+
+#define CHECK_OP(a, op, b)                                                                       \
+  tfps_test::Check((a), (b), [](const auto& x, const auto& y) { return x op y; },                \
+                   #a " " #op " " #b, __FILE__, __LINE__)
+#define CHECK_EQ(a, b) CHECK_OP(a, ==, b)
+#define CHECK_NE(a, b) CHECK_OP(a, !=, b)
+#define CHECK_LT(a, b) CHECK_OP(a, <, b)
+#define CHECK_LE(a, b) CHECK_OP(a, <=, b)
+#define CHECK_GT(a, b) CHECK_OP(a, >, b)
+#define CHECK_GE(a, b) CHECK_OP(a, >=, b)
+#define CHECK_TRUE(a) CHECK_EQ(static_cast<bool>(a), true)
+#define CHECK_FALSE(a) CHECK_EQ(static_cast<bool>(a), false)
+#define CHECK_NEAR(a, b, tolerance)                                                              \
+  tfps_test::Check((a), (b),                                                                     \
+                   [&](const auto& x, const auto& y) { return std::fabs(x - y) <= (tolerance); }, \
+                   #a " is within " #tolerance " of " #b, __FILE__, __LINE__)
+
+int main() {
+  int failed = 0;
+  for (const tfps_test::Test& test : tfps_test::Tests()) {
+    const int before = tfps_test::FailedChecks();
+    test.run();
+    if (tfps_test::FailedChecks() != before) {
+      ++failed;
+      std::cerr << "FAILED " << test.name << "\n";
+    }
+  }
+  const int total = static_cast<int>(tfps_test::Tests().size());
+  std::cout << total - failed << " passed, " << failed << " failed" << std::endl;
+  return failed == 0 && total > 0 ? 0 : 1;
+}
+
+#endif  // OPS_TESTS_CHECK_H_
