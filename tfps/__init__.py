@@ -1,1 +1,50 @@
-"""tfps: click and recommender models whose sparse features never end."""
+"""tfps: click and recommender models whose sparse features never end.
+
+A feasign table lives on the parameter servers; Keras towers train under `model.fit`:
+
+    import tf_keras as keras, tfps
+    strategy = tfps.strategy()                   # from TF_CONFIG; none set: this process alone
+    with strategy.scope():
+      table = tfps.FeasignTable("ctr", mf_dim=8)
+      model = DeepFM(table, slots=["user_id", "movie_id"], hidden=[256, 128])
+      model.compile("adam", "binary_crossentropy", metrics=["AUC"])
+    model.fit(tfps.data.source(...))
+
+Names load on first use, so that `import tfps` itself costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+  "strategy": "tfps.cluster.strategy",
+  "FeasignTable": "tfps.table",
+  "CtrAccessor": "tfps.accessor",
+  "SGD": "tfps.optimizers",
+  "Adagrad": "tfps.optimizers",
+  "StdAdagrad": "tfps.optimizers",
+  "Adam": "tfps.optimizers",
+  "FTRL": "tfps.optimizers",
+  "Embedding": "tfps.embedding",
+  "Model": "tfps.model",
+  "feasign": "tfps.feasign",
+}
+_MODULES = ("data", "callbacks", "cluster")
+
+__all__ = sorted([*_PUBLIC, *_MODULES])
+
+
+def __getattr__(name):
+  if name in _PUBLIC:
+    # A public function that is named like its module must win over the module, which importing binds here.
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+  if name in _MODULES:
+    return importlib.import_module(f"tfps.{name}")
+  raise AttributeError(f"module 'tfps' has no attribute '{name}'; it has {', '.join(__all__)}")
+
+
+def __dir__():
+  return __all__

@@ -1,0 +1,37 @@
+"""DCN-v2: explicit feature crosses of bounded degree beside a deep tower (Wang et al. 2021)."""
+
+import tensorflow as tf
+import tf_keras as keras
+import tfps
+
+
+class DCNv2(tfps.Model):
+  """p(click) = sigmoid(linear([cross network, tower](x_0)) + sum of w_i), the parallel form of the paper.
+
+  x_0 is the concatenation of the mf vectors; cross layer l computes x_{l+1} = x_0 * (W_l x_l + b_l) + x_l.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    slots: names of the slots, keys of the input dict.
+    crosses: number of cross layers; the highest degree of a cross is one more.
+    hidden: widths of the tower's layers.
+    combiner: how a slot with several feasigns is pooled.
+  """
+
+  def __init__(self, table, slots, crosses=2, hidden=(256, 128), combiner="mean"):
+    super().__init__()
+    self.embedding = tfps.Embedding(table, slots, combiner=combiner)
+    width = len(slots) * table.mf_dim
+    self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
+    self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
+    self.output_layer = keras.layers.Dense(1)
+
+  def call(self, features, training=None):
+    embedded = self.embedding(features, training=training)
+    mf = embedded.mf
+    x_0 = tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])
+    x = x_0
+    for cross in self.crosses:
+      x = x_0 * cross(x) + x
+    logit = self.output_layer(tf.concat([x, self.tower(x_0)], axis=1))
+    return tf.sigmoid(embedded.lr_logit + logit)

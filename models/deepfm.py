@@ -1,0 +1,35 @@
+"""DeepFM: a factorization machine and a deep tower on the same embeddings (Guo et al. 2017)."""
+
+import tensorflow as tf
+import tf_keras as keras
+import tfps
+
+
+class DeepFM(tfps.Model):
+  """p(click) = sigmoid(bias + sum of w_i + sum of <v_i, v_j> over i < j + tower(v_1, ..., v_S)).
+
+  w_i is the 1-dimensional weight of slot i and v_i its mf vector, as pooled over the slot's feasigns.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    slots: names of the slots, keys of the input dict.
+    hidden: widths of the tower's layers.
+    combiner: how a slot with several feasigns is pooled.
+  """
+
+  def __init__(self, table, slots, hidden=(256, 128), combiner="mean"):
+    super().__init__()
+    self.embedding = tfps.Embedding(table, slots, combiner=combiner)
+    self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
+    self.output_layer = keras.layers.Dense(1)
+
+  def call(self, features, training=None):
+    embedded = self.embedding(features, training=training)
+    # The sum over pairs, in time linear in the number of slots (Rendle 2010, lemma 3.1).
+    mf = embedded.mf
+    total = tf.reduce_sum(mf, axis=1)
+    squares = tf.reduce_sum(mf**2, axis=1)
+    second_order = 0.5 * tf.reduce_sum(total**2 - squares, axis=1, keepdims=True)
+    deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
+    return tf.sigmoid(embedded.lr_logit + second_order + deep)
+

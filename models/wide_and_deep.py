@@ -1,0 +1,31 @@
+"""Wide & Deep: a linear model and a deep tower, trained together (Cheng et al. 2016)."""
+
+import tensorflow as tf
+import tf_keras as keras
+import tfps
+
+
+class WideAndDeep(tfps.Model):
+  """p(click) = sigmoid(sum of w_i over the wide slots + tower(v_1, ..., v_S) + bias).
+
+  The wide part is the 1-dimensional weight that every feasign owns, crosses among them; the deep part reads the mf
+  vectors.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    slots: names of the slots, keys of the input dict.
+    hidden: widths of the tower's layers.
+    combiner: how a slot with several feasigns is pooled.
+  """
+
+  def __init__(self, table, slots, hidden=(256, 128), combiner="mean"):
+    super().__init__()
+    self.embedding = tfps.Embedding(table, slots, combiner=combiner)
+    self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
+    self.output_layer = keras.layers.Dense(1)
+
+  def call(self, features, training=None):
+    embedded = self.embedding(features, training=training)
+    mf = embedded.mf
+    deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
+    return tf.sigmoid(embedded.lr_logit + deep)

@@ -1,0 +1,46 @@
+"""When a feasign is admitted, exported and evicted: the settings of the show/click statistics."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CtrAccessor:
+  """The show/click policy of a table.
+
+  The score of a feasign is `(show - click) * nonclk_coeff + click * clk_coeff`.
+
+  Attributes:
+    nonclk_coeff: what a show without a click adds to the score.
+    clk_coeff: what a click adds to the score.
+    create_threshold: score at which a feasign is admitted, that is, owns an mf vector.
+    base_update_threshold: least score of a feasign in an export.
+    delta_update_threshold: least delta_score of a feasign in a delta export.
+    delta_keep_days: most unseen_days of a feasign in an export.
+    delete_threshold: a feasign with a lower score is evicted at the day's end.
+    delete_after_unseen_days: so is one that was not pushed for more days than this.
+    decay_rate: what show and click are multiplied by at the day's end, in (0, 1].
+
+  Raises:
+    ValueError: if a setting is out of its range.
+  """
+
+  nonclk_coeff: float = 0.1
+  clk_coeff: float = 1.0
+  create_threshold: float = 10.0
+  base_update_threshold: float = 1.5
+  delta_update_threshold: float = 0.25
+  delta_keep_days: int = 16
+  delete_threshold: float = 0.8
+  delete_after_unseen_days: int = 30
+  decay_rate: float = 0.98
+
+  def __post_init__(self):
+    if not 0 < self.decay_rate <= 1:
+      raise ValueError(f"CtrAccessor.decay_rate must lie in (0, 1], not {self.decay_rate}.")
+    for name in ("delta_keep_days", "delete_after_unseen_days"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"CtrAccessor.{name} must be 0 or more days, not {getattr(self, name)}.")
+
+  def score(self, show, click):
+    """The score of `show` and `click` (floats or arrays)."""
+    return (show - click) * self.nonclk_coeff + click * self.clk_coeff

@@ -1,0 +1,110 @@
+"""Who is there: bare TCP connects to the tasks' ports, which say nothing and close again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from tfps.cluster import tf_config
+
+PROBE_SECONDS = 2.0
+
+
+def accepts_connections(address: str, timeout: float = 2.0) -> bool:
+  """Whether a TCP connect to `address` ("host:port") succeeds within `timeout` seconds."""
+  try:
+    with socket.create_connection(tf_config.split_address(address), timeout):
+      return True
+  except OSError:
+    return False
+
+
+def wait_for_servers(
+    cluster: tf_config.Cluster,
+    timeout: float,
+    report: Callable[[str], None],
+    report_seconds: float = 10.0,
+) -> None:
+  """Waits until every worker and parameter server accepts connections.
+
+  Args:
+    cluster: whose workers and parameter servers are waited for.
+    timeout: how many seconds to wait at most.
+    report: is called with one line that names the tasks that are still missing.
+    report_seconds: how many seconds lie between two reports.
+
+  Raises:
+    TimeoutError: one sentence that names the tasks that are missing.
+  """
+  missing = list(cluster.servers())
+  start = next_report = time.monotonic()
+  while True:
+    missing = [task for task in missing if not accepts_connections(task[2])]
+    if not missing:
+      return
+    names = ", ".join(f"{job} {index} ({address})" for job, index, address in missing)
+    now = time.monotonic()
+    if now - start > timeout:
+      raise TimeoutError(
+          f"After {timeout:.0f} s these tasks accept no connection: {names}; start them, or "
+          "correct their addresses in TF_CONFIG."
+      )
+    if now - next_report >= report_seconds:
+      report(f"Waiting for {names}.")
+      next_report = now
+    time.sleep(0.2)
+
+
+class ChiefWatch:
+  """Tells a worker or parameter server when its chief is lost.
+
+  The chief opens its port when its strategy begins and closes it when its process ends, in
+  whatever way.
+
+  Args:
+    address: the chief's "host:port".
+    lost_seconds: how long its port must refuse connections until it counts as lost; by default
+      the environment variable TFPS_CHIEF_LOST_SECONDS, or 30.
+    appear_seconds: how long to wait for it to appear in the first place.
+  """
+
+  def __init__(
+      self, address: str, lost_seconds: float | None = None, appear_seconds: float = 600.0
+  ):
+    if lost_seconds is None:
+      lost_seconds = _seconds_from_environment("TFPS_CHIEF_LOST_SECONDS", 30.0)
+    self._address = address
+    self._lost_seconds = lost_seconds
+    self._appear_seconds = appear_seconds
+    self._seen = False
+    self._last_seen = self._last_probe = time.monotonic()
+
+  def poll(self) -> str | None:
+    """Probes the chief if it is time to; returns a sentence once it is lost, else None."""
+    now = time.monotonic()
+    if now - self._last_probe < PROBE_SECONDS:
+      return None
+    self._last_probe = now
+    if accepts_connections(self._address):
+      self._seen = True
+      self._last_seen = time.monotonic()
+      return None
+    silent = time.monotonic() - self._last_seen
+    if self._seen and silent >= self._lost_seconds:
+      return f"The chief at {self._address} is lost: no connection for {silent:.0f} s."
+    if not self._seen and silent >= self._appear_seconds:
+      return f"The chief at {self._address} did not appear within {silent:.0f} s."
+    return None
+
+
+def _seconds_from_environment(name: str, default: float) -> float:
+  text = os.environ.get(name, "")
+  try:
+    seconds = float(text) if text else default
+  except ValueError:
+    seconds = -1.0
+  if not seconds > 0:
+    raise tf_config.ConfigError(f"{name} is {text!r}; set it to a number of seconds above 0.")
+  return seconds

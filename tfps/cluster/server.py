@@ -1,0 +1,70 @@
+"""What a worker or parameter server process does: serve until it is told the end."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import time
+
+from tfps.cluster import liveness, tf_config
+
+CHIEF_LOST = 3  # the exit code of a task whose chief is lost
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 0.5
+
+_servers = []  # keeps the server alive until the process ends
+
+
+def serve(task: tf_config.Task) -> None:
+  """Serves as `task` (a worker or ps), and leaves by SystemExit.
+
+  The exit code is the one the chief sends with its end, or `CHIEF_LOST` with a sentence on
+  stderr when the chief is lost.
+
+  Raises:
+    SystemExit: always.
+  """
+  from tfps import native  # The op library must be loaded before the server starts.
+  import tensorflow as tf
+
+  watch = liveness.ChiefWatch(task.cluster.chief[0])
+  try:
+    _servers.append(
+        tf.distribute.Server(
+            task.cluster.spec(),
+            job_name=task.type,
+            task_index=task.index,
+            protocol="grpc",
+            start=True,
+        )
+    )
+  except tf.errors.OpError as error:
+    raise SystemExit(
+        f"The {task} cannot serve at {task.address}: {error.message}; is its port free?"
+    ) from error
+  print(f"Serving at {task.address} (pid {os.getpid()}).", file=sys.stderr, flush=True)
+  while True:
+    code = native.end_signal()
+    if code >= 0:
+      print(f"The chief is done; ending with exit code {code}.", file=sys.stderr)
+      time.sleep(_GRACE_SECONDS)  # lets the answer to the chief's call get out
+      break
+    lost = watch.poll()
+    if lost:
+      print(lost, file=sys.stderr)
+      code = CHIEF_LOST
+      break
+    time.sleep(_POLL_SECONDS)
+  # TensorFlow cannot take a server down in order while calls are running, so the process ends
+  # without asking it to, after the exit handlers of the user's program.
+  atexit.register(_end_process, code)
+  raise SystemExit(code)
+
+
+def _end_process(code: int) -> None:
+  logging.shutdown()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)

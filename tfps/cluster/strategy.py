@@ -1,0 +1,65 @@
+"""From TF_CONFIG to a running strategy."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tfps.cluster import ending, liveness, server, tf_config
+
+_running = None  # the chief's strategy: a process connects to its cluster once
+
+
+def strategy(connect_timeout: float = 600.0):
+  """Starts this process's role in the cluster that TF_CONFIG describes.
+
+  Every role runs the same program. Without TF_CONFIG this process is alone. On the chief the call
+  waits until every worker and parameter server accepts connections, and connects to them; when the
+  chief's program ends, they end with it. In a worker or ps process the call does not return: it
+  serves, and leaves by SystemExit.
+
+  Args:
+    connect_timeout: how many seconds the chief waits for the others.
+
+  Returns:
+    A `tf.distribute.Strategy`: `tf.distribute.get_strategy()` without TF_CONFIG, else a
+    `tf.distribute.ParameterServerStrategy`, the same one for every call.
+
+  Raises:
+    ConfigError: TF_CONFIG is wrong, or this process's task type is not supported.
+    TimeoutError: a worker or parameter server did not come up in time; the message names it.
+    SystemExit: in a worker or ps process, always.
+  """
+  global _running
+  task = tf_config.read()
+  if task is None:
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy()
+  if task.type == "evaluator":
+    raise tf_config.ConfigError(
+        'TF_CONFIG: task.type is "evaluator", which is not supported; evaluate on the chief, and '
+        "start only chief, worker and ps tasks."
+    )
+  # A call to a task that has died ends in an error instead of waiting for it to come back.
+  os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
+  if task.type != "chief":
+    server.serve(task)
+  if _running is None:
+    _running = _connect(task.cluster, connect_timeout)
+  return _running
+
+
+def _connect(cluster: tf_config.Cluster, connect_timeout: float):
+  from tfps import native  # noqa: F401  The op library must be loaded before the server starts.
+  import tensorflow as tf
+
+  liveness.wait_for_servers(
+      cluster, connect_timeout, lambda line: print(line, file=sys.stderr, flush=True)
+  )
+  resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+      tf.train.ClusterSpec(cluster.spec()), task_type="chief", task_id=0, rpc_layer="grpc"
+  )
+  running = tf.distribute.ParameterServerStrategy(resolver)
+  ending.watch_program(cluster)
+  return running

@@ -1,0 +1,231 @@
+"""tfps.Model: a Keras model whose train step pulls feasigns and pushes their gradients and counts."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfps.data.source import Source
+from tfps.step import Step
+from tfps.training import loop
+from tfps.training import tickets
+
+
+class Model(keras.Model):
+  """A Keras model with feasign tables; subclass it or call `tfps.Model(inputs, outputs)`.
+
+  `compile`, `fit`, `evaluate` and `predict` are Keras's. Given a `tfps.data` source they run its tickets, in one process
+  and on a cluster alike; given arrays or a tf.data dataset (in one process) or a `DatasetCreator` (on a cluster) they do
+  what stock Keras does. `evaluate`, `predict` and validation never change a table.
+
+  What a subclass may set or override:
+    click_label: which label is the click where the model has several: a key of `y` (dict), a position (list or columns);
+      0, the first, by default.
+    counts(x, y, sample_weight): the show and the click that an occurrence in each example adds.
+    train_step(data): everything; see `tfps.step.Step` for the pull and the push.
+  """
+
+  click_label = None
+
+  def counts(self, x, y, sample_weight):
+    """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
+
+    Override it where an example brings its own show and click.
+
+    Args:
+      x, y, sample_weight: one batch, as in `train_step`.
+
+    Returns:
+      (show, click), float32 [B] each.
+    """
+    click = tf.cast(_first_label(y, self.click_label), tf.float32)
+    if sample_weight is None:
+      return tf.ones_like(click), click
+    weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
+    return weight, weight * click
+
+  def train_step(self, data):
+    """One step: forward, dense update, push. Returns {metric name: value}, as Keras's does."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with tf.GradientTape() as tape, Step(tape) as step:
+      y_pred = self(x, training=True)
+      loss = self.compute_loss(x, y, y_pred, sample_weight)
+    self._validate_target_and_loss(y, loss)
+    variables = self.trainable_variables
+    gradients = tape.gradient(loss, [variables, step.rows])
+    self.optimizer.apply_gradients(zip(gradients[0], variables))
+    show, click = self.counts(x, y, sample_weight)
+    factor = self._sum_over_mean(show)
+    step.push([None if g is None else g * factor for g in gradients[1]], show, click)
+    return self.compute_metrics(x, y, y_pred, sample_weight)
+
+  def _sum_over_mean(self, show):
+    """What turns the gradient of the compiled loss into that of the sum over the batch's examples."""
+    losses = [loss for loss in tf.nest.flatten(self.loss) if isinstance(loss, keras.losses.Loss)]
+    if any(loss.reduction == keras.losses.Reduction.SUM for loss in losses):
+      return 1.0
+    return tf.cast(tf.size(show), tf.float32)
+
+  def fit(
+    self,
+    x=None,
+    y=None,
+    batch_size=None,
+    epochs=1,
+    verbose="auto",
+    callbacks=None,
+    validation_split=0.0,
+    validation_data=None,
+    shuffle=True,
+    class_weight=None,
+    sample_weight=None,
+    initial_epoch=0,
+    **kwargs,
+  ):
+    """Trains, as `keras.Model.fit` does; with a source as `x` by its tickets.
+
+    With a source, a step of the progress bar and of the batch-level callbacks is one finished ticket, callbacks may
+    have `on_day_begin(day)` and `on_day_end(day, logs)`, metrics start anew with each day, and the arguments
+    that describe arrays (`y`, `batch_size`, `shuffle`, ...) do not apply.
+
+    Raises:
+      ValueError: if an argument does not go with a source.
+    """
+    if not isinstance(x, Source):
+      return super().fit(
+        x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
+        class_weight, sample_weight, initial_epoch, **kwargs,
+      )  # fmt: skip
+    _refuse_with_source(
+      y=y, batch_size=batch_size, validation_split=validation_split or None,
+      class_weight=class_weight, sample_weight=sample_weight, **kwargs,
+    )  # fmt: skip
+    self._assert_compile_was_called()
+    if validation_data is not None and not isinstance(validation_data, Source):
+      raise ValueError("fit on a source takes a source as validation_data; wrap it in tfps.data.source.")
+    return loop.fit(
+      self,
+      x,
+      epochs=epochs,
+      initial_epoch=initial_epoch,
+      verbose=1 if verbose == "auto" else verbose,
+      callbacks=callbacks,
+      validation_source=validation_data,
+    )
+
+  def evaluate(
+    self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
+    callbacks=None, return_dict=False, **kwargs,
+  ):  # fmt: skip
+    """Evaluates, as `keras.Model.evaluate` does; with a source, scores each of its examples once."""
+    if not isinstance(x, Source):
+      return super().evaluate(
+        x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=return_dict, **kwargs
+      )
+    _refuse_with_source(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **kwargs)
+    self._assert_compile_was_called()
+    logs = loop.evaluate(self, x, verbose=1 if verbose == "auto" else verbose, callbacks=callbacks)
+    if return_dict:
+      return logs
+    values = [logs[name] for name in self.metrics_names]
+    return values[0] if len(values) == 1 else values
+
+  def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **kwargs):
+    """Predicts, as `keras.Model.predict` does; with a source, its examples in order."""
+    if not isinstance(x, Source):
+      return super().predict(x, batch_size, verbose, steps, callbacks, **kwargs)
+    _refuse_with_source(batch_size=batch_size, steps=steps, callbacks=callbacks, **kwargs)
+    return loop.predict(self, x)
+
+  def save(self, *args, **kwargs):
+    """Refused: the rows are on the parameter servers, where Keras's formats do not reach."""
+    raise NotImplementedError(
+      f"model '{self.name}' has feasign tables, which model.save cannot hold: keep the dense weights with "
+      "model.save_weights, or export the model for serving."
+    )
+
+  def build_for(self, source):
+    """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
+    if getattr(self, "_built_for_source", False):
+      return
+    batch = tf.nest.map_structure(_padding, source.element_spec)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    y_pred = self(x, training=False)
+    if self.optimizer is not None:
+      self.optimizer.build(self.trainable_variables)
+    if self.compiled_loss is not None and y is not None:
+      self.compute_loss(x, y, y_pred, sample_weight)
+      self.compute_metrics(x, y, y_pred, sample_weight)
+    self.reset_metrics()
+    self._built_for_source = True
+
+  def make_ticket_function(self, kind, source):
+    """The tf.function that trains ("train") on one ticket of `source`, or scores ("test") it."""
+    # All sources that open alike share one trace: a day of a calendar is the same function as the next.
+    functions = self.__dict__.setdefault("_ticket_functions", {})
+    key = (kind, source.opener)
+    if key not in functions:
+      function = {"train": self._train_ticket, "test": self._test_ticket}[kind]
+      functions[key] = tickets.ticket_function(lambda ticket: function(source, ticket))
+    return functions[key]
+
+  def _train_ticket(self, source, ticket):
+    for batch in iter(source.open(ticket)):
+      self.distribute_strategy.run(self.train_step, args=(batch,))
+    return {metric.name: metric.result() for metric in self.metrics}
+
+  def _test_ticket(self, source, ticket):
+    """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""
+    batches = source.open(ticket)
+    score = tf.function(lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch,)))
+    specs = score.get_concrete_function(batches.element_spec).structured_outputs
+    parts = [
+      tf.TensorArray(spec.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
+      for spec in tf.nest.flatten(specs)
+    ]
+    count = 0
+    for batch in iter(batches):
+      scored = tf.nest.flatten(score(batch))
+      parts = [part.write(count, value) for part, value in zip(parts, scored)]
+      count += 1
+    return tf.nest.pack_sequence_as(specs, [part.concat() for part in parts])
+
+  def _score_batch(self, batch):
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    scored = {"y": y, "y_pred": self(x, training=False), "sample_weight": sample_weight}
+    return {name: value for name, value in scored.items() if value is not None}
+
+  @tf.function(reduce_retracing=True)
+  def count_scored(self, scored):
+    """Adds what `_test_ticket` returned to the metrics; returns {metric name: value}."""
+    y, y_pred, sample_weight = scored["y"], scored["y_pred"], scored.get("sample_weight")
+    self.compute_loss(None, y, y_pred, sample_weight)
+    return self.compute_metrics(None, y, y_pred, sample_weight)
+
+
+def _first_label(y, click_label):
+  """The label that is the click, flattened to [B]."""
+  if isinstance(y, dict):
+    y = y[next(iter(y)) if click_label is None else click_label]
+  elif isinstance(y, (list, tuple)):
+    y = y[click_label or 0]
+  elif y.shape.rank == 2:
+    y = y[:, click_label or 0]
+  return tf.reshape(y, [-1])
+
+
+def _padding(spec):
+  """A batch of one example that has the form `spec` and holds zeros or empty strings."""
+  if isinstance(spec, tf.RaggedTensorSpec):
+    empty = tf.constant([""] if spec.dtype == tf.string else [0])
+    return tf.RaggedTensor.from_row_lengths(tf.cast(empty, spec.dtype), [1])
+  shape = [1 if size is None else size for size in spec.shape]
+  if isinstance(spec, tf.SparseTensorSpec):
+    return tf.SparseTensor(tf.zeros([0, len(shape)], tf.int64), tf.zeros([0], spec.dtype), shape)
+  return tf.zeros(shape, spec.dtype)
+
+
+def _refuse_with_source(**arguments):
+  given = [name for name, value in arguments.items() if value is not None]
+  if given:
+    raise ValueError(
+      f"{given[0]} does not go with a tfps.data source, whose batches hold everything; set it on the source."
+    )

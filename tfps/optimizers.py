@@ -1,0 +1,98 @@
+"""The sparse optimizers of a table: the step that a push takes on a feasign's weights.
+
+`w` are the weights of one feasign, `g` the gradient of the push; all clip `w` to
+`[weight_min, weight_max]` after the step.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseOptimizer:
+  """Base of the sparse optimizers; see the subclasses."""
+
+  learning_rate: float
+  weight_min: float = dataclasses.field(default=-10.0, kw_only=True)
+  weight_max: float = dataclasses.field(default=10.0, kw_only=True)
+
+  def __post_init__(self):
+    if not self.learning_rate > 0:
+      raise ValueError(
+        f"{type(self).__name__}.learning_rate must be above 0, not {self.learning_rate}."
+      )
+    if not self.weight_min < self.weight_max:
+      raise ValueError(
+        f"{type(self).__name__}.weight_min ({self.weight_min}) must be below weight_max "
+        f"({self.weight_max})."
+      )
+
+  def state_size(self, dim):
+    """Number of floats of optimizer state that a vector of `dim` weights owns."""
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(SparseOptimizer):
+  """`w -= learning_rate * g`; no state."""
+
+  learning_rate: float = 0.01
+  kind = "sgd"
+
+  def state_size(self, dim):
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Adagrad(SparseOptimizer):
+  """AdaGrad with one squared-gradient sum for the whole vector (PaddlePaddle's SparseAdaGrad).
+
+  `w -= learning_rate * g * sqrt(g2_0 / (g2_0 + g2sum))`, then `g2sum += mean(g^2)`, where
+  `g2_0 = initial_g2sum`. After Duchi, Hazan, Singer (2011).
+  """
+
+  learning_rate: float = 0.05
+  initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
+  kind = "adagrad"
+
+  def state_size(self, dim):
+    return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StdAdagrad(SparseOptimizer):
+  """`Adagrad` with one squared-gradient sum per dimension."""
+
+  learning_rate: float = 0.05
+  initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
+  kind = "std_adagrad"
+
+  def state_size(self, dim):
+    return dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(SparseOptimizer):
+  """Adam on the rows that a push names (Kingma & Ba 2015, Algorithm 1); beta powers per row."""
+
+  learning_rate: float = 0.001
+  beta1: float = dataclasses.field(default=0.9, kw_only=True)
+  beta2: float = dataclasses.field(default=0.999, kw_only=True)
+  epsilon: float = dataclasses.field(default=1e-8, kw_only=True)
+  kind = "adam"
+
+  def state_size(self, dim):
+    return 2 * dim + 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FTRL(SparseOptimizer):
+  """FTRL-Proximal (McMahan et al. 2013, Algorithm 1); `learning_rate` is the paper's alpha."""
+
+  learning_rate: float = 0.05
+  beta: float = dataclasses.field(default=1.0, kw_only=True)
+  l1: float = dataclasses.field(default=0.0, kw_only=True)
+  l2: float = dataclasses.field(default=0.0, kw_only=True)
+  kind = "ftrl"
+
+  def state_size(self, dim):
+    return 2 * dim

@@ -1,0 +1,219 @@
+"""FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
+
+import dataclasses
+import uuid
+import weakref
+
+import numpy as np
+import tensorflow as tf
+
+from tfps import native
+from tfps import placement
+from tfps.accessor import CtrAccessor
+from tfps.optimizers import Adagrad
+
+_GRADIENT_SCALES = ("per_show", "sum")
+
+
+class FeasignTable:
+  """A hash table of feasigns: statistics and a 1-dimensional weight, and an mf vector once admitted.
+
+  Make it inside `strategy.scope()`: under a ParameterServerStrategy each parameter server holds the feasigns
+  of its virtual shards; otherwise all rows are in this process.
+
+  Args:
+    name: the table's name, one per model or shared between models of a process.
+    mf_dim: length of the mf vector (the embedding).
+    accessor: a `CtrAccessor`: admission, export and eviction.
+    optimizer: sparse optimizer of the mf vectors.
+    lr_optimizer: sparse optimizer of the 1-dimensional weights; `optimizer` by default.
+    gradient_scale: "per_show" steps with the mean gradient per occurrence, "sum" with the sum.
+    mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
+    seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
+    num_shards: number of virtual shards, fixed for the life of the table.
+
+  Raises:
+    ValueError: if a setting is out of its range.
+  """
+
+  def __init__(
+    self,
+    name,
+    *,
+    mf_dim=8,
+    accessor=None,
+    optimizer=None,
+    lr_optimizer=None,
+    gradient_scale="per_show",
+    mf_init_range=1e-4,
+    seed=0,
+    num_shards=placement.DEFAULT_SHARDS,
+  ):
+    if mf_dim < 1:
+      raise ValueError(f"FeasignTable '{name}': mf_dim must be 1 or more, not {mf_dim}.")
+    if gradient_scale not in _GRADIENT_SCALES:
+      raise ValueError(
+        f"FeasignTable '{name}': gradient_scale must be one of {_GRADIENT_SCALES}, not '{gradient_scale}'."
+      )
+    self.name = name
+    self.mf_dim = mf_dim
+    self.accessor = accessor or CtrAccessor()
+    self.optimizer = optimizer or Adagrad()
+    self.lr_optimizer = lr_optimizer or self.optimizer
+    self.gradient_scale = gradient_scale
+    self.mf_init_range = mf_init_range
+    self.seed = seed
+    self.num_shards = num_shards
+    self._slot_ids = {}
+    self._devices = _server_devices()
+    self.assignment = placement.assign_shards(num_shards, len(self._devices))
+    # A new object is a new table, also where one of the same name was made before in these processes.
+    shared_name = f"{name}-{uuid.uuid4().hex}"
+    self._handles = []
+    for device in self._devices:
+      with tf.init_scope(), tf.device(device):
+        handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
+      self._handles.append(handle)
+      weakref.finalize(self, _free, handle, device).atexit = False
+
+  @property
+  def options(self):
+    """The settings in the form that the engine reads: `name=value` pairs separated by ";"."""
+    pairs = {
+      "mf_dim": self.mf_dim,
+      "num_shards": self.num_shards,
+      "seed": self.seed,
+      "mf_init_range": self.mf_init_range,
+      "gradient_scale": self.gradient_scale,
+    }
+    for name, value in dataclasses.asdict(self.accessor).items():
+      pairs[f"accessor.{name}"] = value
+    for weight, optimizer in (("lr", self.lr_optimizer), ("mf", self.optimizer)):
+      pairs[f"{weight}.optimizer"] = optimizer.kind
+      for name, value in dataclasses.asdict(optimizer).items():
+        name = "alpha" if optimizer.kind == "ftrl" and name == "learning_rate" else name
+        pairs[f"{weight}.{name}"] = value
+    return ";".join(f"{name}={value}" for name, value in pairs.items())
+
+  @property
+  def row_width(self):
+    """Floats of a pulled row: the 1-dimensional weight and the mf vector."""
+    return 1 + self.mf_dim
+
+  @property
+  def num_servers(self):
+    """Number of parameter servers that hold rows (1 without a cluster)."""
+    return len(self._handles)
+
+  @property
+  def slots(self):
+    """Slot names by their number: {name: id}."""
+    return dict(self._slot_ids)
+
+  def slot_id(self, slot):
+    """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
+    return self._slot_ids.setdefault(slot, len(self._slot_ids) + 1)
+
+  def pull(self, keys):
+    """Reads rows; never creates, changes or ages anything.
+
+    Args:
+      keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+
+    Returns:
+      float32 [sum of n_s, 1 + mf_dim]: `lr_w` and `mf_w`, servers in order. An absent feasign reads zeros,
+      one that is not admitted a zero mf vector.
+    """
+    rows = [
+      native.ops.tfps_pull(table=handle, keys=server_keys, row_width=self.row_width)
+      for handle, server_keys in zip(self._handles, keys)
+    ]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, axis=0)
+
+  def push(self, parts):
+    """Sends one batch's merged gradients and counts, one message per server.
+
+    Args:
+      parts: for each server (keys int64 [n], slots int32 [n], show float32 [n], click float32 [n],
+        gradients float32 [n, 1 + mf_dim]), each feasign once.
+    """
+    for handle, (keys, slots, show, click, gradients) in zip(self._handles, parts):
+      native.ops.tfps_push(
+        table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
+      )
+
+  def end_of_day(self, day):
+    """Evicts, then ages and decays every row, on the parameter servers themselves.
+
+    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again.
+
+    Args:
+      day: ordinal of the day that ends; later days have larger ones.
+
+    Returns:
+      The number of evicted feasigns.
+    """
+    evicted = [
+      native.ops.tfps_end_of_day(table=handle, day=tf.constant(day, tf.int64))
+      for handle in self._handles
+    ]
+    return int(sum(part.numpy() for part in evicted))
+
+  def statistics(self):
+    """Totals over all servers.
+
+    Returns:
+      {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
+      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys.
+    """
+    totals = {}
+    for handle in self._handles:
+      names, values = native.ops.tfps_statistics(table=handle)
+      for name, value in zip(names.numpy(), values.numpy()):
+        totals[name.decode()] = totals.get(name.decode(), 0.0) + float(value)
+    return totals
+
+  def lookup(self, keys):
+    """Whole rows of a few feasigns, for a person to look at and for tests.
+
+    Args:
+      keys: int64 array-like [n].
+
+    Returns:
+      A dict of NumPy arrays, in the order of `keys`: found bool [n], slot int32 [n], statistics float64 [n, 3]
+      (show, click, delta_score), unseen_days int32 [n], admitted bool [n], served bool [n], lr_w [n],
+      lr_state [n, .], mf_w [n, mf_dim], mf_state [n, .] float32.
+    """
+    keys = np.asarray(keys, np.int64).reshape(-1)
+    lr_floats = 1 + self.lr_optimizer.state_size(1)
+    row_floats = lr_floats + self.mf_dim + self.optimizer.state_size(self.mf_dim)
+    result = None
+    for handle in self._handles:
+      # A server answers "not found" for the keys of another, so the rows of all servers combine into one.
+      part = native.ops.tfps_inspect(table=handle, keys=keys, row_floats=row_floats)
+      part = {name: value.numpy() for name, value in part._asdict().items()}
+      if result is None:
+        result = part
+      else:
+        for name, value in part.items():
+          result[name][part["found"]] = value[part["found"]]
+    floats = result.pop("floats")
+    return result | {
+      "lr_w": floats[:, 0],
+      "lr_state": floats[:, 1:lr_floats],
+      "mf_w": floats[:, lr_floats : lr_floats + self.mf_dim],
+      "mf_state": floats[:, lr_floats + self.mf_dim :],
+    }
+
+
+def _free(handle, device):
+  with tf.init_scope(), tf.device(device):
+    tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
+
+
+def _server_devices():
+  strategy = tf.distribute.get_strategy()
+  if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
+    return ["/device:CPU:0"]
+  servers = strategy.cluster_resolver.cluster_spec().num_tasks("ps")
+  return [f"/job:ps/replica:0/task:{task}/device:CPU:0" for task in range(servers)]
