@@ -1,0 +1,240 @@
+"""The plain reference: docs/semantics.md as a dict of rows and a loop.
+
+It judges every engine, so it shares no code with any and prefers the obvious to the fast.
+
+Precision: show, click, delta_score and scores are float64, as in the engines. Weights and optimizer
+states are stored as float32; each step is computed in float64 from the stored values and rounded once.
+An engine that computes in float32 agrees with it to a few float32 roundings per step.
+"""
+
+import dataclasses
+
+import numpy as np
+
+PADDING = 0
+RESERVED = (-(2**63), -(2**63) + 1)
+MAX_UNSEEN_DAYS = 65535
+UINT64 = 2**64 - 1
+
+
+def splitmix64(x):
+  """Mixes an unsigned 64-bit integer (Steele, Lea and Flood, OOPSLA 2014)."""
+  x = (x + 0x9E3779B97F4A7C15) & UINT64
+  x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & UINT64
+  x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & UINT64
+  return x ^ (x >> 31)
+
+
+def virtual_shard(key, num_shards):
+  """The virtual shard, in [0, num_shards), of an int64 key."""
+  return ((splitmix64(key & UINT64) >> 32) * num_shards) >> 32
+
+
+def initial_mf(seed, key, mf_dim, mf_init_range):
+  """The mf vector, float32 [mf_dim], that `key` has at its admission."""
+  mixed = splitmix64((seed ^ key) & UINT64)
+  u = [(splitmix64((mixed + d) & UINT64) >> 40) / 2**24 for d in range(mf_dim)]
+  return np.array([mf_init_range * (2 * x - 1) for x in u], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Accessor:
+  """What the statistics of a feasign decide."""
+
+  nonclk_coeff: float = 0.1
+  clk_coeff: float = 1.0
+  create_threshold: float = 10.0
+  base_update_threshold: float = 1.5
+  delta_update_threshold: float = 0.25
+  delta_keep_days: int = 16
+  delete_threshold: float = 0.8
+  delete_after_unseen_days: int = 30
+  decay_rate: float = 0.98
+
+  def score(self, show, click):
+    return (show - click) * self.nonclk_coeff + click * self.clk_coeff
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """The optimizer, by name, of either lr_w or mf_w; each uses the settings that it knows."""
+
+  optimizer: str = "adagrad"
+  learning_rate: float = 0.05
+  initial_g2sum: float = 3.0
+  beta1: float = 0.9
+  beta2: float = 0.999
+  epsilon: float = 1e-8
+  alpha: float = 0.05
+  beta: float = 1.0
+  l1: float = 0.0
+  l2: float = 0.0
+  weight_min: float = -10.0
+  weight_max: float = 10.0
+
+  def state_size(self, n):
+    """How many floats of state a vector of n weights has."""
+    return {"sgd": 0, "adagrad": 1, "std_adagrad": n, "adam": 2 * n + 2, "ftrl": 2 * n}[self.optimizer]
+
+  def initial_state(self, n):
+    state = np.zeros(self.state_size(n), np.float32)
+    if self.optimizer == "adam":
+      state[-2:] = 1  # beta1^0 and beta2^0
+    return state
+
+  def step(self, w, state, g):
+    """One step: float32 weights [n] and state, gradient [n]; returns the new weights and state."""
+    w, state, g = w.astype(np.float64), state.astype(np.float64), g.astype(np.float64)
+    w, state = getattr(self, "_" + self.optimizer)(w, state, g)
+    return np.clip(w, self.weight_min, self.weight_max).astype(np.float32), state.astype(np.float32)
+
+  def _sgd(self, w, state, g):
+    return w - self.learning_rate * g, state
+
+  def _adagrad(self, w, g2sum, g):
+    scale = np.sqrt(self.initial_g2sum / (self.initial_g2sum + g2sum))
+    return w - self.learning_rate * g * scale, g2sum + np.mean(g**2)
+
+  def _std_adagrad(self, w, g2sum, g):
+    scale = np.sqrt(self.initial_g2sum / (self.initial_g2sum + g2sum))
+    return w - self.learning_rate * g * scale, g2sum + g**2
+
+  def _adam(self, w, state, g):
+    """Kingma and Ba, ICLR 2015, algorithm 1; t counts the steps of this row."""
+    m, v, (beta1_power, beta2_power) = state[: g.size], state[g.size : -2], state[-2:]
+    m = self.beta1 * m + (1 - self.beta1) * g
+    v = self.beta2 * v + (1 - self.beta2) * g**2
+    beta1_power, beta2_power = beta1_power * self.beta1, beta2_power * self.beta2
+    m_hat, v_hat = m / (1 - beta1_power), v / (1 - beta2_power)
+    w = w - self.learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+    return w, np.concatenate([m, v, [beta1_power, beta2_power]])
+
+  def _ftrl(self, w, state, g):
+    """McMahan et al., KDD 2013, algorithm 1."""
+    z, n = state[: g.size], state[g.size :]
+    sigma = (np.sqrt(n + g**2) - np.sqrt(n)) / self.alpha
+    z, n = z + g - sigma * w, n + g**2
+    w = -(z - np.sign(z) * self.l1) / ((self.beta + np.sqrt(n)) / self.alpha + self.l2)
+    return np.where(np.abs(z) <= self.l1, 0.0, w), np.concatenate([z, n])
+
+
+@dataclasses.dataclass
+class Row:
+  """One feasign. `lr` and `mf` are pairs (weights, optimizer state); mf is None before admission."""
+
+  slot: int
+  lr: tuple
+  mf: tuple | None = None
+  show: float = 0.0
+  click: float = 0.0
+  delta_score: float = 0.0
+  unseen_days: int = 0
+  served: bool = False
+
+
+class ReferenceTable:
+  """A feasign table. Its methods take and give what the engines' do, as NumPy arrays."""
+
+  def __init__(
+    self, *, mf_dim=8, accessor=Accessor(), lr=Optimizer(), mf=Optimizer(),
+    gradient_scale="per_show", seed=0, mf_init_range=1e-4,
+  ):
+    self.mf_dim = mf_dim
+    self.accessor = accessor
+    self.lr_optimizer = lr
+    self.mf_optimizer = mf
+    self.gradient_scale = gradient_scale
+    self.seed = seed
+    self.mf_init_range = mf_init_range
+    self.rows = {}
+    self.finished_day = None
+    self.counters = dict.fromkeys(
+      ("reserved_pushes", "slot_conflicts", "nonfinite_gradients", "nonfinite_counts",
+       "pulled_keys", "pushed_keys"), 0)
+
+  def row(self, key):
+    """The Row of a key, None if absent."""
+    return self.rows.get(int(key))
+
+  def keys(self):
+    return sorted(self.rows)
+
+  def pull(self, keys):
+    """keys: int64 [n]. Returns float32 [n, 1 + mf_dim]: lr_w, then mf_w; zeros where there is none."""
+    pulled = np.zeros([len(keys), 1 + self.mf_dim], np.float32)
+    for i, key in enumerate(keys):
+      row = self.row(key)
+      if row:
+        pulled[i, :1] = row.lr[0]
+        if row.mf:
+          pulled[i, 1:] = row.mf[0]
+    self.counters["pulled_keys"] += len(keys)
+    return pulled
+
+  def push(self, keys, slots, show, click, gradients):
+    """keys: int64 [n], slots: int32 [n], show, click: float32 [n], gradients: float32 [n, 1 + mf_dim]."""
+    for key, slot, show_b, click_b, gradient in zip(keys, slots, show, click, gradients, strict=True):
+      self._push_row(int(key), int(slot), float(show_b), float(click_b), gradient)
+    self.counters["pushed_keys"] += len(keys)
+
+  def _push_row(self, key, slot, show, click, gradient):
+    if key == PADDING:
+      return
+    if key in RESERVED:
+      self.counters["reserved_pushes"] += 1
+      return
+    if not (np.isfinite(show) and np.isfinite(click)):
+      self.counters["nonfinite_counts"] += 1
+      return
+    if key not in self.rows:
+      self.rows[key] = Row(slot, (np.zeros(1, np.float32), self.lr_optimizer.initial_state(1)))
+    row = self.rows[key]
+    if row.slot != slot:
+      self.counters["slot_conflicts"] += 1
+
+    row.show += show
+    row.click += click
+    row.delta_score += self.accessor.score(show, click)
+    row.unseen_days = 0
+
+    if np.all(np.isfinite(gradient)):
+      gradient = np.asarray(gradient, np.float64)
+      if self.gradient_scale == "per_show" and show > 0:
+        gradient = gradient / show
+      row.lr = self.lr_optimizer.step(*row.lr, gradient[:1])
+      if row.mf:
+        row.mf = self.mf_optimizer.step(*row.mf, gradient[1:])
+    else:
+      self.counters["nonfinite_gradients"] += 1
+
+    if not row.mf and self.accessor.score(row.show, row.click) >= self.accessor.create_threshold:
+      row.mf = (initial_mf(self.seed, key, self.mf_dim, self.mf_init_range),
+                self.mf_optimizer.initial_state(self.mf_dim))
+
+  def end_of_day(self, day):
+    """Ends the day with this ordinal, once. Returns how many feasigns were evicted."""
+    if self.finished_day is not None and day <= self.finished_day:
+      return 0
+    self.finished_day = day
+    evicted = [key for key, row in self.rows.items() if self._is_dead(row)]
+    for key in evicted:
+      del self.rows[key]
+    for row in self.rows.values():
+      row.unseen_days = min(row.unseen_days + 1, MAX_UNSEEN_DAYS)
+      row.show *= self.accessor.decay_rate
+      row.click *= self.accessor.decay_rate
+    return len(evicted)
+
+  def _is_dead(self, row):
+    return (row.unseen_days > self.accessor.delete_after_unseen_days
+            or self.accessor.score(row.show, row.click) < self.accessor.delete_threshold)
+
+  def statistics(self):
+    """All of the engines' statistics but `bytes`, by name."""
+    return {
+      "rows": len(self.rows),
+      "admitted": sum(row.mf is not None for row in self.rows.values()),
+      "show": sum(row.show for row in self.rows.values()),
+      "click": sum(row.click for row in self.rows.values()),
+      **self.counters,
+    }
