@@ -1,0 +1,43 @@
+"""The fields of a run that every config has, with their defaults."""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from tfps.accessor import CtrAccessor
+
+
+def default_config():
+  """A ConfigDict with every field that `tfps train` reads; a config sets what differs and adds `data`."""
+  config = config_dict.ConfigDict()
+
+  # The Keras model: a class in a file of its own, called as name(table, slots, **args).
+  config.model = config_dict.ConfigDict()
+  config.model.file = "models/deepfm.py"
+  config.model.name = "DeepFM"
+  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean")
+  config.slots = ()
+
+  config.table = config_dict.create(
+    name="ctr", mf_dim=8, gradient_scale="per_show", mf_init_range=1e-4, seed=0, num_shards=1024
+  )
+  config.accessor = config_dict.ConfigDict(dataclasses.asdict(CtrAccessor()))
+  # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.
+  config.mf_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
+  config.lr_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
+
+  # The towers: a Keras optimizer, loss and metrics.
+  config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
+  config.loss = "binary_crossentropy"
+  config.metrics = ("AUC",)
+
+  config.batch_size = 512
+  config.batches_per_ticket = 10
+  config.epochs = 1
+  # Test each day before it is trained on; end the tables' day (eviction, ageing, decay) after it.
+  config.progressive_test = True
+  config.end_of_day = True
+  config.seed = 1
+  # Folder for TensorBoard's files; none are written where it is empty.
+  config.tensorboard = ""
+  return config

@@ -1,0 +1,75 @@
+"""What `tfps train` does with a config: build, fit, and say how it went."""
+
+import tf_keras as keras
+from absl import logging
+
+import tfps
+from tfps import callbacks as tfps_callbacks
+from tfps.training import summary
+
+
+def build(config, model_class, strategy):
+  """Makes the table and the compiled model that `config` describes, in the scope of `strategy`."""
+  keras.utils.set_random_seed(config.seed)
+  with strategy.scope():
+    table = tfps.FeasignTable(
+      **config.table,
+      accessor=tfps.CtrAccessor(**config.accessor),
+      optimizer=_sparse_optimizer("mf_optimizer", config.mf_optimizer),
+      lr_optimizer=_sparse_optimizer("lr_optimizer", config.lr_optimizer),
+    )
+    model = model_class(table, list(config.slots), **config.model.args)
+    optimizer = keras.optimizers.get({
+      "class_name": config.dense_optimizer.name,
+      "config": {"learning_rate": config.dense_optimizer.learning_rate},
+    })
+    model.compile(optimizer, config.loss, metrics=list(config.metrics))
+  return table, model
+
+
+def run(config, source, model_class):
+  """Trains as `config` says, prints the summary and returns it.
+
+  Args:
+    config: ConfigDict with the fields of `tfps.training.config.default_config`.
+    source: the `tfps.data` source to train on.
+    model_class: called as model_class(table, slots, **config.model.args).
+
+  Returns:
+    `tfps.training.summary.Summary`.
+  """
+  strategy = tfps.strategy()
+  table, model = build(config, model_class, strategy)
+  throughput = tfps_callbacks.Throughput()
+  end_of_day = tfps_callbacks.EndOfDay(table)
+  test = tfps_callbacks.ProgressiveTest(source)
+  callbacks = [test] if config.progressive_test else []
+  callbacks.append(throughput)
+  if config.end_of_day:
+    callbacks.append(end_of_day)
+  if config.tensorboard:
+    callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
+  logging.info("training %s on %d examples", config.model.name, source.records)
+  model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
+  result = summary.Summary(
+    days=[(day.name, day.records, logs) for day, logs in test.results],
+    table=table.statistics(),
+    evicted=end_of_day.evicted,
+    examples=throughput.examples,
+    examples_per_second=throughput.examples_per_second,
+  )
+  print(result.text(), flush=True)
+  return result
+
+
+def _sparse_optimizer(field, settings):
+  settings = dict(settings)
+  name = settings.pop("name")
+  if name not in ("SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"):
+    raise ValueError(
+      f"config.{field}.name must be SGD, Adagrad, StdAdagrad, Adam or FTRL, not '{name}'."
+    )
+  try:
+    return getattr(tfps, name)(**settings)
+  except TypeError as error:
+    raise ValueError(f"config.{field}: {name} does not take these settings: {error}.") from None
