@@ -2,9 +2,9 @@
 
 It judges every engine, so it shares no code with any and prefers the obvious to the fast.
 
-Precision: show, click, delta_score and scores are float64, as in the engines. Weights and optimizer
-states are stored as float32; each step is computed in float64 from the stored values and rounded once.
-An engine that computes in float32 agrees with it to a few float32 roundings per step.
+Precision: show, click, delta_score and scores are float64, as in the engines. Scaled gradients,
+weights, optimizer states and adam's betas are float32; each step is computed in float64 from them
+and rounded once. An engine that computes in float32 agrees to a few float32 roundings per step.
 """
 
 import dataclasses
@@ -74,7 +74,8 @@ class Optimizer:
 
   def state_size(self, n):
     """How many floats of state a vector of n weights has."""
-    return {"sgd": 0, "adagrad": 1, "std_adagrad": n, "adam": 2 * n + 2, "ftrl": 2 * n}[self.optimizer]
+    sizes = {"sgd": 0, "adagrad": 1, "std_adagrad": n, "adam": 2 * n + 2, "ftrl": 2 * n}
+    return sizes[self.optimizer]
 
   def initial_state(self, n):
     state = np.zeros(self.state_size(n), np.float32)
@@ -86,7 +87,8 @@ class Optimizer:
     """One step: float32 weights [n] and state, gradient [n]; returns the new weights and state."""
     w, state, g = w.astype(np.float64), state.astype(np.float64), g.astype(np.float64)
     w, state = getattr(self, "_" + self.optimizer)(w, state, g)
-    return np.clip(w, self.weight_min, self.weight_max).astype(np.float32), state.astype(np.float32)
+    w = np.clip(w, self.weight_min, self.weight_max)
+    return w.astype(np.float32), state.astype(np.float32)
 
   def _sgd(self, w, state, g):
     return w - self.learning_rate * g, state
@@ -102,9 +104,10 @@ class Optimizer:
   def _adam(self, w, state, g):
     """Kingma and Ba, ICLR 2015, algorithm 1; t counts the steps of this row."""
     m, v, (beta1_power, beta2_power) = state[: g.size], state[g.size : -2], state[-2:]
-    m = self.beta1 * m + (1 - self.beta1) * g
-    v = self.beta2 * v + (1 - self.beta2) * g**2
-    beta1_power, beta2_power = beta1_power * self.beta1, beta2_power * self.beta2
+    beta1, beta2 = float(np.float32(self.beta1)), float(np.float32(self.beta2))
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    beta1_power, beta2_power = beta1_power * beta1, beta2_power * beta2
     m_hat, v_hat = m / (1 - beta1_power), v / (1 - beta2_power)
     w = w - self.learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
     return w, np.concatenate([m, v, [beta1_power, beta2_power]])
@@ -120,7 +123,7 @@ class Optimizer:
 
 @dataclasses.dataclass
 class Row:
-  """One feasign. `lr` and `mf` are pairs (weights, optimizer state); mf is None before admission."""
+  """One feasign. lr and mf are pairs (weights, optimizer state); mf is None before admission."""
 
   slot: int
   lr: tuple
@@ -160,7 +163,7 @@ class ReferenceTable:
     return sorted(self.rows)
 
   def pull(self, keys):
-    """keys: int64 [n]. Returns float32 [n, 1 + mf_dim]: lr_w, then mf_w; zeros where there is none."""
+    """keys: int64 [n]. Returns float32 [n, 1 + mf_dim]: lr_w, mf_w; zeros where there is none."""
     pulled = np.zeros([len(keys), 1 + self.mf_dim], np.float32)
     for i, key in enumerate(keys):
       row = self.row(key)
@@ -172,9 +175,12 @@ class ReferenceTable:
     return pulled
 
   def push(self, keys, slots, show, click, gradients):
-    """keys: int64 [n], slots: int32 [n], show, click: float32 [n], gradients: float32 [n, 1 + mf_dim]."""
-    for key, slot, show_b, click_b, gradient in zip(keys, slots, show, click, gradients, strict=True):
-      self._push_row(int(key), int(slot), float(show_b), float(click_b), gradient)
+    """keys: int64 [n]; slots: int32 [n]; show, click: float32 [n]; gradients: float32 [n, 1 + mf_dim].
+
+    A key that repeats is pushed again, in order.
+    """
+    for key, slot, show_b, click_b, g in zip(keys, slots, show, click, gradients, strict=True):
+      self._push_row(int(key), int(slot), float(show_b), float(click_b), np.asarray(g, np.float32))
     self.counters["pushed_keys"] += len(keys)
 
   def _push_row(self, key, slot, show, click, gradient):
@@ -197,10 +203,10 @@ class ReferenceTable:
     row.delta_score += self.accessor.score(show, click)
     row.unseen_days = 0
 
+    if self.gradient_scale == "per_show" and show > 0:
+      with np.errstate(over="ignore"):
+        gradient = np.float32(np.float64(gradient) / show)
     if np.all(np.isfinite(gradient)):
-      gradient = np.asarray(gradient, np.float64)
-      if self.gradient_scale == "per_show" and show > 0:
-        gradient = gradient / show
       row.lr = self.lr_optimizer.step(*row.lr, gradient[:1])
       if row.mf:
         row.mf = self.mf_optimizer.step(*row.mf, gradient[1:])

@@ -75,7 +75,7 @@ def test_push_by_hand():
   assert row.delta_score == pytest.approx(1.5 * 0.1 + 0.5)
   assert row.lr[0] == [-1.0]  # lr 0.5 of the mean gradient 4 / 2
 
-  push_one(table, 7, slot=3, show=1.0, click=1.0, g=(0.0, 8.0, -8.0))  # score 1.65: admitted, no step
+  push_one(table, 7, slot=3, show=1.0, click=1.0, g=(0.0, 8.0, -8.0))  # score 1.65: admitted
   np.testing.assert_array_equal(row.mf[0], [0.0, 0.0])
   push_one(table, 7, slot=3, show=4.0, click=0.0, g=(0.0, 8.0, -8.0))
   np.testing.assert_array_equal(row.mf[0], [-1.0, 1.0])
@@ -91,6 +91,12 @@ def test_gradient_scale():
     table = sgd_table(gradient_scale=scale)
     push_one(table, 1, show=show, g=(8.0, 0.0, 0.0))
     assert table.row(1).lr[0] == [expected], (scale, show)
+
+
+def test_a_gradient_that_overflows_when_it_is_scaled_is_nonfinite():
+  table = sgd_table()
+  push_one(table, 1, show=1e-30, g=(1e30, 0.0, 0.0))
+  assert table.row(1).lr[0] == [0.0] and table.counters["nonfinite_gradients"] == 1
 
 
 def test_a_key_that_repeats_in_one_push_is_pushed_twice():
@@ -202,7 +208,8 @@ def test_weights_are_clipped_after_every_step(name):
 
 
 def test_end_of_day_evicts_then_ages_then_decays():
-  table = sgd_table(accessor=Accessor(delete_threshold=0.5, decay_rate=0.5, delete_after_unseen_days=1))
+  table = sgd_table(
+    accessor=Accessor(delete_threshold=0.5, decay_rate=0.5, delete_after_unseen_days=1))
   push_one(table, 1, show=5.0)   # score 0.5: stays on day 1; 0.25 after its decay
   push_one(table, 2, show=4.0)   # score 0.4: evicted
   push_one(table, 3, show=64.0)

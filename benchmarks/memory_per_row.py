@@ -1,0 +1,116 @@
+"""Resident memory per feasign, with everything it needs: key, statistics, weights, state and index.
+
+Fills a table through the push op, in a fresh process for each case, and divides the growth of the
+process's resident memory by the number of rows. The growth is measured while the table fills as
+well, because an index that has just doubled is emptier than one that is about to.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+
+import harness
+
+MF_DIM = 8
+BATCH = 65_536
+# Case: (create_threshold, bytes per feasign at most).
+CASES = {"unadmitted": (1e9, 64), "admitted": (0, 112)}
+
+
+def main():
+  parser = harness.parser(__doc__)
+  parser.add_argument("--rows", type=int, default=20_000_000, help="feasigns in each table")
+  parser.add_argument("--slack", type=float, default=1.0, help=(
+    "factor on the goals, for tables so small that what does not grow with rows weighs in"))
+  parser.add_argument("--fill", choices=CASES, help=argparse.SUPPRESS)  # the fresh process
+  flags = parser.parse_args()
+  if flags.rows < 1:
+    parser.error(f"--rows must be 1 or more, not {flags.rows}.")
+  if flags.fill:
+    json.dump(fill(flags.fill, flags.rows), sys.stdout)
+    return 0
+
+  results, goals = [], []
+  for case, (_, limit) in CASES.items():
+    measured = run_fresh(case, flags.rows)
+    results += measured
+    goals.append(harness.Goal(
+      f"{case} feasign", measured[-1]["bytes_per_row"], limit * flags.slack, "bytes"))
+  title = f"Resident memory per feasign (mf_dim {MF_DIM}, adagrad, {flags.rows:,} feasigns)"
+  return harness.report(flags, title, results, goals)
+
+
+def run_fresh(case, rows):
+  """Runs `fill` in a process of its own."""
+  command = [sys.executable, __file__, f"--fill={case}", f"--rows={rows}"]
+  return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def fill(case, rows):
+  """Fills a table and returns a list of dicts, one for each quarter of the rows."""
+  create_threshold, _ = CASES[case]
+  push_some(make_table(create_threshold), 0, 4 * BATCH)  # TensorFlow's and NumPy's own buffers
+  before = resident_bytes()
+  table = make_table(create_threshold)
+  results = []
+  quarters = np.linspace(0, rows, 5).astype(np.int64)
+  for first, last in zip(quarters, quarters[1:]):
+    push_some(table, first, last)
+    resident = resident_bytes() - before
+    statistics = read_statistics(table)
+    expected = {"rows": last, "admitted": last if case == "admitted" else 0}
+    if any(statistics[name] != value for name, value in expected.items()):
+      raise RuntimeError(f"The table should hold {expected}, but it reports {statistics}.")
+    results.append({
+      "case": case, "rows": int(last), "admitted": int(statistics["admitted"]),
+      "bytes_per_row": resident / last, "of_these_reported": statistics["bytes"] / last,
+    })
+  return results
+
+
+def make_table(create_threshold):
+  from tfps import native
+
+  options = f"mf_dim={MF_DIM};accessor.create_threshold={create_threshold}"
+  return native.ops.tfps_table(shared_name=f"memory_{np.random.bytes(8).hex()}", options=options)
+
+
+def push_some(table, first, last):
+  """Pushes the feasigns of the numbers first .. last - 1, once each, in batches."""
+  from tfps import native
+
+  for start in range(first, last, BATCH):
+    n = min(BATCH, last - start)
+    keys = splitmix64(np.arange(start, start + n, dtype=np.uint64)).view(np.int64)
+    native.ops.tfps_push(
+      table=table, keys=keys, slots=np.ones(n, np.int32), show=np.ones(n, np.float32),
+      click=np.zeros(n, np.float32), gradients=np.full([n, 1 + MF_DIM], 0.01, np.float32))
+
+
+def read_statistics(table):
+  from tfps import native
+
+  names, values = native.ops.tfps_statistics(table=table)
+  return {name.decode(): float(value) for name, value in zip(names.numpy(), values.numpy())}
+
+
+def splitmix64(x):
+  """A bijection of uint64 arrays: distinct numbers give distinct feasigns all over the key space."""
+  x = x + np.uint64(0x9E3779B97F4A7C15)
+  x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return x ^ (x >> np.uint64(31))
+
+
+def resident_bytes():
+  import resource
+
+  with open("/proc/self/statm") as statm:
+    return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+  sys.exit(main())

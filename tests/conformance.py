@@ -1,0 +1,78 @@
+"""Holding an engine against the reference: the same operations on both, every row compared."""
+
+import numpy as np
+
+from tests import reference
+from tests.reference import ReferenceTable
+
+
+class Pair:
+  """An engine's table and the reference's, driven together.
+
+  Statistics must agree exactly to float64 rounding. Weights and optimizer states agree to float32
+  rounding: `rtol`, and `atol` for what cancels near zero.
+  """
+
+  def __init__(self, engine_class, *, num_shards=1024, rtol=1e-5, atol=1e-6, **settings):
+    self.engine = engine_class(num_shards=num_shards, **settings)
+    self.reference = ReferenceTable(**settings)
+    self.tolerance = dict(rtol=rtol, atol=atol)
+
+  def close(self):
+    self.engine.close()
+
+  def push(self, keys, slots, show, click, gradients):
+    gradients = np.asarray(gradients, np.float32).reshape(len(keys), 1 + self.engine.mf_dim)
+    self.engine.push(keys, slots, np.float32(show), np.float32(click), gradients)
+    self.reference.push(keys, slots, np.float32(show), np.float32(click), gradients)
+
+  def end_of_day(self, day):
+    assert self.engine.end_of_day(day) == self.reference.end_of_day(day)
+
+  def check_pull(self, keys):
+    np.testing.assert_allclose(self.engine.pull(keys), self.reference.pull(keys), **self.tolerance)
+
+  def check_rows(self, keys):
+    """Compares every field of the rows of `keys`, of which some may be absent."""
+    rows = self.engine.inspect(keys)
+    for i, key in enumerate(keys):
+      expected = self.reference.row(key)
+      where = f"key {key}"
+      assert rows.found[i] == (expected is not None), where
+      if expected is None:
+        assert not rows.floats[i].any(), where
+        continue
+      assert rows.slot[i] == expected.slot, where
+      assert rows.unseen_days[i] == expected.unseen_days, where
+      assert rows.admitted[i] == (expected.mf is not None), where
+      assert rows.served[i] == expected.served, where
+      np.testing.assert_allclose(
+        rows.statistics[i], [expected.show, expected.click, expected.delta_score],
+        rtol=1e-12, atol=1e-12, err_msg=where)
+      np.testing.assert_allclose(
+        rows.floats[i], self._floats(expected), err_msg=where, **self.tolerance)
+
+  def check_statistics(self):
+    actual, expected = self.engine.statistics(), self.reference.statistics()
+    assert actual.pop("bytes") > 0 or not self.reference.rows
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+      np.testing.assert_allclose(actual[name], value, rtol=1e-12, atol=1e-9, err_msg=name)
+
+  def check_all(self, other_keys=()):
+    """Compares everything there is: keys, their rows and `other_keys`, pulls, statistics."""
+    keys = self.reference.keys()
+    assert sorted(self.engine.keys()) == keys
+    keys += list(other_keys)
+    self.check_rows(keys)
+    self.check_pull(keys)
+    self.check_statistics()
+
+  def _floats(self, row):
+    mf = row.mf or (np.zeros(self.engine.mf_dim), np.zeros(
+      self.reference.mf_optimizer.state_size(self.engine.mf_dim)))
+    return np.concatenate([*row.lr, *mf])
+
+
+RESERVED = list(reference.RESERVED)
+EXTREME_KEYS = [reference.PADDING, *RESERVED, -(2**63) + 2, -1, 2**63 - 1, 1, 2, 3]

@@ -1,0 +1,139 @@
+"""The engines that the conformance suite runs over, all behind one adapter.
+
+An engine is made with the settings of reference.ReferenceTable, plus num_shards. To put another one
+under test, subclass Engine and name it in ENGINES.
+"""
+
+import abc
+import dataclasses
+import typing
+import uuid
+
+import numpy as np
+import tensorflow as tf
+
+from tests.reference import Accessor, Optimizer
+from tfps import native
+
+
+class Inspection(typing.NamedTuple):
+  """Whole rows of n keys, as NumPy arrays."""
+
+  found: np.ndarray  # bool [n]
+  slot: np.ndarray  # int32 [n]
+  statistics: np.ndarray  # float64 [n, 3]: show, click, delta_score
+  unseen_days: np.ndarray  # int32 [n]
+  admitted: np.ndarray  # bool [n]
+  served: np.ndarray  # bool [n]
+  floats: np.ndarray  # float32 [n, row_floats]: lr_w, lr state, mf_w, mf state; zeros where absent
+
+
+class Engine(abc.ABC):
+  """A feasign table of one engine. Every method may be called from several threads at once."""
+
+  def __init__(
+    self, *, mf_dim=8, accessor=Accessor(), lr=Optimizer(), mf=Optimizer(),
+    gradient_scale="per_show", seed=0, mf_init_range=1e-4, num_shards=1024,
+  ):
+    self.mf_dim = mf_dim
+    self.accessor = accessor
+    self.lr_optimizer = lr
+    self.mf_optimizer = mf
+    self.gradient_scale = gradient_scale
+    self.seed = seed
+    self.mf_init_range = mf_init_range
+    self.num_shards = num_shards
+    self.row_floats = 1 + lr.state_size(1) + mf_dim + mf.state_size(mf_dim)
+    self._open()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self.close()
+
+  @abc.abstractmethod
+  def _open(self):
+    """Makes the table."""
+
+  @abc.abstractmethod
+  def close(self):
+    """Frees the table."""
+
+  @abc.abstractmethod
+  def pull(self, keys):
+    """As ReferenceTable.pull."""
+
+  @abc.abstractmethod
+  def push(self, keys, slots, show, click, gradients):
+    """As ReferenceTable.push."""
+
+  @abc.abstractmethod
+  def end_of_day(self, day):
+    """As ReferenceTable.end_of_day."""
+
+  @abc.abstractmethod
+  def keys(self, first_shard=0, last_shard=None):
+    """The keys of the virtual shards [first_shard, last_shard), int64, in any order."""
+
+  @abc.abstractmethod
+  def inspect(self, keys):
+    """Whole rows, as an Inspection."""
+
+  @abc.abstractmethod
+  def statistics(self):
+    """{name: float}: those of ReferenceTable.statistics, and bytes."""
+
+
+class NativeEngine(Engine):
+  """The project's own table, through its raw ops."""
+
+  def _open(self):
+    with tf.device("/device:CPU:0"):
+      self._table = native.ops.tfps_table(shared_name=uuid.uuid4().hex, options=self.options())
+
+  def options(self):
+    pairs = {name: getattr(self, name) for name in (
+      "mf_dim", "num_shards", "seed", "mf_init_range", "gradient_scale")}
+    for prefix, settings in (
+      ("accessor", self.accessor), ("lr", self.lr_optimizer), ("mf", self.mf_optimizer)):
+      for name, value in dataclasses.asdict(settings).items():
+        pairs[f"{prefix}.{name}"] = value
+    return ";".join(f"{name}={value}" for name, value in pairs.items())
+
+  def close(self):
+    tf.raw_ops.DestroyResourceOp(resource=self._table, ignore_lookup_error=True)
+
+  def pull(self, keys):
+    return native.ops.tfps_pull(
+      table=self._table, keys=_array(keys, np.int64), row_width=1 + self.mf_dim).numpy()
+
+  def push(self, keys, slots, show, click, gradients):
+    native.ops.tfps_push(
+      table=self._table, keys=_array(keys, np.int64), slots=_array(slots, np.int32),
+      show=_array(show, np.float32), click=_array(click, np.float32),
+      gradients=_array(gradients, np.float32))
+
+  def end_of_day(self, day):
+    return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))
+
+  def keys(self, first_shard=0, last_shard=None):
+    last_shard = self.num_shards if last_shard is None else last_shard
+    return native.ops.tfps_keys(
+      table=self._table, first_shard=first_shard, last_shard=last_shard).numpy()
+
+  def inspect(self, keys):
+    outputs = native.ops.tfps_inspect(
+      table=self._table, keys=_array(keys, np.int64), row_floats=self.row_floats)
+    return Inspection(**{name: value.numpy() for name, value in outputs._asdict().items()})
+
+  def statistics(self):
+    names, values = native.ops.tfps_statistics(table=self._table)
+    return {name.decode(): float(value) for name, value in zip(names.numpy(), values.numpy())}
+
+
+def _array(values, dtype):
+  return tf.constant(np.asarray(values, dtype))
+
+
+ENGINES = {"native": NativeEngine}

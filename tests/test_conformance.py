@@ -1,0 +1,236 @@
+"""One suite over every engine: whatever is done to a table, it stays what the reference is."""
+
+import itertools
+
+from hypothesis import stateful, strategies as st
+import numpy as np
+import pytest
+
+from tests import reference
+from tests.conformance import EXTREME_KEYS, Pair
+from tests.engines import ENGINES
+from tests.reference import Accessor, Optimizer
+
+OPTIMIZERS = ["sgd", "adagrad", "std_adagrad", "adam", "ftrl"]
+# Few keys, so that operations meet on them; the middle ones share nothing but their shards.
+KEYS = EXTREME_KEYS + [reference.splitmix64(i) - 2**63 for i in range(8)]
+# Thresholds that a handful of pushes and days crosses in both directions.
+ACCESSOR = Accessor(
+  create_threshold=0.5, delete_threshold=0.15, delete_after_unseen_days=2, decay_rate=0.7)
+
+keys_ = st.sampled_from(KEYS)
+counts = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0]) | st.sampled_from([np.nan, np.inf])
+usual = st.floats(-4, 4, width=32)
+gradients = usual | usual | usual | st.sampled_from([0.0, 50.0, -1e-20, np.nan, -np.inf])
+
+
+@pytest.fixture(params=ENGINES)
+def engine_class(request):
+  return ENGINES[request.param]
+
+
+def optimizer(name, **settings):
+  """A setting in which a few steps matter, and some end at the limits."""
+  return Optimizer(name, **dict(dict(
+    learning_rate=0.3, alpha=0.4, beta=0.5, l1=0.3, l2=0.1, initial_g2sum=2.0, weight_min=-1.5,
+    weight_max=1.25), **settings))
+
+
+class TableMachine(stateful.RuleBasedStateMachine):
+  """Random operations on both tables; subclasses give `engine_class` and `settings`."""
+
+  def __init__(self):
+    super().__init__()
+    self.pair = Pair(self.engine_class, **self.settings)
+    self.day = 0
+
+  def teardown(self):
+    self.pair.check_all(KEYS)
+    self.pair.close()
+
+  @stateful.rule(data=st.data(), keys=st.lists(keys_, max_size=12))
+  def push(self, data, keys):
+    n = len(keys)
+    slots = data.draw(st.lists(st.sampled_from([1, 1, 1, 2, 2**31 - 1]), min_size=n, max_size=n))
+    show, click = (data.draw(st.lists(counts, min_size=n, max_size=n)) for _ in range(2))
+    width = 1 + self.pair.engine.mf_dim
+    # One gradient in full; the others are it, turned round: as varied, and quicker to draw.
+    gradient = np.array(data.draw(st.lists(gradients, min_size=width, max_size=width)), np.float32)
+    finite = np.where(np.isfinite(gradient), gradient, 0.5)
+    rows = [np.roll(finite, i) for i in range(n)]
+    if n:
+      rows[data.draw(st.integers(0, n - 1))] = gradient
+    self.pair.push(keys, slots, show, click, rows)
+
+  @stateful.rule(keys=st.lists(keys_, max_size=12))
+  def pull(self, keys):
+    self.pair.check_pull(keys)
+
+  @stateful.rule(days=st.sampled_from([-1, 0, 1, 1, 1, 3]))
+  def end_of_day(self, days):
+    self.day += days
+    self.pair.end_of_day(self.day)
+
+  @stateful.invariant()
+  def the_rows_are_the_same(self):
+    self.pair.check_rows(KEYS)
+    self.pair.check_statistics()
+
+
+def run_machine(engine_class, **settings):
+  machine = type("Machine", (TableMachine,), dict(engine_class=engine_class, settings=settings))
+  stateful.run_state_machine_as_test(machine)
+
+
+@pytest.mark.parametrize(
+  "name, gradient_scale, mf_dim", itertools.product(OPTIMIZERS, ["per_show", "sum"], [1, 8, 17]))
+def test_any_operations_leave_the_rows_of_the_reference(engine_class, name, gradient_scale, mf_dim):
+  run_machine(
+    engine_class, mf_dim=mf_dim, gradient_scale=gradient_scale, accessor=ACCESSOR,
+    lr=optimizer(name, learning_rate=0.2), mf=optimizer(name), mf_init_range=0.5, seed=3,
+    num_shards=7)
+
+
+@pytest.mark.parametrize("lr, mf", [("ftrl", "adam"), ("adam", "adagrad"), ("std_adagrad", "sgd")])
+def test_lr_and_mf_have_each_their_own_optimizer(engine_class, lr, mf):
+  run_machine(
+    engine_class, mf_dim=3, accessor=ACCESSOR, lr=optimizer(lr), mf=optimizer(mf),
+    mf_init_range=0.5)
+
+
+def random_push(rng, keys, mf_dim):
+  n = len(keys)
+  show = rng.integers(1, 5, n).astype(np.float32)
+  click = rng.binomial(show.astype(int), 0.3).astype(np.float32)
+  gradients = rng.normal(size=[n, 1 + mf_dim]).astype(np.float32)
+  return keys, 1 + np.abs(keys % 3).astype(np.int32), show, click, gradients
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_many_rows_with_the_default_settings(engine_class, name):
+  rng = np.random.default_rng(0)
+  keys = rng.integers(-(2**62), 2**62, 300)
+  settings = Optimizer(name)
+  pair = Pair(engine_class, lr=settings, mf=settings)
+  for day in range(6):
+    for _ in range(5):
+      pair.push(*random_push(rng, rng.permutation(keys)[:200], 8))
+    pair.end_of_day(day)
+  assert 100 < pair.reference.statistics()["admitted"] <= 300
+  pair.check_all()
+  pair.close()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_huge_gradients_never_leave_a_weight_that_is_not_a_number(engine_class, name):
+  largest = np.finfo(np.float32).max
+  pair = Pair(engine_class, accessor=Accessor(create_threshold=0), mf_dim=2, lr=Optimizer(name),
+              mf=Optimizer(name, weight_min=-1.0, weight_max=1.0))
+  for gradient in (1.0, largest, -largest, 1e20, -1e20, 1.0, 0.0, 1e30, -1.0):
+    for show in (1.0, 1e-30):
+      pair.engine.push([1], [1], [show], [0.0], [[gradient] * 3])
+      lr, *mf = pair.engine.pull([1])[0]
+      assert -10 <= lr <= 10 and -1 <= mf[0] <= 1 and -1 <= mf[1] <= 1, (gradient, show)
+  pair.close()
+
+
+def test_initial_mf_depends_on_seed_key_and_dimension_alone(engine_class):
+  keys = np.array([1, 2, 3, -1, 2**63 - 1, -(2**63) + 2, 10**15])
+  for num_shards, seed, order in [(1, 5, 1), (7, 5, -1), (1024, 5, 1), (1024, 6, 1), (3, 2**62, 1)]:
+    pair = Pair(engine_class, mf_dim=17, seed=seed, num_shards=num_shards, mf_init_range=0.25,
+                accessor=Accessor(create_threshold=0))
+    pair.push(keys[::order], np.ones(7), np.ones(7), np.zeros(7), np.zeros([7, 18]))
+    expected = [reference.initial_mf(seed, int(key), 17, 0.25) for key in keys]
+    np.testing.assert_array_equal(pair.engine.pull(keys)[:, 1:], expected)
+    pair.close()
+
+
+@pytest.mark.parametrize("num_shards", [1, 7, 1024])
+def test_keys_live_in_their_virtual_shards(engine_class, num_shards):
+  keys = np.concatenate([np.arange(1, 2001), -np.arange(1, 501)])
+  pair = Pair(engine_class, mf_dim=1, num_shards=num_shards)
+  pair.push(keys, np.ones(2500), np.ones(2500), np.zeros(2500), np.zeros([2500, 2]))
+  assert sorted(pair.engine.keys()) == sorted(keys)
+  for shard in {0, num_shards // 2, num_shards - 1}:
+    expected = [key for key in keys if reference.virtual_shard(int(key), num_shards) == shard]
+    assert sorted(pair.engine.keys(shard, shard + 1)) == sorted(expected)
+  pair.close()
+
+
+@pytest.mark.parametrize("num_shards", [1, 7, 1024])
+def test_growth_and_reuse(engine_class, num_shards):
+  rng = np.random.default_rng(1)
+  keys = rng.permutation(np.arange(1, 100_001)) * 3
+  accessor = Accessor(create_threshold=0.25, delete_threshold=1e9)
+  pair = Pair(engine_class, num_shards=num_shards, accessor=accessor, mf_init_range=0.5)
+  show = np.where(keys % 2 == 0, 3.0, 1.0).astype(np.float32)  # the even ones are admitted
+
+  def fill(start):
+    for i in range(0, len(keys), 30_000):
+      part = slice(i, i + 30_000)
+      n = len(keys[part])
+      pair.engine.push(keys[part] + start, np.full(n, 4), show[part], np.zeros(n), np.zeros([n, 9]))
+
+  fill(0)
+  statistics = pair.engine.statistics()
+  assert (statistics["rows"], statistics["admitted"]) == (100_000, 50_000)
+  assert statistics["show"] == 200_000
+  np.testing.assert_array_equal(pair.engine.keys().sort(), keys.copy().sort())
+  sample = keys[::397]
+  rows = pair.engine.inspect(sample)
+  assert rows.found.all() and (rows.slot == 4).all()
+  np.testing.assert_array_equal(rows.statistics[:, 0], show[::397])
+  np.testing.assert_array_equal(rows.admitted, sample % 2 == 0)
+  for key, pulled in zip(sample, pair.engine.pull(sample)):
+    mf = reference.initial_mf(0, int(key), 8, 0.5) if key % 2 == 0 else np.zeros(8)
+    np.testing.assert_array_equal(pulled, [0, *mf])
+  assert not pair.engine.pull(sample + 1).any() and not pair.engine.inspect(sample + 1).found.any()
+
+  full = statistics["bytes"]
+  for day in range(3):
+    assert pair.engine.end_of_day(day) == 100_000
+    assert pair.engine.statistics()["rows"] == 0 and not pair.engine.keys().size
+    assert not pair.engine.pull(sample).any()
+    fill(day)  # other keys every day: nothing may depend on their coming back
+    statistics = pair.engine.statistics()
+    assert (statistics["rows"], statistics["admitted"]) == (100_000, 50_000)
+    assert statistics["bytes"] <= full * 1.05
+  pair.close()
+
+
+def test_evicting_some_rows_keeps_the_others(engine_class):
+  rng = np.random.default_rng(2)
+  pair = Pair(engine_class, num_shards=7, accessor=ACCESSOR, lr=optimizer("adam"),
+              mf=optimizer("adam"), mf_init_range=0.5)
+  for day in range(12):
+    keys = rng.choice(np.arange(1, 1500), 400, replace=False)
+    pair.push(*random_push(rng, keys, 8))
+    pair.end_of_day(day)
+  assert 300 < len(pair.reference.rows) < 1200
+  pair.check_all()
+  pair.close()
+
+
+def test_unseen_days_saturates(engine_class):
+  engine = engine_class(
+    num_shards=1, mf_dim=1,
+    accessor=Accessor(delete_after_unseen_days=10**6, delete_threshold=-1.0, decay_rate=1.0))
+  engine.push([1], [1], [1.0], [0.0], [[0.0, 0.0]])
+  for day in range(65_534):
+    engine.end_of_day(day)
+  seen = []
+  for day in range(65_534, 65_538):
+    engine.end_of_day(day)
+    seen.append(int(engine.inspect([1]).unseen_days[0]))
+  assert seen == [65_535] * 4
+  engine.close()
+
+
+def test_two_tables_share_nothing(engine_class):
+  one, two = engine_class(mf_dim=1), engine_class(mf_dim=1)
+  one.push([1], [1], [1.0], [0.0], [[1.0, 1.0]])
+  assert one.keys().tolist() == [1] and not two.keys().size
+  one.close()
+  two.push([1], [1], [2.0], [0.0], [[1.0, 1.0]])
+  assert two.statistics()["show"] == 2
+  two.close()
