@@ -1,0 +1,42 @@
+# The two commands of the README, and what they are made of. ops/ops.mk compiles the C++.
+PYTHON ?= python3.11
+VENV ?= .venv
+BAZEL ?= $(shell command -v bazel)
+installed := $(VENV)/installed
+
+.PHONY: help quickstart test ops bazel clean
+help:
+	@echo "make quickstart  set everything up in $(VENV) and train the main job"
+	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, and Bazel's where it is installed)"
+	@echo "make ops         build the op library again after a change of its C++"
+	@echo "make clean       remove all that was built, and $(VENV)"
+	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV)"
+
+quickstart: ops
+	$(VENV)/bin/tfps train --config=configs/quickstart.py
+
+test: ops bazel
+	$(VENV)/bin/python -m pytest
+
+ops: $(installed)
+	@$(VENV)/bin/python setup.py -q build_ext --inplace
+
+bazel: $(installed)
+ifeq ($(BAZEL),)
+	@echo "Bazel is not installed, so its build and tests of the same ops are skipped."
+else
+	PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) $(BAZEL) build //ops/...
+	PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) $(BAZEL) test //ops/...
+endif
+
+# Newer than all that says what belongs in the environment, so that a second call installs nothing.
+$(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend/*.py)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
+	  f"make sets up Python 3.11, and $(PYTHON) is {sys.version.split()[0]}: say PYTHON=<a Python 3.11>.")'
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info tfps/_tfps_ops.so tfps/_build_info.py

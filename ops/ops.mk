@@ -1,0 +1,49 @@
+# Builds with make what ops/BUILD builds with Bazel. From the repository's root:
+#   make -f ops/ops.mk library TENSORFLOW=<TensorFlow's package folder> OUT=<folder>
+#   make -f ops/ops.mk build/cpp/asan/hash_test       (or plain, or tsan)
+PYTHON ?= python3
+CXX ?= g++
+.DELETE_ON_ERROR:
+
+build/sources.mk: ops/sources.bzl
+	@mkdir -p build
+	@$(PYTHON) -c 'import runpy; [print(name, ":=", *value) for name, value in runpy.run_path("$<").items() \
+	  if name.isupper()]' > $@.$$$$ && mv $@.$$$$ $@
+-include build/sources.mk
+
+core := $(wildcard $(addprefix ops/,$(CORE)))
+kernels := $(wildcard $(addprefix ops/,$(KERNELS)))
+tests := $(wildcard $(addprefix ops/,$(TESTS)))
+settings := ops/sources.bzl ops/ops.mk
+compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) -fPIC -MMD -MP -I. -c $< -o $@
+
+# The op library. A removed source changes its folder's time, and so links again.
+library_objects := $(patsubst %.cc,$(OUT)/%.o,$(core) $(kernels))
+.PHONY: library
+library: $(OUT)/_tfps_ops.so
+$(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core) $(kernels))) $(settings)
+	@echo "link $@"
+	@$(CXX) -shared $(filter %.o,$^) -o $@ $(LINKOPTS) '-Wl,-rpath,$$ORIGIN/../tensorflow' \
+	  -L$(TENSORFLOW) -l:libtensorflow_framework.so.2
+$(library_objects): $(OUT)/%.o: %.cc $(settings)
+	$(compile) $(TENSORFLOW_COPTS) -isystem $(TENSORFLOW)/include
+
+# The C++ tests, once for each sanitizer.
+plain_flags := -g
+asan_flags := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+tsan_flags := -g -O1 -fsanitize=thread
+
+define sanitizer
+$(1)_core := $(patsubst ops/%.cc,build/cpp/$(1)/%.o,$(core))
+$(1)_programs := $(patsubst ops/tests/%.cc,build/cpp/$(1)/%,$(tests))
+.PHONY: $(1)
+$(1): $$($(1)_programs)
+build/cpp/$(1)/%.o: ops/%.cc $(settings)
+	$$(compile) $$($(1)_flags)
+$$($(1)_programs): build/cpp/$(1)/%: build/cpp/$(1)/tests/%.o $$($(1)_core)
+	@$(CXX) $$($(1)_flags) $$^ -o $$@ $(LINKOPTS)
+endef
+$(foreach name,plain asan tsan,$(eval $(call sanitizer,$(name))))
+.SECONDARY:
+
+-include $(shell find build -name '*.d' 2>/dev/null)
