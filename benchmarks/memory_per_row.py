@@ -66,7 +66,7 @@ def fill(case, rows):
       raise RuntimeError(f"The table should hold {expected}, but it reports {statistics}.")
     results.append({
       "case": case, "rows": int(last), "admitted": int(statistics["admitted"]),
-      "bytes_per_row": resident / last, "of_these_reported": statistics["bytes"] / last,
+      "bytes_per_row": resident / last, "reported_by_the_table": statistics["bytes"] / last,
     })
   return results
 

@@ -171,17 +171,16 @@ class ReferenceTable:
         pulled[i, :1] = row.lr[0]
         if row.mf:
           pulled[i, 1:] = row.mf[0]
-    self.counters["pulled_keys"] += len(keys)
+      self.counters["pulled_keys"] += key != PADDING and key not in RESERVED
     return pulled
 
   def push(self, keys, slots, show, click, gradients):
-    """keys: int64 [n]; slots: int32 [n]; show, click: float32 [n]; gradients: float32 [n, 1 + mf_dim].
+    """Pushes n rows: keys, slots, show, click [n], gradients [n, 1 + mf_dim], the last three float32.
 
     A key that repeats is pushed again, in order.
     """
     for key, slot, show_b, click_b, g in zip(keys, slots, show, click, gradients, strict=True):
       self._push_row(int(key), int(slot), float(show_b), float(click_b), np.asarray(g, np.float32))
-    self.counters["pushed_keys"] += len(keys)
 
   def _push_row(self, key, slot, show, click, gradient):
     if key == PADDING:
@@ -197,6 +196,7 @@ class ReferenceTable:
     row = self.rows[key]
     if row.slot != slot:
       self.counters["slot_conflicts"] += 1
+    self.counters["pushed_keys"] += 1
 
     row.show += show
     row.click += click
