@@ -1,0 +1,152 @@
+"""Where a file can be cut: the byte offset of every k-th record, found by streaming the file once."""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+_BLOCK_BYTES = 4 << 20
+_NEWLINE, _RETURN = 10, 13
+
+
+class Cuts(NamedTuple):
+  """The tickets of one file or partition, as bounds: ticket i holds [bounds[i], bounds[i+1])."""
+
+  path: str
+  bounds: np.ndarray  # int64 [tickets + 1]; [1] when there are no records
+  step: int  # records of every ticket but the last
+  records: int
+
+  def __len__(self):
+    return len(self.bounds) - 1
+
+  def range(self, i):
+    """(begin, end, records) of ticket i."""
+    records = min(self.step, self.records - i * self.step)
+    return int(self.bounds[i]), int(self.bounds[i + 1]), records
+
+
+def whole(path, size, records):
+  """The cuts of a file that can only be read from its first byte to its last: one ticket."""
+  return Cuts(path, np.array([0, size] if records else [0]), max(records, 1), records)
+
+
+def cut_text(stream, path, *, step, header=False, begin=0, end=None):
+  """Cuts lines, of which the empty ones are no records.
+
+  Args:
+    stream: a binary file positioned at byte `begin`.
+    path: the file's name, kept in the result.
+    step: records per ticket.
+    header: whether the first line that is not empty names the columns and is no record.
+    begin, end: the byte range to cut; `end` None is the file's end.
+
+  Returns:
+    `Cuts`.
+  """
+  offsets = []
+  seen = -1 if header else 0
+  tail, position = b"", begin
+  while True:
+    wanted = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - position - len(tail))
+    block = stream.read(wanted) if wanted else b""
+    last = not block
+    block = tail + (b"\n" if last and tail else block)
+    starts, rest = _line_starts(np.frombuffer(block, np.uint8))
+    if seen < 0 and len(starts):
+      starts, seen = starts[1:], 0
+    offsets.append(position + starts[-seen % step :: step])
+    seen += len(starts)
+    if last:
+      bounds = np.concatenate(offsets + [np.full(1, position + len(tail), np.int64)])
+      return Cuts(path, bounds, step, max(seen, 0))
+    tail = block[rest:]
+    position += rest
+
+
+def _line_starts(block):
+  """(int64 starts of the complete, not empty lines of a uint8 block, where its incomplete last line starts)."""
+  newlines = np.flatnonzero(block == _NEWLINE)
+  if not len(newlines):
+    return np.empty(0, np.int64), 0
+  starts = np.empty_like(newlines)
+  starts[0] = 0
+  starts[1:] = newlines[:-1] + 1
+  lengths = newlines - starts
+  full = lengths > 0
+  single = np.flatnonzero(lengths == 1)
+  full[single] = block[starts[single]] != _RETURN
+  return starts if full.all() else starts[full], int(newlines[-1]) + 1
+
+
+def cut_tfrecord(stream, path, *, step):
+  """Cuts a TFRecord file by walking its length headers.
+
+  Format: each record is its length (uint64), the length's masked CRC-32C (uint32), the data, the data's masked CRC-32C
+  (uint32), all little-endian (tensorflow/core/lib/io/record_writer.h).
+
+  Args:
+    stream: a binary file at its first byte.
+    path: the file's name, for the result and for errors.
+    step: records per ticket.
+
+  Returns:
+    `Cuts`.
+
+  Raises:
+    ValueError: the file is cut short, or is no TFRecord file at some byte.
+  """
+  read_header = struct.Struct("<QI").unpack_from
+  bounds, unchecked = [], []
+  records, start, position = 0, 0, 0  # of the record read last: its first byte and one past its last
+  block, block_begin = stream.read(_BLOCK_BYTES), 0
+  while True:
+    here = position - block_begin
+    while here + 12 <= len(block):
+      length, crc = read_header(block, here)
+      unchecked.append((position, length, crc))
+      if records % step == 0:
+        bounds.append(position)
+      records += 1
+      start, position = position, position + 16 + length
+      here += 16 + length
+    _check_lengths(unchecked, path)
+    unchecked.clear()
+    rest, block_begin = block[here:], min(position, block_begin + len(block))
+    block = stream.read(_BLOCK_BYTES)
+    if not block:
+      if rest or position != block_begin:
+        incomplete = position if rest else start
+        raise ValueError(f"{path} is cut short: its record at byte {incomplete} is not complete; write the file again.")
+      return Cuts(path, np.array(bounds + [position], np.int64), step, records)
+    block = rest + block
+
+
+def _check_lengths(headers, path):
+  positions, lengths, crcs = (np.array(column, np.uint64) for column in (zip(*headers) if headers else ((),) * 3))
+  wrong = np.flatnonzero(_masked_crc32c(lengths) != crcs)
+  if len(wrong):
+    raise ValueError(
+      f"{path} is not a TFRecord file at byte {positions[wrong[0]]}: the checksum of a record's length does not match; "
+      "write the file again, or name its format."
+    )
+
+
+def _crc_table():
+  table = np.arange(256, dtype=np.uint32)
+  for _ in range(8):
+    table = (table >> np.uint32(1)) ^ np.where(table & np.uint32(1), np.uint32(0x82F63B78), np.uint32(0))
+  return table
+
+
+_CRC_TABLE = _crc_table()
+
+
+def _masked_crc32c(lengths):
+  """TensorFlow's masked CRC-32C of each little-endian uint64 of `lengths`, as uint32."""
+  crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)
+  for octet in lengths.astype("<u8").view(np.uint8).reshape(-1, 8).T:
+    crc = _CRC_TABLE[(crc ^ octet) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
+  crc = ~crc
+  rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))
+  return rotated + np.uint32(0xA282EAD8)

@@ -1,0 +1,165 @@
+"""Sources: a calendar of days, cut into tickets at the chief and opened by range on any worker."""
+
+import abc
+import copy
+import difflib
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfps.data.ticket import Day, Ticket
+
+_DTYPES = Ticket(
+  day=tf.int64,
+  source=tf.int64,
+  sequence=tf.int64,
+  path=tf.string,
+  begin=tf.int64,
+  end=tf.int64,
+  records=tf.int64,
+)
+
+
+def _options():
+  options = tf.data.Options()
+  options.deterministic = True
+  # A ticket is read once, by a pipeline that lives for a fraction of a second: nothing to tune.
+  options.autotune.enabled = False
+  options.experimental_optimization.apply_default_optimizations = False
+  return options
+
+
+class Source(abc.ABC):
+  """Input that the chief cuts into tickets and any worker opens by ticket.
+
+  A subclass names its days, and says how one day is cut (`_cut`) and how a ticket's range becomes batches (`_batches`).
+  The latter runs inside a tf.function on a worker and uses stock TensorFlow ops only.
+
+  With `shuffle`, the tickets of a day and the records of a ticket come in an order that is a pure function of the
+  seed, the epoch (see `with_epoch`), the day and the ticket's sequence number: a ticket that runs again is the same
+  data in the same order.
+
+  Attributes:
+    batch_size: examples per batch; the last batch of a ticket may hold fewer.
+    opener: equal for all sources whose `open` is the same function: a source, its days and its epochs.
+  """
+
+  def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
+    for name, value in (("batch_size", batch_size), ("batches_per_ticket", batches_per_ticket)):
+      if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
+      raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^31 - 1.")
+    self.batch_size = int(batch_size)
+    self.opener = object()
+    self._records_per_ticket = int(batch_size) * int(batches_per_ticket)
+    self._shuffle = bool(shuffle)
+    self._seed = int(seed)
+    self._epoch = 0
+    self._names = [str(name) for name in day_names]
+    self._selected = range(len(self._names))
+    # Shared by all views of this source, and filled as days are asked for.
+    self._cuts_of_day = {}
+    self._first_sequences = [0]
+
+  def days(self):
+    """The days in order, a list of `Day`; the first call reads through files that have not been indexed yet."""
+    return [
+      Day(ordinal, self._names[ordinal], sum(cuts.records for cuts in self._cuts(ordinal))) for ordinal in self._selected
+    ]
+
+  @property
+  def records(self):
+    """How many records all days hold together."""
+    return sum(day.records for day in self.days())
+
+  def day(self, day):
+    """This source, restricted to one day, which keeps its ordinal and its tickets.
+
+    Args:
+      day: a `Day`, an ordinal or a name.
+
+    Raises:
+      ValueError: there is no such day.
+    """
+    view = copy.copy(self)
+    view._selected = (self._ordinal(day),)
+    return view
+
+  def with_epoch(self, epoch):
+    """This source with the order of its tickets and records shuffled for that epoch (0, 1, ...), if it shuffles."""
+    view = copy.copy(self)
+    view._epoch = int(epoch)
+    return view
+
+  def tickets(self, day=None):
+    """Yields the `Ticket`s of one day (a `Day`, an ordinal or a name), or of all days in order.
+
+    Sequence numbers follow the order in which tickets are yielded.
+    """
+    for ordinal in self._selected if day is None else (self._ordinal(day),):
+      ranges = [(cuts, i) for cuts in self._cuts(ordinal) for i in range(len(cuts))]
+      order = range(len(ranges))
+      if self._shuffle:
+        order = np.random.default_rng([self._seed, self._epoch, ordinal]).permutation(len(ranges))
+      for sequence, at in enumerate(order, self._first_sequence(ordinal)):
+        cuts, i = ranges[at]
+        begin, end, records = cuts.range(i)
+        yield Ticket(ordinal, 0, sequence, cuts.path, begin, end, records)
+
+  def open(self, ticket):
+    """A tf.data.Dataset of the batches, (x, y) or (x, y, weight), of exactly that ticket's range.
+
+    Args:
+      ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is in the ticket: the
+        same ticket gives the same batches anywhere.
+    """
+    ticket = Ticket(*(tf.convert_to_tensor(value, dtype) for value, dtype in zip(ticket, _DTYPES)))
+    return self._batches(ticket).prefetch(2).with_options(_options())
+
+  @functools.cached_property
+  def element_spec(self):
+    """The element_spec of `open`'s datasets, known without reading any data."""
+    specs = [tf.TensorSpec([], dtype) for dtype in _DTYPES]
+    opened = tf.function(lambda *fields: self.open(Ticket(*fields))).get_concrete_function(*specs)
+    return opened.structured_outputs.element_spec
+
+  @abc.abstractmethod
+  def _cut(self, ordinal):
+    """A list of `index.Cuts`: the files or partitions of one day, in order. Runs on the chief, once for each day."""
+
+  @abc.abstractmethod
+  def _batches(self, ticket):
+    """The dataset of the ticket's batches, (x, y) or (x, y, weight).
+
+    Each function inside a dataset costs milliseconds whenever a ticket is opened: one map over the batches is enough.
+    """
+
+  def _cuts(self, ordinal):
+    if ordinal not in self._cuts_of_day:
+      self._cuts_of_day[ordinal] = self._cut(ordinal)
+    return self._cuts_of_day[ordinal]
+
+  def _first_sequence(self, ordinal):
+    firsts = self._first_sequences
+    while len(firsts) <= ordinal:
+      firsts.append(firsts[-1] + sum(len(cuts) for cuts in self._cuts(len(firsts) - 1)))
+    return firsts[ordinal]
+
+  def _ordinal(self, day):
+    ordinal = day
+    if isinstance(day, Day):
+      ordinal = day.ordinal
+    elif isinstance(day, str):
+      ordinal = self._names.index(day) if day in self._names else -1
+    if ordinal not in self._selected:
+      names = [self._names[selected] for selected in self._selected]
+      near = difflib.get_close_matches(str(day), names, 1) or names[:1]
+      hint = f" (did you mean {near[0]!r}?)" if near else ""
+      raise ValueError(f"there is no day {day!r} among the {len(names)} days of this source{hint}; days() lists them.")
+    return int(ordinal)
+
+  def _shuffle_seed(self, ticket):
+    """int64 [2] for stateless random ops: the same for the same ticket."""
+    return tf.stack([ticket.day * 2**31 + self._seed, ticket.sequence])
