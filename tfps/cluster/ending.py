@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import signal
 import sys
 import threading
 import time
@@ -29,6 +30,9 @@ def watch_program(cluster: tf_config.Cluster) -> None:
 
   sys.excepthook = excepthook
   atexit.register(end)
+  in_main_thread = threading.current_thread() is threading.main_thread()
+  if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+    signal.signal(signal.SIGTERM, _terminate)
 
 
 def end(exit_code: int | None = None) -> None:
@@ -55,6 +59,13 @@ def end(exit_code: int | None = None) -> None:
   deadline = time.monotonic() + _TELL_SECONDS
   for thread in threads:
     thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _terminate(signum, frame):
+  del frame
+  global _failed
+  _failed = True
+  raise SystemExit(128 + signum)
 
 
 def _tell(job: str, index: int, code: int) -> None:

@@ -12,7 +12,7 @@ from tfps.cluster import liveness, tf_config
 
 CHIEF_LOST = 3  # the exit code of a task whose chief is lost
 _POLL_SECONDS = 0.2
-_GRACE_SECONDS = 0.5
+_GRACE_SECONDS = 5.0
 
 _servers = []  # keeps the server alive until the process ends
 
@@ -49,7 +49,7 @@ def serve(task: tf_config.Task) -> None:
     code = native.end_signal()
     if code >= 0:
       print(f"The chief is done; ending with exit code {code}.", file=sys.stderr)
-      time.sleep(_GRACE_SECONDS)  # lets the answer to the chief's call get out
+      _let_chief_leave(task.cluster.chief[0])
       break
     lost = watch.poll()
     if lost:
@@ -61,6 +61,14 @@ def serve(task: tf_config.Task) -> None:
   # without asking it to, after the exit handlers of the user's program.
   atexit.register(_end_process, code)
   raise SystemExit(code)
+
+
+def _let_chief_leave(address: str) -> None:
+  """Waits a short while for the chief to close its connections itself, which it does in peace."""
+  deadline = time.monotonic() + _GRACE_SECONDS
+  time.sleep(_POLL_SECONDS)
+  while time.monotonic() < deadline and liveness.accepts_connections(address):
+    time.sleep(_POLL_SECONDS)
 
 
 def _end_process(code: int) -> None:

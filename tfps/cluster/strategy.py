@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
-from tfps.cluster import ending, liveness, server, tf_config
+from tfps.cluster import ending, failures, liveness, server, tf_config
 
 _running = None  # the chief's strategy: a process connects to its cluster once
 
@@ -60,6 +61,7 @@ def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
       tf.train.ClusterSpec(cluster.spec()), task_type="chief", task_id=0, rpc_layer="grpc"
   )
-  running = tf.distribute.ParameterServerStrategy(resolver)
+  if not os.environ.get("TFPS_DEBUG"):
+    logging.getLogger("tensorflow").addFilter(failures.CoordinatorLog())
   ending.watch_program(cluster)
-  return running
+  return tf.distribute.ParameterServerStrategy(resolver)
