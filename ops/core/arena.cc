@@ -1,0 +1,80 @@
+#include "ops/core/arena.h"
+
+namespace tfps {
+
+Arena::Arena(const RowLayout& layout, ChunkPool* pool) : pool_(pool) {
+  for (bool admitted : {false, true}) {
+    units_[admitted] = layout.bytes(admitted) / 8;
+    capacity_[admitted] = (1u << kPlaceBits) / units_[admitted];
+  }
+}
+
+Arena::~Arena() {
+  for (char* base : bases_) {
+    if (base != nullptr) pool_->Free(base, 1);
+  }
+}
+
+void Arena::Open(uint32_t chunk) {
+  std::vector<uint16_t>& open = open_[chunks_[chunk].admitted];
+  chunks_[chunk].open_at = static_cast<uint16_t>(open.size());
+  open.push_back(static_cast<uint16_t>(chunk));
+}
+
+void Arena::Close(uint32_t chunk) {
+  std::vector<uint16_t>& open = open_[chunks_[chunk].admitted];
+  const uint16_t at = chunks_[chunk].open_at;
+  open[at] = open.back();
+  chunks_[open[at]].open_at = at;
+  open.pop_back();
+  chunks_[chunk].open_at = kNoRow;
+}
+
+uint32_t Arena::AddChunk(bool admitted) {
+  if (unused_.empty() && bases_.size() == kMaxChunks) return kNone;
+  char* base = pool_->Allocate(1);
+  if (base == nullptr) return kNone;
+  uint32_t chunk = static_cast<uint32_t>(bases_.size());
+  if (unused_.empty()) {
+    bases_.push_back(nullptr);
+    chunks_.emplace_back();
+  } else {
+    chunk = unused_.back();
+    unused_.pop_back();
+  }
+  bases_[chunk] = base;
+  chunks_[chunk] = Chunk();
+  chunks_[chunk].admitted = admitted;
+  Open(chunk);
+  return chunk;
+}
+
+uint32_t Arena::Allocate(uint64_t key, bool admitted) {
+  if (open_[admitted].empty() && AddChunk(admitted) == kNone) return kNone;
+  const uint32_t number = open_[admitted].back();
+  Chunk& chunk = chunks_[number];
+  uint32_t row = chunk.free;
+  if (row == kNoRow) row = chunk.carved++;
+  const uint32_t handle = number << kPlaceBits | row * units_[admitted];
+  if (row == chunk.free) chunk.free = static_cast<uint16_t>(At(handle)->slot);
+  if (++chunk.live == capacity_[admitted]) Close(number);
+  At(handle)->key = key;
+  return handle;
+}
+
+void Arena::Free(uint32_t handle) {
+  const uint32_t number = handle >> kPlaceBits;
+  Chunk& chunk = chunks_[number];
+  RowHead* row = At(handle);
+  row->key = 0;
+  row->slot = chunk.free;
+  chunk.free = static_cast<uint16_t>((handle & kPlaceMask) / units_[chunk.admitted]);
+  if (chunk.live-- == capacity_[chunk.admitted]) Open(number);
+  if (chunk.live > 0) return;
+  Close(number);
+  pool_->Free(bases_[number], 1);
+  bases_[number] = nullptr;
+  unused_.push_back(static_cast<uint16_t>(number));
+}
+
+}  // namespace tfps

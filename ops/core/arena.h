@@ -1,0 +1,78 @@
+// The rows of one shard, in chunks that each hold rows of one size: unadmitted or admitted.
+//
+// A handle names a row: 13 bits of chunk, 11 bits of place in the chunk in units of 8 bytes, 24 bits in all.
+// Invariant: a row never moves. A place is free exactly when its key is 0. A chunk without rows goes back to the
+// pool at once. Not thread-safe: the shard's lock guards it.
+#ifndef OPS_CORE_ARENA_H_
+#define OPS_CORE_ARENA_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/core/chunk_pool.h"
+#include "ops/core/row.h"
+
+namespace tfps {
+
+class Arena {
+ public:
+  static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr int kHandleBits = 24;
+  static constexpr int kPlaceBits = 11;
+  static constexpr uint32_t kMaxChunks = 1u << (kHandleBits - kPlaceBits);
+  static_assert((size_t{8} << kPlaceBits) == ChunkPool::kChunkBytes, "a place is 8 bytes");
+
+  Arena(const RowLayout& layout, ChunkPool* pool);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Room for one row, or kNone if all handles are taken or there is no memory left. Only the key is set.
+  uint32_t Allocate(uint64_t key, bool admitted);
+  void Free(uint32_t handle);
+
+  RowHead* At(uint32_t handle) const {
+    return reinterpret_cast<RowHead*>(bases_[handle >> kPlaceBits] + (handle & kPlaceMask) * 8);
+  }
+
+  // Calls visit(handle, row) for each row, in the order of memory. It may free that row, and no other.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (uint32_t c = 0; c < bases_.size(); ++c) {
+      const uint32_t stride = units_[chunks_[c].admitted];
+      for (uint32_t i = 0; bases_[c] != nullptr && i < chunks_[c].carved; ++i) {
+        const uint32_t handle = c << kPlaceBits | i * stride;
+        RowHead* row = At(handle);
+        if (row->key != 0) visit(handle, row);
+      }
+    }
+  }
+
+ private:
+  static constexpr uint32_t kPlaceMask = (1u << kPlaceBits) - 1;
+  static constexpr uint16_t kNoRow = UINT16_MAX;
+
+  struct Chunk {
+    uint16_t live = 0;         // rows in use
+    uint16_t carved = 0;       // rows that were ever in use; those after have never been touched
+    uint16_t free = kNoRow;    // first of the list of free rows, which goes on in their `slot`
+    uint16_t open_at = kNoRow; // position in open_[admitted], if it has room
+    bool admitted = false;
+  };
+
+  uint32_t AddChunk(bool admitted);
+  void Open(uint32_t chunk);
+  void Close(uint32_t chunk);
+
+  ChunkPool* const pool_;
+  uint32_t units_[2];               // size of a row, in units of 8 bytes, unadmitted and admitted
+  uint32_t capacity_[2];            // rows in a chunk
+  std::vector<char*> bases_;        // by chunk number; nullptr where the number is not in use
+  std::vector<Chunk> chunks_;       // likewise
+  std::vector<uint16_t> unused_;    // chunk numbers not in use
+  std::vector<uint16_t> open_[2];   // chunks with room; the last is filled first
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_ARENA_H_

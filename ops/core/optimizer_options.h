@@ -1,0 +1,29 @@
+// Which optimizer steps the lr weights or the mf vectors, and with what settings.
+#ifndef OPS_CORE_OPTIMIZER_OPTIONS_H_
+#define OPS_CORE_OPTIMIZER_OPTIONS_H_
+
+namespace tfps {
+
+enum class OptimizerKind { kSgd, kAdagrad, kStdAdagrad, kAdam, kFtrl };
+
+// Each optimizer reads only its own; the clip to [weight_min, weight_max] is for all.
+struct OptimizerOptions {
+  OptimizerKind kind = OptimizerKind::kAdagrad;
+  double learning_rate = 0.05;  // sgd, adagrad, std_adagrad, adam (there 0.001 by default)
+  double initial_g2sum = 3.0;   // adagrad, std_adagrad: g2_0
+  double beta1 = 0.9;           // adam
+  double beta2 = 0.999;         // adam
+  double epsilon = 1e-8;        // adam
+  double alpha = 0.05;          // ftrl
+  double beta = 1.0;            // ftrl
+  double l1 = 0.0;              // ftrl
+  double l2 = 0.0;              // ftrl
+  double weight_min = -10.0;
+  double weight_max = 10.0;
+};
+
+constexpr double kAdamLearningRate = 0.001;
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_OPTIMIZER_OPTIONS_H_

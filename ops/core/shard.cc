@@ -1,0 +1,240 @@
+#include "ops/core/shard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+namespace tfps {
+namespace {
+
+// How many keys ahead of the one in hand their rows are brought into the cache; index entries twice as far.
+constexpr int kAhead = 16;
+
+constexpr int kMaxRowFloats = ChunkPool::kChunkBytes / sizeof(float);
+
+void PrefetchBytes(const void* begin, int bytes) {
+  const char* at = static_cast<const char*>(begin);
+  for (int offset = 0; offset < bytes; offset += 64) __builtin_prefetch(at + offset);
+  __builtin_prefetch(at + bytes - 1);
+}
+
+bool AllFinite(const float* values, int n) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  uint32_t bad = 0;
+  for (int i = 0; i < n; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, &values[i], sizeof(bits));
+    bad |= (bits & kExponent) == kExponent;
+  }
+  return bad == 0;
+}
+
+}  // namespace
+
+TableConfig::TableConfig(const TableOptions& table_options)
+    : options(table_options),
+      accessor(options.accessor),
+      lr(options.lr),
+      mf(options.mf),
+      layout{options.mf_dim, lr.StateFloats(1), mf.StateFloats(options.mf_dim)} {}
+
+Shard::Shard(const TableConfig* config, ChunkPool* pool)
+    : config_(*config), arena_(config->layout, pool), index_(pool) {}
+
+void Shard::PrefetchRow(uint64_t hash, int bytes) const {
+  const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
+  if (entry != 0) PrefetchBytes(arena_.At(Index::HandleOf(entry)), bytes);
+}
+
+void Shard::Pull(const KeyAt* keys, int64_t n, float* rows) const {
+  const RowLayout& layout = config_.layout;
+  const int mf_dim = layout.mf_dim;
+  const int64_t width = 1 + mf_dim;
+  const int bytes = sizeof(RowHead) + 4 * (layout.mf_w() + mf_dim);
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  for (int64_t i = -kAhead; i < n; ++i) {
+    if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
+    if (i + kAhead < n) {
+      const KeyAt& ahead = keys[i + kAhead];
+      PrefetchRow(SplitMix64(ahead.key), bytes);
+      PrefetchBytes(rows + ahead.position * width, static_cast<int>(4 * width));
+    }
+    if (i < 0) continue;
+    float* out = rows + keys[i].position * width;
+    const uint32_t entry = *FindEntry(SplitMix64(keys[i].key), keys[i].key);
+    const RowHead* row = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
+    out[0] = row == nullptr ? 0.0f : Floats(row)[0];
+    if (row != nullptr && IsAdmitted(row)) {
+      std::copy_n(Floats(row) + layout.mf_w(), mf_dim, out + 1);
+    } else {
+      std::fill_n(out + 1, mf_dim, 0.0f);
+    }
+  }
+}
+
+bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
+  const int width = 1 + config_.layout.mf_dim;
+  const int bytes = config_.layout.bytes(/*admitted=*/true);
+  float gradient[kMaxRowFloats];
+  bool room = true;
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  for (int64_t i = -kAhead; i < n; ++i) {
+    if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
+    if (i + kAhead < n) {
+      const KeyAt& ahead = keys[i + kAhead];
+      PrefetchRow(SplitMix64(ahead.key), bytes);
+      PrefetchBytes(batch.gradients + int64_t{ahead.position} * width, 4 * width);
+    }
+    if (i >= 0 && !PushOne(keys[i].key, keys[i].position, batch, gradient)) room = false;
+  }
+  return room;
+}
+
+bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient) {
+  const Accessor& accessor = config_.accessor;
+  const RowLayout& layout = config_.layout;
+  const int width = 1 + layout.mf_dim;
+  const float* g = batch.gradients + position * width;
+  const float show_f = batch.show[position];
+  const double show = show_f;
+  const double click = batch.click[position];
+
+  const uint64_t hash = SplitMix64(key);
+  uint32_t* entry = FindEntry(hash, key);
+  const bool existed = *entry != 0;
+  RowHead* row = existed ? arena_.At(Index::HandleOf(*entry))
+                         : Create(key, hash, batch.slots[position], accessor.Admits(show, click));
+  if (row == nullptr) return false;
+  if (row->slot != batch.slots[position]) ++statistics_.slot_conflicts;
+  ++statistics_.pushed_keys;
+
+  row->show += show;
+  row->click += click;
+  row->delta_score += accessor.Score(show, click);
+  row->unseen_days = 0;
+  statistics_.show += show;
+  statistics_.click += click;
+
+  if (config_.options.gradient_scale == GradientScale::kPerShow && show_f > 0) {
+    for (int d = 0; d < width; ++d) gradient[d] = g[d] / show_f;
+    g = gradient;
+  }
+  if (AllFinite(g, width)) {
+    float* floats = Floats(row);
+    config_.lr.Step(floats, floats + layout.lr_state(), g, 1);
+    if (existed && IsAdmitted(row)) {
+      config_.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, layout.mf_dim);
+    }
+  } else {
+    ++statistics_.nonfinite_gradients;
+  }
+
+  if (IsAdmitted(row) || !accessor.Admits(row->show, row->click)) return true;
+  return Admit(entry, row);
+}
+
+RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted) {
+  if (!index_.HasRoom()) {
+    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows) + 1)) return nullptr;
+    IndexAllRows();
+  }
+  const uint32_t handle = arena_.Allocate(key, admitted);
+  if (handle == Arena::kNone) return nullptr;
+  index_.InsertNew(hash, handle);
+  RowHead* row = arena_.At(handle);
+  *row = {key, 0, 0, 0, slot, 0, 0};
+  float* floats = Floats(row);
+  floats[0] = 0;
+  config_.lr.InitState(floats + config_.layout.lr_state(), 1);
+  if (admitted) InitMfPart(row);
+  ++statistics_.rows;
+  return row;
+}
+
+// Moves an unadmitted row to the larger size, where its mf vector begins.
+bool Shard::Admit(uint32_t* entry, const RowHead* row) {
+  const uint32_t handle = arena_.Allocate(row->key, /*admitted=*/true);
+  if (handle == Arena::kNone) return false;
+  RowHead* larger = arena_.At(handle);
+  *larger = *row;
+  std::copy_n(Floats(row), config_.layout.head_floats(), Floats(larger));
+  InitMfPart(larger);
+  arena_.Free(Index::HandleOf(*entry));
+  Index::SetHandle(entry, handle);
+  return true;
+}
+
+void Shard::InitMfPart(RowHead* row) {
+  const RowLayout& layout = config_.layout;
+  float* floats = Floats(row);
+  InitMf(config_.options.seed, row->key, config_.options.mf_init_range, floats + layout.mf_w(), layout.mf_dim);
+  config_.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
+  row->flags |= kAdmitted;
+  ++statistics_.admitted;
+}
+
+void Shard::IndexAllRows() {
+  arena_.ForEach([&](uint32_t handle, const RowHead* row) {
+    index_.InsertNew(SplitMix64(row->key), handle);
+  });
+}
+
+int64_t Shard::EndOfDay(int64_t day) {
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  if (finished_day_ >= day) return 0;
+  const int64_t rows_before = statistics_.rows;
+  statistics_.show = statistics_.click = 0;
+  arena_.ForEach([&](uint32_t handle, RowHead* row) {
+    if (config_.accessor.Evicts(row->show, row->click, row->unseen_days)) {
+      --statistics_.rows;
+      if (IsAdmitted(row)) --statistics_.admitted;
+      arena_.Free(handle);
+      return;
+    }
+    config_.accessor.Age(&row->show, &row->click, &row->unseen_days);
+    statistics_.show += row->show;
+    statistics_.click += row->click;
+  });
+  const int64_t evicted = rows_before - statistics_.rows;
+  if (evicted > 0) {
+    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows))) index_.Clear();
+    IndexAllRows();
+  }
+  finished_day_ = day;
+  return evicted;
+}
+
+ShardStatistics Shard::Statistics() const {
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  ShardStatistics statistics = statistics_;
+  statistics.small_index_bytes = index_.small_bytes();
+  return statistics;
+}
+
+void Shard::AppendKeys(std::vector<uint64_t>* keys) const {
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  arena_.ForEach([&](uint32_t, const RowHead* row) { keys->push_back(row->key); });
+}
+
+void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) const {
+  const RowLayout& layout = config_.layout;
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  const uint32_t entry = *FindEntry(SplitMix64(key), key);
+  static constexpr RowHead kAbsent = {0, 0, 0, 0, 0, 0, 0};
+  const bool found = entry != 0;
+  const RowHead* row = found ? arena_.At(Index::HandleOf(entry)) : &kAbsent;
+  out.found[position] = found;
+  out.slot[position] = row->slot;
+  out.statistics[3 * position] = row->show;
+  out.statistics[3 * position + 1] = row->click;
+  out.statistics[3 * position + 2] = row->delta_score;
+  out.unseen_days[position] = row->unseen_days;
+  out.admitted[position] = row->flags & kAdmitted;
+  out.served[position] = row->flags & kServed;
+  float* floats = out.floats + position * layout.admitted_floats();
+  const int present = found ? layout.floats(IsAdmitted(row)) : 0;
+  if (found) std::copy_n(Floats(row), present, floats);
+  std::fill(floats + present, floats + layout.admitted_floats(), 0.0f);
+}
+
+}  // namespace tfps

@@ -1,0 +1,112 @@
+// One virtual shard: a lock, the rows of its keys, and the index that finds them.
+//
+// Invariant: every row in the arena is in the index exactly once, and the totals are those of the rows. Pulls and
+// inspections hold the lock shared, everything that writes holds it alone.
+#ifndef OPS_CORE_SHARD_H_
+#define OPS_CORE_SHARD_H_
+
+#include <cstdint>
+#include <limits>
+#include <shared_mutex>
+#include <vector>
+
+#include "ops/core/accessor.h"
+#include "ops/core/arena.h"
+#include "ops/core/chunk_pool.h"
+#include "ops/core/index.h"
+#include "ops/core/optimizer.h"
+#include "ops/core/options.h"
+#include "ops/core/row.h"
+
+namespace tfps {
+
+// What all shards of a table share and nobody changes.
+struct TableConfig {
+  explicit TableConfig(const TableOptions& table_options);
+
+  TableOptions options;
+  Accessor accessor;
+  Optimizer lr;
+  Optimizer mf;
+  RowLayout layout;
+};
+
+// One key of a batch, and its position there.
+struct KeyAt {
+  uint64_t key;
+  uint32_t position;
+};
+
+// A batch of pushes: n rows of key, slot, show, click and 1 + mf_dim gradients.
+struct PushBatch {
+  int64_t n;
+  const uint64_t* keys;    // (n)
+  const int32_t* slots;    // (n)
+  const float* show;       // (n)
+  const float* click;      // (n)
+  const float* gradients;  // (n, 1 + mf_dim)
+};
+
+// Where Inspect writes.
+struct InspectedRows {
+  bool* found;           // (n)
+  int32_t* slot;         // (n)
+  double* statistics;    // (n, 3): show, click, delta_score
+  int32_t* unseen_days;  // (n)
+  bool* admitted;        // (n)
+  bool* served;          // (n)
+  float* floats;         // (n, row_floats): lr_w, lr state, mf_w, mf state
+};
+
+struct ShardStatistics {
+  int64_t rows = 0;
+  int64_t admitted = 0;
+  double show = 0;
+  double click = 0;
+  int64_t slot_conflicts = 0;
+  int64_t nonfinite_gradients = 0;
+  int64_t pushed_keys = 0;
+  int64_t small_index_bytes = 0;  // memory that is not from the chunk pool
+};
+
+class alignas(64) Shard {
+ public:
+  Shard(const TableConfig* config, ChunkPool* pool);
+
+  // Brings the start of a look-up into the cache; needs no lock.
+  void Prefetch(uint64_t key) const { index_.Prefetch(SplitMix64(key)); }
+
+  // This shard's part of a batch. Push returns false if there was no room for some rows.
+  void Pull(const KeyAt* keys, int64_t n, float* rows) const;
+  bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
+
+  // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how many left.
+  int64_t EndOfDay(int64_t day);
+
+  ShardStatistics Statistics() const;
+  void AppendKeys(std::vector<uint64_t>* keys) const;
+  void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
+
+ private:
+  uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
+    return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
+  }
+  void PrefetchRow(uint64_t hash, int bytes) const;
+
+  bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
+  RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted);
+  bool Admit(uint32_t* entry, const RowHead* row);
+  void InitMfPart(RowHead* row);
+  void IndexAllRows();  // into an index that is empty; in the order of memory
+
+  const TableConfig& config_;
+  mutable std::shared_mutex mutex_;
+  Arena arena_;
+  Index index_;
+  ShardStatistics statistics_;
+  int64_t finished_day_ = std::numeric_limits<int64_t>::min();
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_SHARD_H_
