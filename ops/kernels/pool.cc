@@ -1,0 +1,55 @@
+#include "ops/core/pool.h"
+
+#include <utility>
+
+#include "ops/kernels/bags.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::InvalidArgument;
+
+class PoolOp : public tensorflow::OpKernel {
+ public:
+  explicit PoolOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ReadCombiners(ctx, &combiners_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& rows = ctx->input(0);
+    OP_REQUIRES_OK(ctx, CheckRank("rows", rows, 2));
+    OP_REQUIRES(ctx, rows.dim_size(1) >= 1,
+                InvalidArgument("rows must have 1 + mf_dim columns, but they have none."));
+    PoolInput input;
+    input.combiners = combiners_;
+    input.row_width = rows.dim_size(1);
+    const int64_t num_slots = static_cast<int64_t>(combiners_.size());
+    OP_REQUIRES_OK(ctx, ReadBags(ctx, num_slots, -1, rows.dim_size(0), &input.bags));
+    OP_REQUIRES_OK(ctx, ReadWeights(ctx, input.bags, &input.weights));
+
+    const int64_t batch_size = input.bags.batch_size;
+    Tensor *lr, *mf;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({batch_size, num_slots}), &lr));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(
+                            1, TensorShape({batch_size, num_slots, input.row_width - 1}), &mf));
+    tensorflow::thread::ThreadPool* threads =
+        ctx->device()->tensorflow_cpu_worker_threads()->workers;
+    Pool(input, rows.flat<float>().data(), lr->flat<float>().data(), mf->flat<float>().data(),
+         [threads](int64_t total, int64_t cost, std::function<void(int64_t, int64_t)> work) {
+           threads->ParallelFor(total, cost, std::move(work));
+         });
+  }
+
+ private:
+  std::vector<Combiner> combiners_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsPool").Device(tensorflow::DEVICE_CPU), PoolOp);
+
+}  // namespace
+}  // namespace tfps
