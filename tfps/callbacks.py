@@ -8,26 +8,36 @@ import time
 
 import tf_keras as keras
 
+from tfps.metrics import ClickScores
+
 
 class ProgressiveTest(keras.callbacks.Callback):
   """Tests each day before it is trained on (progressive validation; Blum, Kalai, Langford 1999).
+
+  For models with one output, the click probability.
 
   Args:
     source: the source that `fit` trains on.
 
   Attributes:
-    results: for each day so far (day, {metric name: float}).
+    days: for each tested day so far (`Day`, `tfps.metrics.ClickScores`).
+    total: the `ClickScores` of all tested examples.
   """
 
   def __init__(self, source):
     super().__init__()
     self._source = source
-    self.results = []
+    self.days = []
+    self.total = ClickScores()
 
   def on_day_begin(self, day):
-    if day.records:
-      logs = self.model.evaluate(self._source.day(day.ordinal), verbose=0, return_dict=True)
-      self.results.append((day, logs))
+    if not day.records:
+      return
+    scores = ClickScores()
+    for scored in self.model.score(self._source.day(day.ordinal)):
+      scores.update(scored["y"], scored["y_pred"], scored.get("sample_weight"))
+    self.days.append((day, scores))
+    self.total.merge(scores)
 
 
 class EndOfDay(keras.callbacks.Callback):

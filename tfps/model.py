@@ -135,6 +135,18 @@ class Model(keras.Model):
     _refuse_with_source(batch_size=batch_size, steps=steps, callbacks=callbacks, **kwargs)
     return loop.predict(self, x)
 
+  def score(self, source):
+    """Scores every example of a source once and hands the results on as they come.
+
+    Args:
+      source: a `tfps.data` source.
+
+    Yields:
+      For each ticket, in order, a dict of NumPy arrays: "y_pred" and, where the source has them, "y" and
+      "sample_weight".
+    """
+    return loop.score(self, source)
+
   def save(self, *args, **kwargs):
     """Refused: the rows are on the parameter servers, where Keras's formats do not reach."""
     raise NotImplementedError(
@@ -158,12 +170,12 @@ class Model(keras.Model):
     self._built_for_source = True
 
   def make_ticket_function(self, kind, source):
-    """The tf.function that trains ("train") on one ticket of `source`, or scores ("test") it."""
+    """The tf.function that trains ("train") on one ticket of `source`, or scores ("score") it."""
     # All sources that open alike share one trace: a day of a calendar is the same function as the next.
     functions = self.__dict__.setdefault("_ticket_functions", {})
     key = (kind, source.opener)
     if key not in functions:
-      function = {"train": self._train_ticket, "test": self._test_ticket}[kind]
+      function = {"train": self._train_ticket, "score": self._score_ticket}[kind]
       functions[key] = tickets.ticket_function(lambda ticket: function(source, ticket))
     return functions[key]
 
@@ -172,7 +184,7 @@ class Model(keras.Model):
       self.distribute_strategy.run(self.train_step, args=(batch,))
     return {metric.name: metric.result() for metric in self.metrics}
 
-  def _test_ticket(self, source, ticket):
+  def _score_ticket(self, source, ticket):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""
     batches = source.open(ticket)
     score = tf.function(lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch,)))
@@ -195,7 +207,7 @@ class Model(keras.Model):
 
   @tf.function(reduce_retracing=True)
   def count_scored(self, scored):
-    """Adds what `_test_ticket` returned to the metrics; returns {metric name: value}."""
+    """Adds what `_score_ticket` returned to the metrics; returns {metric name: value}."""
     y, y_pred, sample_weight = scored["y"], scored["y_pred"], scored.get("sample_weight")
     self.compute_loss(None, y, y_pred, sample_weight)
     return self.compute_metrics(None, y, y_pred, sample_weight)

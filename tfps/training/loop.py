@@ -85,7 +85,7 @@ def evaluate(model, source, *, verbose, callbacks):
     callbacks.on_test_begin()
     callbacks.on_test_batch_begin(0)
     logs = {}
-    for step, scored in enumerate(_score(model, source)):
+    for step, scored in enumerate(score(model, source)):
       # The chief counts finished tickets only, so that an example of a ticket that ran twice counts once.
       logs = model.count_scored(scored)
       callbacks.on_test_batch_end(step, logs)
@@ -97,15 +97,14 @@ def evaluate(model, source, *, verbose, callbacks):
 
 def predict(model, source):
   """Predictions for every example of `source`, in its order, as NumPy; see `tfps.Model.predict`."""
-  with model.distribute_strategy.scope():
-    model.build_for(source)
-    predictions = [scored["y_pred"] for scored in _score(model, source)]
+  predictions = [scored["y_pred"] for scored in score(model, source)]
   return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *predictions)
 
 
-def _score(model, source):
-  """Yields {"y": ..., "y_pred": ..., "sample_weight": ...} of one ticket after the other, in order."""
-  test_ticket = model.make_ticket_function("test", source)
-  for _, scored in tickets_lib.finished(test_ticket, source.tickets(), model.distribute_strategy):
+def score(model, source):
+  """Yields what was scored in one ticket after the other; see `tfps.Model.score`."""
+  with model.distribute_strategy.scope():
+    model.build_for(source)
+    score_ticket = model.make_ticket_function("score", source)
+  for _, scored in tickets_lib.finished(score_ticket, source.tickets(), model.distribute_strategy):
     yield scored
-

@@ -52,7 +52,8 @@ def run(config, source, model_class):
   logging.info("training %s on %d examples", config.model.name, source.records)
   model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
   result = summary.Summary(
-    days=[(day.name, day.records, logs) for day, logs in test.results],
+    days=test.days,
+    total=test.total,
     table=table.statistics(),
     evicted=end_of_day.evicted,
     examples=throughput.examples,

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from tfps.metrics import ClickScores
+
 _MOST_LINES = 14
 
 
@@ -10,7 +12,8 @@ class Summary:
   """How a run went.
 
   Attributes:
-    days: (name, number of examples, {metric: float}) for each day tested before it was trained on.
+    days: (`tfps.data` day, `tfps.metrics.ClickScores`) for each day tested before it was trained on.
+    total: the `ClickScores` of all days.
     table: the table's statistics at the end.
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
@@ -18,6 +21,7 @@ class Summary:
   """
 
   days: list
+  total: ClickScores
   table: dict
   evicted: int
   examples: int
@@ -28,7 +32,8 @@ class Summary:
     lines = []
     if self.days:
       lines += ["", "Each day tested before it is trained on:"]
-      lines += [_line(days) for days in _runs(self.days, _MOST_LINES)]
+      lines += [_line(*days) for days in _runs(self.days, _MOST_LINES)]
+      lines.append(_line("all days", sum(day.records for day, _ in self.days), self.total))
     table = self.table
     share = table["admitted"] / table["rows"] if table["rows"] else 0.0
     lines += [
@@ -45,18 +50,20 @@ class Summary:
 
 
 def _runs(days, most):
-  """Splits days into at most `most` runs of neighbours."""
+  """Joins neighbouring days into at most `most` lines: (name, examples, scores) each."""
   size = -(-len(days) // most)
-  return [days[start : start + size] for start in range(0, len(days), size)]
+  for start in range(0, len(days), size):
+    run = days[start : start + size]
+    first, last = run[0][0], run[-1][0]
+    scores = ClickScores()
+    for _, day_scores in run:
+      scores.merge(day_scores)
+    name = first.name if size == 1 else f"{first.name} .. {last.name}"
+    yield name, sum(day.records for day, _ in run), scores
 
 
-def _line(days):
-  """One line for a run of days, each metric the mean over its examples."""
-  name = days[0][0] if len(days) == 1 else f"{days[0][0]} .. {days[-1][0]}"
-  examples = sum(count for _, count, _ in days)
-  metrics = {
-    metric: sum(count * logs[metric] for _, count, logs in days) / examples for metric in days[0][2]
-  }
-  # Every name on its own: Keras numbers metrics (auc, auc_1, ...) in one process.
-  values = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
-  return f"  {name:<24} {examples:>9,} examples  {values}"
+def _line(name, examples, scores):
+  return (
+    f"  {name:<24} {examples:>11,} examples   AUC {scores.auc:.4f}   log loss {scores.log_loss:.4f}   "
+    f"calibration {scores.calibration:.3f}"
+  )
