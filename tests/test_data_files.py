@@ -1,0 +1,383 @@
+"""Sources of files: every record exactly once, whatever the file looks like, and the same ticket is the same data."""
+
+import gzip
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfps.data
+from tfps.data import index
+
+SPECS = tfps.data.Ticket(
+  *(tf.TensorSpec([], dtype) for dtype in (tf.int64, tf.int64, tf.int64, tf.string, tf.int64, tf.int64, tf.int64))
+)
+
+
+def keep(records):
+  """A parse that keeps the records, so that tests can compare them byte for byte."""
+  return {"record": records}, tf.cast(tf.strings.length(records), tf.float32)[:, tf.newaxis]
+
+
+def make(path, **kwargs):
+  kwargs = {"batch_size": 3, "batches_per_ticket": 2, **kwargs}
+  return tfps.data.source(str(path), keep, **kwargs)
+
+
+def read(source, ticket):
+  """The records of a ticket as a list, checking the batch sizes."""
+  batches = [x["record"].numpy().tolist() for x, _ in source.open(ticket)]
+  assert [len(batch) for batch in batches[:-1]] == [source.batch_size] * (len(batches) - 1)
+  records = [record for batch in batches for record in batch]
+  assert len(records) == ticket.records
+  return records
+
+
+def read_all(source):
+  return [record for ticket in source.tickets() for record in read(source, ticket)]
+
+
+def write(path, content):
+  path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+  return path
+
+
+LINES = [b"line %d" % i for i in range(20)]
+
+AWKWARD = {
+  "plain": (b"".join(line + b"\n" for line in LINES), LINES),
+  "no newline at the end": (b"\n".join(LINES), LINES),
+  "carriage returns": (b"".join(line + b"\r\n" for line in LINES), LINES),
+  "carriage returns, no newline at the end": (b"\r\n".join(LINES) + b"\r", LINES),
+  "a carriage return inside": (b"a\rb\nc\n", [b"a\rb", b"c"]),
+  "empty": (b"", []),
+  "only empty lines": (b"\n\r\n\n", []),
+  "empty lines": (b"\n\na\n\n\r\nb\n\n\nc\n\n", [b"a", b"b", b"c"]),
+  "one record": (b"a\n", [b"a"]),
+  "one record, no newline": (b"a", [b"a"]),
+  "exactly one ticket": (b"".join(line + b"\n" for line in LINES[:6]), LINES[:6]),
+  "bytes that are no text": (b"\x00\xff\n\xfe\n", [b"\x00\xff", b"\xfe"]),
+  "long records": (b"a" * 300_000 + b"\n" + b"b" * 300_000 + b"\n", [b"a" * 300_000, b"b" * 300_000]),
+}
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@pytest.mark.parametrize("name", AWKWARD)
+def test_every_line_once(tmp_path, name, compression):
+  content, expected = AWKWARD[name]
+  if compression and name == "a carriage return inside":
+    expected = [b"ab", b"c"]  # tf.data.TextLineDataset drops it
+  source = make(write(tmp_path / f"lines.txt{compression}", content))
+  assert read_all(source) == expected
+  assert source.days() == [tfps.data.Day(0, "all", len(expected))]
+  assert source.records == len(expected)
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@pytest.mark.parametrize("content", [b"h\na\nb\n", b"\n\r\nh\n\na\r\nb", b"h\na\n\nb\n"])
+def test_header_is_no_record(tmp_path, content, compression):
+  assert read_all(make(write(tmp_path / f"a{compression}", content), header=True)) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"h", b"h\n\n"])
+def test_header_alone(tmp_path, content):
+  source = make(write(tmp_path / "a", content), header=True)
+  assert list(source.tickets()) == [] and source.records == 0
+
+
+def test_cutting(tmp_path):
+  """Tickets hold batch_size * batches_per_ticket records, never span files, and touch without gap or overlap."""
+  for name, count in (("a", 20), ("b", 0), ("c", 7)):
+    write(tmp_path / name, b"".join(b"%s %d\n" % (name.encode(), i) for i in range(count)))
+  source = make(tmp_path / "*")
+  tickets = list(source.tickets())
+  assert [ticket.records for ticket in tickets] == [6, 6, 6, 2, 6, 1]
+  assert [ticket.sequence for ticket in tickets] == list(range(6))
+  assert [ticket.path[-1] for ticket in tickets] == list("aaaacc")
+  assert [ticket.begin for ticket in tickets[1:4]] == [ticket.end for ticket in tickets[:3]]
+  assert tickets[3].end == (tmp_path / "a").stat().st_size
+  assert all(isinstance(field, (int, str)) for ticket in tickets for field in ticket)
+
+
+def write_tfrecord(path, records, compression=""):
+  with tf.io.TFRecordWriter(str(path), compression) as writer:
+    for record in records:
+      writer.write(record)
+  return path
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("records", [[], [b""], [b"one"], [b"r%d" % i for i in range(20)], [b"", b"x" * 5_000_000, b"y"]])
+def test_every_tfrecord_once(tmp_path, records, compression):
+  path = write_tfrecord(tmp_path / f"a{'.gz' if compression else ''}", records, compression)
+  source = make(path, format="tfrecord")
+  assert read_all(source) == records
+  assert source.records == len(records)
+
+
+def test_tfrecord_cut_short(tmp_path):
+  path = write_tfrecord(tmp_path / "a", [b"r%d" % i for i in range(20)])
+  content = path.read_bytes()
+  starts = [0]
+  for i in range(20):
+    starts.append(starts[-1] + 16 + len(b"r%d" % i))
+  assert starts[-1] == len(content)
+  for size in range(1, len(content)):
+    path.write_bytes(content[:size])
+    if size in starts:
+      assert make(path, format="tfrecord").records == starts.index(size)
+      continue
+    start = max(begin for begin in starts if begin < size)
+    with pytest.raises(ValueError, match=f"{path} is cut short: its record at byte {start} is not complete"):
+      list(make(path, format="tfrecord").tickets())
+
+
+def test_tfrecord_damaged(tmp_path):
+  path = write_tfrecord(tmp_path / "a", [b"r%d" % i for i in range(10)])
+  content = bytearray(path.read_bytes())
+  content[18 * 3 + 2] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f"{path} is not a TFRecord file at byte 54"):
+    list(make(path, format="tfrecord").tickets())
+
+
+def test_gzip_cut_short(tmp_path):
+  path = write(tmp_path / "a.gz", b"\n".join(LINES))
+  path.write_bytes(path.read_bytes()[:-12])
+  with pytest.raises(ValueError, match=f"{path} is not a complete gzip file"):
+    make(path).days()
+
+
+def test_csv(tmp_path):
+  path = write(tmp_path / "a.csv", b'user,item,click\n1,"a,b",1\n2,,0\n')
+
+  def parse(columns):
+    return {name: columns[name] for name in ("user", "item")}, tf.strings.to_number(columns["click"])[:, tf.newaxis]
+
+  source = tfps.data.source([path], parse, format="csv", header=True)
+  x, y = next(iter(source.open(next(source.tickets()))))
+  assert x["user"].numpy().tolist() == [b"1", b"2"]
+  assert x["item"].numpy().tolist() == [b"a,b", b""]
+  assert y.numpy().tolist() == [[1.0], [0.0]]
+
+  write(tmp_path / "b.tsv", b"1\ta\t1\n2\tb\n")
+  source = tfps.data.source(
+    str(tmp_path / "b.tsv"), parse, format="csv", columns=["user", "item", "click"], delimiter="\t"
+  )
+  with pytest.raises(tf.errors.InvalidArgumentError, match="Expect 3 fields but have 2 in record 1"):
+    list(source.open(next(source.tickets())))
+
+
+def test_parse_of_examples_with_weights(tmp_path):
+  examples = [
+    tf.train.Example(
+      features=tf.train.Features(feature={"u": tf.train.Feature(int64_list=tf.train.Int64List(value=[i]))})
+    ).SerializeToString()
+    for i in range(8)
+  ]
+  path = write_tfrecord(tmp_path / "a", examples)
+
+  def parse(serialized):
+    u = tf.io.parse_example(serialized, {"u": tf.io.FixedLenFeature([], tf.int64)})["u"]
+    return {"u": u}, tf.cast(u % 2, tf.float32)[:, tf.newaxis], tf.ones_like(u, tf.float32)
+
+  source = tfps.data.source(str(path), parse, format="tfrecord", batch_size=3, batches_per_ticket=2)
+  batches = [batch for ticket in source.tickets() for batch in source.open(ticket)]
+  assert np.concatenate([x["u"] for x, _, _ in batches]).tolist() == list(range(8))
+  assert [spec.shape.rank for spec in tf.nest.flatten(source.element_spec)] == [1, 2, 1]
+
+
+def test_calendar(tmp_path):
+  for day in ("mon", "tue", "wed"):
+    write(tmp_path / day, b"".join(b"%s %d\n" % (day.encode(), i) for i in range(8)))
+  files = {day: [tmp_path / day] for day in ("mon", "tue", "wed")}
+  source = tfps.data.source(files, keep, batch_size=3, batches_per_ticket=2)
+  days = source.days()
+  assert days == [tfps.data.Day(i, day, 8) for i, day in enumerate(("mon", "tue", "wed"))]
+  tickets = list(source.tickets())
+  assert [(ticket.day, ticket.sequence, ticket.records) for ticket in tickets] == [
+    (0, 0, 6), (0, 1, 2), (1, 2, 6), (1, 3, 2), (2, 4, 6), (2, 5, 2),
+  ]  # fmt: skip
+  for tuesday in (days[1], 1, "tue"):
+    assert list(source.tickets(tuesday)) == tickets[2:4]
+    assert list(source.day(tuesday).tickets()) == tickets[2:4]
+    assert source.day(tuesday).days() == [days[1]]
+    assert source.day(tuesday).records == 8
+  assert source.day("tue").opener == source.with_epoch(3).opener == source.opener
+  assert [day.name for day in tfps.data.source(files, keep, days=["tue", "wed"]).days()] == ["tue", "wed"]
+  for day, message in (("thu", "no day 'thu' among the 3 days"), (3, "no day 3 "), ("tues", "did you mean 'tue'")):
+    with pytest.raises(ValueError, match=message):
+      source.day(day)
+  with pytest.raises(ValueError, match="no day 'mon' among the 1 days"):
+    list(source.day("tue").tickets("mon"))
+  with pytest.raises(ValueError, match="days names 'sun', which is not in the calendar; it has mon, tue, wed"):
+    tfps.data.source(files, keep, days=["sun"])
+
+
+@pytest.mark.parametrize("format", ["text", "tfrecord", "gz"])
+def test_shuffle(tmp_path, format):
+  if format == "tfrecord":
+    path = write_tfrecord(tmp_path / "a", LINES)
+  else:
+    path = write(tmp_path / f"a.{format}", b"\n".join(LINES))
+
+  def shuffled(seed=1):
+    kwargs = {"format": "tfrecord"} if format == "tfrecord" else {}
+    return make(path, **kwargs, batches_per_ticket=1, shuffle=True, seed=seed)
+
+  source = shuffled()
+  first = read_all(source)
+  assert first != LINES and sorted(first) == sorted(LINES)
+  assert read_all(source) == read_all(shuffled()) == first
+  assert read_all(shuffled(seed=2)) != first
+  tickets = list(source.tickets())
+  assert [ticket.sequence for ticket in tickets] == list(range(len(tickets)))
+  assert read(source, tickets[0]) == read(source, tickets[0]) == read(shuffled(), tickets[0])
+  if format != "gz":
+    later = source.with_epoch(1)
+    assert read_all(later) != first and sorted(read_all(later)) == sorted(LINES)
+    assert list(later.tickets()) == list(shuffled().with_epoch(1).tickets())
+    # The tickets' order is shuffled, and each holds the records of its range, shuffled.
+    assert [ticket.begin for ticket in tickets] != sorted(ticket.begin for ticket in tickets)
+    plain = make(path, format=format, batches_per_ticket=1)
+    for ticket in tickets:
+      assert sorted(read(source, ticket)) == sorted(read(plain, ticket))
+    assert any(read(source, ticket) != read(plain, ticket) for ticket in tickets)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("format", ["text", "tfrecord", "gz"])
+def test_open_in_a_graph(tmp_path, format, shuffle):
+  """One trace with tensor fields serves all tickets, and reads what eager Python values read."""
+  if format == "tfrecord":
+    paths = [write_tfrecord(tmp_path / "a", LINES), write_tfrecord(tmp_path / "b", LINES[:7])]
+  else:
+    paths = [write(tmp_path / f"{name}.{format}", b"\n".join(LINES)) for name in "ab"]
+  source = tfps.data.source(
+    paths, keep, format=format if format == "tfrecord" else "text", batch_size=3, batches_per_ticket=2, shuffle=shuffle
+  )
+
+  @tf.function(input_signature=list(SPECS))
+  def read_in_graph(*ticket):
+    records = tf.TensorArray(tf.string, 0, dynamic_size=True, infer_shape=False, element_shape=[None])
+    for x, _ in iter(source.open(tfps.data.Ticket(*ticket))):
+      records = records.write(records.size(), x["record"])
+    return records.concat()
+
+  for ticket in source.tickets():
+    tensors = [tf.constant(value, spec.dtype) for value, spec in zip(ticket, SPECS)]
+    assert read_in_graph(*tensors).numpy().tolist() == read(source, ticket)
+
+
+def test_element_spec_needs_no_data(tmp_path):
+  path = write(tmp_path / "a", b"\n".join(LINES))
+  source = make(path)
+  path.unlink()
+  x, y = source.element_spec
+  assert x["record"] == tf.TensorSpec([None], tf.string)
+  assert y == tf.TensorSpec([None, 1], tf.float32)
+
+
+def test_a_text_file_that_changed(tmp_path):
+  path = write(tmp_path / "a", b"\n".join(LINES))
+  source = make(path)
+  ticket = list(source.tickets())[1]
+  content = path.read_bytes()
+  for changed, message in (
+    (content + b"x", f'input file "{path}" has body length'),
+    (content[:-1], f'input file "{path}" has body length'),
+    (content[: ticket.begin // 2], f'input file "{path}" has body length'),
+    (content.replace(b"line 7", b"line\n7"), "(?s)changed; records.*Make the source again"),
+  ):
+    path.write_bytes(changed)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+      read(source, ticket)
+  path.unlink()
+  with pytest.raises(tf.errors.NotFoundError, match=str(path)):
+    read(source, ticket)
+
+
+def test_a_tfrecord_file_that_changed(tmp_path):
+  path = write_tfrecord(tmp_path / "a", LINES)
+  source = make(path, format="tfrecord")
+  ticket = list(source.tickets())[-1]
+  path.write_bytes(path.read_bytes()[:-30])
+  with pytest.raises((tf.errors.DataLossError, tf.errors.InvalidArgumentError)):
+    read(source, ticket)
+
+
+def test_a_compressed_file_that_changed(tmp_path):
+  path = write(tmp_path / "a.gz", b"\n".join(LINES))
+  source = make(path)
+  ticket = next(source.tickets())
+  write(path, b"\n".join(LINES[:10]))
+  with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain 7 elements but contained only 4"):
+    read(source, ticket)
+
+
+@pytest.mark.parametrize(
+  "kwargs, error, message",
+  [
+    ({"format": "parquet"}, ValueError, "format is 'parquet'; it must be one of text, csv, tfrecord"),
+    ({"batch_size": 0}, ValueError, "batch_size is 0; it must be a whole number, at least 1"),
+    ({"batches_per_ticket": 1.5}, ValueError, "batches_per_ticket is 1.5"),
+    ({"seed": -1}, ValueError, "seed is -1; it must be a whole number from 0"),
+    ({"format": "csv"}, ValueError, "needs columns"),
+    ({"columns": ["a"]}, ValueError, "columns is for format='csv'"),
+    ({"format": "tfrecord", "header": True}, ValueError, "TFRecord files have none"),
+  ],
+)
+def test_bad_arguments(tmp_path, kwargs, error, message):
+  with pytest.raises(error, match=message):
+    make(write(tmp_path / "a", b"a\n"), **kwargs)
+
+
+def test_bad_files(tmp_path):
+  for pattern in ("nothing", "nothing*"):
+    with pytest.raises(FileNotFoundError, match="nothing.* does not exist, and as a glob it matches no file"):
+      make(tmp_path / pattern)
+  write(tmp_path / "a", b"a\n"), write(tmp_path / "a.gz", b"a\n")
+  with pytest.raises(ValueError, match="partly compressed"):
+    make(tmp_path / "a*")
+  with pytest.raises(ValueError, match=r"parse returned dict; it must return \(x, y\) or \(x, y, weight\)"):
+    tfps.data.source(str(tmp_path / "a"), lambda lines: {"x": lines}).element_spec
+
+
+LINE = st.binary(max_size=6).filter(lambda line: b"\n" not in line)
+
+
+@hypothesis.settings(deadline=None, max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(
+  lines=st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r\n"])), max_size=16),
+  last=LINE,
+  batch_size=st.integers(1, 4),
+  batches_per_ticket=st.integers(1, 3),
+  block_bytes=st.integers(1, 40),
+  header=st.booleans(),
+)
+def test_any_text(tmp_path, lines, last, batch_size, batches_per_ticket, block_bytes, header):
+  content = b"".join(line + end for line, end in lines) + last
+  stripped = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+  expected = [line for line in stripped if line][1 if header else 0 :]
+  source = make(
+    write(tmp_path / "a", content), batch_size=batch_size, batches_per_ticket=batches_per_ticket, header=header
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(index, "_BLOCK_BYTES", block_bytes)
+    tickets = list(source.tickets())
+  assert [ticket.records for ticket in tickets[:-1]] == [batch_size * batches_per_ticket] * (len(tickets) - 1)
+  assert read_all(source) == expected
+
+
+@hypothesis.settings(deadline=None, max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(
+  records=st.lists(st.binary(max_size=50), max_size=10), step=st.integers(1, 5), block_bytes=st.integers(1, 80)
+)
+def test_any_tfrecord(tmp_path, records, step, block_bytes):
+  source = make(write_tfrecord(tmp_path / "a", records), format="tfrecord", batch_size=step, batches_per_ticket=1)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(index, "_BLOCK_BYTES", block_bytes)
+    assert len(list(source.tickets())) == -(-len(records) // step)
+  assert read_all(source) == records
