@@ -1,5 +1,5 @@
-// The life of a feasign: what its counts are worth, when it earns an mf vector, when it leaves memory.
-// All arithmetic is in float64, so that counts stay exact until the first decay.
+// The life of a feasign: what its counts are worth, when it earns an mf vector, when it leaves
+// memory. All arithmetic is in float64, so that counts stay exact until the first decay.
 #ifndef OPS_CORE_ACCESSOR_H_
 #define OPS_CORE_ACCESSOR_H_
 
@@ -9,15 +9,15 @@
 namespace tfps {
 
 struct AccessorOptions {
-  double nonclk_coeff = 0.1;           // what a show without a click is worth
-  double clk_coeff = 1.0;              // what a click is worth
-  double create_threshold = 10;        // score from which a feasign owns an mf vector
-  double base_update_threshold = 1.5;  // score from which a feasign is exported
+  double nonclk_coeff = 0.1;             // what a show without a click is worth
+  double clk_coeff = 1.0;                // what a click is worth
+  double create_threshold = 10;          // score from which a feasign owns an mf vector
+  double base_update_threshold = 1.5;    // score from which a feasign is exported
   double delta_update_threshold = 0.25;  // delta_score from which it is in a delta
-  int delta_keep_days = 16;            // unseen days up to which it is exported
-  double delete_threshold = 0.8;       // score below which it is evicted
-  int delete_after_unseen_days = 30;   // unseen days above which it is evicted
-  double decay_rate = 0.98;            // what a day leaves of shows and clicks
+  int delta_keep_days = 16;              // unseen days up to which it is exported
+  double delete_threshold = 0.8;         // score below which it is evicted
+  int delete_after_unseen_days = 30;     // unseen days above which it is evicted
+  double decay_rate = 0.98;              // what a day leaves of shows and clicks
 };
 
 class Accessor {

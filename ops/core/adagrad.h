@@ -1,5 +1,5 @@
-// Adagrad with one accumulator for the whole vector, as PaddlePaddle's sparse adagrad: the step of a feasign that
-// was seen little is close to lr * g, whatever its dimension.
+// Adagrad with one accumulator for the whole vector, as PaddlePaddle's sparse adagrad: the step of
+// a feasign that was seen little is close to lr * g, whatever its dimension.
 //   w -= lr * g * sqrt(g2_0 / (g2_0 + g2sum));  g2sum += mean(g^2)
 // State: g2sum.
 #ifndef OPS_CORE_ADAGRAD_H_

@@ -1,8 +1,8 @@
 // The rows of one shard, in chunks that each hold rows of one size: unadmitted or admitted.
 //
-// A handle names a row: 13 bits of chunk, 11 bits of place in the chunk in units of 8 bytes, 24 bits in all.
-// Invariant: a row never moves. A place is free exactly when its key is 0. A chunk without rows goes back to the
-// pool at once. Not thread-safe: the shard's lock guards it.
+// A handle names a row: 13 bits of chunk, 11 bits of place in the chunk in units of 8 bytes, 24
+// bits in all. Invariant: a row never moves. A place is free exactly when its key is 0. A chunk
+// without rows goes back to the pool at once. Not thread-safe: the shard's lock guards it.
 #ifndef OPS_CORE_ARENA_H_
 #define OPS_CORE_ARENA_H_
 
@@ -27,7 +27,8 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Room for one row, or kNone if all handles are taken or there is no memory left. Only the key is set.
+  // Room for one row, or kNone if all handles are taken or there is no memory left. Only the key is
+  // set.
   uint32_t Allocate(uint64_t key, bool admitted);
   void Free(uint32_t handle);
 
@@ -35,7 +36,8 @@ class Arena {
     return reinterpret_cast<RowHead*>(bases_[handle >> kPlaceBits] + (handle & kPlaceMask) * 8);
   }
 
-  // Calls visit(handle, row) for each row, in the order of memory. It may free that row, and no other.
+  // Calls visit(handle, row) for each row, in the order of memory. It may free that row, and no
+  // other.
   template <typename Visit>
   void ForEach(Visit visit) const {
     for (uint32_t c = 0; c < bases_.size(); ++c) {
@@ -53,10 +55,10 @@ class Arena {
   static constexpr uint16_t kNoRow = UINT16_MAX;
 
   struct Chunk {
-    uint16_t live = 0;         // rows in use
-    uint16_t carved = 0;       // rows that were ever in use; those after have never been touched
-    uint16_t free = kNoRow;    // first of the list of free rows, which goes on in their `slot`
-    uint16_t open_at = kNoRow; // position in open_[admitted], if it has room
+    uint16_t live = 0;          // rows in use
+    uint16_t carved = 0;        // rows that were ever in use; those after have never been touched
+    uint16_t free = kNoRow;     // first of the list of free rows, which goes on in their `slot`
+    uint16_t open_at = kNoRow;  // position in open_[admitted], if it has room
     bool admitted = false;
   };
 
@@ -65,12 +67,12 @@ class Arena {
   void Close(uint32_t chunk);
 
   ChunkPool* const pool_;
-  uint32_t units_[2];               // size of a row, in units of 8 bytes, unadmitted and admitted
-  uint32_t capacity_[2];            // rows in a chunk
-  std::vector<char*> bases_;        // by chunk number; nullptr where the number is not in use
-  std::vector<Chunk> chunks_;       // likewise
-  std::vector<uint16_t> unused_;    // chunk numbers not in use
-  std::vector<uint16_t> open_[2];   // chunks with room; the last is filled first
+  uint32_t units_[2];              // size of a row, in units of 8 bytes, unadmitted and admitted
+  uint32_t capacity_[2];           // rows in a chunk
+  std::vector<char*> bases_;       // by chunk number; nullptr where the number is not in use
+  std::vector<Chunk> chunks_;      // likewise
+  std::vector<uint16_t> unused_;   // chunk numbers not in use
+  std::vector<uint16_t> open_[2];  // chunks with room; the last is filled first
 };
 
 }  // namespace tfps

@@ -7,8 +7,8 @@
 namespace tfps {
 namespace {
 
-// A table's first slabs are left to small pages: of a table with few rows per shard, only the touched pages are
-// resident then.
+// A table's first slabs are left to small pages: of a table with few rows per shard, only the
+// touched pages are resident then.
 constexpr size_t kSmallPageSlabs = 16;
 
 size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -23,11 +23,14 @@ char* MapAligned(size_t bytes, bool huge_pages) {
   char* base = static_cast<char*>(mapped) + (aligned - begin);
   if (aligned > begin) munmap(mapped, aligned - begin);
   if (begin + padded > aligned + bytes) munmap(base + bytes, begin + padded - aligned - bytes);
-  madvise(base, bytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);  // Only advice: failure is harmless.
+  // Only advice: failure is harmless.
+  madvise(base, bytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return base;
 }
 
-size_t DirectBytes(int count) { return RoundUp(count * ChunkPool::kChunkBytes, ChunkPool::kSlabBytes); }
+size_t DirectBytes(int count) {
+  return RoundUp(count * ChunkPool::kChunkBytes, ChunkPool::kSlabBytes);
+}
 
 }  // namespace
 
@@ -37,7 +40,8 @@ int ChunkPool::Slab::FindRun(int count) const {
     if (free_chunks[1]) return 64 + __builtin_ctzll(free_chunks[1]);
     return -1;
   }
-  if (__builtin_popcountll(free_chunks[0]) + __builtin_popcountll(free_chunks[1]) < count) return -1;
+  const int free = __builtin_popcountll(free_chunks[0]) + __builtin_popcountll(free_chunks[1]);
+  if (free < count) return -1;
   int run = 0;
   for (int chunk = 0; chunk < kSlabChunks; ++chunk) {
     run = (free_chunks[chunk / 64] >> (chunk % 64)) & 1 ? run + 1 : 0;

@@ -1,8 +1,9 @@
 // Memory in chunks of 16 KiB, for the rows and the indexes of all shards of a table.
 //
-// Invariant: a chunk is either free (its bit in its slab is set) or owned by exactly one caller. Slabs of 2 MiB are
-// taken from the system one by one and kept until the pool ends, so that freed memory is used again.
-// Chunks are aligned to 16 KiB. Their contents are whatever the last owner left. Thread-safe.
+// Invariant: a chunk is either free (its bit in its slab is set) or owned by exactly one caller.
+// Slabs of 2 MiB are taken from the system one by one and kept until the pool ends, so that freed
+// memory is used again. Chunks are aligned to 16 KiB. Their contents are whatever the last owner
+// left. Thread-safe.
 #ifndef OPS_CORE_CHUNK_POOL_H_
 #define OPS_CORE_CHUNK_POOL_H_
 
@@ -25,8 +26,8 @@ class ChunkPool {
   ChunkPool(const ChunkPool&) = delete;
   ChunkPool& operator=(const ChunkPool&) = delete;
 
-  // `count` adjacent chunks, or nullptr if the system has no memory left. More than a slab's worth of chunks come
-  // from the system directly and go back to it.
+  // `count` adjacent chunks, or nullptr if the system has no memory left. More than a slab's worth
+  // of chunks come from the system directly and go back to it.
   char* Allocate(int count);
   void Free(char* chunks, int count);
 

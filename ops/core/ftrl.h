@@ -1,7 +1,9 @@
-// FTRL-Proximal (McMahan et al. 2013, "Ad Click Prediction: a View from the Trenches", Algorithm 1).
+// FTRL-Proximal (McMahan et al. 2013, "Ad Click Prediction: a View from the Trenches", Algorithm
+// 1).
 //   sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma * w;  n += g^2
 //   w = 0 if |z| <= l1, else -(z - sign(z) * l1) / ((beta + sqrt(n)) / alpha + l2)
-// State: z[dim], n[dim]. Steps are taken in float64, and the state stays finite for any finite gradient.
+// State: z[dim], n[dim]. Steps are taken in float64, and the state stays finite for any finite
+// gradient.
 #ifndef OPS_CORE_FTRL_H_
 #define OPS_CORE_FTRL_H_
 
@@ -17,7 +19,11 @@ namespace tfps {
 class Ftrl {
  public:
   explicit Ftrl(const OptimizerOptions& options)
-      : alpha_(options.alpha), beta_(options.beta), l1_(options.l1), l2_(options.l2), range_(options) {}
+      : alpha_(options.alpha),
+        beta_(options.beta),
+        l1_(options.l1),
+        l2_(options.l2),
+        range_(options) {}
 
   static int StateFloats(int dim) { return 2 * dim; }
   void InitState(float* state, int dim) const { std::fill_n(state, 2 * dim, 0.0f); }

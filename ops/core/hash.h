@@ -16,7 +16,8 @@ constexpr uint64_t kReservedDeleted = 0x8000000000000001;
 
 inline bool IsReserved(uint64_t key) { return key == kReservedEmpty || key == kReservedDeleted; }
 
-// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), a bijection.
+// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), a
+// bijection.
 inline uint64_t SplitMix64(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;

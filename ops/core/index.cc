@@ -9,7 +9,8 @@ namespace {
 
 constexpr uint32_t kEntriesPerChunk = ChunkPool::kChunkBytes / sizeof(uint32_t);
 
-// Entries for `rows` rows to fill at most 4/5 * 2/3 of them: powers of two below a chunk, whole chunks above.
+// Entries for `rows` rows to fill at most 4/5 * 2/3 of them: powers of two below a chunk, whole
+// chunks above.
 uint32_t CapacityFor(uint32_t rows) {
   const uint32_t wanted = static_cast<uint32_t>(uint64_t{rows} * 15 / 8);
   if (wanted > kEntriesPerChunk / 2) {

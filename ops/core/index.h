@@ -1,8 +1,9 @@
-// Where the rows of one shard are: an open-addressing array of 32-bit entries, 8 bits of tag and 24 of row handle.
+// Where the rows of one shard are: an open-addressing array of 32-bit entries, 8 bits of tag and 24
+// of row handle.
 //
-// Invariant: at most 4/5 of the entries are taken, so every probe ends. An entry of 0 is empty; tags start at 1.
-// Rows are only added: whoever frees rows calls Reset and inserts what is left. The shard's lock guards everything
-// but Prefetch, which may run at any time.
+// Invariant: at most 4/5 of the entries are taken, so every probe ends. An entry of 0 is empty;
+// tags start at 1. Rows are only added: whoever frees rows calls Reset and inserts what is left.
+// The shard's lock guards everything but Prefetch, which may run at any time.
 #ifndef OPS_CORE_INDEX_H_
 #define OPS_CORE_INDEX_H_
 
@@ -24,14 +25,15 @@ class Index {
   // Whether one more row can be inserted.
   bool HasRoom() const { return size_ < max_size_; }
 
-  // Empties the index and gives it room for `rows` rows and half as many again. False, and nothing changed, if there
-  // is no memory left.
+  // Empties the index and gives it room for `rows` rows and half as many again. False, and nothing
+  // changed, if there is no memory left.
   bool Reset(uint32_t rows);
 
   // Empties the index and keeps its size.
   void Clear();
 
-  // The entry of the row with this hash for which matches(handle) is true, or the empty entry that ends the search.
+  // The entry of the row with this hash for which matches(handle) is true, or the empty entry that
+  // ends the search.
   template <typename Matches>
   uint32_t* Find(uint64_t hash, Matches matches) const {
     const uint32_t capacity = capacity_.load(std::memory_order_relaxed);

@@ -1,8 +1,9 @@
 // One of the optimizers, chosen when the table is made.
 //
-// Each of them has the same three members: StateFloats(dim), how many floats of state a vector of `dim` weights has;
-// InitState(state, dim); and Step(w, state, g, dim), which applies one finite gradient and clips. The choice is a
-// switch per step, which the processor predicts, and the loops inside are inlined.
+// Each of them has the same three members: StateFloats(dim), how many floats of state a vector of
+// `dim` weights has; InitState(state, dim); and Step(w, state, g, dim), which applies one finite
+// gradient and clips. The choice is a switch per step, which the processor predicts, and the loops
+// inside are inlined.
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 

@@ -37,11 +37,13 @@ const std::vector<std::pair<std::string_view, OptimizerKind>> kOptimizers = {
     {"adam", OptimizerKind::kAdam},
     {"ftrl", OptimizerKind::kFtrl}};
 
-constexpr double kSmallest = std::numeric_limits<float>::min();  // of what must be positive as a float
+constexpr double kSmallest =
+    std::numeric_limits<float>::min();  // of what must be positive as a float
 constexpr double kLargest = std::numeric_limits<float>::max();
 const double kBelowOne = std::nextafter(1.0f, 0.0f);  // the largest float below 1
 
-void AddOptimizerOptions(const std::string& prefix, OptimizerOptions* o, std::vector<Option>* options) {
+void AddOptimizerOptions(const std::string& prefix, OptimizerOptions* o,
+                         std::vector<Option>* options) {
   const std::vector<Option> added = {
       {prefix + "optimizer", &o->kind},
       {prefix + "learning_rate", &o->learning_rate, 0, kLargest},
@@ -95,8 +97,9 @@ bool ParseNumber(std::string_view text, Number* number) {
 }
 
 template <typename Choice>
-std::optional<std::string> SetChoice(const std::vector<std::pair<std::string_view, Choice>>& choices,
-                                     std::string_view value, Choice* field) {
+std::optional<std::string> SetChoice(
+    const std::vector<std::pair<std::string_view, Choice>>& choices, std::string_view value,
+    Choice* field) {
   std::string names;
   for (const auto& [name, choice] : choices) {
     if (name == value) {
@@ -128,20 +131,23 @@ std::optional<std::string> Set(const Option&, std::string_view value, uint64_t* 
 template <typename Number>  // int or double
 std::optional<std::string> Set(const Option& option, std::string_view value, Number* field) {
   Number number;
-  if (ParseNumber(value, &number) && number >= option.min && number <= option.max) {  // NaN is refused, too.
+  if (ParseNumber(value, &number) && number >= option.min &&
+      number <= option.max) {  // NaN is refused, too.
     *field = number;
     return std::nullopt;
   }
   std::string wanted = std::is_same_v<Number, int> ? "an integer" : "a number";
   if (option.min == -kInfinity) return wanted;
-  if (option.max == kLargest) return wanted + (option.min < 0 ? " that is finite" : " of at least " + Text(option.min));
+  if (option.max == kLargest)
+    return wanted + (option.min < 0 ? " that is finite" : " of at least " + Text(option.min));
   return wanted + " from " + Text(option.min) + " to " + Text(option.max);
 }
 
-std::optional<std::string> CheckOptimizer(const std::string& prefix, const OptimizerOptions& options) {
+std::optional<std::string> CheckOptimizer(const std::string& prefix,
+                                          const OptimizerOptions& options) {
   if (options.weight_min <= options.weight_max) return std::nullopt;
-  return "Table option " + prefix + "weight_min=" + Text(options.weight_min) + " must not be above " + prefix +
-         "weight_max=" + Text(options.weight_max) + ".";
+  return "Table option " + prefix + "weight_min=" + Text(options.weight_min) +
+         " must not be above " + prefix + "weight_max=" + Text(options.weight_max) + ".";
 }
 
 std::optional<std::string> CheckRowFits(const TableOptions& options) {
@@ -149,8 +155,9 @@ std::optional<std::string> CheckRowFits(const TableOptions& options) {
                             Optimizer(options.mf).StateFloats(options.mf_dim)};
   const int most = static_cast<int>(ChunkPool::kChunkBytes);
   if (layout.bytes(/*admitted=*/true) <= most) return std::nullopt;
-  return "Table option mf_dim=" + std::to_string(options.mf_dim) + " is too large: with mf.optimizer's state a row is " +
-         std::to_string(layout.bytes(true)) + " bytes, and " + std::to_string(most) + " is the most.";
+  return "Table option mf_dim=" + std::to_string(options.mf_dim) +
+         " is too large: with mf.optimizer's state a row is " + std::to_string(layout.bytes(true)) +
+         " bytes, and " + std::to_string(most) + " is the most.";
 }
 
 }  // namespace
@@ -173,15 +180,20 @@ std::optional<std::string> ParseTableOptions(std::string_view text, TableOptions
     for (const Option& candidate : known) {
       if (candidate.name == name) option = &candidate;
     }
-    if (option == nullptr) return "Unknown table option '" + name + "'; TfpsTable's documentation names them all.";
+    if (option == nullptr)
+      return "Unknown table option '" + name + "'; TfpsTable's documentation names them all.";
     if (!given.insert(name).second) return "Table option " + name + " is given twice.";
     const std::optional<std::string> wanted =
         std::visit([&](auto* field) { return Set(*option, value, field); }, option->field);
-    if (wanted) return "Table option " + name + " must be " + *wanted + ", but is '" + std::string(value) + "'.";
+    if (wanted)
+      return "Table option " + name + " must be " + *wanted + ", but is '" + std::string(value) +
+             "'.";
   }
-  for (auto [prefix, optimizer] : {std::pair{"lr.", &options->lr}, std::pair{"mf.", &options->mf}}) {
+  for (auto [prefix, optimizer] :
+       {std::pair{"lr.", &options->lr}, std::pair{"mf.", &options->mf}}) {
     const bool rate_given = given.count(std::string(prefix) + "learning_rate") > 0;
-    if (optimizer->kind == OptimizerKind::kAdam && !rate_given) optimizer->learning_rate = kAdamLearningRate;
+    if (optimizer->kind == OptimizerKind::kAdam && !rate_given)
+      optimizer->learning_rate = kAdamLearningRate;
     if (auto error = CheckOptimizer(prefix, *optimizer)) return error;
   }
   return CheckRowFits(*options);

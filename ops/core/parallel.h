@@ -7,8 +7,8 @@
 
 namespace tfps {
 
-// Calls work(begin, end) on disjoint ranges that cover [0, total), perhaps at the same time, and returns when
-// all are done. One unit costs about `cost_per_unit` cycles.
+// Calls work(begin, end) on disjoint ranges that cover [0, total), perhaps at the same time, and
+// returns when all are done. One unit costs about `cost_per_unit` cycles.
 using ParallelFor = std::function<void(int64_t total, int64_t cost_per_unit,
                                        std::function<void(int64_t begin, int64_t end)> work)>;
 

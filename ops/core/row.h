@@ -2,8 +2,9 @@
 //
 //   RowHead | lr_w, lr state | mf_w[mf_dim], mf state
 //
-// The last part is there exactly when kAdmitted is set. Rows are multiples of 8 bytes and start at one. The key of a
-// row in use is never 0: padding is not stored, so a block whose key is 0 is free.
+// The last part is there exactly when kAdmitted is set. Rows are multiples of 8 bytes and start at
+// one. The key of a row in use is never 0: padding is not stored, so a block whose key is 0 is
+// free.
 #ifndef OPS_CORE_ROW_H_
 #define OPS_CORE_ROW_H_
 
@@ -17,8 +18,8 @@ struct RowHead {
   uint64_t key;
   double show;
   double click;
-  double delta_score;    // the scores of all pushes since the last export that contained the row
-  int32_t slot;          // of the push that created the row
+  double delta_score;  // the scores of all pushes since the last export that contained the row
+  int32_t slot;        // of the push that created the row
   uint16_t unseen_days;
   uint16_t flags;
 };
@@ -41,16 +42,16 @@ struct RowLayout {
   int mf_w() const { return 1 + lr_state_floats; }
   int mf_state() const { return mf_w() + mf_dim; }
 
-  int head_floats() const { return mf_w(); }                             // of a row without mf
-  int admitted_floats() const { return mf_state() + mf_state_floats; }   // of one with mf
+  int head_floats() const { return mf_w(); }                            // of a row without mf
+  int admitted_floats() const { return mf_state() + mf_state_floats; }  // of one with mf
   int floats(bool admitted) const { return admitted ? admitted_floats() : head_floats(); }
   int bytes(bool admitted) const {
     return (static_cast<int>(sizeof(RowHead)) + 4 * floats(admitted) + 7) / 8 * 8;
   }
 };
 
-// The initial mf_w of a key: uniform in [-range, range), the same whatever the order of pushes, the number of
-// servers or a restart.
+// The initial mf_w of a key: uniform in [-range, range), the same whatever the order of pushes, the
+// number of servers or a restart.
 inline void InitMf(uint64_t seed, uint64_t key, double range, float* mf_w, int mf_dim) {
   const uint64_t stream = SplitMix64(seed ^ key);
   for (int d = 0; d < mf_dim; ++d) {

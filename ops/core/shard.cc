@@ -7,7 +7,8 @@
 namespace tfps {
 namespace {
 
-// How many keys ahead of the one in hand their rows are brought into the cache; index entries twice as far.
+// How many keys ahead of the one in hand their rows are brought into the cache; index entries twice
+// as far.
 constexpr int kAhead = 16;
 
 constexpr int kMaxRowFloats = ChunkPool::kChunkBytes / sizeof(float);
@@ -167,16 +168,16 @@ bool Shard::Admit(uint32_t* entry, const RowHead* row) {
 void Shard::InitMfPart(RowHead* row) {
   const RowLayout& layout = config_.layout;
   float* floats = Floats(row);
-  InitMf(config_.options.seed, row->key, config_.options.mf_init_range, floats + layout.mf_w(), layout.mf_dim);
+  InitMf(config_.options.seed, row->key, config_.options.mf_init_range, floats + layout.mf_w(),
+         layout.mf_dim);
   config_.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
   row->flags |= kAdmitted;
   ++statistics_.admitted;
 }
 
 void Shard::IndexAllRows() {
-  arena_.ForEach([&](uint32_t handle, const RowHead* row) {
-    index_.InsertNew(SplitMix64(row->key), handle);
-  });
+  arena_.ForEach(
+      [&](uint32_t handle, const RowHead* row) { index_.InsertNew(SplitMix64(row->key), handle); });
 }
 
 int64_t Shard::EndOfDay(int64_t day) {

@@ -1,7 +1,7 @@
 // One virtual shard: a lock, the rows of its keys, and the index that finds them.
 //
-// Invariant: every row in the arena is in the index exactly once, and the totals are those of the rows. Pulls and
-// inspections hold the lock shared, everything that writes holds it alone.
+// Invariant: every row in the arena is in the index exactly once, and the totals are those of the
+// rows. Pulls and inspections hold the lock shared, everything that writes holds it alone.
 #ifndef OPS_CORE_SHARD_H_
 #define OPS_CORE_SHARD_H_
 
@@ -80,7 +80,8 @@ class alignas(64) Shard {
   void Pull(const KeyAt* keys, int64_t n, float* rows) const;
   bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
 
-  // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how many left.
+  // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
+  // many left.
   int64_t EndOfDay(int64_t day);
 
   ShardStatistics Statistics() const;

@@ -29,7 +29,8 @@ class KeysByShard {
     }
     for (int s = 0; s < num_shards; ++s) ends_[s + 1] += ends_[s];
     items_.reset(new KeyAt[ends_[num_shards]]);
-    // From here ends_[s] is the next free place of shard s, so that it is its end when all are placed.
+    // From here ends_[s] is the next free place of shard s, so that it is its end when all are
+    // placed.
     for (int64_t i = 0; i < n; ++i) {
       if (shard_of_[i] == kNoShard) continue;
       items_[ends_[shard_of_[i]]++] = {keys[i], static_cast<uint32_t>(i)};
@@ -38,8 +39,8 @@ class KeysByShard {
 
   int64_t size() const { return ends_.back(); }
 
-  // Calls visit(shard, keys, count) for those of the shards [first, last) that have keys. Meanwhile the start of the
-  // next shard's look-ups comes into the cache.
+  // Calls visit(shard, keys, count) for those of the shards [first, last) that have keys. Meanwhile
+  // the start of the next shard's look-ups comes into the cache.
   template <typename Visit>
   void ForEachShard(const std::vector<std::unique_ptr<Shard>>& shards, int64_t first, int64_t last,
                     Visit visit) const {
@@ -69,21 +70,25 @@ class KeysByShard {
 }  // namespace
 
 Table::Table(const TableOptions& options) : config_(options) {
-  for (int s = 0; s < num_shards(); ++s) shards_.push_back(std::make_unique<Shard>(&config_, &pool_));
+  for (int s = 0; s < num_shards(); ++s)
+    shards_.push_back(std::make_unique<Shard>(&config_, &pool_));
 }
 
-void Table::Pull(const uint64_t* keys, int64_t n, float* rows, const ParallelFor& parallel_for) const {
+void Table::Pull(const uint64_t* keys, int64_t n, float* rows,
+                 const ParallelFor& parallel_for) const {
   const int64_t width = row_width();
   const KeysByShard by_shard(keys, n, num_shards(), [&](int64_t i) {
     const bool wanted = keys[i] != kPadding && !IsReserved(keys[i]);
     if (!wanted) std::fill_n(rows + i * width, width, 0.0f);
     return wanted;
   });
-  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPullCycles), [&](int64_t first, int64_t last) {
-    by_shard.ForEachShard(shards_, first, last, [&](const Shard* shard, const KeyAt* part, int64_t count) {
-      shard->Pull(part, count, rows);
-    });
-  });
+  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPullCycles),
+               [&](int64_t first, int64_t last) {
+                 by_shard.ForEachShard(shards_, first, last,
+                                       [&](const Shard* shard, const KeyAt* part, int64_t count) {
+                                         shard->Pull(part, count, rows);
+                                       });
+               });
   pulled_keys_ += by_shard.size();
 }
 
@@ -102,15 +107,18 @@ std::optional<std::string> Table::Push(const PushBatch& batch, const ParallelFor
     return true;
   });
   std::atomic<bool> room{true};
-  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPushCycles), [&](int64_t first, int64_t last) {
-    by_shard.ForEachShard(shards_, first, last, [&](Shard* shard, const KeyAt* part, int64_t count) {
-      if (!shard->Push(part, count, batch)) room = false;
-    });
-  });
+  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPushCycles),
+               [&](int64_t first, int64_t last) {
+                 by_shard.ForEachShard(shards_, first, last,
+                                       [&](Shard* shard, const KeyAt* part, int64_t count) {
+                                         if (!shard->Push(part, count, batch)) room = false;
+                                       });
+               });
   reserved_pushes_ += reserved;
   nonfinite_counts_ += nonfinite;
   if (room) return std::nullopt;
-  return "Some rows found no room: the memory is used up, or a shard holds its most of 128 MiB of rows; give the "
+  return "Some rows found no room: the memory is used up, or a shard holds its most of 128 MiB of "
+         "rows; give the "
          "table more servers or more than num_shards=" +
          std::to_string(num_shards()) + ".";
 }

@@ -1,8 +1,8 @@
 // A feasign table: the rows of any number of 64-bit keys, spread over virtual shards.
 //
-// Invariant: every push, pull and ageing of one row happens under the lock of its shard, so each is one atomic
-// step with respect to the others. A batch is sorted by shard first, and takes each lock once.
-// All methods may be called at the same time from any number of threads.
+// Invariant: every push, pull and ageing of one row happens under the lock of its shard, so each is
+// one atomic step with respect to the others. A batch is sorted by shard first, and takes each lock
+// once. All methods may be called at the same time from any number of threads.
 #ifndef OPS_CORE_TABLE_H_
 #define OPS_CORE_TABLE_H_
 
@@ -28,18 +28,21 @@ class Table {
 
   const TableOptions& options() const { return config_.options; }
   int num_shards() const { return config_.options.num_shards; }
-  int row_width() const { return 1 + config_.options.mf_dim; }         // what a pull reads: lr_w, mf_w
-  int row_floats() const { return config_.layout.admitted_floats(); }  // lr_w, lr state, mf_w, mf state
+  int row_width() const { return 1 + config_.options.mf_dim; }  // what a pull reads: lr_w, mf_w
+  int row_floats() const {
+    return config_.layout.admitted_floats();
+  }  // lr_w, lr state, mf_w, mf state
 
   // Writes lr_w and mf_w of each key to rows (n, row_width); zeros for what there is not.
   void Pull(const uint64_t* keys, int64_t n, float* rows, const ParallelFor& parallel_for) const;
 
-  // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped; so are reserved
-  // keys and rows whose show or click is not finite, and those are counted.
-  // Returns one sentence if a shard or the memory was full: the rows that found room are applied.
+  // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped;
+  // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns
+  // one sentence if a shard or the memory was full: the rows that found room are applied.
   std::optional<std::string> Push(const PushBatch& batch, const ParallelFor& parallel_for);
 
-  // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were evicted.
+  // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were
+  // evicted.
   int64_t EndOfDay(int64_t day, const ParallelFor& parallel_for);
 
   // Name and value, in the order of the documentation.

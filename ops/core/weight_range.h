@@ -11,7 +11,8 @@ namespace tfps {
 class WeightRange {
  public:
   explicit WeightRange(const OptimizerOptions& options)
-      : min_(static_cast<float>(options.weight_min)), max_(static_cast<float>(options.weight_max)) {}
+      : min_(static_cast<float>(options.weight_min)),
+        max_(static_cast<float>(options.weight_max)) {}
 
   float Clip(float weight) const { return std::min(std::max(weight, min_), max_); }
 

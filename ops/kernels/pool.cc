@@ -1,8 +1,7 @@
 #include "ops/core/pool.h"
 
-#include <utility>
-
 #include "ops/kernels/bags.h"
+#include "ops/kernels/worker_pool.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfps {
@@ -37,12 +36,8 @@ class PoolOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({batch_size, num_slots}), &lr));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(
                             1, TensorShape({batch_size, num_slots, input.row_width - 1}), &mf));
-    tensorflow::thread::ThreadPool* threads =
-        ctx->device()->tensorflow_cpu_worker_threads()->workers;
     Pool(input, rows.flat<float>().data(), lr->flat<float>().data(), mf->flat<float>().data(),
-         [threads](int64_t total, int64_t cost, std::function<void(int64_t, int64_t)> work) {
-           threads->ParallelFor(total, cost, std::move(work));
-         });
+         WorkerPool(ctx));
   }
 
  private:

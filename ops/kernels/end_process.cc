@@ -1,0 +1,38 @@
+#include <atomic>
+
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+
+// The exit code that the chief has sent to this process, or -1.
+std::atomic<int> end_signal{-1};
+
+class EndProcessOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& exit_code = ctx->input(0);
+    OP_REQUIRES(ctx, exit_code.dims() == 0,
+                tensorflow::errors::InvalidArgument("exit_code must be a scalar, not the shape ",
+                                                    exit_code.shape().DebugString(), "."));
+    const int code = exit_code.scalar<int32_t>()();
+    OP_REQUIRES(
+        ctx, code >= 0 && code <= 255,
+        tensorflow::errors::InvalidArgument("exit_code must be from 0 to 255, not ", code, "."));
+    end_signal = code;
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsEndProcess").Device(tensorflow::DEVICE_CPU), EndProcessOp);
+
+}  // namespace
+}  // namespace tfps
+
+// For the main loop of a worker or parameter server, through ctypes.
+extern "C" __attribute__((visibility("default"))) int tfps_end_signal() { return tfps::end_signal; }

@@ -1,0 +1,80 @@
+// A table as a TensorFlow resource, and what the kernels of all verbs share: finding it and
+// checking inputs. A resource's options never change: whoever asks for the same name with others is
+// refused.
+#ifndef OPS_KERNELS_TABLE_RESOURCE_H_
+#define OPS_KERNELS_TABLE_RESOURCE_H_
+
+#include <string>
+#include <utility>
+
+#include "ops/core/table.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/platform/refcount.h"
+
+namespace tfps {
+
+class TableResource : public tensorflow::ResourceBase {
+ public:
+  TableResource(std::string options_text, const TableOptions& options)
+      : options_text_(std::move(options_text)), table_(options) {}
+
+  const std::string& options_text() const { return options_text_; }
+  Table& table() { return table_; }
+
+  std::string DebugString() const override {
+    return "tfps table with options '" + options_text_ + "'";
+  }
+
+ private:
+  const std::string options_text_;
+  Table table_;
+};
+
+using TablePtr = tensorflow::core::RefCountPtr<TableResource>;
+
+// The table of the op's first input.
+inline tensorflow::Status FindTable(tensorflow::OpKernelContext* ctx, TablePtr* table) {
+  if (ctx->input(0).NumElements() != 1) {
+    return tensorflow::errors::InvalidArgument("table must be one resource handle, not the shape ",
+                                               ctx->input(0).shape().DebugString(), ".");
+  }
+  return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), table);
+}
+
+inline tensorflow::Status RequireShape(const char* name, const tensorflow::Tensor& tensor,
+                                       const tensorflow::TensorShape& shape) {
+  if (tensor.shape() == shape) return tensorflow::OkStatus();
+  return tensorflow::errors::InvalidArgument(name, " must have the shape ", shape.DebugString(),
+                                             ", not ", tensor.shape().DebugString(), ".");
+}
+
+// The input that holds keys: one dimension, and few enough for 32-bit positions.
+inline tensorflow::Status RequireKeys(const tensorflow::Tensor& keys) {
+  if (keys.dims() != 1) {
+    return tensorflow::errors::InvalidArgument("keys must have one dimension, not the shape ",
+                                               keys.shape().DebugString(), ".");
+  }
+  if (keys.NumElements() > INT32_MAX) {
+    return tensorflow::errors::InvalidArgument(
+        "keys must be at most 2^31 - 1 in one call, but are ", keys.NumElements(), ".");
+  }
+  return tensorflow::OkStatus();
+}
+
+// An attribute or width that the table's options decide.
+inline tensorflow::Status RequireWidth(const char* name, int64_t value, const char* meaning,
+                                       int64_t wanted) {
+  if (value == wanted) return tensorflow::OkStatus();
+  return tensorflow::errors::InvalidArgument(name, " must be ", wanted, " for this table (",
+                                             meaning, "), not ", value, ".");
+}
+
+// TensorFlow's int64 keys are the core's uint64 with the same bits.
+inline const uint64_t* KeysOf(const tensorflow::Tensor& keys) {
+  return reinterpret_cast<const uint64_t*>(keys.flat<int64_t>().data());
+}
+
+}  // namespace tfps
+
+#endif  // OPS_KERNELS_TABLE_RESOURCE_H_
