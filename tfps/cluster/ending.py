@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from tfps.cluster import tf_config
+from tfps.cluster import failures, tf_config
 
 _TELL_SECONDS = 5.0
 
@@ -23,10 +23,12 @@ def watch_program(cluster: tf_config.Cluster) -> None:
   _cluster = cluster
   previous_hook = sys.excepthook
 
-  def excepthook(*exception):
+  def excepthook(kind, error, trace):
     global _failed
     _failed = True
-    previous_hook(*exception)
+    previous_hook(kind, error, trace)
+    if failures.is_tensorflow_error(error):
+      print(f"tfps: {failures.explain(error, cluster)}", file=sys.stderr, flush=True)
 
   sys.excepthook = excepthook
   atexit.register(end)

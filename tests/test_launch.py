@@ -1,0 +1,322 @@
+"""A cluster's life: real processes, real TF_CONFIG, started by `tfps launch` or one by one."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfps.cli import launch
+from tfps.cluster import failures, liveness, tf_config
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHIEF_LOST_SECONDS = 4
+
+# What every role runs; the chief does what the first argument says.
+PROGRAM = '''
+import sys
+import time
+import tfps.cluster
+
+strategy = tfps.cluster.strategy(connect_timeout=120)
+import tensorflow as tf
+
+assert tfps.cluster.strategy() is strategy
+with strategy.scope():
+  totals = [tf.Variable(0.0) for _ in range(2)]
+coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+@tf.function
+def step(index):
+  for total in totals:
+    total.assign_add(1.0, use_locking=True)
+  return tf.gather([1.0, 2.0], index)
+
+def run(count, index=0):
+  for _ in range(count):
+    coordinator.schedule(step, args=(tf.constant(index),))
+  coordinator.join()
+
+if sys.argv[1] == "count":
+  for i in range(3):
+    run(10)
+    print(f"\\r{i + 1}/3", end="", flush=True)
+  print()
+  print("totals", [float(total.read_value()) for total in totals], flush=True)
+elif sys.argv[1] == "fail":
+  run(1, index=7)
+elif sys.argv[1] == "loop":
+  run(1)
+  print("looping", flush=True)
+  while True:
+    run(20)
+'''
+
+
+@pytest.fixture(name="program", scope="module")
+def _program(tmp_path_factory):
+  path = tmp_path_factory.mktemp("program") / "program.py"
+  path.write_text(PROGRAM)
+  return str(path)
+
+
+def _environment(**more):
+  env = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
+  env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+  env["TFPS_CHIEF_LOST_SECONDS"] = str(CHIEF_LOST_SECONDS)
+  env["TF_CPP_MIN_LOG_LEVEL"] = "3"
+  return {**env, **more}
+
+
+def _text(path):
+  return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _wait_until(condition, timeout, what):
+  deadline = time.monotonic() + timeout
+  while not condition():
+    assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
+    time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _launched(*arguments, log_dir):
+  """Runs `tfps launch` in the background; its output goes to out.txt and err.txt in `log_dir`."""
+  log_dir.mkdir()
+  with open(log_dir / "out.txt", "wb") as out, open(log_dir / "err.txt", "wb") as err:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfps", "launch", f"--log-dir={log_dir}", *arguments],
+        stdout=out,
+        stderr=err,
+        env=_environment(),
+    )
+  try:
+    yield process
+  finally:
+    process.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def _roles(program, mode, workers, ps, folder):
+  """Runs every role without a launcher; yields {name: process}, with output in NAME.txt each."""
+  processes = {}
+  try:
+    for job, index, config in launch._tf_configs(workers, ps):
+      with open(folder / f"{job}{index}.txt", "wb") as out:
+        processes[f"{job}{index}"] = subprocess.Popen(
+            [sys.executable, program, mode],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=_environment(TF_CONFIG=json.dumps(config)),
+        )
+    yield processes
+  finally:
+    for process in processes.values():
+      process.kill()
+      process.wait()
+
+
+def test_normal_end(program, tmp_path):
+  with _launched("--", program, "count", log_dir=tmp_path / "logs") as launcher:
+    assert launcher.wait(150) == 0, _text(tmp_path / "logs" / "err.txt")
+  out = (tmp_path / "logs" / "out.txt").read_bytes().decode()
+  err = _text(tmp_path / "logs" / "err.txt")
+  assert out == "\r1/3\r2/3\r3/3\ntotals [30.0, 30.0]\n"
+  logs = tmp_path / "logs"
+  assert "totals [30.0, 30.0]" in _text(logs / "chief.log")
+  assert f"logs in {logs}" in err
+  # Everyone ended by itself with 0: the launcher says so where it is otherwise.
+  assert "ended with" not in err and "Ending" not in err
+  for name in ("worker 0", "worker 1", "ps 0", "ps 1"):
+    assert f"[{name}] Serving at 127.0.0.1:" in err
+    assert "ending with exit code 0" in _text(logs / f"{name.replace(' ', '-')}.log")
+
+
+def test_exception_on_the_chief_ends_all_and_says_its_cause(program, tmp_path):
+  with _roles(program, "fail", workers=1, ps=1, folder=tmp_path) as processes:
+    assert processes["chief0"].wait(120) == 1
+    for name in ("worker0", "ps0"):
+      assert processes[name].wait(30) == 1, _text(tmp_path / f"{name}.txt")
+  lines = _text(tmp_path / "chief0.txt").splitlines()
+  sentence = next(line for line in lines if line.startswith("tfps: "))
+  assert re.fullmatch(
+      r"tfps: indices = 7 is not in \[0, 2\) \(InvalidArgumentError in GatherV2 at .*program.py:"
+      r"\d+ on worker 0 at 127.0.0.1:\d+\)",
+      sentence,
+  )
+  # The coordinator's own log of it, with all traces, is not there.
+  assert not any(line.startswith("ERROR:tensorflow") for line in lines)
+
+
+def test_lost_parameter_server_is_named_by_the_chief(program, tmp_path):
+  logs = tmp_path / "logs"
+  with _launched("--workers=1", "--ps=2", "--", program, "loop", log_dir=logs) as launcher:
+    _wait_until(lambda: "looping" in _text(logs / "out.txt"), 120, "training")
+    address, pid = re.search(r"Serving at (\S+) \(pid (\d+)\)", _text(logs / "ps-1.log")).groups()
+    os.kill(int(pid), signal.SIGKILL)
+    assert launcher.wait(30) == 1
+  err = _text(logs / "err.txt")
+  assert f"tfps: Parameter server 1 at {address} is lost (" in err
+  assert "ps 1 ended with signal SIGKILL" in err
+
+
+def test_lost_chief_ends_the_others(program, tmp_path):
+  with _roles(program, "loop", workers=1, ps=1, folder=tmp_path) as processes:
+    _wait_until(lambda: "looping" in _text(tmp_path / "chief0.txt"), 120, "training")
+    # Training goes on for longer than the limit: the probes find the chief, and do it no harm.
+    time.sleep(CHIEF_LOST_SECONDS + 2)
+    assert all(process.poll() is None for process in processes.values())
+    processes["chief0"].kill()
+    for name in ("worker0", "ps0"):
+      assert processes[name].wait(CHIEF_LOST_SECONDS + 10) == 3
+      assert re.search(r"The chief at 127.0.0.1:\d+ is lost", _text(tmp_path / f"{name}.txt"))
+
+
+# The launcher itself, with a program that needs no TensorFlow.
+PLAIN = """
+import json, os, sys, time
+task = json.loads(os.environ["TF_CONFIG"])["task"]
+name = f"{task['type']} {task['index']}"
+print("pid", os.getpid(), flush=True)
+if name == sys.argv[1]:
+  print("the reason", file=sys.stderr)
+  sys.exit(int(sys.argv[2]))
+time.sleep(100)
+"""
+
+
+@pytest.fixture(name="plain", scope="module")
+def _plain(tmp_path_factory):
+  path = tmp_path_factory.mktemp("plain") / "plain.py"
+  path.write_text(PLAIN)
+  return str(path)
+
+
+def _pids(logs):
+  names = ("chief", "worker-0", "ps-0")
+  _wait_until(lambda: all("pid" in _text(logs / f"{n}.log") for n in names), 20, "start")
+  return [int(_text(logs / f"{n}.log").split()[1]) for n in names]
+
+
+def _alive(pid):
+  try:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+  except OSError:
+    return False
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nobody_outlives_the_launcher(plain, tmp_path, signum):
+  logs = tmp_path / "logs"
+  arguments = ("--workers=1", "--ps=1", "--", plain, "nobody")
+  with _launched(*arguments, log_dir=logs) as launcher:
+    pids = _pids(logs)
+    assert all(_alive(pid) for pid in pids)
+    launcher.send_signal(signum)
+    code = launcher.wait(20)
+    _wait_until(lambda: not any(_alive(pid) for pid in pids), 5, "the end of all")
+  assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
+
+
+def test_task_that_fails_early_is_named(plain, tmp_path):
+  logs = tmp_path / "logs"
+  arguments = ("--workers=1", "--ps=1", "--", plain, "worker 0", "7")
+  with _launched(*arguments, log_dir=logs) as launcher:
+    pids = _pids(logs)
+    assert launcher.wait(20) == 1
+    assert not any(_alive(pid) for pid in pids)
+  err = _text(logs / "err.txt")
+  assert "[worker 0] the reason" in err
+  assert f"worker 0 ended with exit code 7; {logs}/worker-0.log ends with:" in err
+  assert "\n  the reason\n" in err
+
+
+def test_exit_code_is_the_chiefs(plain, tmp_path, monkeypatch, capfd):
+  monkeypatch.setattr(launch, "_OTHERS_END_SECONDS", 1.0)
+  from tfps.cli import main
+
+  handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+  try:
+    arguments = ["launch", "--workers=1", "--ps=1", f"--log-dir={tmp_path}", "--", plain]
+    assert main.main([*arguments, "chief 0", "5"]) == 5
+  finally:
+    for signum, handler in handlers.items():
+      signal.signal(signum, handler)
+  assert "Ending worker 0, ps 0: still running 1 s after the chief." in capfd.readouterr().err
+
+
+# The parts, in this process.
+
+
+def _listening():
+  server = socket.create_server(("127.0.0.1", 0))
+  return server, f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_waiting_names_what_is_missing():
+  server, there = _listening()
+  absent, missing = _listening()
+  absent.close()
+  cluster = tf_config.Cluster(chief=("a:1",), worker=(there,), ps=(missing,))
+  lines = []
+  with server, pytest.raises(TimeoutError) as raised:
+    liveness.wait_for_servers(cluster, 1.0, lines.append, report_seconds=0.5)
+  assert f"ps 0 ({missing})" in str(raised.value) and there not in str(raised.value)
+  assert lines and set(lines) == {f"Waiting for ps 0 ({missing})."}
+
+
+def test_chief_watch(monkeypatch):
+  monkeypatch.setattr(liveness, "PROBE_SECONDS", 0.01)
+  server, address = _listening()
+  watch = liveness.ChiefWatch(address, lost_seconds=0.3)
+  with server:
+    time.sleep(0.5)
+    assert watch.poll() is None
+  time.sleep(0.1)
+  assert watch.poll() is None  # unreachable, but not for long
+  time.sleep(0.3)
+  assert f"The chief at {address} is lost" in watch.poll()
+  never = liveness.ChiefWatch(address, lost_seconds=0.1, appear_seconds=0.4)
+  time.sleep(0.2)
+  assert never.poll() is None
+  time.sleep(0.3)
+  assert "did not appear" in never.poll()
+
+
+def test_chief_lost_seconds_must_be_a_number(monkeypatch):
+  monkeypatch.setenv("TFPS_CHIEF_LOST_SECONDS", "soon")
+  with pytest.raises(tf_config.ConfigError, match="TFPS_CHIEF_LOST_SECONDS is 'soon'"):
+    liveness.ChiefWatch("a:1")
+
+
+def test_explain_real_errors_of_one_process():
+  import tensorflow as tf
+
+  @tf.function
+  def gather(index):
+    return tf.gather([1.0], index)
+
+  @tf.function
+  def read():
+    return next(iter(tf.data.TFRecordDataset(["/no/such/file"])))
+
+  def explained(function, *arguments):
+    with pytest.raises(tf.errors.OpError) as raised:
+      function(*arguments)
+    assert failures.is_tensorflow_error(raised.value)
+    return failures.explain(raised.value)
+
+  assert explained(gather, tf.constant(3)).startswith(
+      "indices = 3 is not in [0, 1) (InvalidArgumentError in GatherV2"
+  )
+  assert explained(read).startswith("/no/such/file; No such file or directory (NotFoundError")
+  assert failures.explain(ValueError("two\n  lines")) == "two lines"
+  assert failures.explain(KeyError()) == "KeyError"

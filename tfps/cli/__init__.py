@@ -1,0 +1,1 @@
+"""The command `tfps`: one module per subcommand."""

@@ -1,0 +1,57 @@
+"""Trains the model that a config describes.
+
+Without TF_CONFIG it trains in this process. With it, this process is the chief, a worker or a
+parameter server (ps) of a cluster, by what TF_CONFIG says; the same command starts every role.
+
+Fields of the config are overridden like --config.batch_size=1024 or
+--config.model.args.hidden="(64, 32)"; --print-config shows them all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tfps.cli import config as config_lib
+from tfps.cluster import tf_config
+
+NAME = "train"
+HELP = "train the model that a config describes"
+OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.usage = "tfps train --config=FILE [--config.FIELD=VALUE ...] [--print-config] [--verbose]"
+  parser.add_argument(
+      "--config",
+      required=True,
+      metavar="FILE",
+      help="Python file with get_config(), the run's settings, and source(config), its data",
+  )
+  parser.add_argument(
+      "--print-config",
+      action="store_true",
+      help="print the config with its overrides as JSON, and train nothing",
+  )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Raises ConfigError if the config or an override is wrong."""
+  config_lib.load(args.config, args.overrides)
+
+
+def run(args: argparse.Namespace) -> None:
+  module, config = config_lib.load(args.config, args.overrides)
+  if args.print_config:
+    print(json.dumps(config.to_dict(), indent=2, default=str))
+    return
+  tf_config.read()  # What is wrong with it is said at once, not after TensorFlow's import.
+  source = config_lib.function(module, "source")
+  model_class = config_lib.load_attribute(
+      config.model.file, config.model.name, base=config_lib.root(module)
+  )
+  import tfps
+
+  tfps.strategy()  # A worker or ps serves from here on, and needs no data.
+  from tfps.training import run as training
+
+  training.run(config, source(config), model_class)
