@@ -15,6 +15,7 @@ PADDING = 0
 RESERVED = (-(2**63), -(2**63) + 1)
 MAX_UNSEEN_DAYS = 65535
 UINT64 = 2**64 - 1
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def splitmix64(x):
@@ -35,6 +36,11 @@ def initial_mf(seed, key, mf_dim, mf_init_range):
   mixed = splitmix64((seed ^ key) & UINT64)
   u = [(splitmix64((mixed + d) & UINT64) >> 40) / 2**24 for d in range(mf_dim)]
   return np.array([mf_init_range * (2 * x - 1) for x in u], np.float32)
+
+
+def _to_float32(x):
+  """The nearest float32, as a Python float."""
+  return float(np.float32(x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Optimizer:
     w, state, g = w.astype(np.float64), state.astype(np.float64), g.astype(np.float64)
     w, state = getattr(self, "_" + self.optimizer)(w, state, g)
     w = np.clip(w, self.weight_min, self.weight_max)
+    state = np.clip(state, -FLOAT32_MAX, FLOAT32_MAX)
     return w.astype(np.float32), state.astype(np.float32)
 
   def _sgd(self, w, state, g):
@@ -104,10 +111,11 @@ class Optimizer:
   def _adam(self, w, state, g):
     """Kingma and Ba, ICLR 2015, algorithm 1; t counts the steps of this row."""
     m, v, (beta1_power, beta2_power) = state[: g.size], state[g.size : -2], state[-2:]
-    beta1, beta2 = float(np.float32(self.beta1)), float(np.float32(self.beta2))
+    beta1, beta2 = _to_float32(self.beta1), _to_float32(self.beta2)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
-    beta1_power, beta2_power = beta1_power * beta1, beta2_power * beta2
+    # 1 - power is small, so it matters that the power is the one that is stored.
+    beta1_power, beta2_power = _to_float32(beta1_power * beta1), _to_float32(beta2_power * beta2)
     m_hat, v_hat = m / (1 - beta1_power), v / (1 - beta2_power)
     w = w - self.learning_rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
     return w, np.concatenate([m, v, [beta1_power, beta2_power]])

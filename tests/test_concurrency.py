@@ -13,7 +13,7 @@ from tests.reference import Accessor, Optimizer
 EXACT_SGD = Optimizer("sgd", learning_rate=2.0**-6, weight_min=-1e6, weight_max=1e6)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES, scope="module")
 def engine_class(request):
   return ENGINES[request.param]
 

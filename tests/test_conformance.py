@@ -14,17 +14,18 @@ from tests.reference import Accessor, Optimizer
 OPTIMIZERS = ["sgd", "adagrad", "std_adagrad", "adam", "ftrl"]
 # Few keys, so that operations meet on them; the middle ones share nothing but their shards.
 KEYS = EXTREME_KEYS + [reference.splitmix64(i) - 2**63 for i in range(8)]
-# Thresholds that a handful of pushes and days crosses in both directions.
+# Thresholds that a handful of pushes and days crosses in both directions, or meets exactly.
 ACCESSOR = Accessor(
-  create_threshold=0.5, delete_threshold=0.15, delete_after_unseen_days=2, decay_rate=0.7)
+  nonclk_coeff=0.125, create_threshold=0.5, delete_threshold=0.125, delete_after_unseen_days=2,
+  decay_rate=0.75)
 
 keys_ = st.sampled_from(KEYS)
-counts = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0]) | st.sampled_from([np.nan, np.inf])
+counts = st.sampled_from([0.0, 0.0625, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0]) | st.sampled_from([np.nan, np.inf])
 usual = st.floats(-4, 4, width=32)
 gradients = usual | usual | usual | st.sampled_from([0.0, 50.0, -1e-20, np.nan, -np.inf])
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES, scope="module")
 def engine_class(request):
   return ENGINES[request.param]
 
@@ -59,7 +60,7 @@ class TableMachine(stateful.RuleBasedStateMachine):
     finite = np.where(np.isfinite(gradient), gradient, 0.5)
     rows = [np.roll(finite, i) for i in range(n)]
     if n:
-      rows[data.draw(st.integers(0, n - 1))] = gradient
+      rows[data.draw(st.integers(0, n - 1))] = gradient  # perhaps with a NaN or an infinity
     self.pair.push(keys, slots, show, click, rows)
 
   @stateful.rule(keys=st.lists(keys_, max_size=12))
@@ -83,7 +84,8 @@ def run_machine(engine_class, **settings):
 
 
 @pytest.mark.parametrize(
-  "name, gradient_scale, mf_dim", itertools.product(OPTIMIZERS, ["per_show", "sum"], [1, 8, 17]))
+  "name, gradient_scale, mf_dim",
+  list(itertools.product(OPTIMIZERS, ["per_show", "sum"], [1, 8, 17])))
 def test_any_operations_leave_the_rows_of_the_reference(engine_class, name, gradient_scale, mf_dim):
   run_machine(
     engine_class, mf_dim=mf_dim, gradient_scale=gradient_scale, accessor=ACCESSOR,
@@ -175,7 +177,7 @@ def test_growth_and_reuse(engine_class, num_shards):
   statistics = pair.engine.statistics()
   assert (statistics["rows"], statistics["admitted"]) == (100_000, 50_000)
   assert statistics["show"] == 200_000
-  np.testing.assert_array_equal(pair.engine.keys().sort(), keys.copy().sort())
+  np.testing.assert_array_equal(np.sort(pair.engine.keys()), np.sort(keys))
   sample = keys[::397]
   rows = pair.engine.inspect(sample)
   assert rows.found.all() and (rows.slot == 4).all()
@@ -198,6 +200,21 @@ def test_growth_and_reuse(engine_class, num_shards):
   pair.close()
 
 
+def test_a_score_that_equals_a_threshold(engine_class):
+  accessor = Accessor(
+    nonclk_coeff=0.5, create_threshold=2.0, delete_threshold=1.0, decay_rate=0.5,
+    delete_after_unseen_days=1)
+  pair = Pair(engine_class, mf_dim=1, accessor=accessor)
+  show = [1.5, 2.0, 3.5, 4.0, 16.0]
+  pair.push([1, 2, 3, 4, 5], [1] * 5, show, [0.0] * 5, np.zeros([5, 2]))
+  assert pair.engine.inspect([3, 4]).admitted.tolist() == [False, True]
+  for day, kept in enumerate([[2, 3, 4, 5], [4, 5], []]):  # 5 has a score of 2, but went unseen
+    pair.end_of_day(day)
+    assert sorted(pair.engine.keys()) == kept
+    pair.check_all(range(1, 6))
+  pair.close()
+
+
 def test_evicting_some_rows_keeps_the_others(engine_class):
   rng = np.random.default_rng(2)
   pair = Pair(engine_class, num_shards=7, accessor=ACCESSOR, lr=optimizer("adam"),
@@ -211,18 +228,14 @@ def test_evicting_some_rows_keeps_the_others(engine_class):
   pair.close()
 
 
-def test_unseen_days_saturates(engine_class):
-  engine = engine_class(
-    num_shards=1, mf_dim=1,
-    accessor=Accessor(delete_after_unseen_days=10**6, delete_threshold=-1.0, decay_rate=1.0))
+def test_the_longest_that_a_feasign_can_go_unseen(engine_class):
+  engine = engine_class(num_shards=1, mf_dim=1, accessor=Accessor(
+    delete_after_unseen_days=65_534, delete_threshold=-1.0, decay_rate=1.0))
   engine.push([1], [1], [1.0], [0.0], [[0.0, 0.0]])
-  for day in range(65_534):
-    engine.end_of_day(day)
-  seen = []
-  for day in range(65_534, 65_538):
-    engine.end_of_day(day)
-    seen.append(int(engine.inspect([1]).unseen_days[0]))
-  assert seen == [65_535] * 4
+  for day in range(65_535):
+    assert engine.end_of_day(day) == 0
+  assert engine.inspect([1]).unseen_days.tolist() == [65_535]
+  assert engine.end_of_day(65_535) == 1
   engine.close()
 
 
