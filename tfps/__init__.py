@@ -28,7 +28,7 @@ _PUBLIC = {
   "FTRL": "tfps.optimizers",
   "Embedding": "tfps.embedding",
   "Model": "tfps.model",
-  "feasign": "tfps.feasign",
+  "feasign": "tfps.feasigns",
 }
 _MODULES = ("data", "callbacks", "cluster")
 
@@ -37,7 +37,6 @@ __all__ = sorted([*_PUBLIC, *_MODULES])
 
 def __getattr__(name):
   if name in _PUBLIC:
-    # A public function that is named like its module must win over the module, which importing binds here.
     value = getattr(importlib.import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value

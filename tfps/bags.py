@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfps import feasign
-from tfps.feasign import as_int64
+from tfps.feasigns import as_int64
 
 
 class Bags(NamedTuple):

@@ -43,6 +43,7 @@ class Step:
     """The pulled rows, one tensor [U, 1 + mf_dim] for each lookup."""
     return [lookup.rows for lookup in self._lookups]
 
+  @tf.autograph.experimental.do_not_convert
   def push(self, row_gradients, show, click):
     """Pushes gradients and counts to every table that was pulled from.
 
@@ -55,7 +56,6 @@ class Step:
     pushes = {}
     for lookup, gradient in zip(self._lookups, row_gradients):
       gradient = tf.zeros_like(lookup.rows) if gradient is None else tf.convert_to_tensor(gradient)
-      # One slot-major run of row_splits per slot: the counts of an example go to each of its slots' bags.
       counts = native.ops.tfps_count(
         positions=lookup.positions,
         row_splits=lookup.row_splits,
@@ -67,7 +67,7 @@ class Step:
       parts = zip(
         lookup.keys,
         lookup.slots,
-        *(tf.split(values, sizes) for values in (counts.show, counts.click, gradient)),
+        *(tf.split(values, sizes) for values in (counts.row_show, counts.row_click, gradient)),
       )
       pushes.setdefault(lookup.table, []).append(list(parts))
     for table, lookups in pushes.items():

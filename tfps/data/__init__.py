@@ -1,7 +1,11 @@
 """Input: sources that the chief cuts into tickets and workers open by range."""
 
+from tfps.data.criteo import criteo
 from tfps.data.files import source
+from tfps.data.ratings import movielens, movietweetings
+from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
 from tfps.data.ticket import Day, Ticket
 
-__all__ = ["Day", "Source", "Ticket", "source"]
+# `source` and `criteo` are the functions here: they win over the modules of their names, which importing binds first.
+__all__ = ["ClickStream", "Day", "Source", "Ticket", "criteo", "movielens", "movietweetings", "source"]

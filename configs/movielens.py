@@ -1,0 +1,27 @@
+"""DeepFM on MovieLens 1M, day after day: will this user rate this movie 4 or more?
+
+The data set is published at grouplens.org/datasets/movielens/1m; `config.data.folder` holds its ratings.dat, movies.dat and
+users.dat.
+"""
+
+import tfps
+from tfps.training.config import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data = {"folder": "data/ml-1m"}
+  config.slots = ("user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip")
+  config.accessor.create_threshold = 1.0
+  config.mf_optimizer = {"name": "Adagrad", "learning_rate": 0.1, "initial_g2sum": 0.3}
+  config.lr_optimizer = {"name": "Adagrad", "learning_rate": 0.1, "initial_g2sum": 0.3}
+  return config
+
+
+def source(config):
+  return tfps.data.movielens(
+    config.data.folder,
+    slots=config.slots,
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
+  )

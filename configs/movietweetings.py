@@ -1,0 +1,27 @@
+"""DeepFM on MovieTweetings, day after day: will this user rate this movie 8 or more?
+
+The data set is published at github.com/sidooms/MovieTweetings; `config.data.folder` holds its ratings.dat and movies.dat.
+"""
+
+import tfps
+from tfps.training.config import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data = {"folder": "data/movietweetings"}
+  config.slots = ("user_id", "movie_id", "year", "decade", "genres")
+  # Few rows, most of them seen once or twice: benchmarks/progressive_auc.py shows what admission costs here.
+  config.accessor.create_threshold = 1.0
+  config.mf_optimizer.learning_rate = 0.2
+  config.lr_optimizer.learning_rate = 0.2
+  return config
+
+
+def source(config):
+  return tfps.data.movietweetings(
+    config.data.folder,
+    slots=config.slots,
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
+  )

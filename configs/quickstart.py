@@ -1,0 +1,22 @@
+"""DeepFM on a simulated week of clicks: needs no data and no network."""
+
+import tfps
+from tfps.training.config import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data = {"days": 7, "examples_per_day": 40_000}
+  config.slots = tfps.data.ClickStream.slots
+  config.accessor.create_threshold = 2.0
+  return config
+
+
+def source(config):
+  return tfps.data.ClickStream(
+    days=config.data.days,
+    examples_per_day=config.data.examples_per_day,
+    seed=config.seed,
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
+  )
