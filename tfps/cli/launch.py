@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
   log_dir.mkdir(parents=True, exist_ok=True)
   received = []
   for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(signum, lambda number, frame: received.append(number))
+    if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
+      signal.signal(signum, lambda number, frame: received.append(number))
   children = []
   try:
     for job, index, tf_config in _tf_configs(args.workers, args.ps):

@@ -44,7 +44,7 @@ def end(exit_code: int | None = None) -> None:
   A task that does not answer is given up after a few seconds.
 
   Args:
-    exit_code: 0 to 255; by default 1 where the program ends by an unhandled exception, else 0.
+    exit_code: 0 to 255 (1 for any other); by default 1 where the program ends by an unhandled exception, else 0.
   """
   global _cluster
   with _lock:
@@ -52,6 +52,7 @@ def end(exit_code: int | None = None) -> None:
   if cluster is None:
     return
   code = int(_failed) if exit_code is None else exit_code
+  code = code if 0 <= code <= 255 else 1
   threads = [
       threading.Thread(target=_tell, args=(job, index, code), daemon=True)
       for job, index, _ in cluster.servers()
