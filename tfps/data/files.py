@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.data import index
+from tfps.data import batching, index
 from tfps.data.source import Source
 
 FORMATS = ("text", "csv", "tfrecord")
@@ -49,8 +49,9 @@ def source(
   Args:
     files: a list of paths or globs, one path or glob, or for a calendar {day name: any of these} in the days' order.
       Anything tf.io.gfile opens. Without a calendar everything is one day, named "all".
-    parse: maps one batch to (x, y) or (x, y, weight) with stock TensorFlow ops. It gets a string tensor [batch] of
-      lines ("text") or of serialized tf.Examples ("tfrecord"), or {column: string tensor [batch]} ("csv").
+    parse: maps n records to (x, y) or (x, y, weight) with stock TensorFlow ops, row i from record i. It gets a
+      string tensor [n] of lines ("text") or of serialized tf.Examples ("tfrecord"), or {column: string tensor [n]}
+      ("csv"). It runs once for all records of a ticket, and its values (dense, ragged or sparse) are then cut into batches.
     format: "text", "csv" or "tfrecord".
     columns: CSV: the columns' names; by default those of the first file's header.
     delimiter: CSV: what separates the fields, one character.
@@ -110,7 +111,7 @@ class FileSource(Source):
 
   Args:
     calendar: {day name: list of Part}.
-    parse: as in `tfps.data.source`, but always of a string tensor [batch].
+    parse: as in `tfps.data.source`, but always of a string tensor [n].
     tfrecord: whether records are TFRecord's, else lines.
     header: whether the first line of each part is no record.
     **cutting: `Source`'s arguments.
@@ -146,8 +147,9 @@ class FileSource(Source):
 
   def _batches(self, ticket):
     if self._compressed:
-      batches = self._compressed_records(ticket).batch(self.batch_size).map(self._parse, num_parallel_calls=2)
-      return batches.apply(tf.data.experimental.assert_cardinality(-(-ticket.records // self.batch_size)))
+      expected = tf.data.experimental.assert_cardinality(-(-ticket.records // self.batch_size))
+      records = self._compressed_records(ticket).batch(self.batch_size)
+      return records.map(self._parse, num_parallel_calls=2).apply(expected).prefetch(2)
     read = self._read_tfrecord if self._tfrecord else self._read_lines
     records = read(ticket)
     found = tf.size(records, tf.int64)
@@ -157,19 +159,23 @@ class FileSource(Source):
     )
     if self._shuffle:
       records = tf.random.experimental.stateless_shuffle(records, self._shuffle_seed(ticket))
-
-    def batch(begin):
-      lines = records[begin : begin + self.batch_size]
-      lines.set_shape([None])
-      return self._parse(lines)
-
-    return tf.data.Dataset.range(0, ticket.records, self.batch_size).map(batch, num_parallel_calls=2)
+    records.set_shape([None])
+    return batching.batches(self._parse(records), ticket.records, self.batch_size)
 
   def _parse(self, records):
-    batch = self._user_parse(records)
-    if not isinstance(batch, tuple) or len(batch) not in (2, 3):
-      raise ValueError(f"parse returned {type(batch).__name__}; it must return (x, y) or (x, y, weight).")
-    return batch
+    parsed = self._user_parse(records)
+    if not isinstance(parsed, tuple) or len(parsed) not in (2, 3):
+      raise ValueError(f"parse returned {type(parsed).__name__}; it must return (x, y) or (x, y, weight).")
+    values = tf.nest.flatten(parsed)
+    if any(value.shape.rank == 0 for value in values):
+      raise ValueError("parse returned a scalar; each value it returns must have one row for each record.")
+    found = tf.stack([batching.rows(value) for value in values])
+    tf.debugging.Assert(
+      tf.reduce_all(found == tf.size(records, tf.int64)),
+      ["parse must return one row for each record; records, and the rows it returned:", tf.size(records), found],
+      summarize=100,
+    )
+    return parsed
 
   def _read_lines(self, ticket):
     """String [records]: the lines of the ticket's range that are not empty, read as one fixed-length record.

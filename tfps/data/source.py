@@ -116,7 +116,7 @@ class Source(abc.ABC):
         same ticket gives the same batches anywhere.
     """
     ticket = Ticket(*(tf.convert_to_tensor(value, dtype) for value, dtype in zip(ticket, _DTYPES)))
-    return self._batches(ticket).prefetch(2).with_options(_options())
+    return self._batches(ticket).with_options(_options())
 
   @functools.cached_property
   def element_spec(self):
@@ -131,10 +131,7 @@ class Source(abc.ABC):
 
   @abc.abstractmethod
   def _batches(self, ticket):
-    """The dataset of the ticket's batches, (x, y) or (x, y, weight).
-
-    Each function inside a dataset costs milliseconds whenever a ticket is opened: one map over the batches is enough.
-    """
+    """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""
 
   def _cuts(self, ordinal):
     if ordinal not in self._cuts_of_day:

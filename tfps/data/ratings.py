@@ -1,0 +1,229 @@
+"""MovieTweetings and MovieLens 1M in their published formats, as click data: day after day, by their timestamps."""
+
+import contextlib
+import datetime
+import difflib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfps.data.files import FileSource, Part
+from tfps.feasigns import feasign
+
+_FORMAT = 1  # of the prepared files: change it whenever they do
+_SECONDS_PER_DAY = 86_400
+_MULTI_VALUED = ("genres",)
+_CROSS = "_x_"
+
+
+class _DataSet(NamedTuple):
+  name: str
+  published: str
+  encoding: str
+  click_rating: int  # a rating of at least this is the click
+  user_columns: tuple[str, ...]  # of users.dat after the id; no users.dat when empty
+
+  @property
+  def files(self):
+    return ("ratings.dat", "movies.dat") + (("users.dat",) if self.user_columns else ())
+
+  @property
+  def columns(self):
+    """Of the prepared file."""
+    return ("user_id", "movie_id", "rating", "year", "genres") + self.user_columns
+
+  @property
+  def features(self):
+    """What a slot, or one side of a cross, may be."""
+    return ("user_id", "movie_id", "year", "decade", "genres", "genre1") + self.user_columns
+
+
+_MOVIETWEETINGS = _DataSet("movietweetings", "github.com/sidooms/MovieTweetings", "utf-8", 8, ())
+_MOVIELENS = _DataSet(
+  "movielens", "grouplens.org/datasets/movielens/1m", "latin-1", 4, ("gender", "age", "occupation", "zip")
+)
+
+
+def movietweetings(folder, *, slots=("user_id", "movie_id", "year", "decade", "genres"), work_dir=None, **cutting):
+  """Makes a source of MovieTweetings, a calendar of UTC days; a rating of 8 or more (of 10) is the click.
+
+  The folder holds `ratings.dat` and `movies.dat` as published. They are sorted by user, so the first call writes them
+  day by day, in the order of their timestamps, into a cache folder, where later calls find them. On a cluster this
+  folder must be one that every worker sees.
+
+  Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, k] with padding 0 where genres take part}, y = float32
+  [batch, 1]. What is not known of a movie or user is a value of its own. x always has "user_id", to group by.
+
+  Args:
+    folder: where the published files are.
+    slots: which of user_id, movie_id, year, decade, genres and genre1 (the first) are in x, and crosses of them
+      such as "user_id_x_genres".
+    work_dir: the folder for caches, by default ~/.cache/tfps.
+    **cutting: days, batch_size, batches_per_ticket, shuffle, seed, as in `tfps.data.source`.
+
+  Raises:
+    FileNotFoundError: a file is missing; the message says where the data set is published.
+    ValueError: a line is not as published, or a slot is unknown.
+
+  Example:
+
+      source = tfps.data.movietweetings("data/movietweetings", slots=["user_id", "movie_id", "user_id_x_genres"])
+      for day in source.days():
+        print(day.name, day.records)
+  """
+  return _source(_MOVIETWEETINGS, folder, slots, work_dir, **cutting)
+
+
+def movielens(
+  folder,
+  *,
+  slots=("user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip"),
+  work_dir=None,
+  **cutting,
+):
+  """Makes a source of MovieLens 1M, a calendar of UTC days; a rating of 4 or more (of 5) is the click.
+
+  As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and sides of crosses, such
+  as "gender_x_age", "age_x_genre1" and "occupation_x_genres".
+  """
+  return _source(_MOVIELENS, folder, slots, work_dir, **cutting)
+
+
+def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
+  slots = _checked_slots(data_set, slots)
+  prepared = _prepare(data_set, pathlib.Path(folder), work_dir)
+  table = str(prepared / "ratings.tsv")
+  calendar = {name: [Part(table, begin, end)] for name, begin, end in json.loads((prepared / "days.json").read_text())}
+  if days is not None:
+    unknown = [name for name in days if name not in calendar]
+    if unknown:
+      first, last = min(calendar, default="no day"), max(calendar, default="no day")
+      raise ValueError(f"days names {unknown[0]!r}, but {data_set.name} goes from {first} to {last}, without empty days.")
+    calendar = {name: parts for name, parts in calendar.items() if name in set(days)}
+
+  def parse(lines):
+    defaults = [[0.0] if name == "rating" else [""] for name in data_set.columns]
+    fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
+    columns = dict(zip(data_set.columns, fields))
+    y = tf.cast(columns["rating"] >= data_set.click_rating, tf.float32)[:, tf.newaxis]
+    columns["decade"] = tf.strings.substr(columns["year"], 0, 3)
+    columns["genre1"] = tf.strings.regex_replace(columns["genres"], r"\|.*", "")
+    columns["genres"] = tf.strings.split(columns["genres"], "|").to_tensor("")
+    return {slot: _feasigns(slot, columns) for slot in slots}, y
+
+  return FileSource(calendar, parse, **cutting)
+
+
+def _feasigns(slot, columns):
+  """int64 [batch] or [batch, k]: the feasigns of a slot that is a column or a cross of columns."""
+  sides = slot.split(_CROSS)
+  many = [columns[side] for side in sides if side in _MULTI_VALUED]
+  if not many:
+    return feasign(slot, tf.strings.join([columns[side] for side in sides], "\t"))
+  values = [
+    columns[side] if side in _MULTI_VALUED else tf.broadcast_to(columns[side][:, tf.newaxis], tf.shape(many[0]))
+    for side in sides
+  ]
+  return feasign(slot, tf.where(many[0] == "", "", tf.strings.join(values, "\t")), padding="")
+
+
+def _checked_slots(data_set, slots):
+  """The slots as a list that has user_id, after a look at each name."""
+  slots = list(slots)
+  for slot in slots:
+    for side in slot.split(_CROSS):
+      if side not in data_set.features:
+        near = difflib.get_close_matches(side, data_set.features, 1, 0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+          f"slots has {slot!r}, but {data_set.name} has no {side!r}{hint}; it has {', '.join(data_set.features)}, and "
+          f"crosses such as 'user_id{_CROSS}genres'."
+        )
+  return slots if "user_id" in slots else ["user_id"] + slots
+
+
+def _prepare(data_set, folder, work_dir):
+  """The folder of the prepared files, which is made if it is not there; it is there completely or not at all."""
+  contents = {}
+  for name in data_set.files:
+    try:
+      contents[name] = (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+      raise FileNotFoundError(
+        f"{folder} has no {name}; download {data_set.name} from {data_set.published} and unpack it there."
+      ) from None
+  fingerprint = hashlib.blake2b(repr((_FORMAT, data_set)).encode(), digest_size=8)
+  for name, content in contents.items():
+    fingerprint.update(hashlib.blake2b(content).digest())
+  root = pathlib.Path(work_dir) if work_dir else pathlib.Path("~/.cache/tfps").expanduser()
+  prepared = root / f"{data_set.name}-{fingerprint.hexdigest()}"
+  if prepared.is_dir():
+    return prepared
+  root.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=root, prefix=f"{data_set.name}-", ignore_cleanup_errors=True) as scratch:
+    unfinished = pathlib.Path(scratch) / "prepared"
+    unfinished.mkdir()
+    _write_days(data_set, folder, contents, unfinished)
+    with contextlib.suppress(OSError):  # another process was as quick, and its files are the same
+      os.rename(unfinished, prepared)
+  return prepared
+
+
+def _write_days(data_set, folder, contents, prepared):
+  """Writes ratings.tsv, sorted by time and joined with movies and users, and days.json, each day's byte range."""
+
+  def lines(name, fields):
+    return _lines(folder / name, contents[name].decode(data_set.encoding, "replace"), fields)
+
+  movies = {movie: f"{_year(title)}\t{genres}" for _, (movie, title, genres) in lines("movies.dat", 3)}
+  users = {}
+  if data_set.user_columns:
+    users = {user: "\t" + "\t".join(known) for _, (user, *known) in lines("users.dat", 1 + len(data_set.user_columns))}
+  unknown_movie, unknown_user = "\t", "\t" * len(data_set.user_columns)
+  rows, times = [], []
+  progress = tqdm(lines("ratings.dat", 4), desc=f"preparing {data_set.name}", unit=" ratings", delay=2, leave=False)
+  for number, (user, movie, rating, time) in progress:
+    try:
+      float(rating)
+      times.append(int(time))
+    except ValueError:
+      raise ValueError(
+        f"{folder / 'ratings.dat'}, line {number}: rating {rating!r} and time {time!r} must be numbers."
+      ) from None
+    rows.append(
+      f"{user}\t{movie}\t{rating}\t{movies.get(movie, unknown_movie)}{users.get(user, unknown_user)}\n".encode()
+    )
+  times = np.array(times, np.int64)
+  order = np.argsort(times, kind="stable")
+  ends = np.cumsum([len(rows[at]) for at in order])
+  (prepared / "ratings.tsv").write_bytes(b"".join(rows[at] for at in order))
+  dates, counts = np.unique(times // _SECONDS_PER_DAY, return_counts=True)
+  day_ends = [int(ends[last]) for last in np.cumsum(counts) - 1]
+  names = [str(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(date))) for date in dates]
+  days = list(zip(names, [0] + day_ends, day_ends))
+  (prepared / "days.json").write_text(json.dumps(days))
+
+
+def _lines(path, text, fields):
+  """Yields (line number, list of fields) of a file with "::" between the fields."""
+  for number, line in enumerate(text.split("\n"), 1):
+    line = line.rstrip("\r")
+    if not line:
+      continue
+    found = line.split("::")
+    if len(found) != fields or "\t" in line:
+      raise ValueError(f"{path}, line {number}: expected {fields} fields with '::' between them and no tab, not {line!r}.")
+    yield number, found
+
+
+def _year(title):
+  match = re.search(r"\((\d{4})\)\s*$", title)
+  return match[1] if match else ""
