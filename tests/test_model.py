@@ -71,14 +71,19 @@ def test_sample_weights_weigh_shows_clicks_and_gradients():
 
 
 def test_the_model_names_the_label_that_is_the_click():
-  table = make_table()
-  model = Linear(table, ["user"])
-  train_once(model, y=np.concatenate([1 - LABELS, LABELS], axis=1))
-  first = table.lookup(tfps.feasign("user", [1]))["statistics"][0, 1]
-  model.click_label = 1
-  model.train_function = None
-  train_once(model, y=np.concatenate([1 - LABELS, LABELS], axis=1))
-  assert (first, table.lookup(tfps.feasign("user", [1]))["statistics"][0, 1]) == (0, 2)
+  class TwoLabels(Linear):
+
+    def call(self, x, training=None):
+      return tf.repeat(super().call(x, training), 2, axis=1)
+
+  clicks = []
+  for click_label in (None, 1):
+    table = make_table()
+    model = TwoLabels(table, ["user"])
+    model.click_label = click_label
+    train_once(model, y=np.concatenate([1 - LABELS, LABELS], axis=1))
+    clicks.append(table.lookup(tfps.feasign("user", [1]))["statistics"][0, 1])
+  assert clicks == [0, 2]
 
 
 def test_examples_may_bring_their_own_show_and_click():
@@ -159,6 +164,11 @@ def test_functional_models_train():
   model.fit({"user": features()["user"]}, LABELS, verbose=0)
   assert table.statistics()["show"] == 4
   assert table.lookup(tfps.feasign("user", [1]))["lr_w"][0] == pytest.approx(0.5)
+  assert isinstance(model, tfps.Model)
+  # A functional model leaves subclasses what they were; one that is both would not.
+  train_once(Linear(make_table(), ["user"]))
+  with pytest.raises(TypeError, match="call tfps.Model"):
+    type("Both", (tfps.Model,), {})(inputs, model.outputs)
 
 
 def test_a_table_in_a_plain_keras_model_is_refused():

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.engine.functional import Functional
 
 from tfps.data.source import Source
 from tfps.step import Step
@@ -24,6 +25,20 @@ class Model(keras.Model):
   """
 
   click_label = None
+
+  def __new__(cls, *args, **kwargs):
+    if cls is Model and _is_functional(args, kwargs):
+      cls = _FunctionalModel
+    return super().__new__(cls, *args, **kwargs)
+
+  def __init__(self, *args, **kwargs):
+    # Keras would make every tfps.Model a functional one, by changing the bases of the classes.
+    if _is_functional(args, kwargs) and not isinstance(self, Functional):
+      raise TypeError(
+        f"{type(self).__name__} is a subclass: define its call() instead of giving it inputs and outputs, or "
+        "call tfps.Model(inputs, outputs)."
+      )
+    super().__init__(*args, **kwargs)
 
   def counts(self, x, y, sample_weight):
     """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
@@ -211,6 +226,14 @@ class Model(keras.Model):
     y, y_pred, sample_weight = scored["y"], scored["y_pred"], scored.get("sample_weight")
     self.compute_loss(None, y, y_pred, sample_weight)
     return self.compute_metrics(None, y, y_pred, sample_weight)
+
+
+class _FunctionalModel(Model, Functional):
+  """What tfps.Model(inputs, outputs) makes."""
+
+
+def _is_functional(args, kwargs):
+  return len(args) == 2 or (len(args) == 1 and "outputs" in kwargs) or {"inputs", "outputs"} <= set(kwargs)
 
 
 def _first_label(y, click_label):
