@@ -44,7 +44,8 @@ def end(exit_code: int | None = None) -> None:
   A task that does not answer is given up after a few seconds.
 
   Args:
-    exit_code: 0 to 255 (1 for any other); by default 1 where the program ends by an unhandled exception, else 0.
+    exit_code: 0 to 255 (1 for any other); by default 1 where the program ends by an unhandled
+      exception, else 0.
   """
   global _cluster
   with _lock:
