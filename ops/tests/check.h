@@ -1,5 +1,6 @@
-// A test program in one header: include it in exactly one .cc, write TEST(Name) { CHECK_EQ(a, b); }.
-// A failed check is printed, fails its test, and lets the test go on. The program exits non-zero if any failed.
+// A test program in one header: include it in exactly one .cc, write TEST(Name) { CHECK_EQ(a, b);
+// }. A failed check is printed, fails its test, and lets the test go on. The program exits non-zero
+// if any failed.
 #ifndef OPS_TESTS_CHECK_H_
 #define OPS_TESTS_CHECK_H_
 
@@ -45,13 +46,13 @@ void Check(const A& a, const B& b, Holds holds, const char* what, const char* fi
 
 }  // namespace tfps_test
 
-#define TEST(name)                                                               \
-  static void Test##name();                                                      \
-  static const int registered_##name = tfps_test::Register(#name, &Test##name);  \
+#define TEST(name)                                                              \
+  static void Test##name();                                                     \
+  static const int registered_##name = tfps_test::Register(#name, &Test##name); \
   static void Test##name()
 
-#define CHECK_OP(a, op, b)                                                                       \
-  tfps_test::Check((a), (b), [](const auto& x, const auto& y) { return x op y; },                \
+#define CHECK_OP(a, op, b)                                                        \
+  tfps_test::Check((a), (b), [](const auto& x, const auto& y) { return x op y; }, \
                    #a " " #op " " #b, __FILE__, __LINE__)
 #define CHECK_EQ(a, b) CHECK_OP(a, ==, b)
 #define CHECK_NE(a, b) CHECK_OP(a, !=, b)
@@ -61,8 +62,8 @@ void Check(const A& a, const B& b, Holds holds, const char* what, const char* fi
 #define CHECK_GE(a, b) CHECK_OP(a, >=, b)
 #define CHECK_TRUE(a) CHECK_EQ(static_cast<bool>(a), true)
 #define CHECK_FALSE(a) CHECK_EQ(static_cast<bool>(a), false)
-#define CHECK_NEAR(a, b, tolerance)                                                              \
-  tfps_test::Check((a), (b),                                                                     \
+#define CHECK_NEAR(a, b, tolerance)                                                               \
+  tfps_test::Check((a), (b),                                                                      \
                    [&](const auto& x, const auto& y) { return std::fabs(x - y) <= (tolerance); }, \
                    #a " is within " #tolerance " of " #b, __FILE__, __LINE__)
 
