@@ -1,6 +1,12 @@
 """Profiles of hypothesis: pytest --hypothesis-profile=thorough searches longer, and at random."""
 
-import hypothesis
+import importlib.util
+import sys
+
+if importlib.util.find_spec("tfps") is None or importlib.util.find_spec("tfps._build_info") is None:
+  sys.exit("tfps's ops have not been built for these tests: run `make test`, or `pip install -e .[test]` and pytest again.")
+
+import hypothesis  # noqa: E402
 
 _ALWAYS = dict(deadline=None, print_blob=True)
 

@@ -1,0 +1,42 @@
+"""Runs every C++ test program: plain, under AddressSanitizer with UBSan, and under ThreadSanitizer."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PROGRAMS = sorted(source.stem for source in ROOT.glob("ops/tests/*_test.cc"))
+SANITIZERS = ["plain", "asan", "tsan"]
+
+
+def _make(*arguments):
+  return subprocess.run(
+    ["make", "-s", "-f", "ops/ops.mk", f"PYTHON={sys.executable}", *arguments],
+    cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def built():
+  """Compiles all that compiles, on all cores; each test then reports its own program."""
+  _make("-k", f"-j{os.cpu_count()}", *SANITIZERS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_program(built, sanitizer, program):
+  path = f"build/cpp/{sanitizer}/{program}"
+  compiled = _make(path)
+  assert compiled.returncode == 0, compiled.stdout
+  # Old ThreadSanitizers do not bear the address randomisation of new kernels.
+  without_randomisation = ["setarch", "-R"] if sanitizer == "tsan" and shutil.which("setarch") else []
+  ran = subprocess.run([*without_randomisation, path], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, timeout=600)
+  assert ran.returncode == 0, ran.stdout
+
+
+def test_there_are_programs():
+  assert "hash_test" in PROGRAMS
