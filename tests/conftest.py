@@ -1,10 +1,10 @@
 """Profiles of hypothesis: pytest --hypothesis-profile=thorough searches longer, and at random."""
 
-import importlib.util
+import pathlib
 import sys
 
-if importlib.util.find_spec("tfps") is None or importlib.util.find_spec("tfps._build_info") is None:
-  sys.exit("tfps's ops have not been built for these tests: run `make test`, or `pip install -e .[test]` and pytest again.")
+if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists():
+  sys.exit("tfps's ops have not been built here: run `make test`, or `pip install -e .[test]` and then pytest again.")
 
 import hypothesis  # noqa: E402
 
