@@ -1,4 +1,4 @@
-"""The embedding layer over a real table: every form of input, combiner and weight; training; errors."""
+"""The embedding layer over a real table: forms of input, combiners, weights, training, errors."""
 
 import numpy as np
 import pytest
@@ -187,9 +187,8 @@ def test_bags_are_slot_major(columns, row_splits, known):
 
   signature = [{slot: specs(column) for slot, column in columns.items()}]
   bags = tf.function(make_bags, input_signature=signature)(columns)
-  flat = [column.flat_values if isinstance(column, tf.RaggedTensor) else column for column in columns.values()]
-  flat = np.concatenate([np.reshape(values, [-1]) for values in flat])
-  np.testing.assert_array_equal(bags.ids, flat)
+  ids = [getattr(column, "flat_values", column) for column in columns.values()]
+  np.testing.assert_array_equal(bags.ids, np.concatenate([np.reshape(part, [-1]) for part in ids]))
   assert bags.row_splits.numpy().tolist() == row_splits
   batch_size = int(bags.batch_size)
   assert batch_size == (len(row_splits) - 1) // 2
@@ -282,7 +281,7 @@ def test_a_keras_model_that_would_never_push_is_refused(table):
   inputs = inputs_of("a")
   model = keras.Model(inputs, tf.sigmoid(tfps.Embedding(table, ["a"])(inputs).lr_logit))
   model.compile("sgd", "binary_crossentropy")
-  with pytest.raises(ValueError, match="table 'ctr' is used in a keras.Model, whose train step would never push"):
+  with pytest.raises(ValueError, match="table 'ctr' .* whose train step would never push to it"):
     model.fit({"a": KEYS}, np.ones(20), verbose=0)
   assert np.isfinite(model.evaluate({"a": KEYS}, np.ones(20), verbose=0))
 
@@ -327,7 +326,8 @@ def test_a_tfps_model_trains():
 def test_bad_features_are_named(table, features, message):
   if isinstance(features, dict):
     features = {
-      slot: ids if isinstance(ids, tf.RaggedTensor) else tf.constant(ids) for slot, ids in features.items()
+      slot: ids if isinstance(ids, tf.RaggedTensor) else tf.constant(ids)
+      for slot, ids in features.items()
     }
   with pytest.raises(ValueError, match=message):
     tfps.Embedding(table, ["a", "b"])(features)
@@ -338,7 +338,8 @@ def test_batch_sizes_that_only_the_data_shows_to_differ(table):
   spec = {"a": tf.TensorSpec([None], tf.int64), "b": tf.RaggedTensorSpec([None, None], tf.int64)}
   run = tf.function(lambda features: layer(features).lr, input_signature=[spec])
   assert run({"a": tf.constant([1, 2], tf.int64), "b": ragged([[1], []])}).shape == [2, 2]
-  with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)every slot needs the same examples.*a.*b"):
+  message = "(?s)every slot needs the same examples.*a.*b"
+  with pytest.raises(tf.errors.InvalidArgumentError, match=message):
     run({"a": tf.constant([1, 2, 3], tf.int64), "b": ragged([[1], []])})
 
 
@@ -349,7 +350,7 @@ def test_batch_sizes_that_only_the_data_shows_to_differ(table):
     ({"a": np.ones([4])}, r"the weights of slot 'a' are dense \(4,\) and its ids dense \(4, 3\)"),
     ({"b": np.ones([4, 3])}, r"the weights of slot 'b' are dense \(4, 3\) and its ids ragged"),
     ({"a": np.full([4, 3], "x")}, "the weights of slot 'a' have dtype string"),
-    ({"b": ragged([[1.0]] * 4, np.float32)}, "weights must be empty or have one element per position"),
+    ({"b": ragged([[1.0]] * 4, np.float32)}, "weights must be empty or have one .* per position"),
   ],
 )
 def test_bad_weights_are_named(table, weights, message):

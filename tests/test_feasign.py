@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfps import feasign
-from tfps.feasign import _avoid_reserved
+from tfps.feasigns import _avoid_reserved
 
 _RESERVED = (0, -(2**63), -(2**63) + 1)
 _MASK = 2**64 - 1
@@ -52,7 +52,8 @@ def test_every_reserved_key_is_moved():
 
 def test_a_feasign_never_changes():
   # Tables hold feasigns for years: these values are part of the format.
-  assert feasign("user_id", ["alice", ""]).numpy().tolist() == [4889329555292024232, 8041180961619057281]
+  strings = feasign("user_id", ["alice", ""]).numpy().tolist()
+  assert strings == [4889329555292024232, 8041180961619057281]
   assert feasign("user_id", [5, -1]).numpy().tolist() == [4520089115473478311, 6356068047705667573]
 
 
@@ -69,7 +70,8 @@ def test_integer_types_agree():
 
 
 @pytest.mark.parametrize(
-  "values", [[[["a", "b"]], [["c", ""]]], np.arange(12).reshape(2, 3, 2), "a", 3, np.zeros([0, 4], np.int64)]
+  "values",
+  [[[["a", "b"]], [["c", ""]]], np.arange(12).reshape(2, 3, 2), "a", 3, np.zeros([0, 4], np.int64)],
 )
 def test_structure_is_kept(values):
   keys = feasign("s", values)
@@ -114,12 +116,14 @@ def test_in_a_pipeline_and_in_a_saved_model(tmp_path):
 
   module = tf.Module()
   module.serve = tf.function(
-    lambda words: feasign("s", words, padding=""), input_signature=[tf.TensorSpec([None, None], tf.string)]
+    lambda words: feasign("s", words, padding=""),
+    input_signature=[tf.TensorSpec([None, None], tf.string)],
   )
   assert module.serve.get_concrete_function().output_shapes.rank == 2
   tf.saved_model.save(module, str(tmp_path))
   words = tf.constant([["a", ""], ["b", "c"]])
-  np.testing.assert_array_equal(tf.saved_model.load(str(tmp_path)).serve(words), feasign("s", words, padding=""))
+  served = tf.saved_model.load(str(tmp_path)).serve(words)
+  np.testing.assert_array_equal(served, feasign("s", words, padding=""))
 
 
 def test_keys_spread():

@@ -1,4 +1,4 @@
-"""The worker-side ops through TensorFlow: errors, shapes and the gradient. Their values are tested in ops/tests."""
+"""The worker-side ops in TensorFlow: errors, shapes, the gradient. ops/tests has their values."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_bad_bags_are_named_by_every_op(changed, message):
   [
     (pool_op, dict(rows=tf.ones([2])), "rows must have rank 2"),
     (pool_op, dict(rows=tf.ones([2, 0])), "rows must have 1 . mf_dim columns"),
-    (pool_op, dict(weights=floats(1, 2)), "weights must be empty or have one element per position, 4"),
+    (pool_op, dict(weights=floats(1, 2)), "weights must be empty or have one .* per position, 4"),
     (pool_op, dict(combiners=["max"]), "max"),
     (pool_op, dict(combiners=[]), "combiners"),
     (pool_op, dict(combiners=["sum"] * 3), "row_splits must have slots"),

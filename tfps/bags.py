@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfps import feasign
 from tfps.feasigns import as_int64
+from tfps.feasigns import feasign
 
 
 class Bags(NamedTuple):
@@ -13,8 +13,8 @@ class Bags(NamedTuple):
 
   Attributes:
     ids: int64 [N], feasigns; 0 is padding.
-    row_splits: int64 [S * B + 1]; bag s * B + b, `ids[row_splits[i] : row_splits[i + 1]]` with i its
-      number, holds slot s of example b.
+    row_splits: int64 [S * B + 1]; bag i = s * B + b holds slot s of example b,
+      `ids[row_splits[i] : row_splits[i + 1]]`.
     slot_ends: int64 [S], where each slot's ids end.
     weights: float32 [N], or [0] where every weight is 1.
     batch_size: B, an int where it is known, else an int64 scalar.
@@ -32,8 +32,8 @@ def read_feature(slot, feature, densify=False):
 
   Args:
     slot: name of the slot, with which strings are hashed.
-    feature: strings or integers (feasigns already): a tensor [B], [B, 1] or [B, k] where 0 or "" is padding,
-      a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k].
+    feature: strings or integers (feasigns already): a tensor [B], [B, 1] or [B, k] where 0 or ""
+      is padding, a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k].
     densify: make a tf.SparseTensor dense, not ragged.
 
   Returns:
@@ -58,7 +58,8 @@ def make_bags(columns, weights=None):
 
   Args:
     columns: {slot: what `read_feature` returned}, at least one.
-    weights: {slot: float32 of the same structure} for some of the slots, or None. Ids of the others weigh 1.
+    weights: {slot: float32 of the same structure} for some of the slots, or None. Ids of the
+      others weigh 1.
 
   Returns:
     `Bags`, its slots in the order of `columns`.

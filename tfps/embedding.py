@@ -18,11 +18,12 @@ class EmbeddingOutput(NamedTuple):
   """What `Embedding` returns for B examples, P pooled slots and the unpooled rest.
 
   Attributes:
-    lr_logit: float32 [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add their sum.
+    lr_logit: float32 [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
+      their sum.
     lr: float32 [B, P], the pooled lr weight of each pooled slot.
     mf: float32 [B, P, mf_dim], the pooled mf vector of each pooled slot.
-    sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding; a
-      tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
+    sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
+      a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
   """
 
   lr_logit: tf.Tensor
@@ -34,8 +35,8 @@ class EmbeddingOutput(NamedTuple):
 class Embedding(keras.layers.Layer):
   """Looks up the feasigns of several slots and pools them per slot.
 
-  The ids of all slots are made unique once and pulled in one message per parameter server. In the train
-  step of a `tfps.Model` the pulled rows' gradients, shows and clicks are pushed the same way.
+  The ids of all slots are made unique once and pulled in one message per parameter server. In the
+  train step of a `tfps.Model` the pulled rows' gradients, shows and clicks are pushed the same way.
 
       embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
       output = embedding({"user_id": user_ids, "genres": genres})
@@ -44,9 +45,9 @@ class Embedding(keras.layers.Layer):
   Args:
     table: a `tfps.FeasignTable`.
     slots: names of the slots, which are keys of the features.
-    combiner: "sum" (the default), "mean" or "sqrtn", as in `tf.nn.embedding_lookup_sparse`, or None: no
-      pooling, the slot's vectors in order. One for all slots, or {slot: combiner} where slots that are
-      not named have "sum".
+    combiner: "sum" (the default), "mean" or "sqrtn", as in `tf.nn.embedding_lookup_sparse`, or
+      None: no pooling, the slot's vectors in order. One for all slots, or {slot: combiner} where
+      slots that are not named have "sum".
     name: the layer's name.
 
   Raises:
@@ -78,23 +79,24 @@ class Embedding(keras.layers.Layer):
     """Pulls and pools.
 
     Args:
-      features: a dict that has for each slot strings or int64 feasigns: a tensor [B], [B, 1] or [B, k] where 0
-        or "" is padding, a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k]. Other keys are ignored.
-      weights: {slot: float32 of the same structure} for some of the slots, what each id's row is multiplied
-        by; no gradient reaches them. Ids of the other slots weigh 1.
+      features: a dict that has for each slot strings or integers (feasigns already): a tensor
+        [B], [B, 1] or [B, k] where 0 or "" is padding, a tf.RaggedTensor [B, None] or a
+        tf.SparseTensor [B, k]. Other keys are ignored.
+      weights: {slot: float32 of the same structure} for some of the slots, what each id's row is
+        multiplied by; no gradient reaches them. Ids of the other slots weigh 1.
       training: whether the result will be trained on.
 
     Returns:
       `EmbeddingOutput`.
 
     Raises:
-      ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training outside of the
-        train step of a `tfps.Model`.
+      ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training
+        outside of the train step of a `tfps.Model`.
     """
     if training and current_step() is None and not _is_keras_building():
       raise ValueError(
-        f"table '{self._table.name}' is used in a keras.Model, whose train step would never push to it: make "
-        "the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."
+        f"table '{self._table.name}' is used in a keras.Model, whose train step would never push "
+        "to it: make the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."
       )
     columns = self._read(features)
     bags = make_bags(columns, weights)
@@ -110,8 +112,8 @@ class Embedding(keras.layers.Layer):
 
   def get_config(self):
     raise ValueError(
-      f"layer '{self.name}' looks up table '{self._table.name}', whose rows are no part of a Keras config: "
-      "export the model instead."
+      f"layer '{self.name}' looks up table '{self._table.name}', whose rows are no part of a Keras "
+      "config: export the model instead."
     )
 
   def _read(self, features):
@@ -123,8 +125,8 @@ class Embedding(keras.layers.Layer):
     for slot in self._slots:
       if slot not in features:
         raise ValueError(
-          f"slot '{slot}' is missing from the features ({', '.join(map(str, features))}): add it to "
-          f"the input's dict, or take it out of the slots of layer '{self.name}'."
+          f"slot '{slot}' is missing from the features ({', '.join(map(str, features))}): add it "
+          f"to the input's dict, or take it out of the slots of layer '{self.name}'."
         )
     return {
       slot: read_feature(slot, features[slot], densify=slot in self._unpooled)
@@ -202,7 +204,8 @@ def _check_combiners(slots, combiner):
       raise ValueError(f"combiner names slot '{slot}', which is not one of {list(slots)}.")
     if value is not None and value not in COMBINERS:
       raise ValueError(
-        f"the combiner of slot '{slot}' must be one of {', '.join(COMBINERS)} or None, not {value!r}."
+        f"the combiner of slot '{slot}' must be one of {', '.join(COMBINERS)} or None, "
+        f"not {value!r}."
       )
   return {slot: named.get(slot, "sum") for slot in slots}
 

@@ -12,23 +12,25 @@ _INT64_MIN = -(2**63)
 def feasign(slot, values, padding=None):
   """Turns the values of a slot into feasigns.
 
-  Stock TensorFlow ops only: use it in a tf.data pipeline and in a served model alike. The same (slot, value) gives
-  the same feasign in every process and release; different slots give different feasigns.
+  Stock TensorFlow ops only: use it in a tf.data pipeline and in a served model alike. The same
+  (slot, value) gives the same feasign in every process and release; slots do not share feasigns.
 
-  A string becomes the farmhash64 fingerprint of slot and value: two of n distinct strings collide with a
-  probability of about n^2 / 2^65. An integer goes through splitmix64's finaliser, a bijection of 64 bits
-  (Steele, Lea, Flood 2014), after an XOR with a salt made from the slot's name: the integers of one slot do not
-  collide, save that the at most three that fall on a reserved key move to another one. The integer 5 and the string "5"
-  are different feasigns.
+  A string becomes the farmhash64 fingerprint of slot and value: any two of n distinct strings
+  collide with a probability of about n^2 / 2^65. An integer goes through splitmix64's finaliser, a
+  bijection of 64 bits (Steele, Lea, Flood 2014), after an XOR with a salt made from the slot's
+  name: the integers of one slot do not collide, save that the three of all 2^64 that fall on a
+  reserved key move to another one. The integer 5 and the string "5" are different feasigns.
 
   Args:
     slot: name of the slot.
-    values: strings or integers: a tensor of any shape, a NumPy array, a (nested) list, a tf.RaggedTensor or a
-      tf.SparseTensor.
-    padding: the value that stands for "nothing here", for example "" or 0; it becomes key 0. None: there is none.
+    values: strings or integers: a tensor of any shape, a NumPy array, a (nested) list, a
+      tf.RaggedTensor or a tf.SparseTensor.
+    padding: the value that stands for "nothing here", for example "" or 0; it becomes key 0.
+      None: there is none.
 
   Returns:
-    int64 of the structure and shape of `values`: never -2^63 or -2^63 + 1, and 0 only for `padding`.
+    int64 of the structure and shape of `values`: never -2^63 or -2^63 + 1, and 0 only for
+    `padding`.
 
   Raises:
     ValueError: if `slot` is not a usable name.
@@ -48,8 +50,8 @@ def feasign(slot, values, padding=None):
     keys = _mix_integers(slot, values)
   else:
     raise TypeError(
-      f"slot '{slot}' has values of {values.dtype.name}, but feasigns are made of strings or integers: "
-      "bucketise or round the numbers first."
+      f"slot '{slot}' has values of {values.dtype.name}, but feasigns are made of strings or "
+      "integers: bucketise or round the numbers first."
     )
   keys = _avoid_reserved(keys)
   if padding is None:

@@ -7,7 +7,8 @@
 
 namespace tfps {
 
-// Bag s * batch_size + b is slot s of example b and holds positions[row_splits[bag] : row_splits[bag + 1]].
+// Bag s * batch_size + b is slot s of example b and holds
+// positions[row_splits[bag] : row_splits[bag + 1]].
 struct Bags {
   const int32_t* positions;   // (num_ids), rows of the pulled rows, -1 for padding
   int64_t num_ids;
@@ -20,9 +21,9 @@ struct Bags {
 inline std::string CheckBags(const Bags& bags, int64_t num_rows) {
   const int64_t num_bags = bags.num_slots * bags.batch_size;
   if (bags.row_splits[0] != 0 || bags.row_splits[num_bags] != bags.num_ids) {
-    return "row_splits must run from 0 to the number of positions, " + std::to_string(bags.num_ids) +
-           ", not from " + std::to_string(bags.row_splits[0]) + " to " +
-           std::to_string(bags.row_splits[num_bags]) + ".";
+    return "row_splits must run from 0 to the number of positions, " +
+           std::to_string(bags.num_ids) + ", not from " + std::to_string(bags.row_splits[0]) +
+           " to " + std::to_string(bags.row_splits[num_bags]) + ".";
   }
   bool decreases = false;
   for (int64_t i = 0; i < num_bags; ++i) decreases |= bags.row_splits[i] > bags.row_splits[i + 1];

@@ -8,9 +8,9 @@
 
 namespace tfps {
 
-// Adds the example's show (batch_size) and click (batch_size) to row_show (num_rows) and row_click (num_rows) for
-// every occurrence, twice for a feasign that is twice in one example. Sums are taken in double. `bags` must have passed
-// CheckBags.
+// Sets row_show (num_rows) and row_click (num_rows) to the sums of show (batch_size) and click
+// (batch_size) over each row's occurrences, twice for a feasign that is twice in one example. Sums
+// are taken in double. `bags` must have passed CheckBags.
 void Count(const Bags& bags, const float* show, const float* click, int64_t num_rows,
            float* row_show, float* row_click);
 

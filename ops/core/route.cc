@@ -8,8 +8,8 @@
 namespace tfps {
 namespace {
 
-// Finds a key's place among the distinct keys. Open addressing in 32-bit entries, 1 + index into `keys` or 0;
-// at most half of them are taken.
+// Finds a key's place among the distinct keys. Open addressing in 32-bit entries, which hold
+// 1 + index into `keys`, or 0; at most half of them are taken.
 class UniqueIndex {
  public:
   explicit UniqueIndex(int64_t max_keys) {
@@ -25,6 +25,8 @@ class UniqueIndex {
     while (entries_[i] != 0 && keys[entries_[i] - 1] != key) i = (i + 1) & mask_;
     return entries_[i];
   }
+
+  void Prefetch(uint64_t hash) const { __builtin_prefetch(&entries_[hash & mask_], /*write=*/1); }
 
  private:
   std::vector<uint32_t> entries_;
@@ -60,8 +62,8 @@ std::string CheckRouteInput(const RouteInput& input) {
     begin = input.slot_ends[s];
   }
   if (begin != input.num_ids) {
-    return "slot_ends must end at the number of ids, " + std::to_string(input.num_ids) + ", not at " +
-           std::to_string(begin) + ".";
+    return "slot_ends must end at the number of ids, " + std::to_string(input.num_ids) +
+           ", not at " + std::to_string(begin) + ".";
   }
   if (input.num_servers < 1) {
     return "num_servers must be 1 or more, not " + std::to_string(input.num_servers) + ".";
@@ -72,40 +74,50 @@ std::string CheckRouteInput(const RouteInput& input) {
   }
   for (int64_t shard = 0; shard < input.num_shards; ++shard) {
     if (input.assignment[shard] < 0 || input.assignment[shard] >= input.num_servers) {
-      return "assignment[" + std::to_string(shard) + "] is " + std::to_string(input.assignment[shard]) +
-             "; it must be in [0, " + std::to_string(input.num_servers) + "), the number of servers.";
+      return "assignment[" + std::to_string(shard) + "] is " +
+             std::to_string(input.assignment[shard]) + "; it must be in [0, " +
+             std::to_string(input.num_servers) + "), the number of servers.";
     }
   }
   return "";
 }
 
 Route MakeRoute(const RouteInput& input, int32_t* positions) {
+  constexpr int64_t kBlock = 32;  // Hashed ahead, so that their entries are on their way.
   Route route;
   route.server_sizes.resize(input.num_servers);
   const bool many_servers = input.num_servers > 1;
   const uint32_t num_shards = static_cast<uint32_t>(input.num_shards);
   UniqueIndex index(input.num_ids);
-  int64_t i = 0;
+  uint64_t hashes[kBlock];
+  int64_t begin = 0;
   for (int64_t s = 0; s < input.num_slots; ++s) {
-    for (; i < input.slot_ends[s]; ++i) {
-      const uint64_t key = static_cast<uint64_t>(input.ids[i]);
-      if (key == kPadding || IsReserved(key)) {
-        positions[i] = -1;
-        continue;
+    for (int64_t end; begin < input.slot_ends[s]; begin = end) {
+      end = std::min(begin + kBlock, input.slot_ends[s]);
+      for (int64_t i = begin; i < end; ++i) {
+        hashes[i - begin] = SplitMix64(static_cast<uint64_t>(input.ids[i]));
+        index.Prefetch(hashes[i - begin]);
       }
-      const uint64_t hash = SplitMix64(key);
-      uint32_t& entry = index.Find(input.ids[i], hash, route.keys);
-      if (entry == 0) {
-        route.keys.push_back(input.ids[i]);
-        route.slots.push_back(input.slot_ids[s]);
-        if (many_servers) {
-          const int32_t server = input.assignment[VirtualShardOfHash(hash, num_shards)];
-          route.servers.push_back(server);
-          ++route.server_sizes[server];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t key = input.ids[i];
+        if (static_cast<uint64_t>(key) == kPadding || IsReserved(static_cast<uint64_t>(key))) {
+          positions[i] = -1;
+          continue;
         }
-        entry = static_cast<uint32_t>(route.keys.size());
+        const uint64_t hash = hashes[i - begin];
+        uint32_t& entry = index.Find(key, hash, route.keys);
+        if (entry == 0) {
+          route.keys.push_back(key);
+          route.slots.push_back(input.slot_ids[s]);
+          if (many_servers) {
+            const int32_t server = input.assignment[VirtualShardOfHash(hash, num_shards)];
+            route.servers.push_back(server);
+            ++route.server_sizes[server];
+          }
+          entry = static_cast<uint32_t>(route.keys.size());
+        }
+        positions[i] = static_cast<int32_t>(entry - 1);
       }
-      positions[i] = static_cast<int32_t>(entry - 1);
     }
   }
   if (many_servers) {

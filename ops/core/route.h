@@ -31,8 +31,9 @@ struct Route {
   std::vector<int64_t> server_sizes;  // (num_servers)
 };
 
-// Makes the ids unique. positions[i] becomes the row of ids[i] in the concatenation of the servers' keys, and
-// -1 for padding and the reserved keys, which are in no server's keys. `input` must have passed CheckRouteInput.
+// Makes the ids unique. positions[i] becomes the row of ids[i] in the concatenation of the servers'
+// keys, and -1 for padding and the reserved keys, which are in no server's keys. `input` must have
+// passed CheckRouteInput.
 Route MakeRoute(const RouteInput& input, int32_t* positions);
 
 // Writes each server's keys and slots, (server_sizes[server]) each, in order of first appearance.

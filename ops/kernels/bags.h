@@ -17,7 +17,8 @@ inline tensorflow::Status CheckRank(const char* name, const tensorflow::Tensor& 
                                              tensor.shape().DebugString(), ".");
 }
 
-// The inputs "positions" and "row_splits", for num_slots slots and a batch size that row_splits tells if it is -1.
+// The inputs "positions" and "row_splits". One of num_slots and batch_size may be -1, for
+// row_splits to tell.
 inline tensorflow::Status ReadBags(tensorflow::OpKernelContext* ctx, int64_t num_slots,
                                    int64_t batch_size, int64_t num_rows, Bags* bags) {
   const tensorflow::Tensor *positions, *row_splits;
@@ -49,8 +50,9 @@ inline tensorflow::Status ReadWeights(tensorflow::OpKernelContext* ctx, const Ba
   TF_RETURN_IF_ERROR(CheckRank("weights", *tensor, 1));
   const int64_t size = tensor->dim_size(0);
   if (size != 0 && size != bags.num_ids) {
-    return tensorflow::errors::InvalidArgument("weights must be empty or have one element per position, ",
-                                               bags.num_ids, ", not ", size, ".");
+    return tensorflow::errors::InvalidArgument(
+        "weights must be empty or have one element per position, ", bags.num_ids, ", not ", size,
+        ".");
   }
   *weights = size == 0 ? nullptr : tensor->flat<float>().data();
   return tensorflow::OkStatus();
@@ -63,7 +65,8 @@ inline tensorflow::Status ReadNumRows(tensorflow::OpKernelContext* ctx, int64_t*
   TF_RETURN_IF_ERROR(CheckRank("num_rows", *tensor, 0));
   *num_rows = tensor->scalar<int32_t>()();
   if (*num_rows >= 0) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument("num_rows must not be negative, but it is ", *num_rows, ".");
+  return tensorflow::errors::InvalidArgument("num_rows must not be negative, but it is ", *num_rows,
+                                             ".");
 }
 
 // The attr "combiners".
@@ -74,7 +77,8 @@ inline tensorflow::Status ReadCombiners(tensorflow::OpKernelConstruction* ctx,
   for (const std::string& name : names) {
     combiners->emplace_back();
     if (!ParseCombiner(name, &combiners->back())) {
-      return tensorflow::errors::InvalidArgument("combiner '", name, "' must be sum, mean or sqrtn.");
+      return tensorflow::errors::InvalidArgument("combiner '", name,
+                                                 "' must be sum, mean or sqrtn.");
     }
   }
   return tensorflow::OkStatus();

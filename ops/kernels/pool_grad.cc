@@ -38,7 +38,8 @@ class PoolGradOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(ctx, ReadWeights(ctx, input.bags, &input.weights));
 
     Tensor* rows_grad;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({num_rows, input.row_width}), &rows_grad));
+    OP_REQUIRES_OK(
+        ctx, ctx->allocate_output(0, TensorShape({num_rows, input.row_width}), &rows_grad));
     PoolGrad(input, lr_grad.flat<float>().data(), mf_grad.flat<float>().data(), num_rows,
              rows_grad->flat<float>().data());
   }

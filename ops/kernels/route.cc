@@ -27,8 +27,8 @@ class RouteOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(ctx, CheckRank("slot_ids", slot_ids, 1));
     OP_REQUIRES_OK(ctx, CheckRank("assignment", assignment, 1));
     OP_REQUIRES(ctx, slot_ids.dim_size(0) == slot_ends.dim_size(0),
-                InvalidArgument("slot_ids must have one element per slot_ends, ", slot_ends.dim_size(0),
-                                ", not ", slot_ids.dim_size(0), "."));
+                InvalidArgument("slot_ids must have one element per slot_ends, ",
+                                slot_ends.dim_size(0), ", not ", slot_ids.dim_size(0), "."));
     const RouteInput input = {ids.flat<int64_t>().data(),
                               ids.dim_size(0),
                               slot_ends.flat<int64_t>().data(),

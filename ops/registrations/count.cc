@@ -28,7 +28,9 @@ REGISTER_OP("TfpsCount")
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
-Adds up what the occurrences of each feasign count in a batch, twice for one that is twice in an example.
+Adds up what the occurrences of each feasign count in a batch.
+
+One that is twice in an example counts twice.
 
 positions: [N], the row of each id; -1 for padding, which does not count.
 row_splits: [S * B + 1], bag s * B + b holds slot s of example b.

@@ -45,8 +45,8 @@ row_splits: [S * B + 1], bag i holds positions[row_splits[i] : row_splits[i + 1]
 weights: [N], or [0] where every weight is 1. No gradient reaches them.
 lr: [B, S], the pooled lr weights.
 mf: [B, S, W - 1], the pooled mf vectors; zeros for an empty bag.
-combiners: for each slot sum (of weight times row), mean (that over the sum of the weights) or sqrtn (that over the
-  root of the sum of their squares).
+combiners: for each slot sum (of weight times row), mean (that over the sum of the weights) or
+  sqrtn (that over the root of the sum of their squares).
 )doc");
 
 }  // namespace tfps

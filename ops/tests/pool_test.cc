@@ -21,7 +21,7 @@ struct Case {
   std::vector<int64_t> row_splits;
   std::vector<float> weights;
   std::vector<Combiner> combiners;
-  int64_t width = 3;
+  int64_t width = 8;  // An mf vector of a four and a rest.
   std::vector<float> rows;
   std::vector<float> lr, mf;
 
