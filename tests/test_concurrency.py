@@ -1,6 +1,7 @@
 """Several threads on one table: nothing lost, nothing twice, no row seen half written."""
 
 import threading
+import time
 
 from hypothesis import given, strategies as st
 import numpy as np
@@ -47,21 +48,34 @@ def eighths(rng, shape):
 @pytest.mark.parametrize("num_shards", [1, 7, 1024])
 def test_pushes_of_the_same_keys_add_up_exactly(engine_class, num_shards):
   rng = np.random.default_rng(num_shards)
-  keys = np.arange(1, 201)
+  keys = np.arange(1, 101)
+  slots = keys % 5
+  repeats = 400  # long pushes, so that they meet
   pair = Pair(engine_class, num_shards=num_shards, rtol=0, atol=0, gradient_scale="sum",
-              lr=EXACT_SGD, mf=EXACT_SGD, mf_init_range=0.0, accessor=Accessor(create_threshold=0))
-  pair.push(keys, keys % 5, np.ones(200), np.zeros(200), eighths(rng, [200, 9]))  # admits all
-  pushes = [[], [], [], []]
-  for thread_pushes in pushes:
-    for _ in range(40):
-      some = rng.permutation(keys)[:150]
-      thread_pushes.append((some, some % 5, rng.integers(0, 4, 150).astype(np.float32),
-                            rng.integers(0, 2, 150).astype(np.float32), eighths(rng, [150, 9])))
-  run_threads(*(lambda mine=mine: [pair.engine.push(*push) for push in mine] for mine in pushes))
-  for thread_pushes in pushes:
-    for push in thread_pushes:
-      pair.reference.push(*push)
-  pair.check_all()
+              lr=EXACT_SGD, mf=EXACT_SGD, mf_init_range=0.0,
+              accessor=Accessor(nonclk_coeff=0.125, create_threshold=0))
+  pair.push(keys, slots, np.ones(100), np.zeros(100), eighths(rng, [100, 9]))  # admits all
+
+  def draw():
+    order = np.concatenate([rng.permutation(100) for _ in range(repeats)])
+    n = len(order)
+    return order, rng.integers(0, 4, n), rng.integers(0, 2, n), eighths(rng, [n, 9])
+
+  def push_all(drawn):
+    for order, show, click, gradients in drawn:
+      pair.engine.push(keys[order], slots[order], show, click, gradients)
+
+  pushes = [[draw() for _ in range(6)] for _ in range(3)]
+  run_threads(*(lambda mine=mine: push_all(mine) for mine in pushes))
+
+  for drawn in pushes:
+    for order, show, click, gradients in drawn:
+      # All is linear and exact, so the sums do the same as their parts.
+      by_key = np.argsort(order, kind="stable")
+      pair.reference.push(keys, slots, *(
+        values[by_key].reshape([100, repeats, -1]).sum(axis=1).squeeze()
+        for values in (show, click, gradients)))
+  pair.check_rows(keys)
   pair.close()
 
 
@@ -101,9 +115,9 @@ def test_threads_with_keys_of_their_own_leave_the_rows_of_the_reference(engine_c
     rng = np.random.default_rng(thread)
     keys = np.arange(1, 101) * 4 + thread  # in the same shards as the other threads' keys
     pushes.append([
-      (some, some % 3, rng.integers(1, 4, 60).astype(np.float32), rng.integers(0, 2, 60).astype(
-        np.float32), rng.normal(size=[60, 9]).astype(np.float32))
-      for some in (rng.permutation(keys)[:60] for _ in range(20))])
+      (some, some % 3, rng.integers(1, 4, 400).astype(np.float32),
+       rng.integers(0, 2, 400).astype(np.float32), rng.normal(size=[400, 9]).astype(np.float32))
+      for some in (rng.choice(keys, 400) for _ in range(3))])
   run_threads(*(lambda mine=mine: [pair.engine.push(*push) for push in mine] for mine in pushes))
   for thread_pushes in pushes:
     for push in thread_pushes:
@@ -116,45 +130,44 @@ def test_threads_with_keys_of_their_own_leave_the_rows_of_the_reference(engine_c
 @pytest.mark.parametrize("num_shards", [1, 64])
 def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
   # Every push adds one show and moves every weight by -step; mf has missed one step, that of the
-  # push that created it. So a whole row has k shows, lr_w = -k step and mf_w = -(k - 1) step.
-  step = 2.0**-14
-  mf_dim = 33
-  sgd = Optimizer("sgd", learning_rate=step)
+  # push that created it. So a whole row has k shows, lr_w = -k step and mf_w = -(k - 1) step. Each
+  # day's end evicts all. Rows are long and keys repeat, so that the threads meet in a row.
+  step = np.float32(2.0**-14)
+  mf_dim = 1500
+  sgd = Optimizer("sgd", learning_rate=float(step))
   engine = engine_class(
     mf_dim=mf_dim, num_shards=num_shards, gradient_scale="sum", lr=sgd, mf=sgd, mf_init_range=0.0,
-    accessor=Accessor(
-      nonclk_coeff=1.0, create_threshold=0.0, decay_rate=1.0, delete_threshold=20.0))
-  keys = np.arange(1, 33)
+    accessor=Accessor(nonclk_coeff=1.0, create_threshold=0.0, delete_threshold=1e9))
+  keys = np.tile(np.arange(1, 9), 30)
+  ones = np.ones(len(keys))
+  gradients = np.ones([len(keys), 1 + mf_dim], np.float32)
   running = threading.Event()
   running.set()
   seen = dict(absent=0, whole=0, evicted=0)
 
-  def check_pulled(pulled):
-    present = pulled[:, 0] != 0
-    np.testing.assert_array_equal(pulled[~present], np.zeros_like(pulled[~present]))
-    np.testing.assert_array_equal(
-      pulled[present, 1:], np.repeat(pulled[present, :1] + np.float32(step), mf_dim, axis=1))
-    return present
+  def check_whole(floats):
+    lr, mf = floats[:, 0], floats[:, 1:]
+    np.testing.assert_array_equal(mf.min(axis=1), mf.max(axis=1))
+    np.testing.assert_array_equal(mf[:, 0], np.where(lr == 0, 0, lr + step))
 
-  def push(thread):
-    rng = np.random.default_rng(thread)
+  def push():
     try:
-      for _ in range(300):
-        some = rng.permutation(keys)
-        engine.push(some, np.full(32, 1), np.ones(32), np.zeros(32), np.ones([32, 1 + mf_dim]))
+      for _ in range(60):
+        engine.push(keys, ones, ones, 0 * ones, gradients)
     finally:
       running.clear()
 
   def pull():
     while running.is_set():
-      present = check_pulled(engine.pull(np.tile(keys, 8)))
-      seen["whole"] += present.sum()
-      seen["absent"] += (~present).sum()
+      pulled = engine.pull(keys)
+      check_whole(pulled)
+      seen["whole"] += np.count_nonzero(pulled[:, 0])
+      seen["absent"] += np.count_nonzero(pulled[:, 0] == 0)
 
   def inspect():
     while running.is_set():
       rows = engine.inspect(keys)
-      check_pulled(rows.floats)
+      check_whole(rows.floats)
       np.testing.assert_array_equal(rows.statistics[:, 0], -rows.floats[:, 0] / step)
       np.testing.assert_array_equal(rows.statistics[:, 2], rows.statistics[:, 0])
 
@@ -163,26 +176,26 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
     while running.is_set():
       seen["evicted"] += engine.end_of_day(day)
       day += 1
+      time.sleep(0.002)
 
-  run_threads(lambda: push(1), lambda: push(2), pull, inspect, end_days)
-  assert seen["whole"] and seen["evicted"], seen
-  rows = engine.inspect(keys)
-  assert engine.statistics()["show"] + 0 == rows.statistics[:, 0].sum()
+  run_threads(push, push, pull, inspect, end_days)
+  assert all(seen.values()), seen
   engine.close()
 
 
-def test_what_is_evicted_and_what_stays_are_all_the_shows(engine_class):
+def test_what_is_evicted_and_what_stays_is_all_that_was_pushed(engine_class):
   # Each feasign gets one show in its life, while days end: each is evicted once or still there.
   engine = engine_class(
     mf_dim=4, num_shards=16, accessor=Accessor(create_threshold=0.0, delete_threshold=1e9))
+  pushes, n = 15, 5000
   running = threading.Event()
   running.set()
   evicted = []
 
   def push(thread):
-    for i in range(40):
-      keys = np.arange(1, 501) + 500 * (40 * thread + i)
-      engine.push(keys, np.ones(500), np.ones(500), np.zeros(500), np.ones([500, 5]))
+    for i in range(pushes):
+      keys = 1 + np.arange(n) + n * (pushes * thread + i)
+      engine.push(keys, np.ones(n), np.ones(n), np.zeros(n), np.ones([n, 5]))
 
   def end_days():
     day = 0
@@ -198,7 +211,7 @@ def test_what_is_evicted_and_what_stays_are_all_the_shows(engine_class):
     running.clear()
     ender.join()
   statistics = engine.statistics()
-  assert sum(evicted) + statistics["rows"] == 3 * 40 * 500
+  assert sum(evicted) + statistics["rows"] == 3 * pushes * n
   assert statistics["show"] == statistics["admitted"] == statistics["rows"]
   assert sum(evicted) > 0
   engine.close()

@@ -189,6 +189,41 @@ def test_parse_of_examples_with_weights(tmp_path):
   assert [spec.shape.rank for spec in tf.nest.flatten(source.element_spec)] == [1, 2, 1]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 7, 8])
+def test_ragged_and_sparse_values(tmp_path, count):
+  """Values of every kind are cut into the same batches."""
+  lines = [" ".join(f"{i}.{j}" for j in range(i % 3)) or "-" for i in range(count)]
+  write(tmp_path / "a", "\n".join(lines).encode())
+
+  def parse(lines):
+    ragged = tf.strings.split(tf.strings.regex_replace(lines, "-", ""))
+    return {"dense": lines, "ragged": ragged, "sparse": ragged.to_sparse()}, tf.zeros_like(lines)[:, tf.newaxis]
+
+  source = tfps.data.source(str(tmp_path / "a"), parse, batch_size=3, batches_per_ticket=2)
+  assert isinstance(source.element_spec[0]["ragged"], tf.RaggedTensorSpec)
+  assert isinstance(source.element_spec[0]["sparse"], tf.SparseTensorSpec)
+  read = []
+  for ticket in source.tickets():
+    for x, _ in source.open(ticket):
+      dense, ragged, sparse = (x[name] for name in ("dense", "ragged", "sparse"))
+      assert ragged.nrows() == sparse.dense_shape[0] == len(dense)
+      values = [[value.decode() for value in row] for row in ragged.to_list()]
+      assert values == [[] if line == b"-" else line.decode().split() for line in dense.numpy()]
+      assert tf.RaggedTensor.from_sparse(sparse).to_list() == ragged.to_list()
+      read += dense.numpy().astype(str).tolist()
+  assert read == lines
+
+
+def test_parse_must_keep_the_rows(tmp_path):
+  write(tmp_path / "a", b"\n".join(LINES))
+  source = tfps.data.source(str(tmp_path / "a"), lambda lines: (lines, lines[1:]), batch_size=3, batches_per_ticket=2)
+  with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)parse must return one row for each record.*6.*6 5"):
+    list(source.open(next(source.tickets())))
+  source = tfps.data.source(str(tmp_path / "a"), lambda lines: (lines, tf.size(lines)))
+  with pytest.raises(ValueError, match="parse returned a scalar"):
+    source.element_spec  # pylint: disable=pointless-statement
+
+
 def test_calendar(tmp_path):
   for day in ("mon", "tue", "wed"):
     write(tmp_path / day, b"".join(b"%s %d\n" % (day.encode(), i) for i in range(8)))

@@ -22,7 +22,7 @@ def small_stream(days=2, examples=1200):
 def make_model(model_class=DeepFM, **table_arguments):
   table = tfps.FeasignTable("test", mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=0), **table_arguments)
   model = model_class(table, list(tfps.data.ClickStream.slots), hidden=[16])
-  model.compile("adam", "binary_crossentropy", metrics=["AUC"])
+  model.compile("adam", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
   return table, model
 
 
