@@ -13,6 +13,7 @@ _CATEGORIES = 31  # prime, so that any stride through the tags visits each once
 _DEVICES = 4
 _CITIES = 50
 _USERS = 4_000  # alive at any time
+_USER_OFFSET = 50  # the n-th most active is seen in proportion to 1 / (n + offset)
 _ITEMS_PER_DAY = 300  # born every day
 _ITEM_LIFE = 20  # days after which nobody sees an item any more
 _MEAN_ITEM_AGE = 4.0  # days
@@ -31,7 +32,7 @@ class ClickStream(Source):
   is stored. Clicks follow a logistic model: biases of user, item, category, city, device and hour, plus the dot
   product of the user's and the item's latent factors, of which the larger part is that of the user's tags with the item's
   category, and the rest is each user's and item's own. All of it derives from hashes of the ids. About one example in
-  five is a click; who knew the model would reach an AUC of 0.80.
+  six is a click; who knew the model would reach an AUC of 0.82, and a DeepFM reaches 0.75 on the seventh day.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, 5] with padding 0 for "tags"}, y = float32 [batch, 1].
 
@@ -90,8 +91,8 @@ class ClickStream(Source):
     draws = _uniform(_hash(self._seed, 1, day, examples), 6)
     user_draw, age_draw, rank_draw, any_device, device_draw, click_draw = tf.unstack(draws, axis=1)
 
-    # A place among the active users is held by one user for some days, then by the next.
-    place = tf.cast(_USERS * user_draw**2, tf.int64)
+    # A place among the active users, Zipf-Mandelbrot distributed, is held by one user for some days, then by the next.
+    place = tf.cast(_USER_OFFSET * ((1 + _USERS / _USER_OFFSET) ** user_draw - 1), tf.int64)
     stay = 2 + _below(_hash(self._seed, 2, place), 12)
     user = place * 1000 + (day + _below(_hash(self._seed, 3, place), 12)) // stay
     user_draws = _uniform(_hash(self._seed, 4, user), 5)
