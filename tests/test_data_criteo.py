@@ -11,7 +11,10 @@ import tensorflow as tf
 import tfps.data
 from tfps.feasigns import feasign
 
-DATA = pathlib.Path(os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data") / "criteo"
+DATA = (
+  pathlib.Path(os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data")
+  / "criteo"
+)
 
 
 def line(label="0", counts=("",) * 13, categories=("",) * 26):
@@ -80,6 +83,8 @@ if DATA.is_dir():
         assert {value.shape for value in x.values()} == {(len(y),)}
         clicks, rows = clicks + float(tf.reduce_sum(y)), rows + len(y)
     expected = sum(
-      line.startswith(b"1\t") for name in ("train.tsv", "dev.tsv", "test.tsv") for line in (DATA / name).open("rb")
+      line.startswith(b"1\t")
+      for name in ("train.tsv", "dev.tsv", "test.tsv")
+      for line in (DATA / name).open("rb")
     )
     assert (rows, clicks) == (8000, expected)

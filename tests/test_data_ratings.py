@@ -1,4 +1,4 @@
-"""MovieTweetings and MovieLens from their published formats: days, joins, slots, the cache, and bad input."""
+"""MovieTweetings and MovieLens as published: days, joins, slots, the cache, and bad input."""
 
 import collections
 import os
@@ -11,7 +11,9 @@ import tensorflow as tf
 import tfps.data
 from tfps.feasigns import feasign
 
-DATA = pathlib.Path(os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data")
+DATA = pathlib.Path(
+  os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data"
+)
 DAY = 86_400
 
 # (user, movie, rating, time), sorted by user as published; days 10, 11 and 13 after 1970-01-01.
@@ -25,7 +27,12 @@ RATINGS = [
   ("9", "11", 9, 11 * DAY + 5),
 ]
 IN_ORDER = [3, 1, 5, 4, 0, 6, 2]
-MOVIES = {"11": ("1994", ["Crime", "Thriller"]), "12": ("1895", []), "13": ("", ["Drama"]), "99": ("", [])}
+MOVIES = {
+  "11": ("1994", ["Crime", "Thriller"]),
+  "12": ("1895", []),
+  "13": ("", ["Drama"]),
+  "99": ("", []),
+}
 
 
 @pytest.fixture
@@ -34,7 +41,9 @@ def tweets(tmp_path):
   folder.mkdir()
   (folder / "ratings.dat").write_text("".join(f"{u}::{m}::{r}::{t}\n" for u, m, r, t in RATINGS))
   (folder / "movies.dat").write_text(
-    "11::Pulp Fiction (1994)::Crime|Thriller\n12::La sortie des usines Lumière (1895)::\n13::Untitled::Drama\n",
+    "11::Pulp Fiction (1994)::Crime|Thriller\n"
+    "12::La sortie des usines Lumière (1895)::\n"
+    "13::Untitled::Drama\n",
     encoding="utf-8",
   )
   return folder
@@ -45,7 +54,9 @@ def lens(tmp_path):
   folder = tmp_path / "lens"
   folder.mkdir()
   (folder / "ratings.dat").write_text("1::11::4::86400\n2::11::3::86401\n3::11::5::86402\n")
-  (folder / "movies.dat").write_bytes("11::Misérables, Les (1995)::Drama|Musical\n".encode("latin-1"))
+  (folder / "movies.dat").write_bytes(
+    "11::Misérables, Les (1995)::Drama|Musical\n".encode("latin-1")
+  )
   (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072-11\n")
   return folder
 
@@ -56,7 +67,9 @@ def movietweetings(folder, **kwargs):
 
 def read(source):
   batches = [batch for ticket in source.tickets() for batch in source.open(ticket)]
-  x = {slot: np.concatenate([_widened(x[slot].numpy()) for x, _ in batches]) for slot in batches[0][0]}
+  x = {
+    slot: np.concatenate([_widened(x[slot].numpy()) for x, _ in batches]) for slot in batches[0][0]
+  }
   return x, np.concatenate([y for _, y in batches])
 
 
@@ -91,7 +104,9 @@ def test_slots_and_crosses(tweets):
   assert list(x) == ["user_id", "genre1", "user_id_x_genres", "user_id_x_decade"]
   rows = [RATINGS[at] for at in IN_ORDER]
   genres = [MOVIES[row[1]][1] for row in rows]
-  assert x["genre1"].tolist() == feasign("genre1", [(of + [""])[0] for of in genres]).numpy().tolist()
+  assert (
+    x["genre1"].tolist() == feasign("genre1", [(of + [""])[0] for of in genres]).numpy().tolist()
+  )
 
   def distinct(pairs, keys):
     """The keys tell the pairs apart, and nothing else."""
@@ -106,18 +121,38 @@ def test_slots_and_crosses(tweets):
 
 def test_days_argument(tweets):
   source = movietweetings(tweets, days=["1970-01-12", "1970-01-14"])
-  assert [(day.ordinal, day.name, day.records) for day in source.days()] == [(0, "1970-01-12", 2), (1, "1970-01-14", 1)]
-  with pytest.raises(ValueError, match="'1970-01-13', but movietweetings goes from 1970-01-11 to 1970-01-14"):
+  assert [(day.ordinal, day.name, day.records) for day in source.days()] == [
+    (0, "1970-01-12", 2),
+    (1, "1970-01-14", 1),
+  ]
+  with pytest.raises(
+    ValueError, match="'1970-01-13', but movietweetings goes from 1970-01-11 to 1970-01-14"
+  ):
     movietweetings(tweets, days=["1970-01-13"])
 
 
 def test_movielens(lens, tmp_path):
-  slots = ["user_id", "gender", "age", "occupation", "zip", "gender_x_age", "age_x_genre1", "occupation_x_genres", "year"]
+  slots = [
+    "user_id",
+    "gender",
+    "age",
+    "occupation",
+    "zip",
+    "gender_x_age",
+    "age_x_genre1",
+    "occupation_x_genres",
+    "year",
+  ]
   source = tfps.data.movielens(lens, slots=slots, work_dir=tmp_path / "cache", batch_size=2)
   x, y = read(source)
   assert list(x) == slots
   assert y.tolist() == [[1.0], [0.0], [1.0]]
-  users = {"gender": ["F", "M", ""], "age": ["1", "56", ""], "occupation": ["10", "16", ""], "zip": ["48067", "70072-11", ""]}
+  users = {
+    "gender": ["F", "M", ""],
+    "age": ["1", "56", ""],
+    "occupation": ["10", "16", ""],
+    "zip": ["48067", "70072-11", ""],
+  }
   for slot, values in users.items():
     assert x[slot].tolist() == feasign(slot, values).numpy().tolist()
   assert x["year"].tolist() == feasign("year", ["1995"] * 3).numpy().tolist()
@@ -157,11 +192,27 @@ def test_a_failed_preparation_leaves_nothing(tweets):
 @pytest.mark.parametrize(
   "file, content, message",
   [
-    ("ratings.dat", "1::11::10::5\n1::11::10\n", "ratings.dat, line 2: expected 4 fields with '::'"),
-    ("ratings.dat", "1::11::good::5\n", "ratings.dat, line 1: rating 'good' and time '5' must be numbers"),
-    ("ratings.dat", "\n1::11::8::noon\n", "ratings.dat, line 2: rating '8' and time 'noon' must be numbers"),
+    (
+      "ratings.dat",
+      "1::11::10::5\n1::11::10\n",
+      "ratings.dat, line 2: expected 4 fields with '::'",
+    ),
+    (
+      "ratings.dat",
+      "1::11::good::5\n",
+      "ratings.dat, line 1: rating 'good' and time '5' must be numbers",
+    ),
+    (
+      "ratings.dat",
+      "\n1::11::8::noon\n",
+      "ratings.dat, line 2: rating '8' and time 'noon' must be numbers",
+    ),
     ("movies.dat", "11::Pulp Fiction (1994)\n", "movies.dat, line 1: expected 3 fields"),
-    ("movies.dat", "11::Pulp\tFiction (1994)::Drama\n", "movies.dat, line 1: expected 3 fields .* and no tab"),
+    (
+      "movies.dat",
+      "11::Pulp\tFiction (1994)::Drama\n",
+      "movies.dat, line 1: expected 3 fields .* and no tab",
+    ),
   ],
 )
 def test_bad_lines(tweets, file, content, message):
@@ -171,16 +222,26 @@ def test_bad_lines(tweets, file, content, message):
 
 
 def test_missing_data(tmp_path, tweets):
-  with pytest.raises(FileNotFoundError, match="nowhere has no ratings.dat; download .* github.com/sidooms/MovieTweetings"):
+  with pytest.raises(
+    FileNotFoundError,
+    match="nowhere has no ratings.dat; download .* github.com/sidooms/MovieTweetings",
+  ):
     movietweetings(tmp_path / "nowhere")
-  with pytest.raises(FileNotFoundError, match="published has no users.dat; .* grouplens.org/datasets/movielens/1m"):
+  with pytest.raises(
+    FileNotFoundError, match="published has no users.dat; .* grouplens.org/datasets/movielens/1m"
+  ):
     tfps.data.movielens(tweets)
 
 
 def test_unknown_slots(tweets):
-  with pytest.raises(ValueError, match=r"slots has 'movie', but movietweetings has no 'movie' \(did you mean 'movie_id'"):
+  with pytest.raises(
+    ValueError,
+    match=r"slots has 'movie', but movietweetings has no 'movie' \(did you mean 'movie_id'",
+  ):
     movietweetings(tweets, slots=["movie"])
-  with pytest.raises(ValueError, match="slots has 'user_id_x_gender', but movietweetings has no 'gender'"):
+  with pytest.raises(
+    ValueError, match="slots has 'user_id_x_gender', but movietweetings has no 'gender'"
+  ):
     movietweetings(tweets, slots=["user_id_x_gender"])
 
 
@@ -199,9 +260,13 @@ def published(name, make, records, days, click_rating, tmp_path):
   left = collections.Counter(dict(zip(keys, users.values())))
   sequence = 0
   read_in_graph = tf.function(
-    lambda *ticket: source.open(tfps.data.Ticket(*ticket)).map(lambda x, y: (x["user_id"], y)).unbatch().batch(
-      records
-    ).get_single_element()
+    lambda *ticket: (
+      source.open(tfps.data.Ticket(*ticket))
+      .map(lambda x, y: (x["user_id"], y))
+      .unbatch()
+      .batch(records)
+      .get_single_element()
+    )
   )
   dtypes = (tf.int64, tf.int64, tf.int64, tf.string, tf.int64, tf.int64, tf.int64)
   for ticket in source.tickets():

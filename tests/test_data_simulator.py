@@ -1,4 +1,4 @@
-"""The simulated click stream: pure in (seed, day, example), with long tails, births, deaths and learnable clicks."""
+"""The simulated click stream: pure in (seed, day, example), long tails, births and deaths."""
 
 import hypothesis
 from hypothesis import strategies as st
@@ -25,14 +25,18 @@ def week():
   source = tfps.data.ClickStream(seed=3)
   days = []
   for day in range(7):
-    values, probability, draw = source._simulate(tf.constant(day, tf.int64), tf.range(40_000, dtype=tf.int64))
+    values, probability, draw = source._simulate(
+      tf.constant(day, tf.int64), tf.range(40_000, dtype=tf.int64)
+    )
     values = {slot: value.numpy() for slot, value in values.items()}
     days.append((values, probability.numpy(), (draw < probability).numpy()))
   return days
 
 
 def test_calendar_and_spec():
-  source = tfps.data.ClickStream(days=3, examples_per_day=EXAMPLES, batch_size=64, batches_per_ticket=4)
+  source = tfps.data.ClickStream(
+    days=3, examples_per_day=EXAMPLES, batch_size=64, batches_per_ticket=4
+  )
   assert source.days() == [tfps.data.Day(day, f"day-{day}", EXAMPLES) for day in range(3)]
   tickets = list(source.tickets())
   assert [ticket.records for ticket in tickets] == [256, 256, 256, 232] * 3
@@ -45,9 +49,16 @@ def test_calendar_and_spec():
 
 
 @hypothesis.settings(deadline=None, max_examples=15)
-@hypothesis.given(cuts=st.sets(st.integers(1, EXAMPLES - 1), max_size=4), batch_size=st.integers(20, 400))
+@hypothesis.given(
+  cuts=st.sets(st.integers(1, EXAMPLES - 1), max_size=4), batch_size=st.integers(20, 400)
+)
 def test_a_range_is_the_same_however_it_is_cut(cuts, batch_size):
-  whole = read(tfps.data.ClickStream(examples_per_day=EXAMPLES, batch_size=EXAMPLES, seed=5), 0, EXAMPLES, day=2)
+  whole = read(
+    tfps.data.ClickStream(examples_per_day=EXAMPLES, batch_size=EXAMPLES, seed=5),
+    0,
+    EXAMPLES,
+    day=2,
+  )
   source = tfps.data.ClickStream(examples_per_day=EXAMPLES, batch_size=batch_size, seed=5)
   bounds = [0, *sorted(cuts), EXAMPLES]
   parts = [read(source, begin, end, day=2) for begin, end in zip(bounds, bounds[1:])]
@@ -57,7 +68,9 @@ def test_a_range_is_the_same_however_it_is_cut(cuts, batch_size):
 
 def test_seed_and_day_change_everything():
   def users(seed, day):
-    return read(tfps.data.ClickStream(examples_per_day=EXAMPLES, seed=seed), 0, EXAMPLES, day)[0]["user_id"]
+    return read(tfps.data.ClickStream(examples_per_day=EXAMPLES, seed=seed), 0, EXAMPLES, day)[0][
+      "user_id"
+    ]
 
   assert (users(1, 0) == users(1, 0)).all()
   assert (users(1, 0) != users(2, 0)).mean() > 0.9
@@ -75,9 +88,13 @@ def test_known_values():
 
 def test_shuffle():
   def labels(**kwargs):
-    source = tfps.data.ClickStream(days=1, examples_per_day=EXAMPLES, batch_size=50, batches_per_ticket=4, **kwargs)
+    source = tfps.data.ClickStream(
+      days=1, examples_per_day=EXAMPLES, batch_size=50, batches_per_ticket=4, **kwargs
+    )
     return lambda epoch: [
-      tuple(x["user_id"].numpy()) for ticket in source.with_epoch(epoch).tickets() for x, _ in source.open(ticket)
+      tuple(x["user_id"].numpy())
+      for ticket in source.with_epoch(epoch).tickets()
+      for x, _ in source.open(ticket)
     ]
 
   plain, shuffled = labels(), labels(shuffle=True)
@@ -89,7 +106,9 @@ def test_shuffle():
 def test_long_tails(week):
   values = [values for values, _, _ in week]
   for slot, top_1_percent in (("user_id", 0.08), ("item_id", 0.25)):
-    counts = np.sort(np.unique(np.concatenate([v[slot] for v in values]), return_counts=True)[1])[::-1]
+    counts = np.sort(np.unique(np.concatenate([v[slot] for v in values]), return_counts=True)[1])[
+      ::-1
+    ]
     assert counts[: len(counts) // 100].sum() / counts.sum() > top_1_percent
     assert counts[0] / counts.sum() < 0.05
     assert np.median(counts) < 0.7 * counts.mean()
@@ -151,7 +170,9 @@ def test_rates_of_six_days_predict_the_seventh(week):
     ids = np.concatenate([values[slot] for values, _, _ in past])
     past_clicks = np.concatenate([c for _, _, c in past])
     found, inverse = np.unique(np.concatenate([ids, today[slot]]), return_inverse=True)
-    shown, clicked = (np.bincount(inverse[: len(ids)], w, len(found)) for w in (np.ones(len(ids)), past_clicks))
+    shown, clicked = (
+      np.bincount(inverse[: len(ids)], w, len(found)) for w in (np.ones(len(ids)), past_clicks)
+    )
     rate = (clicked + 5 * past_clicks.mean()) / (shown + 5)
     score = score + np.log(rate / (1 - rate))[inverse[len(ids) :]]
   assert auc(score, clicks) > 0.65

@@ -7,5 +7,15 @@ from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
 from tfps.data.ticket import Day, Ticket
 
-# `source` and `criteo` are the functions here: they win over the modules of their names, which importing binds first.
-__all__ = ["ClickStream", "Day", "Source", "Ticket", "criteo", "movielens", "movietweetings", "source"]
+# `source` and `criteo` are the functions here: they win over the modules of their names, which
+# importing binds first.
+__all__ = [
+  "ClickStream",
+  "Day",
+  "Source",
+  "Ticket",
+  "criteo",
+  "movielens",
+  "movietweetings",
+  "source",
+]

@@ -6,36 +6,41 @@ import tensorflow as tf
 def batches(ticket_values, records, batch_size):
   """A dataset of `ticket_values` cut along the first dimension; the last batch may be smaller.
 
-  It has no function inside. A function in a dataset is placed and optimised anew whenever a ticket is opened, which costs
-  ten times as much as parsing a ticket of Criteo's; what runs in the surrounding tf.function is placed and optimised once.
+  It has no function inside. A function in a dataset is placed and optimised anew whenever a ticket
+  is opened, which costs ten times as much as parsing a ticket of Criteo's; what runs in the
+  surrounding tf.function is placed and optimised once.
 
   Args:
-    ticket_values: a structure of tf.Tensor, tf.RaggedTensor and tf.SparseTensor with a first dimension of `records`.
+    ticket_values: a structure of tf.Tensor, tf.RaggedTensor and tf.SparseTensor with a first
+      dimension of `records`.
     records: int64 scalar.
     batch_size: a Python integer.
   """
   # A batch's size must look unknown, for the last batch is smaller.
   size = tf.raw_ops.PlaceholderWithDefault(input=tf.constant(batch_size, tf.int64), shape=[])
   full = records // size
-  rest = tf.data.Dataset.from_tensors(tf.nest.map_structure(lambda x: _rows(x, full * size, records), ticket_values))
-  return (
-    tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda x: _stack(x, full, size), ticket_values))
-    .concatenate(rest.take(tf.cast(full * size < records, tf.int64)))
-  )  # fmt: skip
+  stacked = tf.nest.map_structure(lambda value: _stack(value, full, size), ticket_values)
+  rest = tf.nest.map_structure(lambda value: _rows(value, full * size, records), ticket_values)
+  last = tf.data.Dataset.from_tensors(rest).take(tf.cast(full * size < records, tf.int64))
+  return tf.data.Dataset.from_tensor_slices(stacked).concatenate(last)
 
 
 def rows(value):
   """int64 scalar: the first dimension of a Tensor, RaggedTensor or SparseTensor."""
   if isinstance(value, tf.RaggedTensor):
     return tf.cast(value.nrows(), tf.int64)
-  return value.dense_shape[0] if isinstance(value, tf.SparseTensor) else tf.shape(value, tf.int64)[0]
+  return (
+    value.dense_shape[0] if isinstance(value, tf.SparseTensor) else tf.shape(value, tf.int64)[0]
+  )
 
 
 def _stack(value, count, size):
   """The first count * size rows, as [count, size, ...]."""
   value = _rows(value, 0, count * size)
   if isinstance(value, tf.RaggedTensor):
-    return tf.RaggedTensor.from_uniform_row_length(value, tf.cast(size, value.row_splits.dtype), count)
+    return tf.RaggedTensor.from_uniform_row_length(
+      value, tf.cast(size, value.row_splits.dtype), count
+    )
   if isinstance(value, tf.SparseTensor):
     return tf.sparse.reshape(value, tf.concat([[count, size], value.dense_shape[1:]], 0))
   return tf.reshape(value, tf.concat([[count, size], tf.shape(value, tf.int64)[1:]], 0))
@@ -43,6 +48,8 @@ def _stack(value, count, size):
 
 def _rows(value, begin, end):
   if isinstance(value, tf.SparseTensor):
-    begins = tf.one_hot(0, tf.size(value.dense_shape), tf.cast(begin, tf.int64), tf.constant(0, tf.int64))
+    begins = tf.one_hot(
+      0, tf.size(value.dense_shape), tf.cast(begin, tf.int64), tf.constant(0, tf.int64)
+    )
     return tf.sparse.slice(value, begins, tf.concat([[end - begin], value.dense_shape[1:]], 0))
   return value[begin:end]

@@ -12,14 +12,13 @@ _MISSING = 0  # no bucket has this number
 _ABSENT = -(2**63)  # what an empty field is read as
 
 
-def criteo(
-  files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0
-):
-  """Makes a source of files in the format of the Criteo Kaggle and Terabyte sets: 40 fields, no header.
+def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
+  """Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
 
-  Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y = float32 [batch, 1].
-  A count v becomes a bucket as in the solution that won the Kaggle contest (Juan, Zhuang, Chin 2014): floor(ln(v)^2)
-  for v > 2, and below that each value its own. A missing field, count or category, is a value of its own in its slot.
+  Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
+  = float32 [batch, 1]. A count v becomes a bucket as in the solution that won the Kaggle contest
+  (Juan, Zhuang, Chin 2014): floor(ln(v)^2) for v > 2, and below that each value its own. A missing
+  field, count or category, is a value of its own in its slot.
 
   Args:
     files: paths, a glob, or a calendar {day name: paths}, as in `tfps.data.source`.
@@ -27,7 +26,8 @@ def criteo(
 
   Raises:
     FileNotFoundError: a file does not exist, or a glob matches none.
-    tf.errors.InvalidArgumentError: (when a batch is read) a line has not 40 fields, or a count is no whole number.
+    tf.errors.InvalidArgumentError: (when a batch is read) a line has not 40 fields, or a count is
+    no whole number.
 
   Example:
 
@@ -51,12 +51,14 @@ def _parse(lines):
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
   counts, categories = fields[: len(COUNTS)], fields[len(COUNTS) :]
   buckets = tf.unstack(_bucketise(tf.stack(counts)), num=len(COUNTS))
-  x = {slot: feasign(slot, values) for slot, values in zip(COUNTS + CATEGORIES, buckets + categories)}
+  x = {
+    slot: feasign(slot, values) for slot, values in zip(COUNTS + CATEGORIES, buckets + categories)
+  }
   return x, label[:, tf.newaxis]
 
 
 def _bucketise(counts):
-  """int64 buckets of int64 counts: positive for v > 2, negative for v <= 2, and 0 for a missing one."""
+  """int64 buckets of int64 counts: above 0 for v > 2, below for v <= 2, 0 for a missing one."""
   logarithm = tf.math.log(tf.cast(tf.maximum(counts, 3), tf.float64))
   buckets = tf.where(counts > 2, tf.cast(tf.floor(logarithm**2), tf.int64), counts - 3)
   return tf.where(counts == _ABSENT, tf.constant(_MISSING, tf.int64), buckets)

@@ -1,4 +1,4 @@
-"""Files as sources: lines of text, CSV and TFRecord, read by byte range with stock TensorFlow ops."""
+"""Files as sources: text, CSV and TFRecord, read by byte range with stock TensorFlow ops."""
 
 import contextlib
 import csv
@@ -41,21 +41,25 @@ def source(
 ):
   """Makes a source of files: text lines, CSV or TFRecord, by themselves or as a calendar of days.
 
-  The chief reads a plain file through once to find where it can be cut, when the file's day is first asked for. Files
-  may not change afterwards; a ticket of one that did ends in an error that names it. Empty lines are no records, "\\r\\n"
-  ends a line as "\\n" does, and a quoted field may not hold a newline. A ".gz" file cannot be cut: it is one ticket,
-  however long, so that many small files spread better over workers than one large one.
+  The chief reads a plain file through once to find where it can be cut, when the file's day is
+  first asked for. Files may not change afterwards; a ticket of one that did ends in an error that
+  names it. Empty lines are no records, "\\r\\n" ends a line as "\\n" does, and a quoted field may
+  not hold a newline. A ".gz" file cannot be cut: it is one ticket, however long, so that many small
+  files spread better over workers than one large one.
 
   Args:
-    files: a list of paths or globs, one path or glob, or for a calendar {day name: any of these} in the days' order.
-      Anything tf.io.gfile opens. Without a calendar everything is one day, named "all".
-    parse: maps n records to (x, y) or (x, y, weight) with stock TensorFlow ops, row i from record i. It gets a
-      string tensor [n] of lines ("text") or of serialized tf.Examples ("tfrecord"), or {column: string tensor [n]}
-      ("csv"). It runs once for all records of a ticket, and its values (dense, ragged or sparse) are then cut into batches.
+    files: a list of paths or globs, one path or glob, or for a calendar {day name: any of these} in
+      the days' order. Anything tf.io.gfile opens. Without a calendar everything is one day, named
+      "all".
+    parse: maps n records to (x, y) or (x, y, weight) with stock TensorFlow ops, row i from record
+      i. It gets a string tensor [n] of lines ("text") or of serialized tf.Examples ("tfrecord"), or
+      {column: string tensor [n]} ("csv"). It runs once for all records of a ticket, and its values
+      (dense, ragged or sparse) are then cut into batches.
     format: "text", "csv" or "tfrecord".
     columns: CSV: the columns' names; by default those of the first file's header.
     delimiter: CSV: what separates the fields, one character.
-    header: whether the first line of each file (not of TFRecord) names the columns and is no record.
+    header: whether the first line of each file (not of TFRecord) names the columns and is no
+      record.
     days: which days of the calendar to take, a list of names; all by default.
     batch_size: examples per batch.
     batches_per_ticket: a ticket holds this many batches; the last of a file may hold fewer.
@@ -87,7 +91,9 @@ def source(
   if days is not None:
     unknown = [name for name in days if name not in calendar]
     if unknown:
-      raise ValueError(f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}.")
+      raise ValueError(
+        f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}."
+      )
     calendar = {name: paths for name, paths in calendar.items() if name in set(days)}
   calendar = {name: [Part(path) for path in _expand(paths)] for name, paths in calendar.items()}
   if format == "csv":
@@ -123,10 +129,15 @@ class FileSource(Source):
     self._user_parse = parse
     self._tfrecord = tfrecord
     self._header = header
-    self._sizes = {path: tf.io.gfile.stat(path).length for path in {p.path for parts in self._parts for p in parts}}
+    self._sizes = {
+      path: tf.io.gfile.stat(path).length
+      for path in {p.path for parts in self._parts for p in parts}
+    }
     compressed = {path.endswith(".gz") for path in self._sizes}
     if len(compressed) > 1:
-      raise ValueError("the files are partly compressed (.gz) and partly not; make one source of each kind.")
+      raise ValueError(
+        "the files are partly compressed (.gz) and partly not; make one source of each kind."
+      )
     self._compressed = True in compressed
 
   def _cut(self, ordinal):
@@ -141,7 +152,12 @@ class FileSource(Source):
         cuts = index.cut_tfrecord(stream, path, step=step)
       else:
         cuts = index.cut_text(
-          stream, path, step=step, header=self._header, begin=part.begin, end=None if self._compressed else end
+          stream,
+          path,
+          step=step,
+          header=self._header,
+          begin=part.begin,
+          end=None if self._compressed else end,
         )
     return index.whole(path, size, cuts.records) if self._compressed else cuts
 
@@ -155,7 +171,13 @@ class FileSource(Source):
     found = tf.size(records, tf.int64)
     tf.debugging.Assert(
       found == ticket.records,
-      [ticket.path, "changed; records in the range now and when it was indexed:", found, ticket.records, _REMEDY],
+      [
+        ticket.path,
+        "changed; records in the range now and when it was indexed:",
+        found,
+        ticket.records,
+        _REMEDY,
+      ],
     )
     if self._shuffle:
       records = tf.random.experimental.stateless_shuffle(records, self._shuffle_seed(ticket))
@@ -165,20 +187,28 @@ class FileSource(Source):
   def _parse(self, records):
     parsed = self._user_parse(records)
     if not isinstance(parsed, tuple) or len(parsed) not in (2, 3):
-      raise ValueError(f"parse returned {type(parsed).__name__}; it must return (x, y) or (x, y, weight).")
+      raise ValueError(
+        f"parse returned {type(parsed).__name__}; it must return (x, y) or (x, y, weight)."
+      )
     values = tf.nest.flatten(parsed)
     if any(value.shape.rank == 0 for value in values):
-      raise ValueError("parse returned a scalar; each value it returns must have one row for each record.")
+      raise ValueError(
+        "parse returned a scalar; each value it returns must have one row for each record."
+      )
     found = tf.stack([batching.rows(value) for value in values])
     tf.debugging.Assert(
       tf.reduce_all(found == tf.size(records, tf.int64)),
-      ["parse must return one row for each record; records, and the rows it returned:", tf.size(records), found],
+      [
+        "parse must return one row for each record; records, and the rows it returned:",
+        tf.size(records),
+        found,
+      ],
       summarize=100,
     )
     return parsed
 
   def _read_lines(self, ticket):
-    """String [records]: the lines of the ticket's range that are not empty, read as one fixed-length record.
+    """String [records]: the range's lines that are not empty, read as one fixed-length record.
 
     The op itself refuses a file whose size is not what it was.
     """
@@ -189,13 +219,17 @@ class FileSource(Source):
       footer_bytes=self._size_of(ticket.path) - ticket.end,
     ).get_single_element()
     block = tf.strings.regex_replace(block, "\r(\n|$)", r"\1")
-    # The first version of this op is six times as fast as tf.strings.split, and skips what is empty.
+    # The first version of this op is six times as fast as tf.strings.split, and skips what is
+    # empty.
     return tf.raw_ops.StringSplit(input=[block], delimiter="\n", skip_empty=True).values
 
   def _read_tfrecord(self, ticket):
     """String [records]: the serialized records of the ticket's range."""
     records = tf.raw_ops.TFRecordDatasetV2(
-      filenames=[ticket.path], compression_type="", buffer_size=256 << 10, byte_offsets=[ticket.begin]
+      filenames=[ticket.path],
+      compression_type="",
+      buffer_size=256 << 10,
+      byte_offsets=[ticket.begin],
     )
     records = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
     return records.take(ticket.records).batch(ticket.records).get_single_element()
@@ -205,7 +239,9 @@ class FileSource(Source):
     if self._tfrecord:
       records = tf.data.TFRecordDataset(ticket.path, "GZIP")
     else:
-      records = tf.data.TextLineDataset(ticket.path, "GZIP").filter(lambda line: tf.strings.length(line) > 0)
+      records = tf.data.TextLineDataset(ticket.path, "GZIP").filter(
+        lambda line: tf.strings.length(line) > 0
+      )
       records = records.skip(1 if self._header else 0)
     if self._shuffle:
       seed = tf.random.stateless_uniform([], self._shuffle_seed(ticket), None, None, tf.int64)
@@ -219,7 +255,7 @@ class FileSource(Source):
 
 @contextlib.contextmanager
 def _opened(path, begin, length):
-  """The file as a binary stream of its uncompressed bytes; a bar shows when reading it takes long."""
+  """The file's uncompressed bytes as a stream; a bar shows when reading it takes long."""
   with contextlib.ExitStack() as stack:
     stream = stack.enter_context(tf.io.gfile.GFile(path, "rb"))
     if begin:
@@ -238,18 +274,24 @@ def _opened(path, begin, length):
 def _expand(files):
   """The list of paths that a path, a glob or a list of these means."""
   paths = []
-  for pattern in [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files:
+  for pattern in (
+    [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files
+  ):
     pattern = tf.compat.path_to_str(pattern)
     found = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
     if not found:
-      raise FileNotFoundError(f"{pattern} does not exist, and as a glob it matches no file; check files.")
+      raise FileNotFoundError(
+        f"{pattern} does not exist, and as a glob it matches no file; check files."
+      )
     paths += found
   return paths
 
 
 def _header_columns(calendar, header, delimiter):
   if not header:
-    raise ValueError("format 'csv' needs columns (a list of names), or header=True for files that name them.")
+    raise ValueError(
+      "format 'csv' needs columns (a list of names), or header=True for files that name them."
+    )
   for parts in calendar.values():
     for part in parts:
       with _opened(part.path, 0, None) as stream:

@@ -1,4 +1,4 @@
-"""Where a file can be cut: the byte offset of every k-th record, found by streaming the file once."""
+"""Where a file can be cut: the offset of every k-th record, found by streaming it once."""
 
 import struct
 from typing import NamedTuple
@@ -65,7 +65,7 @@ def cut_text(stream, path, *, step, header=False, begin=0, end=None):
 
 
 def _line_starts(block):
-  """(int64 starts of the complete, not empty lines of a uint8 block, where its incomplete last line starts)."""
+  """(starts of the whole lines of a uint8 block that are not empty, where its last part starts)."""
   newlines = np.flatnonzero(block == _NEWLINE)
   if not len(newlines):
     return np.empty(0, np.int64), 0
@@ -82,7 +82,8 @@ def _line_starts(block):
 def cut_tfrecord(stream, path, *, step):
   """Cuts a TFRecord file by walking its length headers.
 
-  Format: each record is its length (uint64), the length's masked CRC-32C (uint32), the data, the data's masked CRC-32C
+  Format: each record is its length (uint64), the length's masked CRC-32C (uint32), the data, the
+    data's masked CRC-32C
   (uint32), all little-endian (tensorflow/core/lib/io/record_writer.h).
 
   Args:
@@ -98,7 +99,11 @@ def cut_tfrecord(stream, path, *, step):
   """
   read_header = struct.Struct("<QI").unpack_from
   bounds, unchecked = [], []
-  records, start, position = 0, 0, 0  # of the record read last: its first byte and one past its last
+  records, start, position = (
+    0,
+    0,
+    0,
+  )  # of the record read last: its first byte and one past its last
   block, block_begin = stream.read(_BLOCK_BYTES), 0
   while True:
     here = position - block_begin
@@ -117,25 +122,32 @@ def cut_tfrecord(stream, path, *, step):
     if not block:
       if rest or position != block_begin:
         incomplete = position if rest else start
-        raise ValueError(f"{path} is cut short: its record at byte {incomplete} is not complete; write the file again.")
+        raise ValueError(
+          f"{path} is cut short: its record at byte {incomplete} is not complete; "
+          "write the file again."
+        )
       return Cuts(path, np.array(bounds + [position], np.int64), step, records)
     block = rest + block
 
 
 def _check_lengths(headers, path):
-  positions, lengths, crcs = (np.array(column, np.uint64) for column in (zip(*headers) if headers else ((),) * 3))
+  positions, lengths, crcs = (
+    np.array(column, np.uint64) for column in (zip(*headers) if headers else ((),) * 3)
+  )
   wrong = np.flatnonzero(_masked_crc32c(lengths) != crcs)
   if len(wrong):
     raise ValueError(
-      f"{path} is not a TFRecord file at byte {positions[wrong[0]]}: the checksum of a record's length does not match; "
-      "write the file again, or name its format."
+      f"{path} is not a TFRecord file at byte {positions[wrong[0]]}: the checksum of a record's "
+      "length does not match; write the file again, or name its format."
     )
 
 
 def _crc_table():
   table = np.arange(256, dtype=np.uint32)
   for _ in range(8):
-    table = (table >> np.uint32(1)) ^ np.where(table & np.uint32(1), np.uint32(0x82F63B78), np.uint32(0))
+    table = (table >> np.uint32(1)) ^ np.where(
+      table & np.uint32(1), np.uint32(0x82F63B78), np.uint32(0)
+    )
   return table
 
 

@@ -1,4 +1,4 @@
-"""MovieTweetings and MovieLens 1M in their published formats, as click data: day after day, by their timestamps."""
+"""MovieTweetings and MovieLens 1M as published, made click data: day after day, by timestamp."""
 
 import contextlib
 import datetime
@@ -48,24 +48,31 @@ class _DataSet(NamedTuple):
 
 _MOVIETWEETINGS = _DataSet("movietweetings", "github.com/sidooms/MovieTweetings", "utf-8", 8, ())
 _MOVIELENS = _DataSet(
-  "movielens", "grouplens.org/datasets/movielens/1m", "latin-1", 4, ("gender", "age", "occupation", "zip")
+  "movielens",
+  "grouplens.org/datasets/movielens/1m",
+  "latin-1",
+  4,
+  ("gender", "age", "occupation", "zip"),
 )
 
 
-def movietweetings(folder, *, slots=("user_id", "movie_id", "year", "decade", "genres"), work_dir=None, **cutting):
-  """Makes a source of MovieTweetings, a calendar of UTC days; a rating of 8 or more (of 10) is the click.
+def movietweetings(
+  folder, *, slots=("user_id", "movie_id", "year", "decade", "genres"), work_dir=None, **cutting
+):
+  """Makes a source of MovieTweetings, by UTC days; a rating of 8 or more (of 10) is the click.
 
-  The folder holds `ratings.dat` and `movies.dat` as published. They are sorted by user, so the first call writes them
-  day by day, in the order of their timestamps, into a cache folder, where later calls find them. On a cluster this
-  folder must be one that every worker sees.
+  The folder holds `ratings.dat` and `movies.dat` as published. They are sorted by user, so the
+  first call writes them day by day, in the order of their timestamps, into a cache folder, where
+  later calls find them. On a cluster this folder must be one that every worker sees.
 
-  Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, k] with padding 0 where genres take part}, y = float32
-  [batch, 1]. What is not known of a movie or user is a value of its own. x always has "user_id", to group by.
+  Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, k] with padding 0 where genres
+  take part}, y = float32 [batch, 1]. What is not known of a movie or user is a value of its own,
+  and no genres are padding. x always has "user_id", to group by.
 
   Args:
     folder: where the published files are.
-    slots: which of user_id, movie_id, year, decade, genres and genre1 (the first) are in x, and crosses of them
-      such as "user_id_x_genres".
+    slots: which of user_id, movie_id, year, decade, genres and genre1 (the first) are in x, and
+      crosses of them such as "user_id_x_genres".
     work_dir: the folder for caches, by default ~/.cache/tfps.
     **cutting: days, batch_size, batches_per_ticket, shuffle, seed, as in `tfps.data.source`.
 
@@ -75,7 +82,8 @@ def movietweetings(folder, *, slots=("user_id", "movie_id", "year", "decade", "g
 
   Example:
 
-      source = tfps.data.movietweetings("data/movietweetings", slots=["user_id", "movie_id", "user_id_x_genres"])
+      slots = ["user_id", "movie_id", "user_id_x_genres"]
+      source = tfps.data.movietweetings("data/movietweetings", slots=slots)
       for day in source.days():
         print(day.name, day.records)
   """
@@ -89,10 +97,10 @@ def movielens(
   work_dir=None,
   **cutting,
 ):
-  """Makes a source of MovieLens 1M, a calendar of UTC days; a rating of 4 or more (of 5) is the click.
+  """Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
 
-  As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and sides of crosses, such
-  as "gender_x_age", "age_x_genre1" and "occupation_x_genres".
+  As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and
+  sides of crosses, such as "gender_x_age", "age_x_genre1" and "occupation_x_genres".
   """
   return _source(_MOVIELENS, folder, slots, work_dir, **cutting)
 
@@ -101,12 +109,18 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
   slots = _checked_slots(data_set, slots)
   prepared = _prepare(data_set, pathlib.Path(folder), work_dir)
   table = str(prepared / "ratings.tsv")
-  calendar = {name: [Part(table, begin, end)] for name, begin, end in json.loads((prepared / "days.json").read_text())}
+  calendar = {
+    name: [Part(table, begin, end)]
+    for name, begin, end in json.loads((prepared / "days.json").read_text())
+  }
   if days is not None:
     unknown = [name for name in days if name not in calendar]
     if unknown:
       first, last = min(calendar, default="no day"), max(calendar, default="no day")
-      raise ValueError(f"days names {unknown[0]!r}, but {data_set.name} goes from {first} to {last}, without empty days.")
+      raise ValueError(
+        f"days names {unknown[0]!r}, but {data_set.name} goes from {first} to {last}, "
+        "without empty days."
+      )
     calendar = {name: parts for name, parts in calendar.items() if name in set(days)}
 
   def parse(lines):
@@ -129,7 +143,9 @@ def _feasigns(slot, columns):
   if not many:
     return feasign(slot, tf.strings.join([columns[side] for side in sides], "\t"))
   values = [
-    columns[side] if side in _MULTI_VALUED else tf.broadcast_to(columns[side][:, tf.newaxis], tf.shape(many[0]))
+    columns[side]
+    if side in _MULTI_VALUED
+    else tf.broadcast_to(columns[side][:, tf.newaxis], tf.shape(many[0]))
     for side in sides
   ]
   return feasign(slot, tf.where(many[0] == "", "", tf.strings.join(values, "\t")), padding="")
@@ -144,21 +160,22 @@ def _checked_slots(data_set, slots):
         near = difflib.get_close_matches(side, data_set.features, 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-          f"slots has {slot!r}, but {data_set.name} has no {side!r}{hint}; it has {', '.join(data_set.features)}, and "
-          f"crosses such as 'user_id{_CROSS}genres'."
+          f"slots has {slot!r}, but {data_set.name} has no {side!r}{hint}; it has "
+          f"{', '.join(data_set.features)}, and crosses such as 'user_id{_CROSS}genres'."
         )
   return slots if "user_id" in slots else ["user_id"] + slots
 
 
 def _prepare(data_set, folder, work_dir):
-  """The folder of the prepared files, which is made if it is not there; it is there completely or not at all."""
+  """The folder of the prepared files, made if it is not there: complete, or not there."""
   contents = {}
   for name in data_set.files:
     try:
       contents[name] = (folder / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
       raise FileNotFoundError(
-        f"{folder} has no {name}; download {data_set.name} from {data_set.published} and unpack it there."
+        f"{folder} has no {name}; download {data_set.name} from "
+        f"{data_set.published} and unpack it there."
       ) from None
   fingerprint = hashlib.blake2b(repr((_FORMAT, data_set)).encode(), digest_size=8)
   for name, content in contents.items():
@@ -168,7 +185,9 @@ def _prepare(data_set, folder, work_dir):
   if prepared.is_dir():
     return prepared
   root.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=root, prefix=f"{data_set.name}-", ignore_cleanup_errors=True) as scratch:
+  with tempfile.TemporaryDirectory(
+    dir=root, prefix=f"{data_set.name}-", ignore_cleanup_errors=True
+  ) as scratch:
     unfinished = pathlib.Path(scratch) / "prepared"
     unfinished.mkdir()
     _write_days(data_set, folder, contents, unfinished)
@@ -178,28 +197,41 @@ def _prepare(data_set, folder, work_dir):
 
 
 def _write_days(data_set, folder, contents, prepared):
-  """Writes ratings.tsv, sorted by time and joined with movies and users, and days.json, each day's byte range."""
+  """Writes ratings.tsv, sorted by time and joined, and days.json, each day's byte range."""
 
   def lines(name, fields):
     return _lines(folder / name, contents[name].decode(data_set.encoding, "replace"), fields)
 
-  movies = {movie: f"{_year(title)}\t{genres}" for _, (movie, title, genres) in lines("movies.dat", 3)}
+  movies = {
+    movie: f"{_year(title)}\t{genres}" for _, (movie, title, genres) in lines("movies.dat", 3)
+  }
   users = {}
   if data_set.user_columns:
-    users = {user: "\t" + "\t".join(known) for _, (user, *known) in lines("users.dat", 1 + len(data_set.user_columns))}
+    users = {
+      user: "\t" + "\t".join(known)
+      for _, (user, *known) in lines("users.dat", 1 + len(data_set.user_columns))
+    }
   unknown_movie, unknown_user = "\t", "\t" * len(data_set.user_columns)
   rows, times = [], []
-  progress = tqdm(lines("ratings.dat", 4), desc=f"preparing {data_set.name}", unit=" ratings", delay=2, leave=False)
+  progress = tqdm(
+    lines("ratings.dat", 4),
+    desc=f"preparing {data_set.name}",
+    unit=" ratings",
+    delay=2,
+    leave=False,
+  )
   for number, (user, movie, rating, time) in progress:
     try:
       float(rating)
       times.append(int(time))
     except ValueError:
       raise ValueError(
-        f"{folder / 'ratings.dat'}, line {number}: rating {rating!r} and time {time!r} must be numbers."
+        f"{folder / 'ratings.dat'}, line {number}: rating {rating!r} and time {time!r} must be "
+        "numbers."
       ) from None
     rows.append(
-      f"{user}\t{movie}\t{rating}\t{movies.get(movie, unknown_movie)}{users.get(user, unknown_user)}\n".encode()
+      f"{user}\t{movie}\t{rating}\t{movies.get(movie, unknown_movie)}"
+      f"{users.get(user, unknown_user)}\n".encode()
     )
   times = np.array(times, np.int64)
   order = np.argsort(times, kind="stable")
@@ -220,7 +252,10 @@ def _lines(path, text, fields):
       continue
     found = line.split("::")
     if len(found) != fields or "\t" in line:
-      raise ValueError(f"{path}, line {number}: expected {fields} fields with '::' between them and no tab, not {line!r}.")
+      raise ValueError(
+        f"{path}, line {number}: expected {fields} fields with '::' between them and no tab, "
+        f"not {line!r}."
+      )
     yield number, found
 
 

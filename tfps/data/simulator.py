@@ -1,4 +1,4 @@
-"""A click stream made up from a seed: the data of the quickstart and of tests, without files and without a network."""
+"""A click stream made up from a seed: data without files and without a network."""
 
 import math
 
@@ -21,20 +21,32 @@ _FACTORS = 4
 _TAGS = 5
 
 _BASE = -2.2  # the logit of an average example
-_AFFINITY, _TASTE = 0.7, 0.1  # of the user's tags for the item's category; of this very user for this very item
-_ITEM_BIAS, _USER_BIAS, _CATEGORY_BIAS, _CITY_BIAS, _DEVICE_BIAS, _HOUR_BIAS = 0.7, 0.6, 0.4, 0.2, 0.2, 0.3
+_AFFINITY, _TASTE = (
+  0.7,
+  0.1,
+)  # of the user's tags for the item's category; of this very user for this very item
+_ITEM_BIAS, _USER_BIAS, _CATEGORY_BIAS, _CITY_BIAS, _DEVICE_BIAS, _HOUR_BIAS = (
+  0.7,
+  0.6,
+  0.4,
+  0.2,
+  0.2,
+  0.3,
+)
 
 
 class ClickStream(Source):
-  """Days of simulated clicks: users come and go, items are born every day and fade with age, both with long tails.
+  """Days of simulated clicks of users who come and go on items that are born and fade.
 
-  Example i of day d is a pure function of (seed, d, i), so any range of any day can be opened anywhere, and nothing
-  is stored. Clicks follow a logistic model: biases of user, item, category, city, device and hour, plus the dot
-  product of the user's and the item's latent factors, of which the larger part is that of the user's tags with the item's
-  category, and the rest is each user's and item's own. All of it derives from hashes of the ids. About one example in
-  six is a click; who knew the model would reach an AUC of 0.82, and a DeepFM reaches 0.75 on the seventh day.
+  Example i of day d is a pure function of (seed, d, i), so any range of any day can be opened
+  anywhere, and nothing is stored. Clicks follow a logistic model: biases of user, item, category,
+  city, device and hour, plus the dot product of the user's and the item's latent factors, of which
+  the larger part is that of the user's tags with the item's category, and the rest is each user's
+  and item's own. All of it derives from hashes of the ids. About one example in six is a click; who
+  knew the model would reach an AUC of 0.82, and a DeepFM reaches 0.75 on the seventh day.
 
-  Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, 5] with padding 0 for "tags"}, y = float32 [batch, 1].
+  Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, 5] with padding 0 for "tags"},
+  y = float32 [batch, 1].
 
   Args:
     days: number of days.
@@ -52,14 +64,25 @@ class ClickStream(Source):
   slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
 
   def __init__(
-    self, *, days=7, examples_per_day=40_000, seed=0, batch_size=512, batches_per_ticket=10, shuffle=False
+    self,
+    *,
+    days=7,
+    examples_per_day=40_000,
+    seed=0,
+    batch_size=512,
+    batches_per_ticket=10,
+    shuffle=False,
   ):
     for name, value in (("days", days), ("examples_per_day", examples_per_day)):
       if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
     names = [f"day-{day}" for day in range(days)]
     super().__init__(
-      names, batch_size=batch_size, batches_per_ticket=batches_per_ticket, shuffle=shuffle, seed=seed
+      names,
+      batch_size=batch_size,
+      batches_per_ticket=batches_per_ticket,
+      shuffle=shuffle,
+      seed=seed,
     )
     self._examples_per_day = int(examples_per_day)
 
@@ -73,7 +96,10 @@ class ClickStream(Source):
     if self._shuffle:
       examples = tf.random.experimental.stateless_shuffle(examples, self._shuffle_seed(ticket))
     values, probability, draw = self._simulate(ticket.day, examples)
-    x = {slot: feasign(slot, values[slot], padding=0 if slot == "tags" else None) for slot in self.slots}
+    x = {
+      slot: feasign(slot, values[slot], padding=0 if slot == "tags" else None)
+      for slot in self.slots
+    }
     y = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
     return batching.batches((x, y), ticket.records, self.batch_size)
 
@@ -85,13 +111,14 @@ class ClickStream(Source):
       examples: int64 [n], their positions in the day.
 
     Returns:
-      ({slot: int64 [n] or [n, 5]}, the true click probability float32 [n], a uniform number float32 [n] that is
-      below the probability when there is a click).
+      ({slot: int64 [n] or [n, 5]}, the true click probability float32 [n], a uniform number float32
+      [n] that is below the probability when there is a click).
     """
     draws = _uniform(_hash(self._seed, 1, day, examples), 6)
     user_draw, age_draw, rank_draw, any_device, device_draw, click_draw = tf.unstack(draws, axis=1)
 
-    # A place among the active users, Zipf-Mandelbrot distributed, is held by one user for some days, then by the next.
+    # A place among the active users, Zipf-Mandelbrot distributed, is held by one user for some
+    # days, then by the next.
     place = tf.cast(_USER_OFFSET * ((1 + _USERS / _USER_OFFSET) ** user_draw - 1), tf.int64)
     stay = 2 + _below(_hash(self._seed, 2, place), 12)
     user = place * 1000 + (day + _below(_hash(self._seed, 3, place), 12)) // stay
@@ -106,7 +133,8 @@ class ClickStream(Source):
     device = tf.where(any_device < 0.8, own_device, 1 + tf.cast(_DEVICES * device_draw, tf.int64))
     city = tf.cast(_CITIES ** user_draws[:, 4], tf.int64)
 
-    # An item is a rank among those born on one day: a low rank is a popular item, and age makes all of them rarer.
+    # An item is a rank among those born on one day: a low rank is a popular item, and age makes all
+    # of them rarer.
     age = tf.minimum(tf.cast(-_MEAN_ITEM_AGE * tf.math.log(1.0 - age_draw), tf.int64), _ITEM_LIFE)
     rank = tf.cast(_ITEMS_PER_DAY**rank_draw, tf.int64)
     item = (day - age + _ITEM_LIFE) * _ITEMS_PER_DAY + rank
@@ -116,7 +144,9 @@ class ClickStream(Source):
     factors_of = self._factors(6, tf.range(_CATEGORIES + 1), _FACTORS + 1)
     category_factors = tf.gather(factors_of, category)
     tag_weights = tf.cast(tags > 0, tf.float32)[:, :, tf.newaxis]
-    tag_factors = tf.reduce_sum(tag_weights * tf.gather(factors_of, tags), 1) / tf.reduce_sum(tag_weights, 1)
+    tag_factors = tf.reduce_sum(tag_weights * tf.gather(factors_of, tags), 1) / tf.reduce_sum(
+      tag_weights, 1
+    )
     user_factors = self._factors(7, user, _FACTORS + 1)
     item_factors = self._factors(8, item, _FACTORS + 1)
     logit = (
@@ -139,7 +169,7 @@ class ClickStream(Source):
 
 
 def _hash(*numbers):
-  """uint64: one after the other through splitmix64 (Steele, Lea, Flood 2014); integers of any broadcastable shapes."""
+  """uint64: integers of any shapes that broadcast, one by one through splitmix64's finaliser."""
   state = tf.constant(0, tf.uint64)
   for number in numbers:
     state = _mix(state ^ tf.cast(number, tf.uint64))
@@ -149,7 +179,9 @@ def _hash(*numbers):
 def _mix(state):
   state = state + tf.constant(0x9E3779B97F4A7C15, tf.uint64)
   for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-    state = (state ^ tf.bitwise.right_shift(state, tf.constant(shift, tf.uint64))) * tf.constant(factor, tf.uint64)
+    state = (state ^ tf.bitwise.right_shift(state, tf.constant(shift, tf.uint64))) * tf.constant(
+      factor, tf.uint64
+    )
   return state ^ tf.bitwise.right_shift(state, tf.constant(31, tf.uint64))
 
 
@@ -161,4 +193,6 @@ def _uniform(hashes, count):
 
 def _below(hashes, count):
   """int64 in [0, count)."""
-  return tf.cast(tf.bitwise.right_shift(hashes, tf.constant(32, tf.uint64)), tf.int64) * count // 2**32
+  return (
+    tf.cast(tf.bitwise.right_shift(hashes, tf.constant(32, tf.uint64)), tf.int64) * count // 2**32
+  )

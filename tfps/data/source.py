@@ -33,16 +33,18 @@ def _options():
 class Source(abc.ABC):
   """Input that the chief cuts into tickets and any worker opens by ticket.
 
-  A subclass names its days, and says how one day is cut (`_cut`) and how a ticket's range becomes batches (`_batches`).
-  The latter runs inside a tf.function on a worker and uses stock TensorFlow ops only.
+  A subclass names its days, and says how one day is cut (`_cut`) and how a ticket's range becomes
+  batches (`_batches`). The latter runs inside a tf.function on a worker and uses stock TensorFlow
+  ops only.
 
-  With `shuffle`, the tickets of a day and the records of a ticket come in an order that is a pure function of the
-  seed, the epoch (see `with_epoch`), the day and the ticket's sequence number: a ticket that runs again is the same
-  data in the same order.
+  With `shuffle`, the tickets of a day and the records of a ticket come in an order that is a pure
+  function of the seed, the epoch (see `with_epoch`), the day and the ticket's sequence number: a
+  ticket that runs again is the same data in the same order.
 
   Attributes:
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
-    opener: equal for all sources whose `open` is the same function: a source, its days and its epochs.
+    opener: equal for all sources whose `open` is the same function: a source, its days and its
+      epochs.
   """
 
   def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
@@ -64,9 +66,10 @@ class Source(abc.ABC):
     self._first_sequences = [0]
 
   def days(self):
-    """The days in order, a list of `Day`; the first call reads through files that have not been indexed yet."""
+    """The days in order, a list of `Day`; the first call indexes files that are not yet."""
     return [
-      Day(ordinal, self._names[ordinal], sum(cuts.records for cuts in self._cuts(ordinal))) for ordinal in self._selected
+      Day(ordinal, self._names[ordinal], sum(cuts.records for cuts in self._cuts(ordinal)))
+      for ordinal in self._selected
     ]
 
   @property
@@ -88,7 +91,7 @@ class Source(abc.ABC):
     return view
 
   def with_epoch(self, epoch):
-    """This source with the order of its tickets and records shuffled for that epoch (0, 1, ...), if it shuffles."""
+    """This source, if it shuffles, in the order of that epoch (0, 1, ...)."""
     view = copy.copy(self)
     view._epoch = int(epoch)
     return view
@@ -112,8 +115,8 @@ class Source(abc.ABC):
     """A tf.data.Dataset of the batches, (x, y) or (x, y, weight), of exactly that ticket's range.
 
     Args:
-      ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is in the ticket: the
-        same ticket gives the same batches anywhere.
+      ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is
+        in the ticket: the same ticket gives the same batches anywhere.
     """
     ticket = Ticket(*(tf.convert_to_tensor(value, dtype) for value, dtype in zip(ticket, _DTYPES)))
     return self._batches(ticket).with_options(_options())
@@ -127,7 +130,7 @@ class Source(abc.ABC):
 
   @abc.abstractmethod
   def _cut(self, ordinal):
-    """A list of `index.Cuts`: the files or partitions of one day, in order. Runs on the chief, once for each day."""
+    """A list of `index.Cuts`: the files or partitions of one day. Runs on the chief, once."""
 
   @abc.abstractmethod
   def _batches(self, ticket):
@@ -154,7 +157,10 @@ class Source(abc.ABC):
       names = [self._names[selected] for selected in self._selected]
       near = difflib.get_close_matches(str(day), names, 1) or names[:1]
       hint = f" (did you mean {near[0]!r}?)" if near else ""
-      raise ValueError(f"there is no day {day!r} among the {len(names)} days of this source{hint}; days() lists them.")
+      raise ValueError(
+        f"there is no day {day!r} among the {len(names)} days of this source{hint}; "
+        "days() lists them."
+      )
     return int(ordinal)
 
   def _shuffle_seed(self, ticket):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Ticket(NamedTuple):
-  """A range of records of one day. On the chief Python values, inside `Source.open` scalar tensors (int64, string)."""
+  """A range of records of one day; Python values at the chief, scalar tensors in `open`."""
 
   day: int  # ordinal of the day in the source's calendar
   source: int  # which source, 0 unless several are joined
