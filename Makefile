@@ -1,7 +1,7 @@
 # The two commands of the README, and what they are made of. ops/ops.mk compiles the C++.
 PYTHON ?= python3.11
 VENV ?= .venv
-BAZEL ?= $(shell command -v bazel)
+BAZEL ?= bazel
 installed := $(VENV)/installed
 
 .PHONY: help quickstart test ops bazel clean
@@ -22,12 +22,15 @@ ops: $(installed)
 	@$(VENV)/bin/python setup.py -q build_ext --inplace
 
 bazel: $(installed)
-ifeq ($(BAZEL),)
-	@echo "Bazel is not installed, so its build and tests of the same ops are skipped."
-else
-	PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) $(BAZEL) build //ops/...
-	PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) $(BAZEL) test //ops/...
-endif
+	@case "$$($(BAZEL) --version 2>&1)" in \
+	"bazel "[89].* | "bazel "[1-9][0-9].*) \
+	  echo "Bazel 8 and newer do not read WORKSPACE, so the build and the tests of the ops with Bazel are skipped.";; \
+	"bazel "*) \
+	  export PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) && \
+	  $(BAZEL) build //ops/... && $(BAZEL) test //ops/...;; \
+	*) \
+	  echo "Bazel is not installed, so the build and the tests of the ops with Bazel are skipped.";; \
+	esac
 
 # Newer than all that says what belongs in the environment, so that a second call installs nothing.
 $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend/*.py)
