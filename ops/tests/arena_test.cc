@@ -15,6 +15,10 @@ namespace {
 constexpr int64_t kChunk = ChunkPool::kChunkBytes;
 constexpr RowLayout kLayout = {/*mf_dim=*/8, /*lr_state_floats=*/1, /*mf_state_floats=*/1};
 
+uintptr_t SlabOf(const char* chunk) {
+  return reinterpret_cast<uintptr_t>(chunk) / ChunkPool::kSlabBytes;
+}
+
 }  // namespace
 
 TEST(RowsHaveTheirSizes) {
@@ -37,6 +41,7 @@ TEST(PoolHandsOutDisjointRunsAndReusesThem) {
   ChunkPool pool;
   std::mt19937 random(1);
   std::map<char*, int> owned;
+  std::set<uintptr_t> slabs;  // ever seen
   int64_t chunks = 0, most = 0;
   for (int i = 0; i < 5000; ++i) {
     if (owned.size() < 100 || random() % 2) {
@@ -51,6 +56,7 @@ TEST(PoolHandsOutDisjointRunsAndReusesThem) {
       }
       std::memset(run, i, count * kChunk);
       owned[run] = count;
+      slabs.insert(SlabOf(run));
       chunks += count;
     } else {
       auto victim = std::next(owned.begin(), random() % owned.size());
@@ -63,6 +69,9 @@ TEST(PoolHandsOutDisjointRunsAndReusesThem) {
   }
   for (const auto& [run, count] : owned) pool.Free(run, count);
   CHECK_EQ(pool.bytes_in_use(), 0);
+  for (size_t i = 0; i < slabs.size() * ChunkPool::kSlabChunks; ++i) {
+    CHECK_EQ(slabs.count(SlabOf(pool.Allocate(1))), 1u);  // No new slab while one has room.
+  }
 }
 
 TEST(PoolGivesRunsLargerThanASlab) {

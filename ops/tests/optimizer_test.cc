@@ -162,4 +162,10 @@ TEST(EveryFiniteGradientLeavesWeightsInRange) {
   }
 }
 
+TEST(FtrlGoesOnAfterASumOfSquaresThatOverflows) {
+  Trained trained(OptimizerKind::kFtrl, 1);
+  for (float g : {3e38f, 3e38f, -3e38f}) trained.Step({g});
+  for (float state : trained.state) CHECK_TRUE(std::isfinite(state));
+}
+
 }  // namespace tfps
