@@ -30,8 +30,8 @@ class Goal:
   def __str__(self):
     relation = "at least" if self.at_least else "at most"
     verdict = "met" if self.met else "MISSED"
-    unit = self.unit and " " + self.unit
-    return f"goal {verdict}: {self.name} {self.value:,.4g}{unit}, {relation} {self.limit:,.4g}{unit}"
+    value, limit = (f"{number:,.4g} {self.unit}".rstrip() for number in (self.value, self.limit))
+    return f"goal {verdict}: {self.name} {value}, {relation} {limit}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def report(flags, title, rows, goals=()):
 
 
 def table(rows):
-  """Rows, a list of dicts with the same keys, as text in columns: words to the left, numbers right."""
+  """Rows, dicts with the same keys, as text in columns: words to the left, numbers to the right."""
   cells = [[name.replace("_", " ") for name in rows[0]]]
   cells += [[_text(value) for value in row.values()] for row in rows]
   widths = [max(map(len, column)) for column in zip(*cells)]

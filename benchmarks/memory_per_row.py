@@ -118,7 +118,7 @@ def read_statistics(table):
 
 
 def splitmix64(x):
-  """A bijection of uint64 arrays: distinct numbers give distinct feasigns all over the key space."""
+  """A bijection on uint64 arrays: distinct numbers give distinct feasigns, evenly spread."""
   x = x + np.uint64(0x9E3779B97F4A7C15)
   x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -13,5 +13,5 @@ _ALWAYS = dict(deadline=None, print_blob=True)
 hypothesis.settings.register_profile(
   "quick", max_examples=10, stateful_step_count=12, derandomize=True, **_ALWAYS)
 hypothesis.settings.register_profile(
-  "thorough", max_examples=300, stateful_step_count=40, **_ALWAYS)
+  "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS)
 hypothesis.settings.load_profile("quick")

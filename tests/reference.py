@@ -183,7 +183,7 @@ class ReferenceTable:
     return pulled
 
   def push(self, keys, slots, show, click, gradients):
-    """Pushes n rows: keys, slots, show, click [n], gradients [n, 1 + mf_dim], the last three float32.
+    """Pushes n rows: keys, slots, show, click [n], gradients [n, 1 + mf_dim], the last 3 float32.
 
     A key that repeats is pushed again, in order.
     """
