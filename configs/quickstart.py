@@ -7,7 +7,7 @@ from tfps.training.config import default_config
 def get_config():
   config = default_config()
   config.data = {"days": 7, "examples_per_day": 40_000}
-  config.slots = tfps.data.ClickStream.slots
+  config.slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
   config.accessor.create_threshold = 2.0
   return config
 

@@ -8,6 +8,7 @@ from tfps.data.source import Source
 from tfps.step import Step
 from tfps.training import loop
 from tfps.training import tickets
+from tfps.training.tracing import keras_unconverted
 
 
 class Model(keras.Model):
@@ -79,6 +80,7 @@ class Model(keras.Model):
       return 1.0
     return tf.cast(tf.size(show), tf.float32)
 
+  @keras_unconverted()
   def fit(
     self,
     x=None,
@@ -126,6 +128,7 @@ class Model(keras.Model):
       validation_source=validation_data,
     )
 
+  @keras_unconverted()
   def evaluate(
     self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
     callbacks=None, return_dict=False, **kwargs,
@@ -143,6 +146,7 @@ class Model(keras.Model):
     values = [logs[name] for name in self.metrics_names]
     return values[0] if len(values) == 1 else values
 
+  @keras_unconverted()
   def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **kwargs):
     """Predicts, as `keras.Model.predict` does; with a source, its examples in order."""
     if not isinstance(x, Source):

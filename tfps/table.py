@@ -65,12 +65,12 @@ class FeasignTable:
     self.seed = seed
     self.num_shards = num_shards
     self._slot_ids = {}
-    self._devices = _server_devices()
-    self.assignment = placement.assign_shards(num_shards, len(self._devices))
+    devices = placement.server_devices()
+    self.assignment = placement.assign_shards(num_shards, len(devices))
     # A new object is a new table, also where one of the same name was made before in these processes.
     shared_name = f"{name}-{uuid.uuid4().hex}"
     self._handles = []
-    for device in self._devices:
+    for device in devices:
       with tf.init_scope(), tf.device(device):
         handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
       self._handles.append(handle)
@@ -209,11 +209,3 @@ class FeasignTable:
 def _free(handle, device):
   with tf.init_scope(), tf.device(device):
     tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
-
-
-def _server_devices():
-  strategy = tf.distribute.get_strategy()
-  if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
-    return ["/device:CPU:0"]
-  servers = strategy.cluster_resolver.cluster_spec().num_tasks("ps")
-  return [f"/job:ps/replica:0/task:{task}/device:CPU:0" for task in range(servers)]

@@ -19,10 +19,8 @@ def build(config, model_class, strategy):
       lr_optimizer=_sparse_optimizer("lr_optimizer", config.lr_optimizer),
     )
     model = model_class(table, list(config.slots), **config.model.args)
-    optimizer = keras.optimizers.get({
-      "class_name": config.dense_optimizer.name,
-      "config": {"learning_rate": config.dense_optimizer.learning_rate},
-    })
+    optimizer = keras.optimizers.get(config.dense_optimizer.name)
+    optimizer.learning_rate = config.dense_optimizer.learning_rate
     model.compile(optimizer, config.loss, metrics=list(config.metrics))
   return table, model
 

@@ -4,6 +4,7 @@ import collections
 
 import tensorflow as tf
 
+from tfps import placement
 from tfps.data.ticket import Ticket
 
 # What a ticket is inside a tf.function: one trace serves all tickets.
@@ -47,13 +48,13 @@ def finished(run_ticket, tickets, strategy):
       yield ticket, _to_numpy(run_ticket(*_as_tensors(ticket)))
     return
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-  workers = strategy.cluster_resolver.cluster_spec().num_tasks("worker")
+  most_outstanding = 2 * len(placement.cluster_devices("worker"))
   outstanding = collections.deque()
   try:
     for ticket in tickets:
       result = coordinator.schedule(run_ticket, args=_as_tensors(ticket))
       outstanding.append((ticket, result))
-      if len(outstanding) > 2 * workers:
+      if len(outstanding) > most_outstanding:
         yield _fetch(outstanding)
     while outstanding:
       yield _fetch(outstanding)
