@@ -27,7 +27,7 @@ def _check() -> None:
       f"tfps's ops were built for TensorFlow {built_for}, but TensorFlow {tf.__version__} is running: {_REBUILD}.")
   if importlib.util.find_spec("tf_keras") is None:
     minor = ".".join(tf.__version__.split(".")[:2])
-    raise ImportError(f"tfps needs Keras 2, and tf_keras is missing: run `pip install --no-deps tf-keras=={minor}.*`.")
+    raise ImportError(f"tfps needs Keras 2, and tf_keras is missing: run `pip install --no-deps tf-keras~={minor}.0`.")
 
 
 _check()
