@@ -8,7 +8,7 @@ import pathlib
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
@@ -100,10 +100,12 @@ def measure(name, folder):
 def read(source, slots):
   """All examples in memory: ({slot: feasigns [n, k]}, labels [n])."""
   batches = [batch for ticket in source.tickets() for batch in source.open(ticket).as_numpy_iterator()]
-  features = {slot: [np.reshape(x[slot], [len(y), -1]) for x, y in batches] for slot in slots}
-  return {slot: np.concatenate(parts) for slot, parts in features.items()}, np.concatenate(
-    [y.reshape(-1) for _, y in batches]
-  )
+  features = {}
+  for slot in slots:
+    parts = [np.reshape(x[slot], [len(y), -1]) for x, y in batches]
+    widest = max(part.shape[1] for part in parts)
+    features[slot] = np.concatenate([np.pad(part, [(0, 0), (0, widest - part.shape[1])]) for part in parts])
+  return features, np.concatenate([y.reshape(-1) for _, y in batches])
 
 
 def keras_row(name, source, config, examples):
