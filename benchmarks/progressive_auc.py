@@ -3,9 +3,12 @@
 Each day is tested before it is trained on, in one pass; the metrics are over all tested examples.
 """
 
+import json
 import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,6 +24,7 @@ from tfps.training import run
 import harness
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLUSTER = "tfps launch, 2 workers, 2 ps, as shipped"
 THRESHOLDS = (0.0, 1.0, 2.0, 3.0, 5.0)
 # What each data set must reach: AUC without admission, and the curve of AUC over the share of feasigns that own an mf
 # vector that masking a full-vocabulary Keras model gives, for create_threshold 5, 3, 2, 1.
@@ -30,6 +34,8 @@ MASKED_CURVE = {
   "movielens": ([0.92, 0.94, 0.96, 0.98], [0.725, 0.727, 0.728, 0.730]),
 }
 MOST_BELOW_KERAS = 0.002
+# How far a cluster of 2 workers and 2 parameter servers may be from the single process, either way.
+MOST_CLUSTER_DIFFERENCE = 0.005
 
 
 class Tested(keras.callbacks.Callback):
@@ -78,14 +84,14 @@ def main():
   rows, goals = [], []
   for name, folder in (("movietweetings", "movietweetings"), ("movielens", "ml-1m")):
     if args.only in (None, name):
-      measured = measure(name, os.path.join(args.data, folder))
+      shipped_threshold, measured = measure(name, os.path.join(args.data, folder))
       rows += measured
-      goals += goals_of(name, measured)
+      goals += goals_of(name, shipped_threshold, measured)
   return harness.report(args, "Progressive AUC, DeepFM, batch 512, one pass", rows, goals)
 
 
 def measure(name, folder):
-  """The result rows of one data set."""
+  """The create_threshold that the config of one data set ships, and the result rows."""
   overrides = [f"--config.data.folder={folder}"]
   module, config = cli_config.load(str(ROOT / "configs" / f"{name}.py"), overrides)
   source = module.source(config)
@@ -94,7 +100,8 @@ def measure(name, folder):
   for threshold in THRESHOLDS:
     rows.append(tfps_row(name, source, config, examples, threshold))
   rows.append(tfps_row(name, source, config, examples, config.accessor.create_threshold, ageing=True))
-  return rows
+  rows.append(cluster_row(name, overrides, examples))
+  return config.accessor.create_threshold, rows
 
 
 def read(source, slots):
@@ -146,6 +153,31 @@ def tfps_row(name, source, config, examples, threshold, ageing=False):
   return row(name, what, examples, tested.predictions, share, taken)
 
 
+def cluster_row(name, overrides, examples):
+  """The config as it is, trained by `tfps launch` on 2 workers and 2 parameter servers."""
+  began = time.monotonic()
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "summary.json")
+    command = [sys.executable, "-m", "tfps", "launch", "--workers=2", "--ps=2", f"--log-dir={folder}/logs", "--"]
+    command += ["train", f"--config={ROOT}/configs/{name}.py", *overrides, f"--config.summary_file={path}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(path) as file:
+      summary = json.load(file)
+  features, labels = examples
+  table = summary["table"]
+  return {
+    "data": name,
+    "model": CLUSTER,
+    "AUC": round(summary["total"]["auc"], 4),
+    "GAUC": float("nan"),
+    "log_loss": round(summary["total"]["log_loss"], 4),
+    "calibration": round(summary["total"]["calibration"], 3),
+    "share_admitted": round(table["admitted"] / table["rows"], 3),
+    "seconds": round(time.monotonic() - began, 1),
+    "shows_missing": sum(np.count_nonzero(ids) for ids in features.values()) - table["show"],
+  }
+
+
 def row(name, what, examples, predictions, share, seconds):
   features, labels = examples
   predictions = np.concatenate(predictions)
@@ -160,10 +192,11 @@ def row(name, what, examples, predictions, share, seconds):
     "calibration": round(scores.calibration, 3),
     "share_admitted": round(share, 3),
     "seconds": round(seconds, 1),
+    "shows_missing": float("nan"),
   }
 
 
-def goals_of(name, rows):
+def goals_of(name, shipped_threshold, rows):
   auc = {row["model"]: row["AUC"] for row in rows}
   unadmitted = auc["tfps, create_threshold 0"]
   below = auc["keras, full vocabulary"] - unadmitted
@@ -177,6 +210,13 @@ def goals_of(name, rows):
     curve = float(np.interp(share, *MASKED_CURVE[name]))
     what = f"{name}: AUC with {share:.0%} admitted (create_threshold {threshold:g})"
     goals.append(harness.Goal(what, result["AUC"], curve, at_least=True))
+  cluster = next(row for row in rows if row["model"] == CLUSTER)
+  shipped = next(row for row in rows if row["model"] == f"tfps, create_threshold {shipped_threshold:g}")
+  difference = abs(cluster["AUC"] - shipped["AUC"])
+  goals += [
+    harness.Goal(f"{name}: AUC of the cluster off the single process", difference, MOST_CLUSTER_DIFFERENCE),
+    harness.Goal(f"{name}: shows the cluster lost or counted twice", abs(cluster["shows_missing"]), 0),
+  ]
   return goals
 
 

@@ -40,4 +40,6 @@ def default_config():
   config.seed = 1
   # Folder for TensorBoard's files; none are written where it is empty.
   config.tensorboard = ""
+  # File for the summary as JSON; none is written where it is empty.
+  config.summary_file = ""
   return config

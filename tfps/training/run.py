@@ -1,7 +1,9 @@
 """What `tfps train` does with a config: build, fit, and say how it went."""
 
+import json
+
+import tensorflow as tf
 import tf_keras as keras
-from absl import logging
 
 import tfps
 from tfps import callbacks as tfps_callbacks
@@ -19,7 +21,13 @@ def build(config, model_class, strategy):
       lr_optimizer=_sparse_optimizer("lr_optimizer", config.lr_optimizer),
     )
     model = model_class(table, list(config.slots), **config.model.args)
-    optimizer = keras.optimizers.get(config.dense_optimizer.name)
+    try:
+      optimizer = keras.optimizers.get(config.dense_optimizer.name)
+    except ValueError:
+      raise ValueError(
+        f"config.dense_optimizer.name is '{config.dense_optimizer.name}', which is no optimizer of Keras; "
+        "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
+      ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
     model.compile(optimizer, config.loss, metrics=list(config.metrics))
   return table, model
@@ -47,7 +55,6 @@ def run(config, source, model_class):
     callbacks.append(end_of_day)
   if config.tensorboard:
     callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
-  logging.info("training %s on %d examples", config.model.name, source.records)
   model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
   result = summary.Summary(
     days=test.days,
@@ -58,6 +65,9 @@ def run(config, source, model_class):
     examples_per_second=throughput.examples_per_second,
   )
   print(result.text(), flush=True)
+  if config.summary_file:
+    with tf.io.gfile.GFile(config.summary_file, "w") as file:
+      json.dump(result.as_dict(), file, indent=2)
   return result
 
 

@@ -48,6 +48,21 @@ class Summary:
     ]
     return "\n".join(lines)
 
+  def as_dict(self):
+    """The same for programs, as what JSON has: days by name, total, table, and the other attributes."""
+    return {
+      "days": {day.name: {"examples": day.records} | _scores(scores) for day, scores in self.days},
+      "total": _scores(self.total) if self.days else {},
+      "table": self.table,
+      "evicted": self.evicted,
+      "examples": self.examples,
+      "examples_per_second": self.examples_per_second,
+    }
+
+
+def _scores(scores):
+  return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}
+
 
 def _runs(days, most):
   """Joins neighbouring days into at most `most` lines: (name, examples, scores) each."""

@@ -1,0 +1,102 @@
+"""Training on a cluster: real processes, the same config as in one process."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "quickstart.py"
+SMALL = [
+  "--config.data.days=3",
+  "--config.data.examples_per_day=6000",
+  "--config.batch_size=128",
+  "--config.end_of_day=False",
+]
+
+# A user's own script with Keras's DatasetCreator, every worker of which reads 10 batches of 8 examples.
+DATASET_CREATOR = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import tensorflow as tf, tf_keras as keras, tfps
+from models.deepfm import DeepFM
+
+strategy = tfps.strategy()
+with strategy.scope():
+  table = tfps.FeasignTable("ctr", mf_dim=4)
+  model = DeepFM(table, ["user"], hidden=[4])
+  model.compile("adam", "binary_crossentropy", metrics=["AUC"])
+
+def dataset(context):
+  users = tf.data.Dataset.range(8).repeat()
+  examples = users.map(lambda user: ({{"user": tfps.feasign("user", user)}}, [tf.cast(user % 2, tf.float32)]))
+  return examples.batch(8)
+
+model.fit(keras.utils.experimental.DatasetCreator(dataset), steps_per_epoch=10, epochs=2, verbose=2)
+print("shows", table.statistics()["show"], "rows", table.statistics()["rows"], flush=True)
+"""
+
+
+def run_tfps(*arguments):
+  env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+  env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+  command = [sys.executable, "-m", "tfps", *map(str, arguments)]
+  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+  return done
+
+
+@pytest.fixture(name="alone", scope="module")
+def _alone(tmp_path_factory):
+  path = tmp_path_factory.mktemp("alone") / "summary.json"
+  run_tfps("train", f"--config={CONFIG}", *SMALL, f"--config.summary_file={path}")
+  return json.loads(path.read_text())
+
+
+@pytest.fixture(name="cluster", scope="module")
+def _cluster(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("cluster")
+  path = folder / "summary.json"
+  done = run_tfps(
+    "launch", "--workers=2", "--ps=2", f"--log-dir={folder / 'logs'}", "--",
+    "train", f"--config={CONFIG}", *SMALL, f"--config.summary_file={path}",
+  )  # fmt: skip
+  return done, json.loads(path.read_text())
+
+
+def test_a_cluster_counts_every_occurrence_exactly_once(alone, cluster):
+  _, summary = cluster
+  assert summary["examples"] == 18_000
+  for total in ("rows", "show", "click"):
+    assert summary["table"][total] == alone["table"][total], total
+
+
+def test_a_cluster_learns_what_one_process_learns(alone, cluster):
+  _, summary = cluster
+  assert alone["days"]["day-2"]["auc"] > 0.6
+  assert summary["total"]["auc"] == pytest.approx(alone["total"]["auc"], abs=0.02)
+
+
+def test_a_cluster_shows_progress_in_finished_tickets(cluster):
+  done, _ = cluster
+  # 3 days of 6,000 examples in tickets of 10 batches of 128.
+  assert "15/15 [" in done.stdout
+  assert "auc:" in done.stdout
+  assert "day-2" in done.stdout
+
+
+def test_the_summary_is_for_people(cluster):
+  done, _ = cluster
+  for word in ("feasigns", "admitted", "table memory", "examples/s", "AUC"):
+    assert word in done.stdout
+
+
+def test_dataset_creator_works_as_in_stock_keras(tmp_path):
+  script = tmp_path / "script.py"
+  script.write_text(DATASET_CREATOR)
+  done = run_tfps("launch", "--workers=2", "--ps=2", f"--log-dir={tmp_path / 'logs'}", "--", script)
+  # 2 epochs of 10 steps of 8 examples.
+  assert "shows 160.0 rows 8.0" in done.stdout

@@ -1,0 +1,117 @@
+"""The configs of the repository, each on a little data in its published format."""
+
+import os
+import pathlib
+
+import pytest
+import tensorflow as tf
+from tfps.cli import config as cli_config
+from tfps.cli import main as cli
+from tfps.training import run
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+USERS = "".join(f"{user}::{'FM'[user % 2]}::{25 + user % 3}::{user % 5}::{10000 + user}\n" for user in range(1, 21))
+MOVIES = "".join(f"{movie}::Film {movie} ({1950 + movie})::Drama|Comedy\n" for movie in range(1, 31))
+RATINGS = [(user, movie, (user * movie) % 10 + 1, 1_000_000_000 + 3000 * (user + 20 * movie))
+           for user in range(1, 21) for movie in range(1, 31)]  # fmt: skip
+
+
+def write_ratings(folder, most):
+  (folder / "users.dat").write_text(USERS, "latin-1")
+  (folder / "movies.dat").write_text(MOVIES, "latin-1")
+  lines = [f"{user}::{movie}::{min(rating, most)}::{time}\n" for user, movie, rating, time in RATINGS]
+  (folder / "ratings.dat").write_text("".join(lines))
+
+
+def write_criteo(folder):
+  counts = "\t".join(str(i) for i in range(13))
+  categories = "\t".join(f"c{i:02}" for i in range(26))
+  (folder / "train.tsv").write_text("".join(f"{i % 2}\t{counts}\t{categories}\n" for i in range(700)))
+
+
+def train(name, *overrides):
+  module, config = cli_config.load(str(ROOT / "configs" / f"{name}.py"), list(overrides))
+  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=cli_config.root(module))
+  return run.run(config, module.source(config), model_class)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("name, most", [("movietweetings", 10), ("movielens", 5)])
+def test_ratings(name, most, tmp_path):
+  write_ratings(tmp_path, most)
+  summary = train(name, f"--config.data.folder={tmp_path}")
+  slots = 5 if name == "movietweetings" else 9
+  # Two genres each, one feasign in every other slot.
+  assert summary.table["show"] == 600 * (slots + 1)
+  assert len(summary.days) == 22
+  assert "all days" in summary.text()
+  assert summary.as_dict()["examples"] == 600
+
+
+def test_criteo(tmp_path):
+  write_criteo(tmp_path)
+  summary = train("criteo", f"--config.data.files={tmp_path}/train.tsv", "--config.end_of_day=False")
+  assert summary.table["show"] == 700 * 39
+
+
+def test_every_model_trains_by_its_path(tmp_path):
+  write_ratings(tmp_path, 10)
+  for file, name in (("models/wide_and_deep.py", "WideAndDeep"), ("models/dcn_v2.py", "DCNv2")):
+    model = [f"--config.model.file={file}", f"--config.model.name={name}"]
+    assert train("movietweetings", f"--config.data.folder={tmp_path}", *model).examples == 600
+
+
+@pytest.mark.parametrize(
+  "optimizer", ["SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"]
+)
+def test_every_sparse_optimizer_by_its_name(optimizer):
+  _, config = cli_config.load(
+    str(ROOT / "configs" / "quickstart.py"), [f"--config.mf_optimizer.name={optimizer}"]
+  )
+  module, _ = cli_config.load(str(ROOT / "configs" / "quickstart.py"))
+  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=cli_config.root(module))
+  table, _ = run.build(config, model_class, tf.distribute.get_strategy())
+  assert type(table.optimizer).__name__ == optimizer
+
+
+@pytest.mark.parametrize("name", ["movietweetings", "movielens", "criteo"])
+def test_missing_data_ends_in_one_sentence(name, capsys):
+  folder = "--config.data.files=nowhere/x.tsv" if name == "criteo" else "--config.data.folder=nowhere"
+  assert cli.main(["train", f"--config={ROOT}/configs/{name}.py", folder]) == 1
+  error = capsys.readouterr().err.strip()
+  assert error.startswith("tfps: error:") and "nowhere" in error and error.count("\n") == 0
+  if name != "criteo":
+    assert {"movietweetings": "MovieTweetings", "movielens": "grouplens.org"}[name] in error
+
+
+@pytest.mark.parametrize(
+  "override, words",
+  [
+    ("--config.mf_optimizer.name=Momentum", ["mf_optimizer", "Momentum", "Adagrad"]),
+    ("--config.acessor.create_threshold=2", ["acessor.create_threshold", "accessor.create_threshold"]),
+    ("--config.batch_size=many", ["batch_size", "many"]),
+    ("--config.accessor.decay_rate=2.0", ["decay_rate", "2.0"]),
+    ("--config.model.file=models/none.py", ["models/none.py"]),
+    ("--config.model.name=DeepF", ["DeepF", "DeepFM"]),
+    ("--config.dense_optimizer.name=adm", ["dense_optimizer", "adm"]),
+  ],
+)
+def test_wrong_settings_end_in_one_sentence(override, words, capsys):
+  assert cli.main(["train", f"--config={ROOT}/configs/quickstart.py", override]) == 1
+  error = capsys.readouterr().err.strip()
+  assert error.startswith("tfps: error:") and error.count("\n") == 0
+  assert all(word in error for word in words), error
+
+
+def test_end_to_end_on_real_data_where_there_is_some():
+  folder = pathlib.Path(os.environ.get("TFPS_DATA", ROOT.parent / "shared" / "data"))
+  if not (folder / "movietweetings" / "ratings.dat").exists():
+    pytest.skip(f"there is no MovieTweetings in {folder}; TFPS_DATA names another folder")
+  summary = train("movietweetings", f"--config.data.folder={folder / 'movietweetings'}")
+  assert summary.total.auc > 0.757
+  assert len(summary.days) == 252 and summary.examples == 141_695
