@@ -42,4 +42,4 @@ $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tfps/_tfps_ops.so tfps/_build_info.py
+	rm -rf $(VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py
