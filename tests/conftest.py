@@ -4,7 +4,8 @@ import pathlib
 import sys
 
 if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists():
-  sys.exit("tfps's ops have not been built here: run `make test`, or `pip install -e .[test]` and then pytest again.")
+  sys.exit("tfps's ops have not been built here: "
+           "run `make test`, or `pip install -e .[test]` and then pytest again.")
 
 import hypothesis  # noqa: E402
 

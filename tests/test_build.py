@@ -1,4 +1,4 @@
-"""`pip install .`: against the TensorFlow that is there, with no second one, and with nothing beside `tfps`."""
+"""`pip install .`: against the TensorFlow that is there, no second one, nothing beside `tfps`."""
 
 import json
 import os
@@ -19,7 +19,8 @@ import installed_tensorflow  # noqa: E402
 def _run(*command, cwd=None):
   environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
   environment.pop("PYTHONPATH", None)
-  ran = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+  ran = subprocess.run(
+    list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
   assert ran.returncode == 0, ran.stdout + ran.stderr
   return ran.stdout
 
@@ -38,13 +39,15 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(python, tmp_path_factory):
-  """The wheel that pip, isolated as it is by default, makes of a copy of the repository; only the objects are kept."""
+  """The wheel that pip, isolated as by default, makes of a clean copy with the compiled objects."""
   copy = tmp_path_factory.mktemp("copy") / "tfps"
   shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(
-    ".*", "build", "dist", "runs", "bazel-*", "*.egg-info", "__pycache__", "_tfps_ops.so", "_build_info.py"))
+    ".*", "build", "dist", "runs", "bazel-*", "*.egg-info", "__pycache__", "_tfps_ops.so",
+    "_build_info.py"))
   shutil.copytree(ROOT / "build" / "ops", copy / "build" / "ops")
   log = copy / "build" / "log"
-  _run(python, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", copy / "dist", "-v", "--log", log, copy)
+  _run(python, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", copy / "dist", "-v", "--log", log,
+       copy)
   assert "Collecting setuptools" in log.read_text()  # What the build required was fetched,
   assert "Collecting tensorflow" not in log.read_text()  # and TensorFlow was not.
   return next(copy.glob("dist/*.whl"))
@@ -52,18 +55,22 @@ def wheel(python, tmp_path_factory):
 
 def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
   names = zipfile.ZipFile(wheel).namelist()
-  assert {name.split("/")[0] for name in names} == {"tfps", "-".join(wheel.name.split("-")[:2]) + ".dist-info"}
-  assert {"tfps/_tfps_ops.so", "tfps/_build_info.py", "tfps/table.py", "tfps/cli/main.py"} <= set(names)
+  information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
+  assert {name.split("/")[0] for name in names} == {"tfps", information}
+  assert set(names) > {
+    "tfps/_tfps_ops.so", "tfps/_build_info.py", "tfps/table.py", "tfps/cli/main.py"}
   assert "-none-any" not in wheel.name
 
 
 def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
-  plan = _run(python, "-m", "pip", "install", "-q", "--dry-run", "--no-index", "--report", "-", wheel)
+  plan = _run(
+    python, "-m", "pip", "install", "-q", "--dry-run", "--no-index", "--report", "-", wheel)
   assert [item["metadata"]["name"] for item in json.loads(plan)["install"]] == ["tfps"]
 
   _run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel)
   program = "from tfps import native; native.ops.tfps_pull; print(native.__file__)"
-  library = pathlib.Path(_run(python, "-c", program, cwd=tmp_path).strip()).with_name("_tfps_ops.so")
+  module = pathlib.Path(_run(python, "-c", program, cwd=tmp_path).strip())
+  library = module.with_name("_tfps_ops.so")
   assert library.parent.parent == next((python.parent.parent / "lib").glob("python*/site-packages"))
   # By its own path, also where no TensorFlow is loaded yet.
   assert f"{library.parent}/../tensorflow/libtensorflow_framework.so.2" in _run("ldd", library)
@@ -72,14 +79,16 @@ def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
 @pytest.fixture
 def site_packages(tmp_path, monkeypatch):
   """Stands for this Python's site-packages: call it with what pip says is installed there."""
-  monkeypatch.setattr(installed_tensorflow.site, "getsitepackages", lambda: [str(tmp_path)])
-  monkeypatch.setattr(installed_tensorflow.site, "getusersitepackages", lambda: str(tmp_path / "user"))
+  site = installed_tensorflow.site
+  monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path)])
+  monkeypatch.setattr(site, "getusersitepackages", lambda: str(tmp_path / "user"))
 
   def install(name, version):
     (tmp_path / "tensorflow" / "include" / "tensorflow").mkdir(parents=True)
     information = tmp_path / f"{name}-{version}.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (information / "METADATA").write_text(
+      f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (information / "RECORD").write_text("tensorflow/__init__.py,,\n")
 
   return install
@@ -96,10 +105,11 @@ def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
 
 
 @pytest.mark.parametrize("version, required", [
-  ("2.16.1", ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
+  ("2.16.1",
+   ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
   ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*"]),
 ])
-def test_the_installed_tensorflow_meets_what_is_required(site_packages, tmp_path, version, required):
+def test_the_installed_tensorflow_meets_the_requirement(site_packages, tmp_path, version, required):
   site_packages("tensorflow", version)
   assert installed_tensorflow.find() == (tmp_path / "tensorflow", version, "tensorflow")
   assert _names(installed_tensorflow.requirements()) == required

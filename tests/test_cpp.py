@@ -1,4 +1,4 @@
-"""Runs every C++ test program: plain, under AddressSanitizer with UBSan, and under ThreadSanitizer."""
+"""Runs every C++ test program: plain, under AddressSanitizer with UBSan, under ThreadSanitizer."""
 
 import os
 import pathlib
@@ -32,9 +32,11 @@ def test_program(built, sanitizer, program):
   compiled = _make(path)
   assert compiled.returncode == 0, compiled.stdout
   # Old ThreadSanitizers do not bear the address randomisation of new kernels.
-  without_randomisation = ["setarch", "-R"] if sanitizer == "tsan" and shutil.which("setarch") else []
-  ran = subprocess.run([*without_randomisation, path], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, timeout=600)
+  setarch = sanitizer == "tsan" and shutil.which("setarch")
+  without_randomisation = [setarch, "-R"] if setarch else []
+  ran = subprocess.run(
+    [*without_randomisation, path],
+    cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
   assert ran.returncode == 0, ran.stdout
 
 

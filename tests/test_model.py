@@ -118,6 +118,19 @@ def test_two_layers_on_one_table_push_each_feasign_once():
   assert table.statistics()["pushed_keys"] == 5
 
 
+def test_any_number_of_slots_is_one_pull_and_one_push_per_step():
+  source = tfps.data.ClickStream(days=1, examples_per_day=10)
+  table = make_table()
+  model = Linear(table, list(source.slots))
+  model.compile("sgd", "binary_crossentropy")
+  model.build_for(source)
+  graph = model.make_ticket_function("train", source).get_concrete_function().graph.as_graph_def()
+  ops = [node.op for function in graph.library.function for node in function.node_def]
+  # The loop's body appears once, whatever the number of slots.
+  for op in ("TfpsRoute", "TfpsPull", "TfpsPush"):
+    assert ops.count(op) == 1, op
+
+
 def test_admitted_vectors_train_and_the_admitting_push_does_not_move_them():
   class SumOfMf(tfps.Model):
 

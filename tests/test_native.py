@@ -1,4 +1,4 @@
-"""The op library loads into the TensorFlow that it was built for, and says in one sentence why it does not otherwise."""
+"""The op library loads into the TensorFlow it was built for; else one sentence says why not."""
 
 import pathlib
 import shutil
@@ -15,7 +15,7 @@ PACKAGE = pathlib.Path(native.__file__).parent
 
 @pytest.fixture
 def package(tmp_path):
-  """A tfps package of only what `native` needs, to be spoilt by the test; it comes before the installed one."""
+  """A tfps package of only what `native` needs, for the test to spoil."""
   copy = tmp_path / "tfps"
   copy.mkdir()
   (copy / "__init__.py").touch()
@@ -25,12 +25,13 @@ def package(tmp_path):
 
 
 def _import_error(package, before="", after=""):
-  """Imports `native` in a process of its own; returns what that printed, its ImportError or nothing, and its log."""
+  """Imports `native` in its own process; returns what it printed (its ImportError) and its log."""
   program = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n{before}\n" + (
     "try:\n  import tfps.native\nexcept ImportError as error:\n  print(error)\n"
     "assert sys.modules['tfps'].__path__ == [sys.path[0] + '/tfps']\n" + after)
-  ran = subprocess.run([sys.executable, "-c", program], env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-                       cwd=package.parent, capture_output=True, text=True, timeout=120)
+  ran = subprocess.run(
+    [sys.executable, "-c", program], env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    cwd=package.parent, capture_output=True, text=True, timeout=120)
   assert ran.returncode == 0, ran.stderr
   return ran.stdout.strip(), ran.stderr
 
@@ -49,8 +50,9 @@ def test_another_tensorflow_is_named_with_the_remedy(package):
   (package / "_tfps_ops.so").write_text("not a library")
   message, log = _import_error(package)
   assert message == (
-    f"tfps's ops were built for TensorFlow 2.11.1, but TensorFlow {tf.__version__} is running: in tfps's repository "
-    "run `pip install --force-reinstall --no-deps .` (`-e .` if it is installed editable).")
+    f"tfps's ops were built for TensorFlow 2.11.1, but TensorFlow {tf.__version__} is running: "
+    "in tfps's repository run `pip install --force-reinstall --no-deps .` "
+    "(`-e .` if it is installed editable).")
   assert "undefined symbol" not in log
 
 
@@ -63,7 +65,7 @@ def test_another_patch_of_the_same_minor_fits(package):
 def test_a_library_that_was_never_built(package):
   (package / "_tfps_ops.so").unlink()
   message, _ = _import_error(package)
-  assert message.startswith("tfps's ops have not been built: in tfps's repository run `pip install ")
+  assert message.startswith("tfps's ops have not been built: in tfps's repository run `pip ")
   assert "\n" not in message
 
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 
+# A row counts its unseen days in 16 bits, up to one more than this.
+_MOST_DAYS = 65_534
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CtrAccessor:
@@ -38,8 +41,10 @@ class CtrAccessor:
     if not 0 < self.decay_rate <= 1:
       raise ValueError(f"CtrAccessor.decay_rate must lie in (0, 1], not {self.decay_rate}.")
     for name in ("delta_keep_days", "delete_after_unseen_days"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"CtrAccessor.{name} must be 0 or more days, not {getattr(self, name)}.")
+      if not 0 <= getattr(self, name) <= _MOST_DAYS:
+        raise ValueError(
+          f"CtrAccessor.{name} must lie between 0 and {_MOST_DAYS} days, not {getattr(self, name)}."
+        )
 
   def score(self, show, click):
     """The score of `show` and `click` (floats or arrays)."""
