@@ -7,7 +7,7 @@ installed := $(VENV)/installed
 .PHONY: help quickstart test ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
-	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, and Bazel's where it is installed)"
+	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
 	@echo "make ops         build the op library again after a change of its C++"
 	@echo "make clean       remove all that was built, and $(VENV)"
 	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV)"
@@ -24,18 +24,18 @@ ops: $(installed)
 bazel: $(installed)
 	@case "$$($(BAZEL) --version 2>&1)" in \
 	"bazel "[89].* | "bazel "[1-9][0-9].*) \
-	  echo "Bazel 8 and newer do not read WORKSPACE, so the build and the tests of the ops with Bazel are skipped.";; \
+	  echo "Bazel 8 and newer read no WORKSPACE, so its build and tests of the ops are skipped.";; \
 	"bazel "*) \
 	  export PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) && \
 	  $(BAZEL) build //ops/... && $(BAZEL) test //ops/...;; \
 	*) \
-	  echo "Bazel is not installed, so the build and the tests of the ops with Bazel are skipped.";; \
+	  echo "Bazel is not installed, so its build and tests of the ops are skipped.";; \
 	esac
 
 # Newer than all that says what belongs in the environment, so that a second call installs nothing.
 $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend/*.py)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
-	  f"make sets up Python 3.11, and $(PYTHON) is {sys.version.split()[0]}: say PYTHON=<a Python 3.11>.")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is not a Python 3.11: install one, or say PYTHON=<a Python 3.11>."; exit 1; }
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.lock
 	$(VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps -e .

@@ -1,4 +1,4 @@
-"""Builds the op library with ops/ops.mk; all else that setuptools must know is in pyproject.toml."""
+"""Builds the op library with ops/ops.mk; all else that setuptools must know: pyproject.toml."""
 
 import os
 import pathlib
@@ -15,18 +15,20 @@ import installed_tensorflow  # noqa: E402
 
 
 class BuildOps(build_ext.build_ext):
-  """Writes `tfps/_tfps_ops.so`, and `tfps/_build_info.py`, which names the TensorFlow that it fits."""
+  """Writes `tfps/_tfps_ops.so` and `tfps/_build_info.py`, which names the TensorFlow it fits."""
 
   def run(self):
     tensorflow = installed_tensorflow.find_for_build()
     out = pathlib.Path("build", "ops", tensorflow.version)
     try:
-      subprocess.run(["make", "-s", "-f", "ops/ops.mk", f"-j{os.cpu_count()}", "library", f"OUT={out}",
-                      f"TENSORFLOW={tensorflow.folder}", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
+      subprocess.run(
+        ["make", "-s", "-f", "ops/ops.mk", f"-j{os.cpu_count()}", "library", f"OUT={out}",
+         f"TENSORFLOW={tensorflow.folder}", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
     except FileNotFoundError:
       sys.exit("error: building tfps needs make and g++: install them first")
     except subprocess.CalledProcessError:
-      sys.exit(f"error: tfps's ops did not compile against {tensorflow.distribution} {tensorflow.version}; see above")
+      sys.exit("error: tfps's ops did not compile against "
+               f"{tensorflow.distribution} {tensorflow.version}; see above")
     package = ROOT / "tfps" if self.inplace else pathlib.Path(self.build_lib, "tfps")
     package.mkdir(parents=True, exist_ok=True)
     # A new file moved into place: a process that has the old library loaded keeps it.
@@ -44,6 +46,8 @@ class BuildOps(build_ext.build_ext):
 
 setuptools.setup(
   cmdclass={"build_ext": BuildOps},
-  ext_modules=[setuptools.Extension("tfps._tfps_ops", sources=[])],  # Makes the wheel one for this platform.
-  install_requires=[*installed_tensorflow.requirements(), "numpy", "absl-py", "ml_collections", "tqdm", "grpcio"],
+  # Without sources of its own: it makes the wheel one for this platform.
+  ext_modules=[setuptools.Extension("tfps._tfps_ops", sources=[])],
+  install_requires=[
+    *installed_tensorflow.requirements(), "numpy", "absl-py", "ml_collections", "tqdm", "grpcio"],
 )

@@ -1,4 +1,4 @@
-"""PEP 517 backend: setuptools, which builds against the TensorFlow that is installed and fetches one only where there is none."""
+"""PEP 517 backend: setuptools, which fetches a TensorFlow for the build only where there is none."""
 
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that stay setuptools' own)
@@ -7,7 +7,8 @@ import installed_tensorflow
 
 
 def _requires(setuptools_requires):
-  return setuptools_requires + ([] if installed_tensorflow.find() else [installed_tensorflow.PINNED])
+  missing = [] if installed_tensorflow.find() else [installed_tensorflow.PINNED]
+  return setuptools_requires + missing
 
 
 def get_requires_for_build_wheel(config_settings=None):

@@ -1,6 +1,7 @@
 """Which TensorFlow to build against, and what to require so that pip installs no second one.
 
-pip builds in an isolated environment, where `import tensorflow` fails though this Python has it: look for its folder.
+pip builds in an isolated environment, where `import tensorflow` fails though this Python has it:
+look for its folder.
 """
 
 import importlib.metadata
@@ -11,7 +12,8 @@ from typing import NamedTuple
 
 PINNED = "tensorflow==2.16.2"
 _PINNED_KERAS = "tf-keras==2.16.0"
-_TFRA = 'tensorflow-recommenders-addons==0.8.1; python_version < "3.12" and platform_machine == "x86_64"'
+_TFRA = (
+  'tensorflow-recommenders-addons==0.8.1; python_version < "3.12" and platform_machine == "x86_64"')
 _TFRA_VERSIONS = ("2.16.1", "2.16.2")
 
 
@@ -33,7 +35,7 @@ def find(folders=None):
   """Returns the `TensorFlow` in the first of the site folders that has one, or None.
 
   Args:
-    folders: Where to look; this Python's own site-packages by default, also from inside pip's isolation.
+    folders: Where to look; by default this Python's own site-packages, also in pip's isolation.
   """
   if folders is None:
     folders = site.getsitepackages()
@@ -52,20 +54,21 @@ def find(folders=None):
 
 
 def find_for_build():
-  """Returns this Python's TensorFlow, or else the one that pip fetched for the build; exits where there is none."""
+  """Returns this Python's TensorFlow, or else the one that pip fetched for the build; or exits."""
   found = find() or find(sys.path)
   if found is None:
-    sys.exit(f"error: tfps builds its ops against TensorFlow, and this Python has none: pip install {PINNED}")
+    sys.exit("error: tfps builds its ops against TensorFlow, and this Python has none: "
+             f"pip install {PINNED}")
   return found
 
 
 def requirements():
-  """Returns the requirements that go with the installed TensorFlow, and the pinned ones where there is none."""
+  """Returns what goes with the installed TensorFlow, and the pinned pair where there is none."""
   found = find()
   if found is None:
     return [PINNED, _PINNED_KERAS, _TFRA]
   if found.distribution != "tensorflow":
-    return []  # tf-keras and TFRA require `tensorflow` by that name: pip would install it beside this one.
+    return []  # tf-keras and TFRA require `tensorflow` by that name: pip would add it.
   minor = ".".join(found.version.split(".")[:2])
   tfra = [_TFRA] if found.version in _TFRA_VERSIONS else []
   return [f"tensorflow=={minor}.*", f"tf-keras=={minor}.*", *tfra]

@@ -7,8 +7,8 @@ CXX ?= g++
 
 build/sources.mk: ops/sources.bzl
 	@mkdir -p build
-	@$(PYTHON) -c 'import runpy; [print(name, ":=", *value) for name, value in runpy.run_path("$<").items() \
-	  if name.isupper()]' > $@.$$$$ && mv $@.$$$$ $@
+	@$(PYTHON) -c 'import runpy; [print(name, ":=", *value) \
+	  for name, value in runpy.run_path("$<").items() if name.isupper()]' > $@.$$$$ && mv $@.$$$$ $@
 -include build/sources.mk
 
 core := $(wildcard $(addprefix ops/,$(CORE)))

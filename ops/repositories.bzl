@@ -1,4 +1,4 @@
-"""What Bazel needs from the machine: the installed TensorFlow, and Debian's copies of Bazel's own rules. No network."""
+"""What Bazel needs, from this machine: the installed TensorFlow, and Debian's copies of rules."""
 
 def _tensorflow(ctx):
     workspace = ctx.path(Label("//ops:repositories.bzl")).dirname.dirname
@@ -6,9 +6,11 @@ def _tensorflow(ctx):
     if not python:
         in_venv = workspace.get_child(".venv").get_child("bin").get_child("python")
         python = in_venv if in_venv.exists else ctx.which("python3")
-    found = ctx.execute([python, workspace.get_child("build_backend").get_child("installed_tensorflow.py")])
+    finder = workspace.get_child("build_backend").get_child("installed_tensorflow.py")
+    found = ctx.execute([python, finder])
     if found.return_code:
-        fail("%s (looked with %s; PYTHON_BIN_PATH names another Python)" % (found.stderr.strip(), python))
+        fail("%s (looked with %s; PYTHON_BIN_PATH names another Python)" %
+             (found.stderr.strip(), python))
     folder = ctx.path(found.stdout.strip())
     ctx.symlink(folder.get_child("include"), "include")
     ctx.symlink(folder.get_child("libtensorflow_framework.so.2"), "libtensorflow_framework.so.2")
@@ -24,7 +26,7 @@ cc_library(
 
 tensorflow = repository_rule(
     implementation = _tensorflow,
-    doc = "The headers and the library of the TensorFlow of PYTHON_BIN_PATH, .venv, or python3, in this order.",
+    doc = "Headers and library of the TensorFlow of PYTHON_BIN_PATH, or .venv, or python3.",
     environ = ["PYTHON_BIN_PATH"],
     local = True,
 )
@@ -40,10 +42,18 @@ shim = repository_rule(
     local = True,
 )
 
-_CC_RULES = ["cc_binary", "cc_import", "cc_library", "cc_proto_library", "cc_test", "cc_toolchain", "cc_toolchain_suite"]
+_CC_RULES = [
+    "cc_binary",
+    "cc_import",
+    "cc_library",
+    "cc_proto_library",
+    "cc_test",
+    "cc_toolchain",
+    "cc_toolchain_suite",
+]
 
 def repositories():
-    """Declares all repositories. Debian's Bazel, which bears no version, takes its rules from Debian's packages."""
+    """Declares all. Debian's Bazel, which bears no version, finds its rules in Debian's packages."""
     tensorflow(name = "tensorflow")
     if native.bazel_version:
         return
@@ -51,7 +61,7 @@ def repositories():
     native.local_repository(name = "rules_java", path = "/usr/share/bazel/rules/java")
     native.local_repository(name = "rules_proto", path = "/usr/share/bazel/rules/proto")
 
-    # Debian's own rules_cc is too new for Debian's Bazel: hand on the rules that this Bazel has built in.
+    # Debian's own rules_cc is too new for Debian's Bazel: hand on the rules built into Bazel.
     shim(name = "rules_cc", files = {
         "BUILD": "",
         "cc/BUILD": "",
@@ -60,5 +70,10 @@ def repositories():
 
     # Every cc_test names the tool that merges coverage reports, which only `bazel coverage` runs.
     shim(name = "remote_coverage_tools", files = {
-        "BUILD": 'filegroup(name = "coverage_report_generator", visibility = ["//visibility:public"])',
+        "BUILD": """
+filegroup(
+    name = "coverage_report_generator",
+    visibility = ["//visibility:public"],
+)
+""",
     })

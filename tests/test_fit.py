@@ -79,15 +79,18 @@ def test_the_progress_bar_counts_tickets(capsys):
   assert "4/4 [" in capsys.readouterr().out
 
 
-def test_stopping_ends_after_a_ticket():
+def test_stopping_ends_after_a_ticket_and_does_not_end_the_day():
   class Stop(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
       self.model.stop_training = batch == 1
 
   table, model = make_model()
-  model.fit(small_stream(), callbacks=[Stop()], verbose=0)
-  assert table.statistics()["show"] < occurrences(small_stream()) / 2
+  calls, end_of_day = Calls(), tfps.callbacks.EndOfDay(table)
+  model.fit(small_stream(), callbacks=[Stop(), calls, end_of_day], verbose=0)
+  assert calls.made == [("day begins", "day-0"), ("ticket", 0), ("ticket", 1)]
+  assert 0 < table.statistics()["show"] < occurrences(small_stream()) / 2
+  assert end_of_day.evicted == 0
 
 
 def test_evaluate_scores_each_example_once_and_changes_nothing():

@@ -1,7 +1,7 @@
 """The op library: `native.ops.tfps_pull(...)` and its siblings.
 
-Importing this module loads the library into TensorFlow. A process that serves in a cluster must do so before it
-starts its `tf.distribute.Server`.
+Importing this module loads the library into TensorFlow. A process that serves in a cluster must do
+so before it starts its `tf.distribute.Server`.
 """
 
 import ctypes
@@ -11,7 +11,9 @@ import pathlib
 import tensorflow as tf
 
 _LIBRARY = pathlib.Path(__file__).with_name("_tfps_ops.so")
-_REBUILD = "in tfps's repository run `pip install --force-reinstall --no-deps .` (`-e .` if it is installed editable)"
+_REBUILD = (
+  "in tfps's repository run `pip install --force-reinstall --no-deps .` "
+  "(`-e .` if it is installed editable)")
 
 
 def _check() -> None:
@@ -24,10 +26,13 @@ def _check() -> None:
     raise ImportError(f"tfps's ops have not been built: {_REBUILD}.")
   if built_for.split(".")[:2] != tf.__version__.split(".")[:2]:
     raise ImportError(
-      f"tfps's ops were built for TensorFlow {built_for}, but TensorFlow {tf.__version__} is running: {_REBUILD}.")
+      f"tfps's ops were built for TensorFlow {built_for}, "
+      f"but TensorFlow {tf.__version__} is running: {_REBUILD}.")
   if importlib.util.find_spec("tf_keras") is None:
     minor = ".".join(tf.__version__.split(".")[:2])
-    raise ImportError(f"tfps needs Keras 2, and tf_keras is missing: run `pip install --no-deps tf-keras~={minor}.0`.")
+    raise ImportError(
+      "tfps needs Keras 2, and tf_keras is missing: "
+      f"run `pip install --no-deps tf-keras~={minor}.0`.")
 
 
 _check()
@@ -36,5 +41,5 @@ _symbols = ctypes.CDLL(str(_LIBRARY))
 
 
 def end_signal() -> int:
-  """Returns the exit code that a `TfpsEndProcess` op has left in this process, and -1 while there is none."""
+  """Returns the exit code that a `TfpsEndProcess` op left here, and -1 while there is none."""
   return _symbols.tfps_end_signal()

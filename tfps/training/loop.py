@@ -40,7 +40,7 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
     )
     model.stop_training = False
     callbacks.on_train_begin()
-    logs = {}
+    logs, epoch_logs = {}, {}
     for epoch in range(initial_epoch, epochs):
       model.reset_metrics()
       callbacks.on_epoch_begin(epoch)
@@ -52,16 +52,16 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
         model.reset_metrics()
         results = tickets_lib.finished(train_ticket, epoch_source.tickets(day), strategy)
         with contextlib.closing(results):
-          callbacks.on_train_batch_begin(step)
           for _, logs in results:
+            # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
+            callbacks.on_train_batch_begin(step)
             callbacks.on_train_batch_end(step, logs)
             step += 1
             if model.stop_training:
               break
-            callbacks.on_train_batch_begin(step)
-        callbacks.call_day_hook("on_day_end", day, logs)
         if model.stop_training:
-          break
+          break  # in the middle of the day, which does not end
+        callbacks.call_day_hook("on_day_end", day, logs)
       epoch_logs = {name: float(value) for name, value in logs.items()}
       if validation_source is not None:
         validation = evaluate(model, validation_source, verbose=0, callbacks=None)
@@ -83,13 +83,12 @@ def evaluate(model, source, *, verbose, callbacks):
       callbacks, add_progbar=bool(verbose), model=model, verbose=verbose, epochs=1, steps=steps
     )
     callbacks.on_test_begin()
-    callbacks.on_test_batch_begin(0)
     logs = {}
     for step, scored in enumerate(score(model, source)):
       # The chief counts finished tickets only, so that an example of a ticket that ran twice counts once.
       logs = model.count_scored(scored)
+      callbacks.on_test_batch_begin(step)
       callbacks.on_test_batch_end(step, logs)
-      callbacks.on_test_batch_begin(step + 1)
     logs = {name: float(value) for name, value in logs.items()}
     callbacks.on_test_end(logs)
   return logs
