@@ -53,7 +53,7 @@ _CC_RULES = [
 ]
 
 def repositories():
-    """Declares all. Debian's Bazel, which bears no version, finds its rules in Debian's packages."""
+    """Declares all. Debian's Bazel, which bears no version, finds its rules in those of Debian."""
     tensorflow(name = "tensorflow")
     if native.bazel_version:
         return
