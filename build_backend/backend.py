@@ -1,4 +1,4 @@
-"""PEP 517 backend: setuptools, which fetches a TensorFlow for it only where there is none."""
+"""PEP 517 backend: setuptools, which gets a TensorFlow to build with only where there is none."""
 
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that stay setuptools' own)
