@@ -51,12 +51,16 @@ class Tested(keras.callbacks.Callback):
 
 
 class FullVocabularyDeepFM(keras.Model):
-  """models/deepfm.py's network on ordinary Keras embeddings of every feasign that ever appears."""
+  """models/deepfm.py's network on ordinary Keras embeddings of every feasign that ever appears.
 
-  def __init__(self, vocabulary_size, mf_dim, hidden):
+  They start as a table's rows do, which serves Keras well: its own default, uniform in 0.05, costs 0.01 of AUC here.
+  """
+
+  def __init__(self, vocabulary_size, table, hidden):
     super().__init__()
-    self.weight = keras.layers.Embedding(vocabulary_size, 1)
-    self.embedding = keras.layers.Embedding(vocabulary_size, mf_dim)
+    initial = keras.initializers.RandomUniform(-table.mf_init_range, table.mf_init_range)
+    self.weight = keras.layers.Embedding(vocabulary_size, 1, embeddings_initializer="zeros")
+    self.embedding = keras.layers.Embedding(vocabulary_size, table.mf_dim, embeddings_initializer=initial)
     self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
     self.output_layer = keras.layers.Dense(1)
 
@@ -123,7 +127,7 @@ def keras_row(name, source, config, examples):
   vocabulary = np.concatenate([[0], vocabulary[vocabulary != 0]])
   order = np.argsort(vocabulary)
   ids = [order[np.searchsorted(vocabulary, slot, sorter=order)] for slot in features.values()]
-  model = FullVocabularyDeepFM(len(vocabulary), config.table.mf_dim, config.model.args.hidden)
+  model = FullVocabularyDeepFM(len(vocabulary), config.table, config.model.args.hidden)
   model.compile("adam", "binary_crossentropy")
   began = time.monotonic()
   predictions, start = [], 0

@@ -1,7 +1,10 @@
 """DCN-v2 on Criteo's display advertising data: tab-separated label, 13 counts, 26 categories.
 
-`config.data.files` is a glob of files in the published format, without a header.
+`config.data.folder` holds files in the published format, without a header; each of `config.data.files` is one "day", tested
+before it is trained on.
 """
+
+import os
 
 import tfps
 from tfps.training.config import default_config
@@ -9,7 +12,7 @@ from tfps.training.config import default_config
 
 def get_config():
   config = default_config()
-  config.data = {"files": "data/criteo/train.tsv"}
+  config.data = {"folder": "data/criteo", "files": ("train.tsv", "dev.tsv", "test.tsv")}
   config.slots = tuple(f"I{i}" for i in range(1, 14)) + tuple(f"C{i}" for i in range(1, 27))
   config.model.file = "models/dcn_v2.py"
   config.model.name = "DCNv2"
@@ -19,5 +22,7 @@ def get_config():
 
 def source(config):
   return tfps.data.criteo(
-    config.data.files, batch_size=config.batch_size, batches_per_ticket=config.batches_per_ticket
+    {file: os.path.join(config.data.folder, file) for file in config.data.files},
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
   )

@@ -55,8 +55,11 @@ def test_ratings(name, most, tmp_path):
 
 def test_criteo(tmp_path):
   write_criteo(tmp_path)
-  summary = train("criteo", f"--config.data.files={tmp_path}/train.tsv", "--config.end_of_day=False")
-  assert summary.table["show"] == 700 * 39
+  files = ["--config.data.files=('train.tsv',)", f"--config.data.folder={tmp_path}"]
+  summary = train("criteo", *files, "--config.end_of_day=False", "--config.epochs=2")
+  assert summary.table["show"] == 2 * 700 * 39
+  # Only what was not trained on before counts as tested.
+  assert [day.records for day, _ in summary.days] == [700]
 
 
 def test_every_model_trains_by_its_path(tmp_path):
@@ -81,8 +84,7 @@ def test_every_sparse_optimizer_by_its_name(optimizer):
 
 @pytest.mark.parametrize("name", ["movietweetings", "movielens", "criteo"])
 def test_missing_data_ends_in_one_sentence(name, capsys):
-  folder = "--config.data.files=nowhere/x.tsv" if name == "criteo" else "--config.data.folder=nowhere"
-  assert cli.main(["train", f"--config={ROOT}/configs/{name}.py", folder]) == 1
+  assert cli.main(["train", f"--config={ROOT}/configs/{name}.py", "--config.data.folder=nowhere"]) == 1
   error = capsys.readouterr().err.strip()
   assert error.startswith("tfps: error:") and "nowhere" in error and error.count("\n") == 0
   if name != "criteo":

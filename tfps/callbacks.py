@@ -14,7 +14,7 @@ from tfps.metrics import ClickScores
 class ProgressiveTest(keras.callbacks.Callback):
   """Tests each day before it is trained on (progressive validation; Blum, Kalai, Langford 1999).
 
-  For models with one output, the click probability.
+  For models with one output, the click probability. Later epochs, which have seen the days, are not tested.
 
   Args:
     source: the source that `fit` trains on.
@@ -30,8 +30,14 @@ class ProgressiveTest(keras.callbacks.Callback):
     self.days = []
     self.total = ClickScores()
 
+  def on_train_begin(self, logs=None):
+    self._epochs_begun = 0
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._epochs_begun += 1
+
   def on_day_begin(self, day):
-    if not day.records:
+    if not day.records or self._epochs_begun > 1:
       return
     scores = ClickScores()
     for scored in self.model.score(self._source.day(day.ordinal)):
