@@ -11,7 +11,10 @@ from tfps.training.config import default_config
 def get_config():
   config = default_config()
   config.data = {"folder": "data/ml-1m"}
-  config.slots = ("user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip")
+  config.slots = (
+    "user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip",
+    "gender_x_age", "movie_id_x_gender", "user_id_x_decade",
+  )  # fmt: skip
   # On the curve of benchmarks/progressive_auc.py higher thresholds save next to nothing: nearly all feasigns are frequent.
   config.accessor.create_threshold = 1.0
   # The days are few and uneven, and what was learnt stays true for all of them: no ageing.

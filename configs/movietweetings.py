@@ -10,7 +10,9 @@ from tfps.training.config import default_config
 def get_config():
   config = default_config()
   config.data = {"folder": "data/movietweetings"}
-  config.slots = ("user_id", "movie_id", "year", "decade", "genres")
+  config.slots = (
+    "user_id", "movie_id", "year", "decade", "genres", "user_id_x_decade", "user_id_x_genre1",
+  )  # fmt: skip
   # On the curve of benchmarks/progressive_auc.py two fifths of the feasigns own a vector here, for 0.005 of AUC.
   config.accessor.create_threshold = 2.0
   # Most feasigns come once or twice in all 252 days: ageing and eviction would forget what there is to learn.

@@ -45,7 +45,7 @@ def _own_cache(tmp_path, monkeypatch):
 def test_ratings(name, most, tmp_path):
   write_ratings(tmp_path, most)
   summary = train(name, f"--config.data.folder={tmp_path}")
-  slots = 5 if name == "movietweetings" else 9
+  slots = 7 if name == "movietweetings" else 12
   # Two genres each, one feasign in every other slot.
   assert summary.table["show"] == 600 * (slots + 1)
   assert len(summary.days) == 22

@@ -137,13 +137,14 @@ def _batch_size(columns):
   sizes = [_dynamic_batch_size(column) for column in columns.values()]
   if len(sizes) == 1:
     return sizes[0]
-  sizes = tf.stack(sizes)
+  first, stacked = sizes[0], tf.stack(sizes)
   message = "every slot needs the same examples, but the batch sizes of the slots are"
   same = tf.debugging.Assert(
-    tf.reduce_all(tf.equal(sizes, sizes[0])), [message, list(columns), sizes], len(columns)
+    tf.reduce_all(tf.equal(stacked, first)), [message, list(columns), stacked], len(columns)
   )
+  # Not a slice of the stack: TensorFlow's optimizer folds that, and drops what it depends on.
   with tf.control_dependencies([] if same is None else [same]):
-    return tf.identity(sizes[0])
+    return tf.identity(first)
 
 
 def _dynamic_batch_size(column):
