@@ -131,6 +131,15 @@ def test_tickets_train_like_the_same_batches_without_tickets():
     np.testing.assert_allclose(value, other_table.lookup(keys)[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_a_plain_dataset_trains_in_one_process():
+  source = small_stream(days=1, examples=500)
+  dataset = source.open(next(source.tickets()))
+  table, model = make_model()
+  model.fit(dataset, validation_data=dataset, epochs=2, verbose=0)
+  counted = sum(np.count_nonzero(ids) for x, _ in dataset.as_numpy_iterator() for ids in x.values())
+  assert table.statistics()["show"] == 2 * counted
+
+
 def test_a_days_end_ages_and_evicts():
   source = small_stream(days=2)
   table, model = make_model()

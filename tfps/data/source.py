@@ -8,18 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfps.data.ticket import Day, Ticket
-
-_DTYPES = Ticket(
-  day=tf.int64,
-  source=tf.int64,
-  sequence=tf.int64,
-  path=tf.string,
-  begin=tf.int64,
-  end=tf.int64,
-  records=tf.int64,
-)
-
+from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 
 def _options():
   options = tf.data.Options()
@@ -118,14 +107,13 @@ class Source(abc.ABC):
       ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is
         in the ticket: the same ticket gives the same batches anywhere.
     """
-    ticket = Ticket(*(tf.convert_to_tensor(value, dtype) for value, dtype in zip(ticket, _DTYPES)))
-    return self._batches(ticket).with_options(_options())
+    return self._batches(as_tensors(ticket)).with_options(_options())
 
   @functools.cached_property
   def element_spec(self):
     """The element_spec of `open`'s datasets, known without reading any data."""
-    specs = [tf.TensorSpec([], dtype) for dtype in _DTYPES]
-    opened = tf.function(lambda *fields: self.open(Ticket(*fields))).get_concrete_function(*specs)
+    opened = tf.function(lambda *fields: self.open(Ticket(*fields)))
+    opened = opened.get_concrete_function(*TICKET_SPEC)
     return opened.structured_outputs.element_spec
 
   @abc.abstractmethod

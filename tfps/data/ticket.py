@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import tensorflow as tf
+
 
 class Ticket(NamedTuple):
   """A range of records of one day; Python values at the chief, scalar tensors in `open`."""
@@ -21,3 +23,20 @@ class Day(NamedTuple):
   ordinal: int  # 0, 1, 2, ... in the calendar's order
   name: str  # as given, such as "2013-02-28"
   records: int
+
+
+# A ticket inside a tf.function: scalar tensors, so that one trace serves all tickets.
+TICKET_SPEC = Ticket(
+  day=tf.TensorSpec([], tf.int64),
+  source=tf.TensorSpec([], tf.int64),
+  sequence=tf.TensorSpec([], tf.int64),
+  path=tf.TensorSpec([], tf.string),
+  begin=tf.TensorSpec([], tf.int64),
+  end=tf.TensorSpec([], tf.int64),
+  records=tf.TensorSpec([], tf.int64),
+)
+
+
+def as_tensors(ticket):
+  """The ticket's fields as scalar tensors; fields that are tensors already stay."""
+  return Ticket(*(tf.convert_to_tensor(value, spec.dtype) for value, spec in zip(ticket, TICKET_SPEC)))

@@ -5,24 +5,13 @@ import collections
 import tensorflow as tf
 
 from tfps import placement
-from tfps.data.ticket import Ticket
-
-# What a ticket is inside a tf.function: one trace serves all tickets.
-TICKET_SIGNATURE = Ticket(
-  day=tf.TensorSpec([], tf.int64),
-  source=tf.TensorSpec([], tf.int64),
-  sequence=tf.TensorSpec([], tf.int64),
-  path=tf.TensorSpec([], tf.string),
-  begin=tf.TensorSpec([], tf.int64),
-  end=tf.TensorSpec([], tf.int64),
-  records=tf.TensorSpec([], tf.int64),
-)
+from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
 
 
 def ticket_function(function):
   """A tf.function of one ticket, whose fields are scalar tensors inside."""
 
-  @tf.function(input_signature=list(TICKET_SIGNATURE))
+  @tf.function(input_signature=list(TICKET_SPEC))
   def run_ticket(*fields):
     return function(Ticket(*fields))
 
@@ -45,14 +34,14 @@ def finished(run_ticket, tickets, strategy):
   """
   if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
     for ticket in tickets:
-      yield ticket, _to_numpy(run_ticket(*_as_tensors(ticket)))
+      yield ticket, _to_numpy(run_ticket(*as_tensors(ticket)))
     return
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
   most_outstanding = 2 * len(placement.cluster_devices("worker"))
   outstanding = collections.deque()
   try:
     for ticket in tickets:
-      result = coordinator.schedule(run_ticket, args=_as_tensors(ticket))
+      result = coordinator.schedule(run_ticket, args=tuple(as_tensors(ticket)))
       outstanding.append((ticket, result))
       if len(outstanding) > most_outstanding:
         yield _fetch(outstanding)
@@ -66,10 +55,6 @@ def finished(run_ticket, tickets, strategy):
 def _fetch(outstanding):
   ticket, result = outstanding.popleft()
   return ticket, tf.nest.map_structure(lambda value: value.fetch(), result)
-
-
-def _as_tensors(ticket):
-  return tuple(tf.constant(value, spec.dtype) for value, spec in zip(ticket, TICKET_SIGNATURE))
 
 
 def _to_numpy(result):
