@@ -100,7 +100,8 @@ def report(flags, title, rows, goals=()):
   Args:
     flags: the parsed flags of `parser`.
     title: one line that says what was measured.
-    rows: a list of dicts with the same keys, the columns: strings, numbers or Spreads.
+    rows: a list of dicts with the same keys, the columns: strings, numbers, Spreads, or None for
+      what was not measured.
     goals: the Goals that the results must keep.
 
   Returns:
@@ -137,6 +138,8 @@ def table(rows):
 
 
 def _text(value):
+  if value is None:
+    return "-"
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, int):

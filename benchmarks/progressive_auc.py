@@ -182,7 +182,7 @@ def cluster_row(name, overrides, examples):
     "data": name,
     "model": CLUSTER,
     "AUC": round(summary["total"]["auc"], 4),
-    "GAUC": float("nan"),
+    "GAUC": None,
     "log_loss": round(summary["total"]["log_loss"], 4),
     "calibration": round(summary["total"]["calibration"], 3),
     "share_admitted": round(table["admitted"] / table["rows"], 3),
@@ -205,7 +205,7 @@ def row(name, what, examples, predictions, share, seconds):
     "calibration": round(scores.calibration, 3),
     "share_admitted": round(share, 3),
     "seconds": round(seconds, 1),
-    "shows_missing": float("nan"),
+    "shows_missing": None,
   }
 
 
