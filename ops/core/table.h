@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +46,21 @@ class Table {
   // evicted.
   int64_t EndOfDay(int64_t day, const ParallelFor& parallel_for);
 
+  // The same for the shards [first_shard, last_shard), and returns the heads of the evicted rows.
+  // If `announced` is given, in any order, no other key is evicted: what is due without having been
+  // announced was pushed meanwhile, ages, and leaves another day.
+  std::vector<RowHead> EndOfDayRows(int first_shard, int last_shard, int64_t day,
+                                    std::optional<std::vector<uint64_t>> announced,
+                                    const ParallelFor& parallel_for);
+
+  // The heads of those rows of shards [first_shard, last_shard) that would be evicted if `day`
+  // ended now. Changes nothing.
+  std::vector<RowHead> Evictable(int first_shard, int last_shard, int64_t day,
+                                 const ParallelFor& parallel_for) const;
+
+  // How many rows of each slot that would be, over all shards, in the order of slots.
+  std::map<int32_t, int64_t> CountEvictable(int64_t day, const ParallelFor& parallel_for) const;
+
   // Name and value, in the order of the documentation.
   std::vector<std::pair<std::string, double>> Statistics() const;
 
@@ -56,6 +72,7 @@ class Table {
 
  private:
   int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const;
+  int64_t CostOfScan() const;  // cycles for all rows of a shard
   Shard& ShardOf(uint64_t key) const { return *shards_[VirtualShard(key, num_shards())]; }
 
   const TableConfig config_;
