@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from tfps import eviction
 from tfps import native
 from tfps import placement
 from tfps.accessor import CtrAccessor
@@ -142,29 +143,58 @@ class FeasignTable:
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
       )
 
-  def end_of_day(self, day):
+  def end_of_day(
+    self, day, *, before_eviction=(), after_eviction=(), chunk_rows=eviction.CHUNK_ROWS
+  ):
     """Evicts, then ages and decays every row, on the parameter servers themselves.
 
-    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again.
+    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again. With
+    hooks, the day ends in one range of shards after the other: its rows that will leave are shown, they leave, and
+    those that left are shown. A row that is pushed between being shown and leaving may stay; none leaves that was not
+    shown. Without hooks no row leaves its server.
 
     Args:
       day: ordinal of the day that ends; later days have larger ones.
+      before_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that will leave.
+      after_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that have left, each once.
+      chunk_rows: the most rows that a hook is given at a time.
 
     Returns:
       The number of evicted feasigns.
+
+    Raises:
+      ValueError: if the hooks are no lists of functions, or chunk_rows is less than 1.
     """
+    before = eviction.check_hooks("before_eviction", before_eviction)
+    after = eviction.check_hooks("after_eviction", after_eviction)
+    if chunk_rows < 1:
+      raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}.")
+    if before or after:
+      return eviction.end_of_day(self, self._handles, day, before, after, chunk_rows)
     evicted = [
       native.ops.tfps_end_of_day(table=handle, day=tf.constant(day, tf.int64))
       for handle in self._handles
     ]
     return int(sum(part.numpy() for part in evicted))
 
+  def evictable(self):
+    """What a day's end would evict now, without evicting it; no row leaves its server.
+
+    Returns:
+      {slot name: number of feasigns}, for the slots of which any would leave; a slot that this object has no name
+      for is there by its number.
+    """
+    names = {number: slot for slot, number in self._slot_ids.items()}
+    counts = eviction.count_evictable(self._handles, tf.int64.max)
+    return {names.get(slot, slot): count for slot, count in counts.items()}
+
   def statistics(self):
     """Totals over all servers.
 
     Returns:
       {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
-      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys.
+      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
+      evicted.
     """
     totals = {}
     for handle in self._handles:

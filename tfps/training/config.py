@@ -40,6 +40,8 @@ def default_config():
   config.seed = 1
   # Folder for TensorBoard's files; none are written where it is empty.
   config.tensorboard = ""
+  # There the table's statistics are written at each day's end, and whenever so many tickets are finished (0: not then).
+  config.tensorboard_tickets = 0
   # File for the summary as JSON; none is written where it is empty.
   config.summary_file = ""
   return config

@@ -55,6 +55,9 @@ def run(config, source, model_class):
     callbacks.append(end_of_day)
   if config.tensorboard:
     callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
+    callbacks.append(
+      tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
+    )
   model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
   result = summary.Summary(
     days=test.days,
