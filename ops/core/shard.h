@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <shared_mutex>
+#include <string>
 #include <vector>
 
 #include "ops/core/accessor.h"
@@ -17,6 +19,7 @@
 #include "ops/core/optimizer.h"
 #include "ops/core/options.h"
 #include "ops/core/row.h"
+#include "ops/core/row_columns.h"
 
 namespace tfps {
 
@@ -101,6 +104,15 @@ class alignas(64) Shard {
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
 
+  // Copies all rows, as of one moment, to where `allocate` says; returns the last day that this
+  // shard has finished.
+  int64_t ReadRows(const AllocateColumns& allocate) const;
+
+  // Puts these rows in the place of what there was. Returns one sentence if they do not fit: no rows
+  // are left then, unless nothing was touched.
+  std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
+                                       int64_t finished_day);
+
  private:
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
@@ -115,6 +127,8 @@ class alignas(64) Shard {
   bool Admit(uint32_t* entry, const RowHead* row);
   void InitMfPart(RowHead* row);
   void IndexAllRows();  // into an index that is empty; in the order of memory
+  void RemoveAllRows();
+  std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);
 
   const TableConfig& config_;
   mutable std::shared_mutex mutex_;

@@ -70,6 +70,14 @@ class Table {
   // Everything a row holds, for n keys. Absent keys are all zeros and false.
   void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const;
 
+  // Copies all rows of a shard, as of one moment, to where `allocate` says; returns the last day
+  // that the shard has finished.
+  int64_t ReadRows(int shard, const AllocateColumns& allocate) const;
+
+  // Puts these rows in the place of what the shard holds. Returns one sentence if they do not fit.
+  std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
+                                       const RowColumnsSize& size, int64_t finished_day);
+
  private:
   int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const;
   int64_t CostOfScan() const;  // cycles for all rows of a shard
