@@ -9,6 +9,7 @@ import time
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.checkpoint.callback import Checkpoint as Checkpoint
 from tfps import eviction
 from tfps.metrics import ClickScores
 
@@ -160,6 +161,10 @@ class Throughput(keras.callbacks.Callback):
   def on_day_begin(self, day):
     del day
     self._began = time.monotonic()
+
+  def on_day_resume(self, day, records):
+    self.on_day_begin(day)
+    self.examples -= records
 
   def on_day_end(self, day, logs=None):
     del logs

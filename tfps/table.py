@@ -1,6 +1,7 @@
 """FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
 
 import dataclasses
+from typing import NamedTuple
 import uuid
 import weakref
 
@@ -14,6 +15,13 @@ from tfps.accessor import CtrAccessor
 from tfps.optimizers import Adagrad
 
 _GRADIENT_SCALES = ("per_show", "sum")
+
+
+class Server(NamedTuple):
+  """Where a part of a table is."""
+
+  device: str
+  handle: tf.Tensor  # the resource, for the ops of `tfps.native`
 
 
 class FeasignTable:
@@ -71,6 +79,7 @@ class FeasignTable:
     # A new object is a new table, also where one of the same name was made before in these processes.
     shared_name = f"{name}-{uuid.uuid4().hex}"
     self._handles = []
+    self._devices = devices
     for device in devices:
       with tf.init_scope(), tf.device(device):
         handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
@@ -107,13 +116,38 @@ class FeasignTable:
     return len(self._handles)
 
   @property
+  def servers(self):
+    """A `Server` for each parameter server that holds rows, in their order."""
+    return [Server(*server) for server in zip(self._devices, self._handles)]
+
+  @property
   def slots(self):
     """Slot names by their number: {name: id}."""
     return dict(self._slot_ids)
 
   def slot_id(self, slot):
     """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
-    return self._slot_ids.setdefault(slot, len(self._slot_ids) + 1)
+    return self._slot_ids.setdefault(slot, max(self._slot_ids.values(), default=0) + 1)
+
+  def restore_slots(self, slots):
+    """Gives the slots the numbers that they had in a checkpoint; those that are new get others.
+
+    Args:
+      slots: {name: id}.
+
+    Raises:
+      ValueError: a slot's number would change after rows were trained with it.
+    """
+    numbers = dict(slots)
+    for name in self._slot_ids:
+      numbers.setdefault(name, max(numbers.values(), default=0) + 1)
+    changed = [name for name, number in self._slot_ids.items() if numbers[name] != number]
+    if changed and self.statistics()["rows"]:
+      raise ValueError(
+        f"slot '{changed[0]}' of table '{self.name}' would get another number than the table's rows have: "
+        "restore into a new table."
+      )
+    self._slot_ids = numbers
 
   def pull(self, keys):
     """Reads rows; never creates, changes or ages anything.
