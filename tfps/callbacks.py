@@ -1,7 +1,11 @@
 """Keras callbacks that follow the training calendar of a source.
 
 `fit` on a source calls, besides Keras's hooks, `on_day_begin(day)` before a day's first ticket and
-`on_day_end(day, logs)` once all of its tickets are finished.
+`on_day_end(day, logs)` once all of its tickets are finished. A run that goes on from a checkpoint in
+the middle of a day calls `on_day_resume(day, records)` instead of `on_day_begin`, with the number of
+examples that are finished. `on_moment(position)` follows each day's end, and is called within a day
+whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says: no ticket
+is running then.
 """
 
 import time

@@ -33,7 +33,7 @@ class Checkpoint(keras.callbacks.Callback):
     for name, value in (("every_days", every_days), ("every_tickets", every_tickets), ("keep", keep)):
       if value is not None and value < 1:
         raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
-    self.every_tickets = every_tickets
+    self.moment_every_tickets = every_tickets
     self.manager = None
     self._folder = folder
     self._tables = tables
@@ -62,7 +62,7 @@ class Checkpoint(keras.callbacks.Callback):
     if position.ended:
       due = (position.day + 1) % self._every_days == 0
     else:
-      due = self.every_tickets is not None and position.tickets % self.every_tickets == 0
+      due = self.moment_every_tickets is not None and position.tickets % self.moment_every_tickets == 0
     if due:
       self._save()
 

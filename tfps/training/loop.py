@@ -30,7 +30,7 @@ class _CallbackList(keras.callbacks.CallbackList):
 
   def tickets_to_moment(self, done):
     """How many tickets may run before a callback wants none to be running, after `done` of a day; None for all."""
-    every = [getattr(callback, "every_tickets", None) for callback in self.callbacks]
+    every = [getattr(callback, "moment_every_tickets", None) for callback in self.callbacks]
     return min((n - done % n for n in every if n), default=None)
 
 
