@@ -28,6 +28,15 @@ class Inspection(typing.NamedTuple):
   floats: np.ndarray  # float32 [n, row_floats]: lr_w, lr state, mf_w, mf state; zeros where absent
 
 
+class EvictedRows(typing.NamedTuple):
+  """Heads of n rows that leave, as NumPy arrays."""
+
+  keys: np.ndarray  # int64 [n]
+  slots: np.ndarray  # int32 [n]
+  statistics: np.ndarray  # float64 [n, 3]: show, click, delta_score
+  unseen_days: np.ndarray  # int32 [n]
+
+
 class Engine(abc.ABC):
   """A feasign table of one engine. Every method may be called from several threads at once."""
 
@@ -73,6 +82,18 @@ class Engine(abc.ABC):
     """As ReferenceTable.end_of_day."""
 
   @abc.abstractmethod
+  def end_of_day_rows(self, day, announced=None, first_shard=0, last_shard=None):
+    """Ends the day of some shards; returns the EvictedRows. No keys but `announced` leave, if given."""
+
+  @abc.abstractmethod
+  def evictable(self, day, first_shard=0, last_shard=None):
+    """The EvictedRows of some shards if the day ended now."""
+
+  @abc.abstractmethod
+  def count_evictable(self, day):
+    """{slot: rows that would be evicted if the day ended now}."""
+
+  @abc.abstractmethod
   def keys(self, first_shard=0, last_shard=None):
     """The keys of the virtual shards [first_shard, last_shard), int64, in any order."""
 
@@ -116,6 +137,26 @@ class NativeEngine(Engine):
 
   def end_of_day(self, day):
     return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))
+
+  def end_of_day_rows(self, day, announced=None, first_shard=0, last_shard=None):
+    return self._evicted_rows(native.ops.tfps_end_of_day_rows(
+      table=self._table, day=day, announced=_array([] if announced is None else announced, np.int64),
+      only_announced=announced is not None, **self._shards(first_shard, last_shard)))
+
+  def evictable(self, day, first_shard=0, last_shard=None):
+    return self._evicted_rows(native.ops.tfps_evictable(
+      table=self._table, day=day, **self._shards(first_shard, last_shard)))
+
+  def count_evictable(self, day):
+    slots, rows = native.ops.tfps_count_evictable(table=self._table, day=day)
+    return dict(zip(slots.numpy().tolist(), rows.numpy().tolist(), strict=True))
+
+  def _shards(self, first_shard, last_shard):
+    last_shard = self.num_shards if last_shard is None else last_shard
+    return dict(first_shard=first_shard, last_shard=last_shard)
+
+  def _evicted_rows(self, outputs):
+    return EvictedRows(*(output.numpy() for output in outputs))
 
   def keys(self, first_shard=0, last_shard=None):
     last_shard = self.num_shards if last_shard is None else last_shard

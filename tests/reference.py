@@ -161,7 +161,7 @@ class ReferenceTable:
     self.finished_day = None
     self.counters = dict.fromkeys(
       ("reserved_pushes", "slot_conflicts", "nonfinite_gradients", "nonfinite_counts",
-       "pulled_keys", "pushed_keys"), 0)
+       "pulled_keys", "pushed_keys", "evicted"), 0)
 
   def row(self, key):
     """The Row of a key, None if absent."""
@@ -230,14 +230,19 @@ class ReferenceTable:
     if self.finished_day is not None and day <= self.finished_day:
       return 0
     self.finished_day = day
-    evicted = [key for key, row in self.rows.items() if self._is_dead(row)]
+    evicted = self.evictable()
     for key in evicted:
       del self.rows[key]
+    self.counters["evicted"] += len(evicted)
     for row in self.rows.values():
       row.unseen_days = min(row.unseen_days + 1, MAX_UNSEEN_DAYS)
       row.show *= self.accessor.decay_rate
       row.click *= self.accessor.decay_rate
     return len(evicted)
+
+  def evictable(self):
+    """The keys that would be evicted if a day ended now."""
+    return [key for key, row in self.rows.items() if self._is_dead(row)]
 
   def _is_dead(self, row):
     return (row.unseen_days > self.accessor.delete_after_unseen_days

@@ -32,6 +32,15 @@ def test_memory_per_row():
     assert abs(row["bytes_per_row"] - row["reported_by_the_table"]) < 8, row
 
 
+def test_eviction_memory():
+  done = run("eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json", "--check")
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  assert len(report["goals"]) == 1 and len(report["results"]) == 4
+  for row in report["results"]:
+    assert abs(row["resident_MB"] - row["reported_by_the_table_MB"]) < 20, row
+
+
 @pytest.mark.parametrize("flags, limit, exit_code", [
   ([], 2.0, 0), ([], 0.5, 0), (["--check"], 2.0, 0), (["--check"], 0.5, 1),
   (["--check", "--json"], 0.5, 1)])

@@ -183,6 +183,68 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
   engine.close()
 
 
+def test_days_end_while_others_pull_and_push(engine_class):
+  # Some feasigns are pushed all the time, the others only before: they went unseen for 1 to 10 days,
+  # and leave one after the other, while they are pulled.
+  rng = np.random.default_rng(6)
+  pair = Pair(engine_class, num_shards=16, rtol=0, atol=0, gradient_scale="sum", mf_init_range=0.0,
+              lr=EXACT_SGD, mf=EXACT_SGD, accessor=Accessor(
+                create_threshold=0.0, delete_threshold=-1.0, decay_rate=1.0, delete_after_unseen_days=12))
+  n = 400
+  pushed, aging = np.arange(1, n + 1), np.arange(n + 1, 11 * n + 1)
+  for day in range(10):
+    keys = aging[day * n : (day + 1) * n]
+    for _ in range(2):  # The first admits, the second steps.
+      pair.push(keys, keys % 3, np.ones(n), np.zeros(n), eighths(rng, [n, 9]))
+    pair.end_of_day(day)
+  pair.push(pushed, pushed % 3, np.ones(n), np.zeros(n), eighths(rng, [n, 9]))
+  rows = pair.reference.pull(aging)
+  running = threading.Event()
+  running.set()
+  gradients = [[eighths(rng, [n, 9]) for _ in range(30)] for _ in range(2)]
+  seen = dict(there=0, gone=0)
+
+  def push(thread):
+    for gradient in gradients[thread]:
+      pair.engine.push(pushed, pushed % 3, np.ones(n), np.zeros(n), gradient)
+      time.sleep(0.002)
+
+  def pull():
+    while running.is_set():
+      pulled = pair.engine.pull(aging)
+      there = pulled.any(axis=1)
+      np.testing.assert_array_equal(pulled[there], rows[there])
+      seen["there"] += np.count_nonzero(there)
+      seen["gone"] += np.count_nonzero(~there)
+
+  evicted = []
+
+  def end_days():
+    try:
+      for day in range(10, 20):
+        for shards in [(0, 5), (5, 16)]:
+          due = pair.engine.evictable(day, *shards)
+          left = pair.engine.end_of_day_rows(day, due.keys, *shards)
+          np.testing.assert_array_equal(np.sort(left.keys), np.sort(due.keys))
+          evicted.extend(left.keys)
+        time.sleep(0.005)
+    finally:
+      running.clear()
+
+  run_threads(lambda: push(0), lambda: push(1), pull, end_days)
+  for day in range(10, 20):
+    pair.reference.end_of_day(day)
+  # All is linear and exact, so the sum of the pushes does the same as they did.
+  pair.reference.push(pushed, pushed % 3, np.full(n, 60), np.zeros(n), np.sum(gradients, axis=(0, 1)))
+  pair.push(pushed, pushed % 3, np.ones(n), np.zeros(n), eighths(rng, [n, 9]))
+  assert sorted(set(aging) - set(pair.reference.keys())) == sorted(evicted)
+  assert 7 * n <= len(evicted) < 10 * n and all(seen.values()), seen
+  pair.reference.counters.update(
+    {name: pair.engine.statistics()[name] for name in ("pulled_keys", "pushed_keys")})
+  pair.check_all()
+  pair.close()
+
+
 def test_what_is_evicted_and_what_stays_is_all_that_was_pushed(engine_class):
   # Each feasign gets one show in its life, while days end: each is evicted once or still there.
   engine = engine_class(

@@ -5,6 +5,7 @@ import itertools
 from hypothesis import stateful, strategies as st
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import reference
 from tests.conformance import EXTREME_KEYS, Pair
@@ -73,10 +74,18 @@ class TableMachine(stateful.RuleBasedStateMachine):
     self.day += days
     self.pair.end_of_day(self.day)
 
+  @stateful.rule(days=st.sampled_from([-1, 0, 1, 1, 1, 3]), first=st.integers(0, 7), count=st.integers(0, 7))
+  def end_of_day_in_parts(self, days, first, count):
+    self.day += days
+    num_shards = self.pair.engine.num_shards
+    self.pair.end_of_day_in_parts(self.day, [(min(first, num_shards), min(first + count, num_shards))])
+
   @stateful.invariant()
   def the_rows_are_the_same(self):
     self.pair.check_rows(KEYS)
     self.pair.check_statistics()
+    self.pair.check_evictable(self.day)
+    self.pair.check_evictable(self.day + 1)
 
 
 def run_machine(engine_class, **settings):
@@ -231,6 +240,33 @@ def test_evicting_some_rows_keeps_the_others(engine_class):
   assert 300 < len(pair.reference.rows) < 1200
   pair.check_all()
   pair.close()
+
+
+def test_what_leaves_is_shown_and_only_what_was_announced_leaves(engine_class):
+  rng = np.random.default_rng(5)
+  pair = Pair(engine_class, num_shards=7, accessor=ACCESSOR)
+  for day in range(6):
+    pair.push(*random_push(rng, rng.choice(np.arange(1, 1500), 400, replace=False), 8))
+    pair.check_evictable(day)
+    pair.end_of_day_in_parts(day, [(2, 4), (3, 7)])
+  pair.check_all()
+  due = pair.engine.evictable(6).keys
+  assert len(due) > 50
+  kept = [key for key in pair.reference.keys() if key not in due[:20]]
+  assert sorted(pair.engine.end_of_day_rows(6, [*due[:20], 10**9]).keys) == sorted(due[:20])
+  assert sorted(pair.engine.keys()) == kept
+  assert not pair.engine.evictable(6).keys.size and not pair.engine.count_evictable(6)
+  pair.close()
+
+
+@pytest.mark.parametrize("first, last", [(-1, 3), (3, 2), (0, 8), (8, 8)])
+def test_shards_that_there_are_not(engine_class, first, last):
+  engine = engine_class(num_shards=7)
+  for call in (engine.keys, lambda *shards: engine.evictable(0, *shards),
+               lambda *shards: engine.end_of_day_rows(0, None, *shards)):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="0 to 7 .num_shards."):
+      call(first, last)
+  engine.close()
 
 
 def test_the_longest_that_a_feasign_can_go_unseen(engine_class):

@@ -251,4 +251,5 @@ def test_statistics():
   table.pull([1, 1, 0])
   assert table.statistics() == {
     "rows": 2, "admitted": 1, "show": 5.0, "click": 3.5, "reserved_pushes": 0, "slot_conflicts": 0,
-    "nonfinite_gradients": 0, "nonfinite_counts": 0, "pulled_keys": 2, "pushed_keys": 2}
+    "nonfinite_gradients": 0, "nonfinite_counts": 0, "pulled_keys": 2, "pushed_keys": 2,
+    "evicted": 0}

@@ -1,13 +1,20 @@
 """Keras callbacks that follow the training calendar of a source.
 
 `fit` on a source calls, besides Keras's hooks, `on_day_begin(day)` before a day's first ticket and
-`on_day_end(day, logs)` once all of its tickets are finished.
+`on_day_end(day, logs)` once all of its tickets are finished. A run that goes on from a checkpoint in
+the middle of a day calls `on_day_resume(day, records)` instead of `on_day_begin`, with the number of
+examples that are finished. `on_moment(position)` follows each day's end, and is called within a day
+whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says: no ticket
+is running then.
 """
 
 import time
 
+import tensorflow as tf
 import tf_keras as keras
 
+from tfps.checkpoint.callback import Checkpoint as Checkpoint
+from tfps import eviction
 from tfps.metrics import ClickScores
 
 
@@ -47,23 +54,105 @@ class ProgressiveTest(keras.callbacks.Callback):
 
 
 class EndOfDay(keras.callbacks.Callback):
-  """Ends the day of the tables when the source's day ends: eviction, ageing, decay.
+  """Ends the day of the tables when the source's day ends: base export, eviction, ageing, decay.
+
+      archive = lambda rows: np.save(f"left-{rows.day}-{rows.keys[0]}.npy", rows.keys)
+      model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, after_eviction=[archive])])
+
+  A hook that raises stops the training; the day's end can be run again, and goes on with what has not ended yet.
 
   Args:
     *tables: the `tfps.FeasignTable`s.
+    base_export: functions of the `tfps.data` day, called in their order before any table's day ends.
+    before_eviction: functions of one `tfps.eviction.EvictedRows`, called with chunks of the feasigns that will leave.
+    after_eviction: the same for those that have left.
+    chunk_rows: the most rows of a chunk.
 
   Attributes:
     evicted: number of feasigns evicted so far.
+
+  Raises:
+    ValueError: if the hooks are no lists of functions.
   """
 
-  def __init__(self, *tables):
+  def __init__(
+    self,
+    *tables,
+    base_export=(),
+    before_eviction=(),
+    after_eviction=(),
+    chunk_rows=eviction.CHUNK_ROWS,
+  ):
     super().__init__()
     self._tables = tables
+    self._base_export = eviction.check_hooks("base_export", base_export)
+    self._hooks = {
+      "before_eviction": eviction.check_hooks("before_eviction", before_eviction),
+      "after_eviction": eviction.check_hooks("after_eviction", after_eviction),
+      "chunk_rows": chunk_rows,
+    }
     self.evicted = 0
 
   def on_day_end(self, day, logs=None):
     del logs
-    self.evicted += sum(table.end_of_day(day.ordinal) for table in self._tables)
+    for export in self._base_export:
+      export(day)
+    for table in self._tables:
+      self.evicted += table.end_of_day(day.ordinal, **self._hooks)
+
+
+class TableSummaries(keras.callbacks.Callback):
+  """Writes a table's statistics for TensorBoard, as `table/<name>/...`.
+
+  Written are those of `FeasignTable.statistics()` and share_admitted, the part of the feasigns that is admitted, by the
+  model's number of training steps so far. List it after `EndOfDay` to see the table as the day's end leaves it.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    log_dir: folder for TensorBoard's files.
+    every_tickets: write also whenever so many tickets are finished; 0: only at a day's end.
+
+  Raises:
+    ValueError: if every_tickets is negative.
+  """
+
+  def __init__(self, table, log_dir, every_tickets=0):
+    super().__init__()
+    if every_tickets < 0:
+      raise ValueError(f"every_tickets must be 0 or more, not {every_tickets}.")
+    self._table = table
+    self._log_dir = log_dir
+    self._every_tickets = every_tickets
+    self._tickets = 0
+    self._writer = None
+
+  def on_train_begin(self, logs=None):
+    del logs
+    self._writer = tf.summary.create_file_writer(self._log_dir)
+
+  def on_train_batch_end(self, batch, logs=None):
+    del batch, logs
+    self._tickets += 1
+    if self._every_tickets and self._tickets % self._every_tickets == 0:
+      self._write()
+
+  def on_day_end(self, day, logs=None):
+    del day, logs
+    self._write()
+    self._writer.flush()
+
+  def on_train_end(self, logs=None):
+    del logs
+    self._writer.close()
+
+  def _write(self):
+    statistics = self._table.statistics()
+    rows = statistics["rows"]
+    statistics["share_admitted"] = statistics["admitted"] / rows if rows else 0.0
+    step = int(self.model.optimizer.iterations.numpy())
+    with self._writer.as_default():
+      for name, value in statistics.items():
+        tf.summary.scalar(f"table/{self._table.name}/{name}", value, step=step)
 
 
 class Throughput(keras.callbacks.Callback):
@@ -82,6 +171,10 @@ class Throughput(keras.callbacks.Callback):
   def on_day_begin(self, day):
     del day
     self._began = time.monotonic()
+
+  def on_day_resume(self, day, records):
+    self.on_day_begin(day)
+    self.examples -= records
 
   def on_day_end(self, day, logs=None):
     del logs

@@ -63,7 +63,8 @@ class Embedding(keras.layers.Layer):
     self._pooled = tuple(slot for slot in self._slots if combiners[slot] is not None)
     self._unpooled = tuple(slot for slot in self._slots if combiners[slot] is None)
     self._combiners = tuple(combiners[slot] for slot in self._pooled)
-    self._slot_ids = tuple(table.slot_id(slot) for slot in self._pooled + self._unpooled)
+    for slot in self._pooled + self._unpooled:
+      table.slot_id(slot)
 
   @property
   def table(self):
@@ -135,10 +136,11 @@ class Embedding(keras.layers.Layer):
 
   def _pull(self, bags):
     table = self._table
+    slot_ids = [table.slot_id(slot) for slot in self._pooled + self._unpooled]
     routed = native.ops.tfps_route(
       ids=bags.ids,
       slot_ends=bags.slot_ends,
-      slot_ids=self._slot_ids,
+      slot_ids=slot_ids,
       assignment=table.assignment,
       num_servers=table.num_servers,
     )
@@ -148,7 +150,7 @@ class Embedding(keras.layers.Layer):
       slots=routed.slots,
       positions=routed.positions,
       row_splits=bags.row_splits,
-      num_slots=len(self._slot_ids),
+      num_slots=len(slot_ids),
       rows=table.pull(routed.keys),
     )
     step = current_step()
@@ -184,6 +186,12 @@ class Embedding(keras.layers.Layer):
     count = len(self._unpooled)
     parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))
     return dict(zip(self._unpooled, parts))
+
+
+def tables_of(model):
+  """The `tfps.FeasignTable`s that the `Embedding` layers of a Keras model pull from, each once."""
+  layers = (module for module in model.submodules if isinstance(module, Embedding))
+  return list(dict.fromkeys(layer.table for layer in layers))
 
 
 def _check_slots(slots):

@@ -26,6 +26,10 @@ class Model(keras.Model):
   """
 
   click_label = None
+  # tf.Module, which looks for layers in all attributes, sorts the keys of dicts, and sources have no order.
+  _TF_MODULE_IGNORED_PROPERTIES = frozenset(
+    ("_ticket_functions", *keras.Model._TF_MODULE_IGNORED_PROPERTIES)
+  )
 
   def __new__(cls, *args, **kwargs):
     if cls is Model and _is_functional(args, kwargs):

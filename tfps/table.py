@@ -1,18 +1,27 @@
 """FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
 
 import dataclasses
+from typing import NamedTuple
 import uuid
 import weakref
 
 import numpy as np
 import tensorflow as tf
 
+from tfps import eviction
 from tfps import native
 from tfps import placement
 from tfps.accessor import CtrAccessor
 from tfps.optimizers import Adagrad
 
 _GRADIENT_SCALES = ("per_show", "sum")
+
+
+class Server(NamedTuple):
+  """Where a part of a table is."""
+
+  device: str
+  handle: tf.Tensor  # the resource, for the ops of `tfps.native`
 
 
 class FeasignTable:
@@ -70,6 +79,7 @@ class FeasignTable:
     # A new object is a new table, also where one of the same name was made before in these processes.
     shared_name = f"{name}-{uuid.uuid4().hex}"
     self._handles = []
+    self._devices = devices
     for device in devices:
       with tf.init_scope(), tf.device(device):
         handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
@@ -106,13 +116,38 @@ class FeasignTable:
     return len(self._handles)
 
   @property
+  def servers(self):
+    """A `Server` for each parameter server that holds rows, in their order."""
+    return [Server(*server) for server in zip(self._devices, self._handles)]
+
+  @property
   def slots(self):
     """Slot names by their number: {name: id}."""
     return dict(self._slot_ids)
 
   def slot_id(self, slot):
     """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
-    return self._slot_ids.setdefault(slot, len(self._slot_ids) + 1)
+    return self._slot_ids.setdefault(slot, max(self._slot_ids.values(), default=0) + 1)
+
+  def restore_slots(self, slots):
+    """Gives the slots the numbers that they had in a checkpoint; those that are new get others.
+
+    Args:
+      slots: {name: id}.
+
+    Raises:
+      ValueError: a slot's number would change after rows were trained with it.
+    """
+    numbers = dict(slots)
+    for name in self._slot_ids:
+      numbers.setdefault(name, max(numbers.values(), default=0) + 1)
+    changed = [name for name, number in self._slot_ids.items() if numbers[name] != number]
+    if changed and self.statistics()["rows"]:
+      raise ValueError(
+        f"slot '{changed[0]}' of table '{self.name}' would get another number than the table's rows have: "
+        "restore into a new table."
+      )
+    self._slot_ids = numbers
 
   def pull(self, keys):
     """Reads rows; never creates, changes or ages anything.
@@ -142,29 +177,58 @@ class FeasignTable:
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
       )
 
-  def end_of_day(self, day):
+  def end_of_day(
+    self, day, *, before_eviction=(), after_eviction=(), chunk_rows=eviction.CHUNK_ROWS
+  ):
     """Evicts, then ages and decays every row, on the parameter servers themselves.
 
-    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again.
+    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again. With
+    hooks, the day ends in one range of shards after the other: its rows that will leave are shown, they leave, and
+    those that left are shown. A row that is pushed between being shown and leaving may stay; none leaves that was not
+    shown. Without hooks no row leaves its server.
 
     Args:
       day: ordinal of the day that ends; later days have larger ones.
+      before_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that will leave.
+      after_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that have left, each once.
+      chunk_rows: the most rows that a hook is given at a time.
 
     Returns:
       The number of evicted feasigns.
+
+    Raises:
+      ValueError: if the hooks are no lists of functions, or chunk_rows is less than 1.
     """
+    before = eviction.check_hooks("before_eviction", before_eviction)
+    after = eviction.check_hooks("after_eviction", after_eviction)
+    if chunk_rows < 1:
+      raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}.")
+    if before or after:
+      return eviction.end_of_day(self, self._handles, day, before, after, chunk_rows)
     evicted = [
       native.ops.tfps_end_of_day(table=handle, day=tf.constant(day, tf.int64))
       for handle in self._handles
     ]
     return int(sum(part.numpy() for part in evicted))
 
+  def evictable(self):
+    """What a day's end would evict now, without evicting it; no row leaves its server.
+
+    Returns:
+      {slot name: number of feasigns}, for the slots of which any would leave; a slot that this object has no name
+      for is there by its number.
+    """
+    names = {number: slot for slot, number in self._slot_ids.items()}
+    counts = eviction.count_evictable(self._handles, tf.int64.max)
+    return {names.get(slot, slot): count for slot, count in counts.items()}
+
   def statistics(self):
     """Totals over all servers.
 
     Returns:
       {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
-      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys.
+      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
+      evicted.
     """
     totals = {}
     for handle in self._handles:

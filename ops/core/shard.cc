@@ -180,13 +180,16 @@ void Shard::IndexAllRows() {
       [&](uint32_t handle, const RowHead* row) { index_.InsertNew(SplitMix64(row->key), handle); });
 }
 
-int64_t Shard::EndOfDay(int64_t day) {
+int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
+                        std::vector<RowHead>* left) {
   std::unique_lock<std::shared_mutex> lock(mutex_);
   if (finished_day_ >= day) return 0;
   const int64_t rows_before = statistics_.rows;
   statistics_.show = statistics_.click = 0;
   arena_.ForEach([&](uint32_t handle, RowHead* row) {
-    if (config_.accessor.Evicts(row->show, row->click, row->unseen_days)) {
+    if (IsDue(row) && (announced == nullptr ||
+                       std::binary_search(announced->begin(), announced->end(), row->key))) {
+      if (left != nullptr) left->push_back(*row);
       --statistics_.rows;
       if (IsAdmitted(row)) --statistics_.admitted;
       arena_.Free(handle);
@@ -197,6 +200,7 @@ int64_t Shard::EndOfDay(int64_t day) {
     statistics_.click += row->click;
   });
   const int64_t evicted = rows_before - statistics_.rows;
+  statistics_.evicted += evicted;
   if (evicted > 0) {
     if (!index_.Reset(static_cast<uint32_t>(statistics_.rows))) index_.Clear();
     IndexAllRows();

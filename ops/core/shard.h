@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <shared_mutex>
+#include <string>
 #include <vector>
 
 #include "ops/core/accessor.h"
@@ -17,6 +19,7 @@
 #include "ops/core/optimizer.h"
 #include "ops/core/options.h"
 #include "ops/core/row.h"
+#include "ops/core/row_columns.h"
 
 namespace tfps {
 
@@ -66,6 +69,7 @@ struct ShardStatistics {
   int64_t slot_conflicts = 0;
   int64_t nonfinite_gradients = 0;
   int64_t pushed_keys = 0;
+  int64_t evicted = 0;
   int64_t small_index_bytes = 0;  // memory that is not from the chunk pool
 };
 
@@ -81,24 +85,50 @@ class alignas(64) Shard {
   bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
 
   // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
-  // many left.
-  int64_t EndOfDay(int64_t day);
+  // many left. `announced`, if given, are the keys that may leave, in order; `left`, if given, gets
+  // the heads of those that did.
+  int64_t EndOfDay(int64_t day, const std::vector<uint64_t>* announced = nullptr,
+                   std::vector<RowHead>* left = nullptr);
+
+  // Calls visit(head) for each row that would leave if `day` ended now; none if it has ended here.
+  template <typename Visit>
+  void ForEachDue(int64_t day, Visit visit) const {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    if (finished_day_ >= day) return;
+    arena_.ForEach([&](uint32_t, const RowHead* row) {
+      if (IsDue(row)) visit(*row);
+    });
+  }
 
   ShardStatistics Statistics() const;
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
+
+  // Copies all rows, as of one moment, to where `allocate` says; returns the last day that this
+  // shard has finished.
+  int64_t ReadRows(const AllocateColumns& allocate) const;
+
+  // Puts these rows in the place of what there was. Returns one sentence if they do not fit: no rows
+  // are left then, unless nothing was touched.
+  std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
+                                       int64_t finished_day);
 
  private:
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
   }
   void PrefetchRow(uint64_t hash, int bytes) const;
+  bool IsDue(const RowHead* row) const {
+    return config_.accessor.Evicts(row->show, row->click, row->unseen_days);
+  }
 
   bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted);
   bool Admit(uint32_t* entry, const RowHead* row);
   void InitMfPart(RowHead* row);
   void IndexAllRows();  // into an index that is empty; in the order of memory
+  void RemoveAllRows();
+  std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);
 
   const TableConfig& config_;
   mutable std::shared_mutex mutex_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 
 namespace tfps {
 namespace {
@@ -10,7 +12,16 @@ namespace {
 // What one key costs, in cycles, for the thread pool to decide how finely to split.
 constexpr int64_t kPullCycles = 200;
 constexpr int64_t kPushCycles = 400;
-constexpr int64_t kEndOfDayCycles = 20;
+constexpr int64_t kScanCycles = 20;
+
+std::vector<RowHead> Concatenate(const std::vector<std::vector<RowHead>>& parts) {
+  size_t size = 0;
+  for (const auto& part : parts) size += part.size();
+  std::vector<RowHead> all;
+  all.reserve(size);
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
 
 // The keys of a batch, grouped by shard and in their order within one.
 class KeysByShard {
@@ -124,13 +135,57 @@ std::optional<std::string> Table::Push(const PushBatch& batch, const ParallelFor
 }
 
 int64_t Table::EndOfDay(int64_t day, const ParallelFor& parallel_for) {
-  int64_t rows = 0;
-  for (const auto& shard : shards_) rows += shard->Statistics().rows;
   std::atomic<int64_t> evicted{0};
-  parallel_for(num_shards(), CostOfShard(rows, kEndOfDayCycles), [&](int64_t first, int64_t last) {
+  parallel_for(num_shards(), CostOfScan(), [&](int64_t first, int64_t last) {
     for (int64_t s = first; s < last; ++s) evicted += shards_[s]->EndOfDay(day);
   });
   return evicted;
+}
+
+std::vector<RowHead> Table::EndOfDayRows(int first_shard, int last_shard, int64_t day,
+                                         std::optional<std::vector<uint64_t>> announced,
+                                         const ParallelFor& parallel_for) {
+  if (announced) std::sort(announced->begin(), announced->end());
+  std::vector<std::vector<RowHead>> left(last_shard - first_shard);
+  parallel_for(last_shard - first_shard, CostOfScan(), [&](int64_t first, int64_t last) {
+    for (int64_t s = first; s < last; ++s) {
+      shards_[first_shard + s]->EndOfDay(day, announced ? &*announced : nullptr, &left[s]);
+    }
+  });
+  return Concatenate(left);
+}
+
+std::vector<RowHead> Table::Evictable(int first_shard, int last_shard, int64_t day,
+                                      const ParallelFor& parallel_for) const {
+  std::vector<std::vector<RowHead>> due(last_shard - first_shard);
+  parallel_for(last_shard - first_shard, CostOfScan(), [&](int64_t first, int64_t last) {
+    for (int64_t s = first; s < last; ++s) {
+      shards_[first_shard + s]->ForEachDue(
+          day, [&](const RowHead& row) { due[s].push_back(row); });
+    }
+  });
+  return Concatenate(due);
+}
+
+std::map<int32_t, int64_t> Table::CountEvictable(int64_t day,
+                                                 const ParallelFor& parallel_for) const {
+  std::mutex mutex;
+  std::map<int32_t, int64_t> total;
+  parallel_for(num_shards(), CostOfScan(), [&](int64_t first, int64_t last) {
+    std::unordered_map<int32_t, int64_t> counts;
+    for (int64_t s = first; s < last; ++s) {
+      shards_[s]->ForEachDue(day, [&](const RowHead& row) { ++counts[row.slot]; });
+    }
+    std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& [slot, count] : counts) total[slot] += count;
+  });
+  return total;
+}
+
+int64_t Table::CostOfScan() const {
+  int64_t rows = 0;
+  for (const auto& shard : shards_) rows += shard->Statistics().rows;
+  return CostOfShard(rows, kScanCycles);
 }
 
 int64_t Table::CostOfShard(int64_t keys, int64_t cycles_per_key) const {
@@ -148,6 +203,7 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
     total.slot_conflicts += part.slot_conflicts;
     total.nonfinite_gradients += part.nonfinite_gradients;
     total.pushed_keys += part.pushed_keys;
+    total.evicted += part.evicted;
     total.small_index_bytes += part.small_index_bytes;
   }
   const auto number = [](int64_t value) { return static_cast<double>(value); };
@@ -161,7 +217,8 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"nonfinite_gradients", number(total.nonfinite_gradients)},
           {"nonfinite_counts", number(nonfinite_counts_)},
           {"pulled_keys", number(pulled_keys_)},
-          {"pushed_keys", number(total.pushed_keys)}};
+          {"pushed_keys", number(total.pushed_keys)},
+          {"evicted", number(total.evicted)}};
 }
 
 std::vector<uint64_t> Table::Keys(int first_shard, int last_shard) const {

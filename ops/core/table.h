@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +46,21 @@ class Table {
   // evicted.
   int64_t EndOfDay(int64_t day, const ParallelFor& parallel_for);
 
+  // The same for the shards [first_shard, last_shard), and returns the heads of the evicted rows.
+  // If `announced` is given, in any order, no other key is evicted: what is due without having been
+  // announced was pushed meanwhile, ages, and leaves another day.
+  std::vector<RowHead> EndOfDayRows(int first_shard, int last_shard, int64_t day,
+                                    std::optional<std::vector<uint64_t>> announced,
+                                    const ParallelFor& parallel_for);
+
+  // The heads of those rows of shards [first_shard, last_shard) that would be evicted if `day`
+  // ended now. Changes nothing.
+  std::vector<RowHead> Evictable(int first_shard, int last_shard, int64_t day,
+                                 const ParallelFor& parallel_for) const;
+
+  // How many rows of each slot that would be, over all shards, in the order of slots.
+  std::map<int32_t, int64_t> CountEvictable(int64_t day, const ParallelFor& parallel_for) const;
+
   // Name and value, in the order of the documentation.
   std::vector<std::pair<std::string, double>> Statistics() const;
 
@@ -54,8 +70,17 @@ class Table {
   // Everything a row holds, for n keys. Absent keys are all zeros and false.
   void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const;
 
+  // Copies all rows of a shard, as of one moment, to where `allocate` says; returns the last day
+  // that the shard has finished.
+  int64_t ReadRows(int shard, const AllocateColumns& allocate) const;
+
+  // Puts these rows in the place of what the shard holds. Returns one sentence if they do not fit.
+  std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
+                                       const RowColumnsSize& size, int64_t finished_day);
+
  private:
   int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const;
+  int64_t CostOfScan() const;  // cycles for all rows of a shard
   Shard& ShardOf(uint64_t key) const { return *shards_[VirtualShard(key, num_shards())]; }
 
   const TableConfig config_;

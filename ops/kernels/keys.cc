@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "ops/kernels/shard_range.h"
 #include "ops/kernels/table_resource.h"
 
 namespace tfps {
@@ -18,15 +19,9 @@ class KeysOp : public OpKernel {
     TablePtr resource;
     OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
     const Table& table = resource->table();
-    OP_REQUIRES_OK(ctx, RequireShape("first_shard", ctx->input(1), {}));
-    OP_REQUIRES_OK(ctx, RequireShape("last_shard", ctx->input(2), {}));
-    const int first = ctx->input(1).scalar<int32_t>()();
-    const int last = ctx->input(2).scalar<int32_t>()();
-    OP_REQUIRES(ctx, 0 <= first && first <= last && last <= table.num_shards(),
-                tensorflow::errors::InvalidArgument(
-                    "first_shard and last_shard must be a range within 0 to ", table.num_shards(),
-                    " (num_shards), not ", first, " to ", last, "."));
-    const std::vector<uint64_t> found = table.Keys(first, last);
+    ShardRange shards;
+    OP_REQUIRES_OK(ctx, ReadShardRange(ctx, table, &shards));
+    const std::vector<uint64_t> found = table.Keys(shards.first, shards.last);
     Tensor* keys;
     OP_REQUIRES_OK(
         ctx, ctx->allocate_output(0, TensorShape({static_cast<int64_t>(found.size())}), &keys));

@@ -23,7 +23,7 @@ The numbers that describe a table.
 table: of TfpsTable.
 names: [k], rows, admitted, bytes (that rows and indexes have reserved), show and click (totals over
   the rows), reserved_pushes, slot_conflicts, nonfinite_gradients and nonfinite_counts (rows
-  pushed), pulled_keys (looked up) and pushed_keys (applied).
+  pushed), pulled_keys (looked up), pushed_keys (applied) and evicted (at ends of days).
 values: [k]
 )doc");
 

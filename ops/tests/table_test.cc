@@ -259,10 +259,11 @@ TEST(StatisticsHaveTheDocumentedNames) {
                          "nonfinite_gradients",
                          "nonfinite_counts",
                          "pulled_keys",
-                         "pushed_keys"};
+                         "pushed_keys",
+                         "evicted"};
   TestedTable table("");
   const auto statistics = table->Statistics();
-  CHECK_EQ(statistics.size(), 11u);
+  CHECK_EQ(statistics.size(), 12u);
   for (size_t i = 0; i < statistics.size(); ++i) CHECK_EQ(statistics[i].first, names[i]);
 }
 

@@ -37,9 +37,16 @@ def default_config():
   # Test each day before it is trained on; end the tables' day (eviction, ageing, decay) after it.
   config.progressive_test = True
   config.end_of_day = True
+  # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
+  # every_tickets also saves within a day; 0 does not.
+  config.checkpoint = config_dict.create(folder="", every_days=1, every_tickets=0, keep=3)
   config.seed = 1
+  # Ops that give the same result in every run, and cost time.
+  config.deterministic = False
   # Folder for TensorBoard's files; none are written where it is empty.
   config.tensorboard = ""
+  # There the table's statistics are written at each day's end, and whenever so many tickets are finished (0: not then).
+  config.tensorboard_tickets = 0
   # File for the summary as JSON; none is written where it is empty.
   config.summary_file = ""
   return config

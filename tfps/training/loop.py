@@ -1,11 +1,13 @@
 """The ticket loops behind `tfps.Model.fit`, `evaluate` and `predict` on a source."""
 
 import contextlib
+import itertools
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.training import position as position_lib
 from tfps.training import tickets as tickets_lib
 
 
@@ -20,6 +22,16 @@ class _CallbackList(keras.callbacks.CallbackList):
     for callback in self.callbacks:
       if hasattr(callback, hook):
         getattr(callback, hook)(*args)
+
+  def resume(self):
+    """The `Position` from which a callback says to go on, None to begin with the first ticket."""
+    positions = [callback.resume() for callback in self.callbacks if hasattr(callback, "resume")]
+    return next((position for position in positions if position is not None), None)
+
+  def tickets_to_moment(self, done):
+    """How many tickets may run before a callback wants none to be running, after `done` of a day; None for all."""
+    every = [getattr(callback, "moment_every_tickets", None) for callback in self.callbacks]
+    return min((n - done % n for n in every if n), default=None)
 
 
 def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_source):
@@ -40,28 +52,39 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
     )
     model.stop_training = False
     callbacks.on_train_begin()
+    resumed = callbacks.resume()
     logs, epoch_logs = {}, {}
+    if resumed is not None:
+      initial_epoch = max(initial_epoch, resumed.epoch)
+      logs = {metric.name: metric.result().numpy() for metric in model.metrics}
     for epoch in range(initial_epoch, epochs):
-      model.reset_metrics()
+      if resumed is None or epoch > resumed.epoch:
+        model.reset_metrics()
       callbacks.on_epoch_begin(epoch)
       epoch_source = source.with_epoch(epoch)
       step = 0
       for day in days:
-        callbacks.call_day_hook("on_day_begin", day)
-        # A progressive test within the day's hook leaves its own state in the metrics.
-        model.reset_metrics()
-        results = tickets_lib.finished(train_ticket, epoch_source.tickets(day), strategy)
-        with contextlib.closing(results):
-          for _, logs in results:
-            # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
-            callbacks.on_train_batch_begin(step)
-            callbacks.on_train_batch_end(step, logs)
-            step += 1
-            if model.stop_training:
-              break
+        position = position_lib.at(epoch, day, resumed)
+        if position.ended:
+          step += sum(1 for _ in epoch_source.tickets(day))
+          continue
+        tickets = position_lib.remaining(epoch_source.tickets(day), position)
+        if position.tickets:
+          callbacks.call_day_hook("on_day_resume", day, position.records)
+        else:
+          callbacks.call_day_hook("on_day_begin", day)
+          # A progressive test within the day's hook leaves its own state in the metrics.
+          model.reset_metrics()
+        position, day_logs = _train_day(
+          model, train_ticket, tickets, position, step + position.tickets, callbacks
+        )
+        logs = day_logs or logs
+        step += position.tickets
+        if position.ended:
+          callbacks.call_day_hook("on_day_end", day, logs)
+        callbacks.call_day_hook("on_moment", position)
         if model.stop_training:
-          break  # in the middle of the day, which does not end
-        callbacks.call_day_hook("on_day_end", day, logs)
+          break
       epoch_logs = {name: float(value) for name, value in logs.items()}
       if validation_source is not None:
         validation = evaluate(model, validation_source, verbose=0, callbacks=None)
@@ -71,6 +94,47 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
         break
     callbacks.on_train_end(epoch_logs)
   return model.history
+
+
+def _train_day(model, train_ticket, tickets, position, step, callbacks):
+  """Trains on the rest of a day, or until the model is told to stop.
+
+  Between two tickets where a callback wants a moment, no ticket is outstanding.
+
+  Args:
+    tickets: an iterator of the day's tickets that are not finished at `position`.
+    step: how many tickets of the epoch are finished.
+
+  Returns:
+    (the `Position` afterwards, as ended if all of the day's tickets are finished; the logs of the last ticket).
+  """
+  logs = {}
+  following = next(tickets, None)
+  while following is not None and not model.stop_training:
+    run = itertools.chain([following], tickets)
+    run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
+    results = tickets_lib.finished(
+      train_ticket, _until_stopped(model, run), model.distribute_strategy
+    )
+    with contextlib.closing(results):
+      for ticket, logs in results:
+        position = position.after(ticket)
+        # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
+        callbacks.on_train_batch_begin(step)
+        callbacks.on_train_batch_end(step, logs)
+        step += 1
+    following = next(tickets, None)
+    if following is not None and not model.stop_training:
+      callbacks.call_day_hook("on_moment", position)
+  return (position if following is not None else position.end()), logs
+
+
+def _until_stopped(model, tickets):
+  while not model.stop_training:
+    ticket = next(tickets, None)
+    if ticket is None:
+      return
+    yield ticket
 
 
 def evaluate(model, source, *, verbose, callbacks):

@@ -13,6 +13,8 @@ from tfps.training import summary
 def build(config, model_class, strategy):
   """Makes the table and the compiled model that `config` describes, in the scope of `strategy`."""
   keras.utils.set_random_seed(config.seed)
+  if config.deterministic:
+    tf.config.experimental.enable_op_determinism()
   with strategy.scope():
     table = tfps.FeasignTable(
       **config.table,
@@ -53,8 +55,13 @@ def run(config, source, model_class):
   callbacks.append(throughput)
   if config.end_of_day:
     callbacks.append(end_of_day)
+  if config.checkpoint.folder:
+    callbacks.append(_checkpoint(config.checkpoint, table))
   if config.tensorboard:
     callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
+    callbacks.append(
+      tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
+    )
   model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
   result = summary.Summary(
     days=test.days,
@@ -69,6 +76,15 @@ def run(config, source, model_class):
     with tf.io.gfile.GFile(config.summary_file, "w") as file:
       json.dump(result.as_dict(), file, indent=2)
   return result
+
+
+def _checkpoint(settings, table):
+  try:
+    return tfps_callbacks.Checkpoint(
+      **{**settings, "every_tickets": settings.every_tickets or None}, tables=[table]
+    )
+  except ValueError as error:
+    raise ValueError(f"config.checkpoint: {error}") from None
 
 
 def _sparse_optimizer(field, settings):

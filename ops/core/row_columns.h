@@ -1,0 +1,30 @@
+// Rows outside of a table, as plain columns: what a checkpoint holds of one shard. Whoever owns the
+// memory hands in where it is.
+#ifndef OPS_CORE_ROW_COLUMNS_H_
+#define OPS_CORE_ROW_COLUMNS_H_
+
+#include <cstdint>
+#include <functional>
+
+namespace tfps {
+
+struct RowColumns {
+  uint64_t* keys;         // (n)
+  int32_t* slots;         // (n)
+  double* statistics;     // (n, 3): show, click, delta_score
+  uint16_t* unseen_days;  // (n)
+  uint16_t* flags;        // (n): kAdmitted, kServed
+  float* floats;          // row after row: lr_w, lr state and, of an admitted row, mf_w, mf state
+};
+
+struct RowColumnsSize {
+  int64_t rows;
+  int64_t floats;  // of all rows together
+};
+
+// Called once the size is known; returns where the columns are to be written.
+using AllocateColumns = std::function<RowColumns(const RowColumnsSize& size)>;
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_ROW_COLUMNS_H_

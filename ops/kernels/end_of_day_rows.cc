@@ -1,0 +1,48 @@
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "ops/kernels/row_heads.h"
+#include "ops/kernels/shard_range.h"
+#include "ops/kernels/table_resource.h"
+#include "ops/kernels/worker_pool.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+
+class EndOfDayRowsOp : public OpKernel {
+ public:
+  explicit EndOfDayRowsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("only_announced", &only_announced_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    TablePtr resource;
+    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+    Table& table = resource->table();
+    ShardRange shards;
+    OP_REQUIRES_OK(ctx, ReadShardRange(ctx, table, &shards));
+    OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(3), {}));
+    const int64_t day = ctx->input(3).scalar<int64_t>()();
+    const Tensor& keys = ctx->input(4);
+    OP_REQUIRES_OK(ctx, RequireKeys(keys));
+    std::optional<std::vector<uint64_t>> announced;
+    if (only_announced_) announced.emplace(KeysOf(keys), KeysOf(keys) + keys.NumElements());
+    OP_REQUIRES_OK(
+        ctx, OutputRowHeads(ctx, table.EndOfDayRows(shards.first, shards.last, day,
+                                                    std::move(announced), WorkerPool(ctx))));
+  }
+
+ private:
+  bool only_announced_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsEndOfDayRows").Device(tensorflow::DEVICE_CPU), EndOfDayRowsOp);
+
+}  // namespace
+}  // namespace tfps

@@ -1,0 +1,101 @@
+#include <atomic>
+#include <mutex>
+
+#include "ops/kernels/saved_shard.h"
+#include "ops/kernels/worker_pool.h"
+#include "tensorflow/core/util/tensor_bundle/tensor_bundle.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::BundleReader;
+using tensorflow::DataType;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelContext;
+using tensorflow::Status;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::DataLoss;
+
+// Cycles for one shard: enough for the pool to give every thread a part.
+constexpr int64_t kShardCycles = 1'000'000;
+
+// Reads one tensor of the dtype that `tensor` has. The bundle checks its crc32c.
+Status ReadTensor(BundleReader* reader, const std::string& prefix, const std::string& name,
+                  Tensor* tensor) {
+  if (!reader->Contains(name)) {
+    return tensorflow::errors::NotFound(prefix, " holds no tensor '", name, "'.");
+  }
+  DataType dtype;
+  TensorShape shape;
+  Status status = reader->LookupDtypeAndShape(name, &dtype, &shape);
+  if (status.ok() && (dtype != tensor->dtype() || shape.dims() != tensor->dims())) {
+    return DataLoss("The tensor '", name, "' in ", prefix, " is ",
+                    tensorflow::DataTypeString(dtype), " ", shape.DebugString(), " and not ",
+                    tensorflow::DataTypeString(tensor->dtype()), " with ", tensor->dims(),
+                    " dimensions.");
+  }
+  if (status.ok()) {
+    *tensor = Tensor(dtype, shape);
+    status = reader->Lookup(name, tensor);
+  }
+  if (status.ok()) return status;
+  return DataLoss("The tensor '", name, "' in ", prefix, " cannot be read: ", status.message());
+}
+
+Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int shard,
+                    std::atomic<int64_t>* rows) {
+  SavedShard saved;
+  const std::string shard_name = SavedShardName(inputs.name, shard);
+  TF_RETURN_IF_ERROR(saved.ForEach([&](const char* name, Tensor* tensor) {
+    return ReadTensor(reader, inputs.prefix, shard_name + name, tensor);
+  }));
+  const int64_t n = saved.keys.NumElements();
+  for (const Tensor* column : {&saved.slots, &saved.statistics, &saved.unseen_days, &saved.flags}) {
+    if (column->dim_size(0) != n || (column->dims() == 2 && column->dim_size(1) != 3)) {
+      return DataLoss("The tensors '", shard_name, "*' in ", inputs.prefix,
+                      " are not of one length.");
+    }
+  }
+  const auto problem =
+      inputs.resource->table().WriteRows(shard, saved.columns(), {n, saved.floats.NumElements()},
+                                         saved.finished_day.scalar<int64_t>()());
+  if (problem) {
+    return tensorflow::errors::InvalidArgument("The tensors '", shard_name, "*' in ",
+                                               inputs.prefix, " do not fit: ", *problem);
+  }
+  *rows += n;
+  return tensorflow::OkStatus();
+}
+
+class RestoreOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    SavedShardsInputs inputs;
+    OP_REQUIRES_OK(ctx, inputs.Read(ctx));
+    std::atomic<int64_t> rows{0};
+    std::mutex mutex;
+    Status first_error;
+    // Each part has its own reader: one serves one thread.
+    WorkerPool(ctx)(inputs.shards->NumElements(), kShardCycles, [&](int64_t begin, int64_t end) {
+      BundleReader reader(ctx->env(), inputs.prefix);
+      Status status = reader.status();
+      for (int64_t i = begin; status.ok() && i < end; ++i) {
+        status = RestoreShard(&reader, inputs, inputs[i], &rows);
+      }
+      std::lock_guard<std::mutex> lock(mutex);
+      first_error.Update(status);
+    });
+    OP_REQUIRES_OK(ctx, first_error);
+    Tensor* restored_rows;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &restored_rows));
+    restored_rows->scalar<int64_t>()() = rows;
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsRestore").Device(tensorflow::DEVICE_CPU), RestoreOp);
+
+}  // namespace
+}  // namespace tfps

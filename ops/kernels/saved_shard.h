@@ -1,0 +1,89 @@
+// One shard in a checkpoint: its tensors, named `<table_name>/shard-00012/keys` and so on.
+#ifndef OPS_KERNELS_SAVED_SHARD_H_
+#define OPS_KERNELS_SAVED_SHARD_H_
+
+#include <cstdio>
+#include <string>
+
+#include "ops/kernels/table_resource.h"
+
+namespace tfps {
+
+struct SavedShard {
+  tensorflow::Tensor keys{tensorflow::DT_INT64, {0}};           // [n]
+  tensorflow::Tensor slots{tensorflow::DT_INT32, {0}};          // [n]
+  tensorflow::Tensor statistics{tensorflow::DT_DOUBLE, {0, 3}};  // [n, 3]: show, click, delta_score
+  tensorflow::Tensor unseen_days{tensorflow::DT_UINT16, {0}};   // [n]
+  tensorflow::Tensor flags{tensorflow::DT_UINT16, {0}};         // [n]: 1 admitted, 2 served
+  tensorflow::Tensor floats{tensorflow::DT_FLOAT, {0}};         // of each row in order
+  tensorflow::Tensor finished_day{tensorflow::DT_INT64, {}};    // []
+
+  void Allocate(const RowColumnsSize& size) {
+    keys = tensorflow::Tensor(tensorflow::DT_INT64, {size.rows});
+    slots = tensorflow::Tensor(tensorflow::DT_INT32, {size.rows});
+    statistics = tensorflow::Tensor(tensorflow::DT_DOUBLE, {size.rows, 3});
+    unseen_days = tensorflow::Tensor(tensorflow::DT_UINT16, {size.rows});
+    flags = tensorflow::Tensor(tensorflow::DT_UINT16, {size.rows});
+    floats = tensorflow::Tensor(tensorflow::DT_FLOAT, {size.floats});
+  }
+
+  RowColumns columns() {
+    return {reinterpret_cast<uint64_t*>(keys.flat<int64_t>().data()),
+            slots.flat<int32_t>().data(),
+            statistics.flat<double>().data(),
+            unseen_days.flat<uint16_t>().data(),
+            flags.flat<uint16_t>().data(),
+            floats.flat<float>().data()};
+  }
+
+  // Calls visit(name, tensor) for each tensor until one returns an error.
+  template <typename Visit>
+  tensorflow::Status ForEach(Visit visit) {
+    TF_RETURN_IF_ERROR(visit("keys", &keys));
+    TF_RETURN_IF_ERROR(visit("slots", &slots));
+    TF_RETURN_IF_ERROR(visit("statistics", &statistics));
+    TF_RETURN_IF_ERROR(visit("unseen_days", &unseen_days));
+    TF_RETURN_IF_ERROR(visit("flags", &flags));
+    TF_RETURN_IF_ERROR(visit("floats", &floats));
+    return visit("finished_day", &finished_day);
+  }
+};
+
+inline std::string SavedShardName(const std::string& table_name, int shard) {
+  char number[16];
+  std::snprintf(number, sizeof(number), "%05d", shard);
+  return table_name + "/shard-" + number + "/";
+}
+
+// The inputs that save and restore share: table, prefix, table_name, shards.
+struct SavedShardsInputs {
+  TablePtr resource;
+  std::string prefix;
+  std::string name;
+  const tensorflow::Tensor* shards;
+
+  tensorflow::Status Read(tensorflow::OpKernelContext* ctx) {
+    TF_RETURN_IF_ERROR(FindTable(ctx, &resource));
+    TF_RETURN_IF_ERROR(RequireShape("prefix", ctx->input(1), {}));
+    TF_RETURN_IF_ERROR(RequireShape("table_name", ctx->input(2), {}));
+    prefix = ctx->input(1).scalar<tensorflow::tstring>()();
+    name = ctx->input(2).scalar<tensorflow::tstring>()();
+    shards = &ctx->input(3);
+    TF_RETURN_IF_ERROR(RequireShape("shards", *shards, {shards->NumElements()}));
+    const int num_shards = resource->table().num_shards();
+    for (int64_t i = 0; i < shards->NumElements(); ++i) {
+      const int shard = (*this)[i];
+      if (shard < 0 || shard >= num_shards) {
+        return tensorflow::errors::InvalidArgument("shards must be from 0 to ", num_shards - 1,
+                                                   " (num_shards - 1), not ", shard, ".");
+      }
+    }
+    return tensorflow::OkStatus();
+  }
+
+  int operator[](int64_t i) const { return shards->vec<int32_t>()(i); }
+};
+
+}  // namespace tfps
+
+#endif  // OPS_KERNELS_SAVED_SHARD_H_

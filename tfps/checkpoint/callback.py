@@ -1,0 +1,76 @@
+"""The Keras callback that saves checkpoints, and goes on from the last one."""
+
+import tf_keras as keras
+
+from tfps.checkpoint.manager import CheckpointManager
+from tfps.embedding import tables_of
+from tfps.training.position import Position
+
+
+class Checkpoint(keras.callbacks.Callback):
+  """Saves checkpoints of the model and its tables while `fit` runs on a source, and resumes from the last.
+
+  When its first `fit` begins, the newest checkpoint in `folder` is restored, and `fit` goes on after the tickets and
+  days that were finished in it. Checkpoints are saved when no ticket is running: at days' ends, once
+  `on_day_end` of all callbacks has run, and when `fit` ends.
+
+  Args:
+    folder: where the checkpoints are; every parameter server must reach it.
+    tables: the `tfps.FeasignTable`s; those of the model's `tfps.Embedding` layers by default.
+    every_days: save when that many days of the calendar have ended.
+    every_tickets: save within a day, too, after so many of its tickets; not at all by default.
+    keep: how many checkpoints are kept.
+
+  Attributes:
+    manager: the `CheckpointManager`, once `fit` has begun.
+
+  Raises:
+    ValueError: a number is below 1.
+  """
+
+  def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3):
+    super().__init__()
+    for name, value in (("every_days", every_days), ("every_tickets", every_tickets), ("keep", keep)):
+      if value is not None and value < 1:
+        raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
+    self.moment_every_tickets = every_tickets
+    self.manager = None
+    self._folder = folder
+    self._tables = tables
+    self._every_days = every_days
+    self._keep = keep
+    self._position = self._saved = None
+
+  def resume(self):
+    """Called by `fit` before its first ticket; returns the `Position` of the checkpoint, None if there is none."""
+    if self.manager is not None:
+      return None
+    tables = tables_of(self.model) if self._tables is None else self._tables
+    manager = CheckpointManager(self._folder, self.model, tables, keep=self._keep)
+    path = manager.latest()
+    calendar = manager.restore(path) if path else None
+    self.manager = manager
+    if calendar is None:
+      return None
+    self._position = self._saved = Position(**calendar)
+    print(f"Going on from {path}: {self._saved}.", flush=True)
+    return self._saved
+
+  def on_moment(self, position):
+    """Called by `fit` when no ticket is running."""
+    self._position = position
+    if position.ended:
+      due = (position.day + 1) % self._every_days == 0
+    else:
+      due = self.moment_every_tickets is not None and position.tickets % self.moment_every_tickets == 0
+    if due:
+      self._save()
+
+  def on_train_end(self, logs=None):
+    del logs
+    if self._position != self._saved:
+      self._save()
+
+  def _save(self):
+    self.manager.save(self._position.as_dict())
+    self._saved = self._position

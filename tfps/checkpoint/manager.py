@@ -1,0 +1,161 @@
+"""CheckpointManager: the checkpoints of a run, one folder each."""
+
+import re
+
+import tensorflow as tf
+
+from tfps.checkpoint import dense, files, manifest
+from tfps.checkpoint import tables as tables_lib
+from tfps.checkpoint.errors import CheckpointError
+
+_COMPLETE = re.compile(r"checkpoint-(\d+)/?")
+_TEMPORARY = re.compile(r"(writing|removing)-checkpoint-\d+/?")
+
+
+class CheckpointManager:
+  """Saves and restores a model with its tables, and keeps the last few checkpoints.
+
+  A checkpoint is a folder `checkpoint-<number>`: tensor bundles that every parameter server writes itself, the dense
+  weights as a tf.train.Checkpoint, and `manifest.json`. It is written beside the others under another name and renamed
+  once it is complete. Save when no ticket is running. One manager at a time may write to a folder: it removes what
+  an earlier one left unfinished.
+
+  Args:
+    folder: where the checkpoints are, on any of TensorFlow's file systems; every parameter server must reach it.
+    model: the Keras model, or None for tables alone. To restore, its variables must exist.
+    tables: the `tfps.FeasignTable`s.
+    keep: how many checkpoints are kept; at least 1.
+
+  Raises:
+    ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
+  """
+
+  def __init__(self, folder, model, tables, keep=3):
+    if keep < 1:
+      raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
+    self.folder = str(folder).rstrip("/")
+    self._model = model
+    self._tables = list(tables)
+    self._keep = keep
+    names = [table.name for table in self._tables]
+    for name in names:
+      if names.count(name) > 1:
+        raise ValueError(f"two tables are named '{name}': a checkpoint needs a name for each.")
+      if not re.fullmatch(r"[\w.-]+", name) or name in (".", "..", "dense"):
+        raise ValueError(
+          f"table '{name}' cannot be saved: its name is that of a folder in the checkpoint, so give it one of "
+          "letters, digits, '_', '-' and '.', other than 'dense'."
+        )
+    for name in self._names(_TEMPORARY):
+      files.remove(files.join(self.folder, name))
+
+  def save(self, calendar):
+    """Writes a checkpoint of this moment.
+
+    Args:
+      calendar: a dict of what JSON has, which `restore` returns: where in its input training is.
+
+    Returns:
+      The checkpoint's path.
+    """
+    number = max([0, *self._numbers()]) + 1
+    writing = files.join(self.folder, f"writing-checkpoint-{number}")
+    files.remove(writing)
+    tf.io.gfile.makedirs(writing)
+    saved = {table.name: tables_lib.save(table, writing) for table in self._tables}
+    if self._model is not None:
+      dense.save(self._model, writing)
+    names = files.list_files(writing)
+    measured = dict(zip(names, files.measure(writing, names, self._devices())))
+    manifest.write(writing, {"calendar": calendar, "tables": saved, "files": measured})
+    files.sync_all(writing)
+    path = self._path(number)
+    tf.io.gfile.rename(writing, path)
+    files.sync(self.folder)
+    for old in self._numbers()[: -self._keep]:
+      # Renamed first: a folder that is half removed must not look like a checkpoint.
+      removing = files.join(self.folder, f"removing-checkpoint-{old}")
+      tf.io.gfile.rename(self._path(old), removing)
+      files.remove(removing)
+    return path
+
+  def latest(self):
+    """The path of the newest checkpoint, None if there is none."""
+    numbers = self._numbers()
+    return self._path(numbers[-1]) if numbers else None
+
+  def restore(self, path=None):
+    """Puts the state of a checkpoint in the place of what model and tables hold.
+
+    Every file is checked before anything is changed.
+
+    Args:
+      path: the checkpoint; the newest by default.
+
+    Returns:
+      The calendar that was saved with it; None if no path is given and there is no checkpoint.
+
+    Raises:
+      CheckpointError: a file is missing or damaged, or the checkpoint does not fit the model and tables.
+    """
+    path = path or self.latest()
+    if path is None:
+      return None
+    path = str(path).rstrip("/")
+    content, problem = self._read(path)
+    if problem:
+      raise CheckpointError(f"Checkpoint {path} is damaged: {problem}; {self._remedy(path)}")
+    try:
+      pairs = tables_lib.pair(self._tables, content["tables"])
+      for table, saved in pairs:
+        tables_lib.check(table, saved)
+        table.restore_slots(saved["slots"])
+      if self._model is not None:
+        dense.restore(self._model, path)
+      for table, saved in pairs:
+        tables_lib.restore(table, path, saved)
+    except CheckpointError as error:
+      raise CheckpointError(
+        f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, or "
+        "into another folder."
+      ) from error
+    return content["calendar"]
+
+  def _read(self, path):
+    """(manifest, None), or (None, what is wrong with the checkpoint)."""
+    try:
+      content = manifest.read(path)
+    except CheckpointError as error:
+      return None, str(error)
+    problem = manifest.damage(path, content, self._devices())
+    return (None, problem) if problem else (content, None)
+
+  def _remedy(self, path):
+    """Which checkpoint to restore instead of the damaged one at `path`."""
+    for number in reversed(self._numbers()):
+      other = self._path(number)
+      if other != path and self._read(other)[1] is None:
+        return (
+          f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
+        )
+    return f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
+
+  def _devices(self):
+    """Where files are checked: all servers share the work."""
+    devices = [server.device for table in self._tables for server in table.servers]
+    return list(dict.fromkeys(devices)) or ["/device:CPU:0"]
+
+  def _path(self, number):
+    return files.join(self.folder, f"checkpoint-{number}")
+
+  def _names(self, pattern):
+    if not tf.io.gfile.isdir(self.folder):
+      return []
+    return [name for name in tf.io.gfile.listdir(self.folder) if pattern.fullmatch(name)]
+
+  def _numbers(self):
+    """The numbers of the checkpoints in order; a folder without a manifest is none."""
+    numbers = (int(_COMPLETE.fullmatch(name)[1]) for name in self._names(_COMPLETE))
+    return sorted(
+      number for number in numbers if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
+    )

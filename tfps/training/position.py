@@ -1,0 +1,81 @@
+"""Where in the calendar of a source training is."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+  """A moment of a run: everything before it is trained, nothing after it is.
+
+  Attributes:
+    epoch: 0, 1, ...
+    day: ordinal of the day in the source's calendar.
+    day_name: its name.
+    tickets: how many tickets of the day are finished, in their order.
+    records: how many examples these hold.
+    ended: whether the day has ended, so that the next one is to begin.
+  """
+
+  epoch: int
+  day: int
+  day_name: str
+  tickets: int = 0
+  records: int = 0
+  ended: bool = False
+
+  def __str__(self):
+    epoch = f"epoch {self.epoch}, " if self.epoch else ""
+    if self.ended:
+      return f"{epoch}{self.day_name} has ended"
+    return f"{epoch}{self.day_name} with {self.tickets} tickets finished"
+
+  def as_dict(self):
+    return dataclasses.asdict(self)
+
+  def after(self, ticket):
+    """The position once `ticket`, the next one, is finished."""
+    return dataclasses.replace(
+      self, tickets=self.tickets + 1, records=self.records + int(ticket.records)
+    )
+
+  def end(self):
+    """The position once the day has ended."""
+    return dataclasses.replace(self, ended=True)
+
+
+def at(epoch, day, resumed):
+  """Where in `day` training goes on.
+
+  Args:
+    epoch: number of the epoch.
+    day: a `tfps.data` Day.
+    resumed: the `Position` of the checkpoint from which the run goes on, or None.
+  """
+  if resumed is None or (epoch, day.ordinal) > (resumed.epoch, resumed.day):
+    return Position(epoch, day.ordinal, day.name)
+  if (epoch, day.ordinal) < (resumed.epoch, resumed.day):
+    return Position(epoch, day.ordinal, day.name, ended=True)
+  if day.name != resumed.day_name:
+    raise ValueError(
+      f"the checkpoint was saved when day {day.ordinal} of the source was {resumed.day_name!r}, and "
+      f"now it is {day.name!r}: give the source the days that it had, and new ones after them."
+    )
+  return resumed
+
+
+def remaining(tickets, position):
+  """An iterator of those of a day's `tickets` that are not finished at `position`.
+
+  Raises:
+    ValueError: the finished ones are not what they were when the position was saved.
+  """
+  tickets = iter(tickets)
+  done = [ticket for _, ticket in zip(range(position.tickets), tickets)]
+  records = sum(ticket.records for ticket in done)
+  if (len(done), records) != (position.tickets, position.records):
+    raise ValueError(
+      f"the checkpoint was saved after {position.tickets} tickets of {position.day_name!r} with "
+      f"{position.records} examples, but the first {len(done)} tickets of the source now hold {records}: "
+      "give it the files, batch_size and batches_per_ticket that it had."
+    )
+  return tickets
