@@ -54,7 +54,8 @@ def main():
 
 def run_fresh(case, flags):
   """Runs `run` in a process of its own."""
-  command = [sys.executable, __file__, f"--run={case}", f"--rows={flags.rows}", f"--rounds={flags.rounds}"]
+  size = [f"--rows={flags.rows}", f"--rounds={flags.rounds}"]
+  command = [sys.executable, __file__, f"--run={case}", *size]
   return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -75,7 +76,7 @@ def run(case, rows, rounds):
 
 
 def replace_half(table, live, case, round_):
-  """Makes half of the feasigns leave and as many new ones come. Returns the seconds of the day's end."""
+  """Makes half of the feasigns leave and new ones come. Returns the seconds of the day's end."""
   half = len(live) // 2
   end_of_day(table, 2 * round_)
   # Now everything is a day old; one half is seen again, the other leaves.
@@ -97,7 +98,8 @@ def replace_half(table, live, case, round_):
 def result(case, state, resident, full, table, rows, seconds):
   statistics = read_statistics(table)
   if statistics["rows"] != rows or abs(statistics["admitted"] / rows - CASES[case]) > 0.01:
-    raise RuntimeError(f"The table should hold {rows} feasigns, {CASES[case]:.0%} of them admitted, but: {statistics}.")
+    expected = f"{rows} feasigns, {CASES[case]:.0%} of them admitted"
+    raise RuntimeError(f"The table should hold {expected}, but it reports {statistics}.")
   return {
     "case": case, "state": state, "resident_MB": resident / 1e6,
     "reported_by_the_table_MB": statistics["bytes"] / 1e6,

@@ -32,7 +32,7 @@ class Pair:
     assert self.engine.end_of_day(day) == self.reference.end_of_day(day)
 
   def end_of_day_in_parts(self, day, first_parts):
-    """Ends the day of the shards of each part (first, last), then of all, and compares what leaves."""
+    """Ends the day of the shards of each part (first, last), then of all; compares what leaves."""
     expected = self._evictable(day)
     parts = [*first_parts, (0, self.engine.num_shards)]
     self._check_heads([self.engine.end_of_day_rows(day, None, *part) for part in parts], expected)
@@ -41,8 +41,10 @@ class Pair:
   def check_evictable(self, day):
     expected = self._evictable(day)
     middle = self.engine.num_shards // 2
-    self._check_heads([self.engine.evictable(day, 0, middle), self.engine.evictable(day, middle)], expected)
-    assert self.engine.count_evictable(day) == collections.Counter(row.slot for row in expected.values())
+    parts = [self.engine.evictable(day, 0, middle), self.engine.evictable(day, middle)]
+    self._check_heads(parts, expected)
+    slots = collections.Counter(row.slot for row in expected.values())
+    assert self.engine.count_evictable(day) == slots
 
   def _evictable(self, day):
     if self.reference.finished_day is not None and day <= self.reference.finished_day:
@@ -57,7 +59,8 @@ class Pair:
       row = expected[key]
       assert (slots[i], unseen_days[i]) == (row.slot, row.unseen_days), f"key {key}"
       np.testing.assert_allclose(
-        statistics[i], [row.show, row.click, row.delta_score], rtol=1e-12, atol=1e-12, err_msg=f"key {key}")
+        statistics[i], [row.show, row.click, row.delta_score], rtol=1e-12, atol=1e-12,
+        err_msg=f"key {key}")
 
   def check_pull(self, keys):
     np.testing.assert_allclose(self.engine.pull(keys), self.reference.pull(keys), **self.tolerance)

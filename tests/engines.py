@@ -83,7 +83,7 @@ class Engine(abc.ABC):
 
   @abc.abstractmethod
   def end_of_day_rows(self, day, announced=None, first_shard=0, last_shard=None):
-    """Ends the day of some shards; returns the EvictedRows. No keys but `announced` leave, if given."""
+    """Ends the day of some shards; returns the EvictedRows. If given, only `announced` leave."""
 
   @abc.abstractmethod
   def evictable(self, day, first_shard=0, last_shard=None):
@@ -139,9 +139,10 @@ class NativeEngine(Engine):
     return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))
 
   def end_of_day_rows(self, day, announced=None, first_shard=0, last_shard=None):
+    keys = _array([] if announced is None else announced, np.int64)
     return self._evicted_rows(native.ops.tfps_end_of_day_rows(
-      table=self._table, day=day, announced=_array([] if announced is None else announced, np.int64),
-      only_announced=announced is not None, **self._shards(first_shard, last_shard)))
+      table=self._table, day=day, announced=keys, only_announced=announced is not None,
+      **self._shards(first_shard, last_shard)))
 
   def evictable(self, day, first_shard=0, last_shard=None):
     return self._evicted_rows(native.ops.tfps_evictable(

@@ -33,7 +33,8 @@ def test_memory_per_row():
 
 
 def test_eviction_memory():
-  done = run("eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json", "--check")
+  done = run("eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json",
+             "--check")
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
   assert len(report["goals"]) == 1 and len(report["results"]) == 4

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+import tensorflow as tf
 import tf_keras as keras
 import tfps
 from tfps import placement
@@ -42,10 +43,12 @@ class Tables:
   def push(self, keys, show, to_reference=True):
     keys = np.asarray(keys, np.int64)
     slots = (keys % len(SLOTS) + 1).astype(np.int32)
-    columns = (keys, slots, np.float32(show), np.zeros(len(keys), np.float32), np.zeros([len(keys), 3], np.float32))
+    click, gradients = np.zeros(len(keys), np.float32), np.zeros([len(keys), 3], np.float32)
+    columns = (keys, slots, np.float32(show), click, gradients)
     shards = [reference.virtual_shard(int(key), self.table.num_shards) for key in keys]
     server = self.table.assignment[shards]
-    self.table.push([[column[server == s] for column in columns] for s in range(self.table.num_servers)])
+    servers = range(self.table.num_servers)
+    self.table.push([[column[server == s] for column in columns] for s in servers])
     if to_reference:
       self.reference.push(*columns)
 
@@ -54,10 +57,11 @@ class Tables:
 
   def expected(self):
     """{key: (slot, show, click, delta_score, unseen_days)} of what the reference would evict."""
-    rows = {key: self.reference.row(key) for key in self.reference.evictable()}
-    return {
-      key: (row.slot, row.show, row.click, row.delta_score, row.unseen_days) for key, row in rows.items()
-    }  # fmt: skip
+    rows = {}
+    for key in self.reference.evictable():
+      row = self.reference.row(key)
+      rows[key] = (row.slot, row.show, row.click, row.delta_score, row.unseen_days)
+    return rows
 
   def check(self, keys):
     found = self.table.lookup(keys)
@@ -65,8 +69,8 @@ class Tables:
     assert found["found"].tolist() == [row is not None for row in rows]
     for i, row in enumerate(rows):
       if row is not None:
-        np.testing.assert_allclose(
-          found["statistics"][i], [row.show, row.click, row.delta_score], rtol=1e-12, atol=1e-12)  # fmt: skip
+        expected = [row.show, row.click, row.delta_score]
+        np.testing.assert_allclose(found["statistics"][i], expected, rtol=1e-12, atol=1e-12)
         assert found["unseen_days"][i] == row.unseen_days
 
 
@@ -90,7 +94,8 @@ class Seen:
     return rows
 
 
-@pytest.mark.parametrize("servers, num_shards, chunk_rows", [(1, 1, 7), (1, 16, 50), (3, 16, 50), (3, 16, 65_536)])
+@pytest.mark.parametrize(
+  "servers, num_shards, chunk_rows", [(1, 1, 7), (1, 16, 50), (3, 16, 50), (3, 16, 65_536)])
 def test_hooks_see_exactly_what_the_reference_evicts(servers, num_shards, chunk_rows):
   tables = Tables(servers, num_shards)
   rng = np.random.default_rng(servers)
@@ -100,10 +105,14 @@ def test_hooks_see_exactly_what_the_reference_evicts(servers, num_shards, chunk_
     before, after = Seen(), Seen()
     there, gone = [], []
     expected = tables.expected()
+
+    def find(rows):
+      return tables.table.lookup(rows.keys)["found"]
+
     count = tables.table.end_of_day(
       day,
-      before_eviction=[before, lambda rows: there.append(tables.table.lookup(rows.keys)["found"].all())],
-      after_eviction=[after, lambda rows: gone.append(not tables.table.lookup(rows.keys)["found"].any())],
+      before_eviction=[before, lambda rows: there.append(find(rows).all())],
+      after_eviction=[after, lambda rows: gone.append(not find(rows).any())],
       chunk_rows=chunk_rows,
     )
     assert before.rows() == after.rows() == expected
@@ -188,7 +197,7 @@ def test_a_days_end_that_a_hook_interrupts_can_be_run_again():
   assert 0 < len(seen.rows()) < len(expected)
   first = len(seen.rows())
   rest = tables.table.end_of_day(0, **arguments)
-  # A hook that fails is not shown again what has left; the rest is, and the table is that of the reference.
+  # A hook that fails is not shown again what has left, but the rest.
   assert rest == len(seen.rows()) - first > 0
   assert seen.rows().items() <= expected.items()
   assert tables.reference.end_of_day(0) == len(expected)
@@ -202,9 +211,8 @@ def test_the_dry_run_counts_what_would_leave_of_each_slot():
   tables.push([10**6 + 2], [1.0])
   expected = tables.expected()
   report = tables.table.evictable()
-  assert report == {
-    name: sum(row[0] == number for row in expected.values()) for name, number in tables.table.slots.items()
-  }  # fmt: skip
+  slots = [row[0] for row in expected.values()]
+  assert report == {name: slots.count(number) for name, number in tables.table.slots.items()}
   assert all(report.values()) and tables.table.evictable() == report
   tables.table.end_of_day(0)
   tables.reference.end_of_day(0)
@@ -222,11 +230,14 @@ def test_wrong_arguments(arguments, words):
 
 
 def small_stream(days=3):
-  return tfps.data.ClickStream(days=days, examples_per_day=600, batch_size=100, batches_per_ticket=2)
+  return tfps.data.ClickStream(
+    days=days, examples_per_day=600, batch_size=100, batches_per_ticket=2
+  )
 
 
-def make_model(**arguments):
-  table = tfps.FeasignTable("ctr", mf_dim=2, accessor=tfps.CtrAccessor(create_threshold=1.5), **arguments)
+def make_model():
+  accessor = tfps.CtrAccessor(create_threshold=1.5)
+  table = tfps.FeasignTable("ctr", mf_dim=2, accessor=accessor)
   model = DeepFM(table, list(tfps.data.ClickStream.slots), hidden=[4])
   model.compile("adam", "binary_crossentropy")
   return table, model
@@ -242,14 +253,16 @@ def test_the_callback_runs_its_hooks_in_order_at_each_days_end():
 
   end_of_day = tfps.callbacks.EndOfDay(
     table,
-    base_export=[lambda day: calls.append(("base", day.ordinal)), lambda day: calls.append(("more", day.ordinal))],
+    base_export=[
+      lambda day: calls.append(("base", day.ordinal)),
+      lambda day: calls.append(("more", day.ordinal)),
+    ],
     before_eviction=[expect_all_there],
     after_eviction=[lambda rows: calls.append(("after", rows.day))],
   )
   model.fit(small_stream(), callbacks=[end_of_day], verbose=0)
-  assert calls == [
-    (hook, day) for day in range(3) for hook in ("base", "more", "before", "after")
-  ]  # fmt: skip
+  hooks = ("base", "more", "before", "after")
+  assert calls == [(hook, day) for day in range(3) for hook in hooks]
   assert end_of_day.evicted == table.statistics()["evicted"] > 0
 
 
@@ -262,10 +275,9 @@ def read_events(folder):
   """{tag: {step: value}} of the event files in a folder."""
   events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
   return {
-    tag: {event.step: float(np.frombuffer(event.tensor_proto.tensor_content, np.float32)[0])
-          if event.tensor_proto.tensor_content else event.tensor_proto.float_val[0] for event in events.Tensors(tag)}
+    tag: {event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
     for tag in events.Tags()["tensors"]
-  }  # fmt: skip
+  }
 
 
 class Recorded(keras.callbacks.Callback):
@@ -296,8 +308,8 @@ def test_summaries_are_the_statistics_at_each_days_end(tmp_path):
   assert len(events) == len(table.statistics()) + 1
   # 600 examples a day in batches of 100.
   for name in recorded.statistics[0]:
-    expected = {6 * (day + 1): np.float32(values[name]) for day, values in enumerate(recorded.statistics)}
-    assert events[f"table/ctr/{name}"] == expected, name
+    values = [np.float32(statistics[name]) for statistics in recorded.statistics]
+    assert events[f"table/ctr/{name}"] == dict(zip([6, 12, 18], values)), name
   last = recorded.statistics[-1]
   share = events["table/ctr/share_admitted"][18]
   assert share == pytest.approx(last["admitted"] / last["rows"]) and 0 < share < 1
@@ -308,11 +320,11 @@ def test_summaries_after_every_so_many_tickets(tmp_path):
   table, model = make_model()
   summaries = tfps.callbacks.TableSummaries(table, str(tmp_path), every_tickets=2)
   model.fit(small_stream(), callbacks=[summaries], verbose=0)
-  # A day is 3 tickets of 2 batches: after tickets 2, 4, 6, 8 and after days, where there are 3, 6, 9.
+  # A day is 3 tickets of 2 batches: after tickets 2, 4, 6, 8, and after days, at 3, 6, 9.
   rows = read_events(tmp_path)["table/ctr/rows"]
   assert sorted(rows) == [4, 6, 8, 12, 16, 18]
   assert rows[4] < rows[18] == table.statistics()["rows"]
-  model.fit(small_stream(days=1), callbacks=[summaries], verbose=0)  # and once more with the same callback
+  model.fit(small_stream(days=1), callbacks=[summaries], verbose=0)  # the same callback again
   with pytest.raises(ValueError, match="every_tickets"):
     tfps.callbacks.TableSummaries(table, str(tmp_path), every_tickets=-1)
 
@@ -328,11 +340,13 @@ def test_an_empty_table_has_summaries(tmp_path):
 
 
 def test_a_run_with_a_tensorboard_folder_writes_them(tmp_path):
-  overrides = ["data.days=2", "data.examples_per_day=600", "batch_size=100", f"tensorboard={tmp_path}"]
-  module, config = cli_config.load(
-    str(ROOT / "configs" / "quickstart.py"), [f"--config.{override}" for override in overrides]
-  )
-  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=cli_config.root(module))
+  overrides = [
+    "--config.data.days=2", "--config.data.examples_per_day=600", "--config.batch_size=100",
+    f"--config.tensorboard={tmp_path}",
+  ]  # fmt: skip
+  module, config = cli_config.load(str(ROOT / "configs" / "quickstart.py"), overrides)
+  base = cli_config.root(module)
+  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=base)
   summary = run.run(config, module.source(config), model_class)
   rows = read_events(tmp_path)[f"table/{config.table.name}/rows"]
   assert len(rows) == 2 and rows[max(rows)] == summary.table["rows"]
@@ -370,8 +384,9 @@ def test_hooks_and_summaries_on_a_cluster(tmp_path):
   logs, events = tmp_path / "logs", tmp_path / "events"
   env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+  launch = ["launch", "--workers=1", "--ps=2", f"--log-dir={logs}", "--", script, events]
   done = subprocess.run(
-    [sys.executable, "-m", "tfps", "launch", "--workers=1", "--ps=2", f"--log-dir={logs}", "--", script, events],
+    [sys.executable, "-m", "tfps", *launch],
     env=env, capture_output=True, text=True, timeout=120, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

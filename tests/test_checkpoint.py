@@ -240,7 +240,7 @@ def test_names_that_cannot_be_saved(tmp_path, tables, words):
 def small_model(units=2):
   keras.utils.set_random_seed(1)
   model = keras.Sequential([keras.layers.Dense(units, input_shape=[3])])
-  model.compile("adam", "mse", metrics=["mae"])
+  model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
   return model
 
 

@@ -184,12 +184,13 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
 
 
 def test_days_end_while_others_pull_and_push(engine_class):
-  # Some feasigns are pushed all the time, the others only before: they went unseen for 1 to 10 days,
-  # and leave one after the other, while they are pulled.
+  # Some feasigns are pushed all the time, the others only before: they went unseen for 1 to 10
+  # days, and leave one after the other, while they are pulled.
   rng = np.random.default_rng(6)
+  accessor = Accessor(
+    create_threshold=0.0, delete_threshold=-1.0, decay_rate=1.0, delete_after_unseen_days=12)
   pair = Pair(engine_class, num_shards=16, rtol=0, atol=0, gradient_scale="sum", mf_init_range=0.0,
-              lr=EXACT_SGD, mf=EXACT_SGD, accessor=Accessor(
-                create_threshold=0.0, delete_threshold=-1.0, decay_rate=1.0, delete_after_unseen_days=12))
+              lr=EXACT_SGD, mf=EXACT_SGD, accessor=accessor)
   n = 400
   pushed, aging = np.arange(1, n + 1), np.arange(n + 1, 11 * n + 1)
   for day in range(10):
@@ -235,7 +236,8 @@ def test_days_end_while_others_pull_and_push(engine_class):
   for day in range(10, 20):
     pair.reference.end_of_day(day)
   # All is linear and exact, so the sum of the pushes does the same as they did.
-  pair.reference.push(pushed, pushed % 3, np.full(n, 60), np.zeros(n), np.sum(gradients, axis=(0, 1)))
+  total = np.sum(gradients, axis=(0, 1))
+  pair.reference.push(pushed, pushed % 3, np.full(n, 60), np.zeros(n), total)
   pair.push(pushed, pushed % 3, np.ones(n), np.zeros(n), eighths(rng, [n, 9]))
   assert sorted(set(aging) - set(pair.reference.keys())) == sorted(evicted)
   assert 7 * n <= len(evicted) < 10 * n and all(seen.values()), seen

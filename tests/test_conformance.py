@@ -74,11 +74,13 @@ class TableMachine(stateful.RuleBasedStateMachine):
     self.day += days
     self.pair.end_of_day(self.day)
 
-  @stateful.rule(days=st.sampled_from([-1, 0, 1, 1, 1, 3]), first=st.integers(0, 7), count=st.integers(0, 7))
+  @stateful.rule(
+    days=st.sampled_from([-1, 0, 1, 1, 1, 3]), first=st.integers(0, 7), count=st.integers(0, 7))
   def end_of_day_in_parts(self, days, first, count):
     self.day += days
     num_shards = self.pair.engine.num_shards
-    self.pair.end_of_day_in_parts(self.day, [(min(first, num_shards), min(first + count, num_shards))])
+    part = (min(first, num_shards), min(first + count, num_shards))
+    self.pair.end_of_day_in_parts(self.day, [part])
 
   @stateful.invariant()
   def the_rows_are_the_same(self):

@@ -120,6 +120,11 @@ class Run:
     }
 
 
+def differing(one, other):
+  """Names of what is not the same in two states; pytest would compare the bytes themselves for minutes."""
+  return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+
+
 @pytest.fixture(name="run", scope="module")
 def _run(tmp_path_factory):
   return Run(str(tmp_path_factory.mktemp("start")))
@@ -138,7 +143,7 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(run, tmp_path, capsys):
   out = capsys.readouterr().out
   assert re.findall(r"Going on from .*/checkpoint-\d+: (.*)\.\n", out) == [
     "day-1 with 2 tickets finished", "epoch 1, day-0 with 3 tickets finished"]  # fmt: skip
-  assert resumed == whole
+  assert not differing(resumed, whole)
   assert calls.made == ["day-0 resumes after 816", 3, "day-0 ends", *whole_calls.made[-12:]]
   assert calls.logs == whole_calls.logs
 
@@ -147,16 +152,16 @@ def test_a_finished_run_goes_on_with_days_that_are_new(run, tmp_path):
   whole = run.fit(tmp_path / "whole")
   run.fit(tmp_path / "run", days=2)
   calls = Calls()
-  assert run.fit(tmp_path / "run", calls) == whole
+  assert not differing(run.fit(tmp_path / "run", calls), whole)
   assert calls.made == ["day-2 begins", 8, 9, 10, 11, "day-2 ends"]
   again = Calls()
-  assert run.fit(tmp_path / "run", again, verbose=1) == whole
+  assert not differing(run.fit(tmp_path / "run", again, verbose=1), whole)
   assert again.made == []
 
 
 def test_a_days_end_that_was_interrupted_is_ended_once(run, tmp_path):
   whole = run.fit(tmp_path / "whole", days=2)
-  first = run.fit(tmp_path / "run", days=1)
+  run.fit(tmp_path / "run", days=1)
   table = run.table
 
   class HalfEnded(keras.callbacks.Callback):
@@ -175,9 +180,9 @@ def test_a_days_end_that_was_interrupted_is_ended_once(run, tmp_path):
   saver = tfps.callbacks.Checkpoint(str(tmp_path / "run"))
   with pytest.raises(Crash):
     run.model.fit(first_days(2), callbacks=[saver, HalfEnded()], verbose=0)
-  assert run.state() not in (first, whole)
+  assert differing(run.state(), whole)
   calls = Calls()
-  assert run.fit(tmp_path / "run", calls, days=2) == whole
+  assert not differing(run.fit(tmp_path / "run", calls, days=2), whole)
   assert calls.made == ["day-1 resumes after 1200", "day-1 ends"]
 
 
@@ -288,7 +293,7 @@ def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path):
   assert re.search(r"Going on from .*killed/checkpoint-\d: day-\d", out), out
   rows, dense = final_state(killed)
   whole_rows, whole_dense = final_state(whole)
-  assert len(rows) > 1000 and rows == whole_rows
+  assert len(rows) > 1000 and not differing(rows, whole_rows)
   assert dense.keys() == whole_dense.keys() and len(dense) > 10
   for name, value in dense.items():
     assert value.tobytes() == whole_dense[name].tobytes(), name
@@ -296,13 +301,19 @@ def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path):
 
 def test_a_cluster_saves_and_another_goes_on(tmp_path):
   folder = tmp_path / "run"
-  launch = ["launch", "--workers=2", "--ps=2", f"--log-dir={tmp_path / 'logs'}", "--"]
-  finish(train(folder, "--config.data.days=2", "--config.checkpoint.every_tickets=3", launch=launch))
+
+  def launch(workers, ps):
+    return ["launch", f"--workers={workers}", f"--ps={ps}", f"--log-dir={tmp_path / 'logs'}", "--"]
+
+  two_days = ["--config.data.days=2", "--config.checkpoint.every_tickets=3"]
+  finish(train(folder, *two_days, launch=launch(workers=1, ps=2)))
+  assert newest(folder) == 4  # in each day after 3 of 5 tickets, and at its end
   two_days, _ = final_state(folder)
-  out = finish(train(folder, "--config.end_of_day=False"))  # goes on in one process
+  out = finish(train(folder, "--config.end_of_day=False", launch=launch(workers=1, ps=1)))
   assert "day-1 has ended" in out
   three_days, _ = final_state(folder)
-  assert len(list(folder.glob("checkpoint-*/ctr/*.index"))) > 2
+  assert len(list(folder.glob("checkpoint-4/ctr/*.index"))) == 2
+  assert len(list(folder.glob("checkpoint-5/ctr/*.index"))) == 1
   shows = [sum(np.frombuffer(row[1])[0] for row in rows.values()) for rows in (two_days, three_days)]
   assert len(three_days) > len(two_days) and two_days.keys() <= three_days.keys()
   examples = source(examples_per_day=6000, shuffle=False, seed=1)

@@ -59,12 +59,14 @@ class EndOfDay(keras.callbacks.Callback):
       archive = lambda rows: np.save(f"left-{rows.day}-{rows.keys[0]}.npy", rows.keys)
       model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, after_eviction=[archive])])
 
-  A hook that raises stops the training; the day's end can be run again, and goes on with what has not ended yet.
+  A hook that raises stops the training; the day's end can be run again, and goes on with what has
+  not ended yet.
 
   Args:
     *tables: the `tfps.FeasignTable`s.
-    base_export: functions of the `tfps.data` day, called in their order before any table's day ends.
-    before_eviction: functions of one `tfps.eviction.EvictedRows`, called with chunks of the feasigns that will leave.
+    base_export: functions of the `tfps.data` day, called in order before any table's day ends.
+    before_eviction: functions of one `tfps.eviction.EvictedRows`, called with chunks of the
+      feasigns that will leave.
     after_eviction: the same for those that have left.
     chunk_rows: the most rows of a chunk.
 
@@ -104,8 +106,9 @@ class EndOfDay(keras.callbacks.Callback):
 class TableSummaries(keras.callbacks.Callback):
   """Writes a table's statistics for TensorBoard, as `table/<name>/...`.
 
-  Written are those of `FeasignTable.statistics()` and share_admitted, the part of the feasigns that is admitted, by the
-  model's number of training steps so far. List it after `EndOfDay` to see the table as the day's end leaves it.
+  Written are those of `FeasignTable.statistics()` and share_admitted, the part of the feasigns that
+  is admitted, by the model's number of training steps so far. List it after `EndOfDay` to see the
+  table as the day's end leaves it.
 
   Args:
     table: the `tfps.FeasignTable`.

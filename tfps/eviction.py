@@ -1,4 +1,4 @@
-"""A day's end that shows the rows that leave: range by range of virtual shards, in bounded chunks."""
+"""A day's end that shows the rows that leave: one range of shards after the other, in chunks."""
 
 from typing import Any
 from typing import NamedTuple
@@ -47,7 +47,7 @@ def count_evictable(handles, day):
 
 
 def end_of_day(table, handles, day, before, after, chunk_rows):
-  """Ends `day` with hooks; see `FeasignTable.end_of_day`. Returns how many feasigns were evicted."""
+  """Ends `day` with hooks; see `FeasignTable.end_of_day`. Returns how many rows were evicted."""
   due = sum(count_evictable(handles, day).values())
   # So many shards that their due rows make about one chunk; all servers work on their part of them.
   step = max(1, min(table.num_shards, chunk_rows * table.num_shards // max(due, 1)))

@@ -24,7 +24,5 @@ def restore(model, folder):
 
 
 def _checkpoint(model):
-  parts = {"model": model, "metrics": list(model.metrics)}
-  if model.optimizer is not None:
-    parts["optimizer"] = model.optimizer
-  return tf.train.Checkpoint(**parts)
+  # The optimizer is an attribute of the model, and comes along.
+  return tf.train.Checkpoint(model=model, metrics=list(model.metrics))
