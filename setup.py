@@ -22,13 +22,27 @@ class BuildOps(build_ext.build_ext):
     out = pathlib.Path("build", "ops", tensorflow.version)
     try:
       subprocess.run(
-        ["make", "-s", "-f", "ops/ops.mk", f"-j{os.cpu_count()}", "library", f"OUT={out}",
-         f"TENSORFLOW={tensorflow.folder}", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
+        [
+          "make",
+          "-s",
+          "-f",
+          "ops/ops.mk",
+          f"-j{os.cpu_count()}",
+          "library",
+          f"OUT={out}",
+          f"TENSORFLOW={tensorflow.folder}",
+          f"PYTHON={sys.executable}",
+        ],
+        cwd=ROOT,
+        check=True,
+      )
     except FileNotFoundError:
       sys.exit("error: building tfps needs make and g++: install them first")
     except subprocess.CalledProcessError:
-      sys.exit("error: tfps's ops did not compile against "
-               f"{tensorflow.distribution} {tensorflow.version}; see above")
+      sys.exit(
+        "error: tfps's ops did not compile against "
+        f"{tensorflow.distribution} {tensorflow.version}; see above"
+      )
     package = ROOT / "tfps" if self.inplace else pathlib.Path(self.build_lib, "tfps")
     package.mkdir(parents=True, exist_ok=True)
     # A new file moved into place: a process that has the old library loaded keeps it.
@@ -49,5 +63,11 @@ setuptools.setup(
   # Without sources of its own: it makes the wheel one for this platform.
   ext_modules=[setuptools.Extension("tfps._tfps_ops", sources=[])],
   install_requires=[
-    *installed_tensorflow.requirements(), "numpy", "absl-py", "ml_collections", "tqdm", "grpcio"],
+    *installed_tensorflow.requirements(),
+    "numpy",
+    "absl-py",
+    "ml_collections",
+    "tqdm",
+    "grpcio",
+  ],
 )

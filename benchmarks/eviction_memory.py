@@ -30,8 +30,12 @@ def main():
   parser.add_argument("--rows", type=int, default=10_000_000, help="feasigns in each table")
   parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="which tables")
   parser.add_argument("--rounds", type=int, default=3, help="how often half of them leave")
-  parser.add_argument("--percent", type=float, default=5, help=(
-    "how much higher the memory may be; small tables need more, where buffers weigh in"))
+  parser.add_argument(
+    "--percent",
+    type=float,
+    default=5,
+    help=("how much higher the memory may be; small tables need more, where buffers weigh in"),
+  )
   parser.add_argument("--run", choices=CASES, help=argparse.SUPPRESS)  # the fresh process
   flags = parser.parse_args()
   if flags.rows < 2 or flags.rounds < 1:
@@ -45,10 +49,13 @@ def main():
     measured = run_fresh(case, flags)
     results += measured
     highest = max(row["percent_higher"] for row in measured)
-    goals.append(harness.Goal(
-      f"{case}: memory after new ones came", highest, flags.percent, "percent higher"))
-  title = (f"Resident memory of {flags.rows:,} feasigns, half of which leave and are replaced "
-           f"(mf_dim {MF_DIM}, adagrad)")
+    goals.append(
+      harness.Goal(f"{case}: memory after new ones came", highest, flags.percent, "percent higher")
+    )
+  title = (
+    f"Resident memory of {flags.rows:,} feasigns, half of which leave and are replaced "
+    f"(mf_dim {MF_DIM}, adagrad)"
+  )
   return harness.report(flags, title, results, goals)
 
 
@@ -101,9 +108,12 @@ def result(case, state, resident, full, table, rows, seconds):
     expected = f"{rows} feasigns, {CASES[case]:.0%} of them admitted"
     raise RuntimeError(f"The table should hold {expected}, but it reports {statistics}.")
   return {
-    "case": case, "state": state, "resident_MB": resident / 1e6,
+    "case": case,
+    "state": state,
+    "resident_MB": resident / 1e6,
     "reported_by_the_table_MB": statistics["bytes"] / 1e6,
-    "percent_higher": 100 * (resident / full - 1), "end_of_day_ms": 1000 * seconds,
+    "percent_higher": 100 * (resident / full - 1),
+    "end_of_day_ms": 1000 * seconds,
   }
 
 
@@ -111,9 +121,11 @@ def make_table():
   from tfps import native
 
   # What was not seen since the last day's end leaves; two shows admit; nothing decays.
-  options = (f"mf_dim={MF_DIM};accessor.nonclk_coeff=1;accessor.create_threshold=2"
-             ";accessor.delete_threshold=-1;accessor.delete_after_unseen_days=0"
-             ";accessor.decay_rate=1")
+  options = (
+    f"mf_dim={MF_DIM};accessor.nonclk_coeff=1;accessor.create_threshold=2"
+    ";accessor.delete_threshold=-1;accessor.delete_after_unseen_days=0"
+    ";accessor.decay_rate=1"
+  )
   return native.ops.tfps_table(shared_name=f"eviction_{np.random.bytes(8).hex()}", options=options)
 
 
@@ -129,8 +141,13 @@ def push(table, numbers, case, show):
     if show:
       shows += 1 + (keys.astype(np.float64) / 2**64 < CASES[case])
     native.ops.tfps_push(
-      table=table, keys=keys.view(np.int64), slots=np.ones(n, np.int32), show=shows,
-      click=np.zeros(n, np.float32), gradients=np.full([n, 1 + MF_DIM], 0.01, np.float32))
+      table=table,
+      keys=keys.view(np.int64),
+      slots=np.ones(n, np.int32),
+      show=shows,
+      click=np.zeros(n, np.float32),
+      gradients=np.full([n, 1 + MF_DIM], 0.01, np.float32),
+    )
 
 
 def end_of_day(table, day):

@@ -74,10 +74,12 @@ def interleaved_seconds(functions, repeats=5, warm_up=1):
 def parser(description):
   """An argparse parser with the flags of every benchmark, --json and --check."""
   flags = argparse.ArgumentParser(
-    description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+  )
   flags.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
   flags.add_argument(
-    "--check", action="store_true", help="exit with 1 when a goal is missed, not only say so")
+    "--check", action="store_true", help="exit with 1 when a goal is missed, not only say so"
+  )
   return flags
 
 
@@ -108,10 +110,18 @@ def report(flags, title, rows, goals=()):
     1 if --check was given and a goal was missed, otherwise 0.
   """
   if flags.json:
-    print(json.dumps({
-      "title": title, "machine": machine(), "results": rows,
-      "goals": [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals],
-    }, indent=2, default=dataclasses.asdict))
+    print(
+      json.dumps(
+        {
+          "title": title,
+          "machine": machine(),
+          "results": rows,
+          "goals": [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals],
+        },
+        indent=2,
+        default=dataclasses.asdict,
+      )
+    )
   else:
     print(title)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
@@ -130,8 +140,10 @@ def table(rows):
   widths = [max(map(len, column)) for column in zip(*cells)]
   left = [isinstance(value, str) for value in rows[0].values()]
   lines = [
-    "  ".join(cell.ljust(width) if to_left else cell.rjust(width)
-              for cell, width, to_left in zip(line, widths, left)).rstrip()
+    "  ".join(
+      cell.ljust(width) if to_left else cell.rjust(width)
+      for cell, width, to_left in zip(line, widths, left)
+    ).rstrip()
     for line in cells
   ]
   return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -25,8 +25,12 @@ CASES = {"unadmitted": (LARGE, 64), "admitted": (0, 112)}
 def main():
   parser = harness.parser(__doc__)
   parser.add_argument("--rows", type=int, default=20_000_000, help="feasigns in each table")
-  parser.add_argument("--slack", type=float, default=1.0, help=(
-    "factor on the goals, for tables so small that what does not grow with rows weighs in"))
+  parser.add_argument(
+    "--slack",
+    type=float,
+    default=1.0,
+    help=("factor on the goals, for tables so small that what does not grow with rows weighs in"),
+  )
   parser.add_argument("--fill", choices=CASES, help=argparse.SUPPRESS)  # the fresh process
   flags = parser.parse_args()
   if flags.rows < 4:
@@ -40,8 +44,9 @@ def main():
     measured = run_fresh(case, flags.rows)
     results += measured
     for state, row in [("", measured[-2]), (", memory reused", measured[-1])]:
-      goals.append(harness.Goal(
-        f"{case} feasign{state}", row["bytes_per_row"], limit * flags.slack, "bytes"))
+      goals.append(
+        harness.Goal(f"{case} feasign{state}", row["bytes_per_row"], limit * flags.slack, "bytes")
+      )
   title = f"Resident memory per feasign (mf_dim {MF_DIM}, adagrad, {flags.rows:,} feasigns)"
   return harness.report(flags, title, results, goals)
 
@@ -69,10 +74,14 @@ def fill(case, rows):
     expected = {"rows": held, "admitted": held if case == "admitted" else 0}
     if any(statistics[name] != value for name, value in expected.items()):
       raise RuntimeError(f"The table should hold {expected}, but it reports {statistics}.")
-    results.append({
-      "case": name, "rows": held, "bytes_per_row": resident / held,
-      "reported_by_the_table": statistics["bytes"] / held,
-    })
+    results.append(
+      {
+        "case": name,
+        "rows": held,
+        "bytes_per_row": resident / held,
+        "reported_by_the_table": statistics["bytes"] / held,
+      }
+    )
 
   quarters = [rows * i // 4 for i in range(5)]
   for first, last in zip(quarters, quarters[1:]):
@@ -87,8 +96,10 @@ def fill(case, rows):
 def make_table(create_threshold):
   from tfps import native
 
-  options = (f"mf_dim={MF_DIM};accessor.create_threshold={create_threshold}"
-             f";accessor.delete_threshold={LARGE}")
+  options = (
+    f"mf_dim={MF_DIM};accessor.create_threshold={create_threshold}"
+    f";accessor.delete_threshold={LARGE}"
+  )
   return native.ops.tfps_table(shared_name=f"memory_{np.random.bytes(8).hex()}", options=options)
 
 
@@ -100,8 +111,13 @@ def push_some(table, first, last):
     n = min(BATCH, last - start)
     keys = splitmix64(np.arange(start, start + n, dtype=np.uint64)).view(np.int64)
     native.ops.tfps_push(
-      table=table, keys=keys, slots=np.ones(n, np.int32), show=np.ones(n, np.float32),
-      click=np.zeros(n, np.float32), gradients=np.full([n, 1 + MF_DIM], 0.01, np.float32))
+      table=table,
+      keys=keys,
+      slots=np.ones(n, np.int32),
+      show=np.ones(n, np.float32),
+      click=np.zeros(n, np.float32),
+      gradients=np.full([n, 1 + MF_DIM], 0.01, np.float32),
+    )
 
 
 def evict_all(table):

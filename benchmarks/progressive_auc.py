@@ -27,7 +27,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What the curves were taken with; the configs ship crosses of these besides.
 SLOTS = {
   "movietweetings": ("user_id", "movie_id", "year", "decade", "genres"),
-  "movielens": ("user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip"),
+  "movielens": (
+    "user_id",
+    "movie_id",
+    "year",
+    "decade",
+    "genres",
+    "gender",
+    "age",
+    "occupation",
+    "zip",
+  ),
 }
 SHIPPED = "tfps, as shipped"
 CLUSTER = "tfps, as shipped, 2 workers, 2 ps"
@@ -66,7 +76,9 @@ class FullVocabularyDeepFM(keras.Model):
     super().__init__()
     initial = keras.initializers.RandomUniform(-table.mf_init_range, table.mf_init_range)
     self.weight = keras.layers.Embedding(vocabulary_size, 1, embeddings_initializer="zeros")
-    self.embedding = keras.layers.Embedding(vocabulary_size, table.mf_dim, embeddings_initializer=initial)
+    self.embedding = keras.layers.Embedding(
+      vocabulary_size, table.mf_dim, embeddings_initializer=initial
+    )
     self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
     self.output_layer = keras.layers.Dense(1)
 
@@ -75,7 +87,9 @@ class FullVocabularyDeepFM(keras.Model):
     mf = tf.stack([_mean(self.embedding(slot), slot) for slot in ids], axis=1)
     lr_logit = tf.add_n([_mean(self.weight(slot), slot) for slot in ids])
     total = tf.reduce_sum(mf, axis=1)
-    second_order = 0.5 * tf.reduce_sum(total**2 - tf.reduce_sum(mf**2, axis=1), axis=1, keepdims=True)
+    second_order = 0.5 * tf.reduce_sum(
+      total**2 - tf.reduce_sum(mf**2, axis=1), axis=1, keepdims=True
+    )
     deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
     return tf.sigmoid(lr_logit + second_order + deep)
 
@@ -88,7 +102,9 @@ def _mean(vectors, ids):
 
 def main():
   flags = harness.parser(__doc__)
-  flags.add_argument("--data", default="data", help="folder that holds the folders movietweetings and ml-1m")
+  flags.add_argument(
+    "--data", default="data", help="folder that holds the folders movietweetings and ml-1m"
+  )
   flags.add_argument("--only", choices=sorted(LEAST_AUC), help="one data set instead of both")
   args = flags.parse_args()
   rows, goals = [], []
@@ -122,12 +138,16 @@ def measure(name, folder):
 
 def read(source, slots):
   """All examples in memory: ({slot: feasigns [n, k]}, labels [n])."""
-  batches = [batch for ticket in source.tickets() for batch in source.open(ticket).as_numpy_iterator()]
+  batches = [
+    batch for ticket in source.tickets() for batch in source.open(ticket).as_numpy_iterator()
+  ]
   features = {}
   for slot in slots:
     parts = [np.reshape(x[slot], [len(y), -1]) for x, y in batches]
     widest = max(part.shape[1] for part in parts)
-    features[slot] = np.concatenate([np.pad(part, [(0, 0), (0, widest - part.shape[1])]) for part in parts])
+    features[slot] = np.concatenate(
+      [np.pad(part, [(0, 0), (0, widest - part.shape[1])]) for part in parts]
+    )
   return features, np.concatenate([y.reshape(-1) for _, y in batches])
 
 
@@ -171,8 +191,22 @@ def cluster_row(name, overrides, examples):
   began = time.monotonic()
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "summary.json")
-    command = [sys.executable, "-m", "tfps", "launch", "--workers=2", "--ps=2", f"--log-dir={folder}/logs", "--"]
-    command += ["train", f"--config={ROOT}/configs/{name}.py", *overrides, f"--config.summary_file={path}"]
+    command = [
+      sys.executable,
+      "-m",
+      "tfps",
+      "launch",
+      "--workers=2",
+      "--ps=2",
+      f"--log-dir={folder}/logs",
+      "--",
+    ]
+    command += [
+      "train",
+      f"--config={ROOT}/configs/{name}.py",
+      *overrides,
+      f"--config.summary_file={path}",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(path) as file:
       summary = json.load(file)
@@ -226,8 +260,12 @@ def goals_of(name, rows):
   cluster = next(row for row in rows if row["model"] == CLUSTER)
   difference = abs(cluster["AUC"] - auc[SHIPPED])
   goals += [
-    harness.Goal(f"{name}: AUC of the cluster off the single process", difference, MOST_CLUSTER_DIFFERENCE),
-    harness.Goal(f"{name}: shows the cluster lost or counted twice", abs(cluster["shows_missing"]), 0),
+    harness.Goal(
+      f"{name}: AUC of the cluster off the single process", difference, MOST_CLUSTER_DIFFERENCE
+    ),
+    harness.Goal(
+      f"{name}: shows the cluster lost or counted twice", abs(cluster["shows_missing"]), 0
+    ),
   ]
   return goals
 

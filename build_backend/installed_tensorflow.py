@@ -13,7 +13,8 @@ from typing import NamedTuple
 PINNED = "tensorflow==2.16.2"
 _PINNED_KERAS = "tf-keras==2.16.0"
 _TFRA = (
-  'tensorflow-recommenders-addons==0.8.1; python_version < "3.12" and platform_machine == "x86_64"')
+  'tensorflow-recommenders-addons==0.8.1; python_version < "3.12" and platform_machine == "x86_64"'
+)
 _TFRA_VERSIONS = ("2.16.1", "2.16.2")
 
 
@@ -48,7 +49,8 @@ def find(folders=None):
     for distribution in importlib.metadata.distributions(path=[folder]):
       name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
       if name.startswith(("tensorflow", "tf-nightly")) and any(
-          str(file) == "tensorflow/__init__.py" for file in distribution.files or ()):
+        str(file) == "tensorflow/__init__.py" for file in distribution.files or ()
+      ):
         return TensorFlow(package, distribution.version, name)
   return None
 
@@ -57,8 +59,10 @@ def find_for_build():
   """Returns this Python's TensorFlow, or else the one that pip fetched for the build; or exits."""
   found = find() or find(sys.path)
   if found is None:
-    sys.exit("error: tfps builds its ops against TensorFlow, and this Python has none: "
-             f"pip install {PINNED}")
+    sys.exit(
+      "error: tfps builds its ops against TensorFlow, and this Python has none: "
+      f"pip install {PINNED}"
+    )
   return found
 
 

@@ -32,4 +32,3 @@ class DeepFM(tfps.Model):
     second_order = 0.5 * tf.reduce_sum(total**2 - squares, axis=1, keepdims=True)
     deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
     return tf.sigmoid(embedded.lr_logit + second_order + deep)
-

@@ -14,7 +14,9 @@ def make_table(num_servers=1, name="ctr", **arguments):
   placement.server_devices = lambda: ["/device:CPU:0"] * num_servers
   try:
     accessor = tfps.CtrAccessor(create_threshold=1.0, delete_threshold=0.2)
-    settings = dict(mf_dim=3, num_shards=16, mf_init_range=0.5, accessor=accessor, optimizer=tfps.Adam())
+    settings = dict(
+      mf_dim=3, num_shards=16, mf_init_range=0.5, accessor=accessor, optimizer=tfps.Adam()
+    )
     return _Parted(name, num_servers, **{**settings, **arguments})
   finally:
     placement.server_devices = devices
@@ -38,13 +40,19 @@ def push(table, keys, seed=0):
   gradients = rng.normal(size=[len(keys), table.row_width]).astype(np.float32)
   ends = np.array([len(keys)], np.int64)
   routed = native.ops.tfps_route(
-    ids=keys, slot_ends=ends, slot_ids=[1], assignment=table.assignment, num_servers=table.num_servers
+    ids=keys,
+    slot_ends=ends,
+    slot_ids=[1],
+    assignment=table.assignment,
+    num_servers=table.num_servers,
   )
   order = {int(key): i for i, key in enumerate(keys)}
   parts = []
   for server_keys in routed.keys:
     at = [order[int(key)] for key in server_keys.numpy()]
-    parts.append((server_keys, (server_keys.numpy() % 3).astype(np.int32), show[at], click[at], gradients[at]))
+    parts.append(
+      (server_keys, (server_keys.numpy() % 3).astype(np.int32), show[at], click[at], gradients[at])
+    )
   table.push(parts)
 
 
@@ -77,14 +85,24 @@ def saved_rows(path, table_name, head_floats, row_floats):
     for shard in sorted(names):
       tensors = {
         name: reader.get_tensor(f"{shard}/{name}")
-        for name in ("keys", "slots", "statistics", "unseen_days", "flags", "floats", "finished_day")
+        for name in (
+          "keys",
+          "slots",
+          "statistics",
+          "unseen_days",
+          "flags",
+          "floats",
+          "finished_day",
+        )
       }
       floats = tensors.pop("floats")
       finished_day = int(tensors.pop("finished_day"))
       begin = 0
       for i, key in enumerate(tensors["keys"]):
         end = begin + (row_floats if tensors["flags"][i] & 1 else head_floats)
-        row = [tensors[name][i].tobytes() for name in ("slots", "statistics", "unseen_days", "flags")]
+        row = [
+          tensors[name][i].tobytes() for name in ("slots", "statistics", "unseen_days", "flags")
+        ]
         rows[int(key)] = (*row, floats[begin:end].tobytes(), finished_day)
         begin = end
       assert begin == floats.size

@@ -59,8 +59,12 @@ class Pair:
       row = expected[key]
       assert (slots[i], unseen_days[i]) == (row.slot, row.unseen_days), f"key {key}"
       np.testing.assert_allclose(
-        statistics[i], [row.show, row.click, row.delta_score], rtol=1e-12, atol=1e-12,
-        err_msg=f"key {key}")
+        statistics[i],
+        [row.show, row.click, row.delta_score],
+        rtol=1e-12,
+        atol=1e-12,
+        err_msg=f"key {key}",
+      )
 
   def check_pull(self, keys):
     np.testing.assert_allclose(self.engine.pull(keys), self.reference.pull(keys), **self.tolerance)
@@ -80,10 +84,15 @@ class Pair:
       assert rows.admitted[i] == (expected.mf is not None), where
       assert rows.served[i] == expected.served, where
       np.testing.assert_allclose(
-        rows.statistics[i], [expected.show, expected.click, expected.delta_score],
-        rtol=1e-12, atol=1e-12, err_msg=where)
+        rows.statistics[i],
+        [expected.show, expected.click, expected.delta_score],
+        rtol=1e-12,
+        atol=1e-12,
+        err_msg=where,
+      )
       np.testing.assert_allclose(
-        rows.floats[i], self._floats(expected), err_msg=where, **self.tolerance)
+        rows.floats[i], self._floats(expected), err_msg=where, **self.tolerance
+      )
 
   def check_statistics(self):
     actual, expected = self.engine.statistics(), self.reference.statistics()
@@ -102,8 +111,10 @@ class Pair:
     self.check_statistics()
 
   def _floats(self, row):
-    mf = row.mf or (np.zeros(self.engine.mf_dim), np.zeros(
-      self.reference.mf_optimizer.state_size(self.engine.mf_dim)))
+    mf = row.mf or (
+      np.zeros(self.engine.mf_dim),
+      np.zeros(self.reference.mf_optimizer.state_size(self.engine.mf_dim)),
+    )
     return np.concatenate([*row.lr, *mf])
 
 

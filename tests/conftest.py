@@ -4,15 +4,19 @@ import pathlib
 import sys
 
 if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists():
-  sys.exit("tfps's ops have not been built here: "
-           "run `make test`, or `pip install -e .[test]` and then pytest again.")
+  sys.exit(
+    "tfps's ops have not been built here: "
+    "run `make test`, or `pip install -e .[test]` and then pytest again."
+  )
 
 import hypothesis  # noqa: E402
 
 _ALWAYS = dict(deadline=None, print_blob=True)
 
 hypothesis.settings.register_profile(
-  "quick", max_examples=10, stateful_step_count=12, derandomize=True, **_ALWAYS)
+  "quick", max_examples=10, stateful_step_count=12, derandomize=True, **_ALWAYS
+)
 hypothesis.settings.register_profile(
-  "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS)
+  "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS
+)
 hypothesis.settings.load_profile("quick")

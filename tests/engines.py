@@ -41,8 +41,16 @@ class Engine(abc.ABC):
   """A feasign table of one engine. Every method may be called from several threads at once."""
 
   def __init__(
-    self, *, mf_dim=8, accessor=Accessor(), lr=Optimizer(), mf=Optimizer(),
-    gradient_scale="per_show", seed=0, mf_init_range=1e-4, num_shards=1024,
+    self,
+    *,
+    mf_dim=8,
+    accessor=Accessor(),
+    lr=Optimizer(),
+    mf=Optimizer(),
+    gradient_scale="per_show",
+    seed=0,
+    mf_init_range=1e-4,
+    num_shards=1024,
   ):
     self.mf_dim = mf_dim
     self.accessor = accessor
@@ -114,10 +122,15 @@ class NativeEngine(Engine):
       self._table = native.ops.tfps_table(shared_name=uuid.uuid4().hex, options=self.options())
 
   def options(self):
-    pairs = {name: getattr(self, name) for name in (
-      "mf_dim", "num_shards", "seed", "mf_init_range", "gradient_scale")}
+    pairs = {
+      name: getattr(self, name)
+      for name in ("mf_dim", "num_shards", "seed", "mf_init_range", "gradient_scale")
+    }
     for prefix, settings in (
-      ("accessor", self.accessor), ("lr", self.lr_optimizer), ("mf", self.mf_optimizer)):
+      ("accessor", self.accessor),
+      ("lr", self.lr_optimizer),
+      ("mf", self.mf_optimizer),
+    ):
       for name, value in dataclasses.asdict(settings).items():
         pairs[f"{prefix}.{name}"] = value
     return ";".join(f"{name}={value}" for name, value in pairs.items())
@@ -127,26 +140,38 @@ class NativeEngine(Engine):
 
   def pull(self, keys):
     return native.ops.tfps_pull(
-      table=self._table, keys=_array(keys, np.int64), row_width=1 + self.mf_dim).numpy()
+      table=self._table, keys=_array(keys, np.int64), row_width=1 + self.mf_dim
+    ).numpy()
 
   def push(self, keys, slots, show, click, gradients):
     native.ops.tfps_push(
-      table=self._table, keys=_array(keys, np.int64), slots=_array(slots, np.int32),
-      show=_array(show, np.float32), click=_array(click, np.float32),
-      gradients=_array(gradients, np.float32))
+      table=self._table,
+      keys=_array(keys, np.int64),
+      slots=_array(slots, np.int32),
+      show=_array(show, np.float32),
+      click=_array(click, np.float32),
+      gradients=_array(gradients, np.float32),
+    )
 
   def end_of_day(self, day):
     return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))
 
   def end_of_day_rows(self, day, announced=None, first_shard=0, last_shard=None):
     keys = _array([] if announced is None else announced, np.int64)
-    return self._evicted_rows(native.ops.tfps_end_of_day_rows(
-      table=self._table, day=day, announced=keys, only_announced=announced is not None,
-      **self._shards(first_shard, last_shard)))
+    return self._evicted_rows(
+      native.ops.tfps_end_of_day_rows(
+        table=self._table,
+        day=day,
+        announced=keys,
+        only_announced=announced is not None,
+        **self._shards(first_shard, last_shard),
+      )
+    )
 
   def evictable(self, day, first_shard=0, last_shard=None):
-    return self._evicted_rows(native.ops.tfps_evictable(
-      table=self._table, day=day, **self._shards(first_shard, last_shard)))
+    return self._evicted_rows(
+      native.ops.tfps_evictable(table=self._table, day=day, **self._shards(first_shard, last_shard))
+    )
 
   def count_evictable(self, day):
     slots, rows = native.ops.tfps_count_evictable(table=self._table, day=day)
@@ -162,11 +187,13 @@ class NativeEngine(Engine):
   def keys(self, first_shard=0, last_shard=None):
     last_shard = self.num_shards if last_shard is None else last_shard
     return native.ops.tfps_keys(
-      table=self._table, first_shard=first_shard, last_shard=last_shard).numpy()
+      table=self._table, first_shard=first_shard, last_shard=last_shard
+    ).numpy()
 
   def inspect(self, keys):
     outputs = native.ops.tfps_inspect(
-      table=self._table, keys=_array(keys, np.int64), row_floats=self.row_floats)
+      table=self._table, keys=_array(keys, np.int64), row_floats=self.row_floats
+    )
     return Inspection(**{name: value.numpy() for name, value in outputs._asdict().items()})
 
   def statistics(self):

@@ -147,8 +147,15 @@ class ReferenceTable:
   """A feasign table. Its methods take and give what the engines' do, as NumPy arrays."""
 
   def __init__(
-    self, *, mf_dim=8, accessor=Accessor(), lr=Optimizer(), mf=Optimizer(),
-    gradient_scale="per_show", seed=0, mf_init_range=1e-4,
+    self,
+    *,
+    mf_dim=8,
+    accessor=Accessor(),
+    lr=Optimizer(),
+    mf=Optimizer(),
+    gradient_scale="per_show",
+    seed=0,
+    mf_init_range=1e-4,
   ):
     self.mf_dim = mf_dim
     self.accessor = accessor
@@ -160,8 +167,17 @@ class ReferenceTable:
     self.rows = {}
     self.finished_day = None
     self.counters = dict.fromkeys(
-      ("reserved_pushes", "slot_conflicts", "nonfinite_gradients", "nonfinite_counts",
-       "pulled_keys", "pushed_keys", "evicted"), 0)
+      (
+        "reserved_pushes",
+        "slot_conflicts",
+        "nonfinite_gradients",
+        "nonfinite_counts",
+        "pulled_keys",
+        "pushed_keys",
+        "evicted",
+      ),
+      0,
+    )
 
   def row(self, key):
     """The Row of a key, None if absent."""
@@ -222,8 +238,10 @@ class ReferenceTable:
       self.counters["nonfinite_gradients"] += 1
 
     if not row.mf and self.accessor.score(row.show, row.click) >= self.accessor.create_threshold:
-      row.mf = (initial_mf(self.seed, key, self.mf_dim, self.mf_init_range),
-                self.mf_optimizer.initial_state(self.mf_dim))
+      row.mf = (
+        initial_mf(self.seed, key, self.mf_dim, self.mf_init_range),
+        self.mf_optimizer.initial_state(self.mf_dim),
+      )
 
   def end_of_day(self, day):
     """Ends the day with this ordinal, once. Returns how many feasigns were evicted."""
@@ -245,8 +263,10 @@ class ReferenceTable:
     return [key for key, row in self.rows.items() if self._is_dead(row)]
 
   def _is_dead(self, row):
-    return (row.unseen_days > self.accessor.delete_after_unseen_days
-            or self.accessor.score(row.show, row.click) < self.accessor.delete_threshold)
+    return (
+      row.unseen_days > self.accessor.delete_after_unseen_days
+      or self.accessor.score(row.show, row.click) < self.accessor.delete_threshold
+    )
 
   def statistics(self):
     """All of the engines' statistics but `bytes`, by name."""

@@ -16,8 +16,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def run(program, *flags):
   environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
   return subprocess.run(
-    [sys.executable, ROOT / "benchmarks" / program, *flags], env=environment, text=True,
-    stdout=subprocess.PIPE, timeout=120)
+    [sys.executable, ROOT / "benchmarks" / program, *flags],
+    env=environment,
+    text=True,
+    stdout=subprocess.PIPE,
+    timeout=120,
+  )
 
 
 def test_memory_per_row():
@@ -33,8 +37,9 @@ def test_memory_per_row():
 
 
 def test_eviction_memory():
-  done = run("eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json",
-             "--check")
+  done = run(
+    "eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json", "--check"
+  )
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
   assert len(report["goals"]) == 1 and len(report["results"]) == 4
@@ -42,9 +47,16 @@ def test_eviction_memory():
     assert abs(row["resident_MB"] - row["reported_by_the_table_MB"]) < 20, row
 
 
-@pytest.mark.parametrize("flags, limit, exit_code", [
-  ([], 2.0, 0), ([], 0.5, 0), (["--check"], 2.0, 0), (["--check"], 0.5, 1),
-  (["--check", "--json"], 0.5, 1)])
+@pytest.mark.parametrize(
+  "flags, limit, exit_code",
+  [
+    ([], 2.0, 0),
+    ([], 0.5, 0),
+    (["--check"], 2.0, 0),
+    (["--check"], 0.5, 1),
+    (["--check", "--json"], 0.5, 1),
+  ],
+)
 def test_check_fails_when_a_goal_is_missed(capsys, flags, limit, exit_code):
   flags = harness.parser("").parse_args(flags)
   goals = [harness.Goal("a", 1.0, 1.0), harness.Goal("b", 1.0, limit)]
@@ -60,11 +72,16 @@ def test_goals():
   assert harness.Goal("a", 1.0, 1.0).met and not harness.Goal("a", 1.1, 1.0).met
   assert harness.Goal("a", 1.1, 1.0, at_least=True).met
   assert str(harness.Goal("AUC", 0.7, 0.75, at_least=True)) == (
-    "goal MISSED: AUC 0.7, at least 0.75")
+    "goal MISSED: AUC 0.7, at least 0.75"
+  )
 
 
 def test_table_has_one_column_for_each_key():
-  rows = [{"name": "x", "rows_held": 1000, "time": harness.spread([2.0, 1.0, 9.0])},
-          {"name": "longer", "rows_held": 5, "time": harness.spread([1.0])}]
+  rows = [
+    {"name": "x", "rows_held": 1000, "time": harness.spread([2.0, 1.0, 9.0])},
+    {"name": "longer", "rows_held": 5, "time": harness.spread([1.0])},
+  ]
   assert harness.table(rows).splitlines()[2:] == [
-    "x           1,000  2 [1 .. 9]", "longer          5  1 [1 .. 1]"]
+    "x           1,000  2 [1 .. 9]",
+    "longer          5  1 [1 .. 1]",
+  ]

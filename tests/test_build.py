@@ -20,7 +20,8 @@ def _run(*command, cwd=None):
   environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
   environment.pop("PYTHONPATH", None)
   ran = subprocess.run(
-    list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+  )
   assert ran.returncode == 0, ran.stdout + ran.stderr
   return ran.stdout
 
@@ -41,13 +42,36 @@ def python(tmp_path_factory):
 def wheel(python, tmp_path_factory):
   """The wheel that pip, isolated as by default, makes of a clean copy with the compiled objects."""
   copy = tmp_path_factory.mktemp("copy") / "tfps"
-  shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(
-    ".*", "build", "dist", "runs", "bazel-*", "*.egg-info", "__pycache__", "_tfps_ops.so",
-    "_build_info.py"))
+  shutil.copytree(
+    ROOT,
+    copy,
+    ignore=shutil.ignore_patterns(
+      ".*",
+      "build",
+      "dist",
+      "runs",
+      "bazel-*",
+      "*.egg-info",
+      "__pycache__",
+      "_tfps_ops.so",
+      "_build_info.py",
+    ),
+  )
   shutil.copytree(ROOT / "build" / "ops", copy / "build" / "ops")
   log = copy / "build" / "log"
-  _run(python, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", copy / "dist", "-v", "--log", log,
-       copy)
+  _run(
+    python,
+    "-m",
+    "pip",
+    "wheel",
+    "--no-deps",
+    "--wheel-dir",
+    copy / "dist",
+    "-v",
+    "--log",
+    log,
+    copy,
+  )
   assert "Collecting setuptools" in log.read_text()  # What the build required was fetched,
   assert "Collecting tensorflow" not in log.read_text()  # and TensorFlow was not.
   return next(copy.glob("dist/*.whl"))
@@ -58,13 +82,18 @@ def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
   information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
   assert {name.split("/")[0] for name in names} == {"tfps", information}
   assert set(names) > {
-    "tfps/_tfps_ops.so", "tfps/_build_info.py", "tfps/table.py", "tfps/cli/main.py"}
+    "tfps/_tfps_ops.so",
+    "tfps/_build_info.py",
+    "tfps/table.py",
+    "tfps/cli/main.py",
+  }
   assert "-none-any" not in wheel.name
 
 
 def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
   plan = _run(
-    python, "-m", "pip", "install", "-q", "--dry-run", "--no-index", "--report", "-", wheel)
+    python, "-m", "pip", "install", "-q", "--dry-run", "--no-index", "--report", "-", wheel
+  )
   assert [item["metadata"]["name"] for item in json.loads(plan)["install"]] == ["tfps"]
 
   _run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel)
@@ -88,7 +117,8 @@ def site_packages(tmp_path, monkeypatch):
     information = tmp_path / f"{name}-{version}.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(
-      f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+      f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    )
     (information / "RECORD").write_text("tensorflow/__init__.py,,\n")
 
   return install
@@ -101,14 +131,19 @@ def _names(requirements):
 def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
   assert installed_tensorflow.find() is None
   assert _names(installed_tensorflow.requirements()) == [
-    "tensorflow==2.16.2", "tf-keras==2.16.0", "tensorflow-recommenders-addons==0.8.1"]
+    "tensorflow==2.16.2",
+    "tf-keras==2.16.0",
+    "tensorflow-recommenders-addons==0.8.1",
+  ]
 
 
-@pytest.mark.parametrize("version, required", [
-  ("2.16.1",
-   ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
-  ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*"]),
-])
+@pytest.mark.parametrize(
+  "version, required",
+  [
+    ("2.16.1", ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
+    ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*"]),
+  ],
+)
 def test_the_installed_tensorflow_meets_the_requirement(site_packages, tmp_path, version, required):
   site_packages("tensorflow", version)
   assert installed_tensorflow.find() == (tmp_path / "tensorflow", version, "tensorflow")

@@ -95,7 +95,8 @@ class Seen:
 
 
 @pytest.mark.parametrize(
-  "servers, num_shards, chunk_rows", [(1, 1, 7), (1, 16, 50), (3, 16, 50), (3, 16, 65_536)])
+  "servers, num_shards, chunk_rows", [(1, 1, 7), (1, 16, 50), (3, 16, 50), (3, 16, 65_536)]
+)
 def test_hooks_see_exactly_what_the_reference_evicts(servers, num_shards, chunk_rows):
   tables = Tables(servers, num_shards)
   rng = np.random.default_rng(servers)

@@ -45,7 +45,9 @@ def flip(path, at):
   path.write_bytes(data)
 
 
-@pytest.mark.parametrize("optimizer", [tfps.SGD(), tfps.Adagrad(), tfps.StdAdagrad(), tfps.Adam(), tfps.FTRL()])
+@pytest.mark.parametrize(
+  "optimizer", [tfps.SGD(), tfps.Adagrad(), tfps.StdAdagrad(), tfps.Adam(), tfps.FTRL()]
+)
 def test_every_optimizers_rows_come_back_bit_for_bit(tmp_path, optimizer):
   table = full_table(optimizer=optimizer)
   path = manager(tmp_path, table).save(CALENDAR)
@@ -111,9 +113,17 @@ def test_the_manifest_says_what_there_is(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
-@pytest.mark.parametrize("file", [
-  "manifest.json", "ctr/server-0.index", "ctr/server-0.data-00000-of-00001",
-  "ctr/server-1.data-00000-of-00001", "dense/model.index", "dense/model.data-00000-of-00001"])
+@pytest.mark.parametrize(
+  "file",
+  [
+    "manifest.json",
+    "ctr/server-0.index",
+    "ctr/server-0.data-00000-of-00001",
+    "ctr/server-1.data-00000-of-00001",
+    "dense/model.index",
+    "dense/model.data-00000-of-00001",
+  ],
+)
 def test_a_damaged_file_is_named_and_the_last_complete_checkpoint_offered(tmp_path, file, harm):
   table, model = full_table(2), small_model()
   saver = manager(tmp_path, table, model=model)
@@ -144,7 +154,9 @@ def test_a_damaged_file_is_named_and_the_last_complete_checkpoint_offered(tmp_pa
 
 
 def test_any_flipped_bit_of_a_tables_data_is_found(tmp_path):
-  path = pathlib.Path(manager(tmp_path, full_table()).save(CALENDAR), "ctr/server-0.data-00000-of-00001")
+  path = pathlib.Path(
+    manager(tmp_path, full_table()).save(CALENDAR), "ctr/server-0.data-00000-of-00001"
+  )
   whole = path.read_bytes()
   for at in np.linspace(0, 1, 12):
     flip(path, at)
@@ -177,7 +189,9 @@ def test_a_table_that_does_not_fit(tmp_path, arguments, words):
 def test_settings_that_leave_rows_as_they_are_may_change(tmp_path):
   table = full_table()
   manager(tmp_path, table).save(CALENDAR)
-  other = make_table(accessor=tfps.CtrAccessor(create_threshold=5), optimizer=tfps.Adam(0.1), seed=4)
+  other = make_table(
+    accessor=tfps.CtrAccessor(create_threshold=5), optimizer=tfps.Adam(0.1), seed=4
+  )
   manager(tmp_path, other).restore()
   assert_same(table, other)
 
@@ -208,7 +222,9 @@ def test_the_op_refuses_what_is_not_there(tmp_path):
     native.ops.tfps_restore(table=handle, prefix=prefix, table_name="ctr", shards=[16])
   wider = make_table(mf_dim=4)
   with pytest.raises(tf.errors.InvalidArgumentError, match=r"ctr/shard-00003/.*mf_dim"):
-    native.ops.tfps_restore(table=wider.servers[0].handle, prefix=prefix, table_name="ctr", shards=[3])
+    native.ops.tfps_restore(
+      table=wider.servers[0].handle, prefix=prefix, table_name="ctr", shards=[3]
+    )
 
 
 def test_the_last_ones_are_kept_and_leftovers_go(tmp_path):
@@ -254,7 +270,9 @@ def test_dense_weights_and_optimizer_come_back(tmp_path):
   manager(tmp_path, model=other).restore()
   for one in (model, other):
     one.fit(x, y[:, 1:], shuffle=False, verbose=0)
-  for a, b in zip(model.variables + model.optimizer.variables, other.variables + other.optimizer.variables):
+  for a, b in zip(
+    model.variables + model.optimizer.variables, other.variables + other.optimizer.variables
+  ):
     np.testing.assert_array_equal(a, b)
 
 
@@ -286,7 +304,8 @@ def test_a_kill_while_saving_leaves_the_last_complete_one(tmp_path):
   process = None
   for _ in range(2):
     process = subprocess.Popen(
-      [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+      [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
       for _ in range(3):
         assert process.stdout.readline()
@@ -324,7 +343,9 @@ class SavedTable(test_conformance.TableMachine):
       native.ops.tfps_save(table=engine._table, prefix=f"{prefix}-{i}", table_name="t", shards=part)
     restored = NativeEngine(num_shards=7, **self.settings)
     for i, part in enumerate(parts):
-      native.ops.tfps_restore(table=restored._table, prefix=f"{prefix}-{i}", table_name="t", shards=part[::-1])
+      native.ops.tfps_restore(
+        table=restored._table, prefix=f"{prefix}-{i}", table_name="t", shards=part[::-1]
+      )
     engine.close()
     self.pair.engine = restored
     # Counters are of the process, not of the rows.
@@ -334,8 +355,12 @@ class SavedTable(test_conformance.TableMachine):
 @pytest.mark.parametrize("name", ["adagrad", "adam"])
 def test_any_operations_with_restores_leave_the_rows_of_the_reference(tmp_path, name):
   settings = dict(
-    mf_dim=3, accessor=test_conformance.ACCESSOR, lr=test_conformance.optimizer("ftrl"),
-    mf=test_conformance.optimizer(name), mf_init_range=0.5)
+    mf_dim=3,
+    accessor=test_conformance.ACCESSOR,
+    lr=test_conformance.optimizer("ftrl"),
+    mf=test_conformance.optimizer(name),
+    mf_init_range=0.5,
+  )
 
   class Machine(SavedTable):
     engine_class = NativeEngine

@@ -48,17 +48,17 @@ def _error(path, *overrides):
 
 def test_overrides(path):
   module, config = config_lib.load(
-      path,
-      [
-          "--config.batch_size=1024",
-          "--config.learning_rate",
-          "2",
-          "--noconfig.shuffle",
-          "--config.name=a = b: c",
-          "--config.folder=/data",
-          "--config.model.hidden=(64, 32, 16)",
-          "--config.model.inner.create_threshold=3",
-      ],
+    path,
+    [
+      "--config.batch_size=1024",
+      "--config.learning_rate",
+      "2",
+      "--noconfig.shuffle",
+      "--config.name=a = b: c",
+      "--config.folder=/data",
+      "--config.model.hidden=(64, 32, 16)",
+      "--config.model.inner.create_threshold=3",
+    ],
   )
   assert (config.batch_size, config.learning_rate, config.shuffle) == (1024, 2.0, False)
   assert (config.name, config.folder, config.model.hidden) == ("a = b: c", "/data", (64, 32, 16))
@@ -74,23 +74,23 @@ def test_one_load_does_not_change_the_next(path):
 
 
 @pytest.mark.parametrize(
-    "override, names",
-    [
-        ("--config.batchsize=1", ["'batchsize'", "'batch_size'"]),
-        ("--config.create_threshold=1", ["'model.inner.create_threshold'"]),
-        ("--config.model.inner.create_treshold=1", ["'model.inner.create_threshold'"]),
-        ("--config.modle.hidden=1", ["'model.hidden'"]),
-        ("--config.batch_size.x=1", ["'batch_size.x'", "nearest is 'batch_size'"]),
-        ("--config.batch_size=many", ["config.batch_size", "whole number", "'many'"]),
-        ("--config.batch_size=1.5", ["config.batch_size", "whole number", "'1.5'"]),
-        ("--config.learning_rate=fast", ["config.learning_rate", "a number", "'fast'"]),
-        ("--config.shuffle=maybe", ["config.shuffle", "true or false", "'maybe'"]),
-        ("--config.model.hidden=(a,b)", ["config.model.hidden", "tuple", "(a,b)"]),
-        ("--config.model.hidden=wide", ["config.model.hidden", "whole number", "'wide'"]),
-        ("--config.model=3", ["config.model is a group", "file, hidden, inner, name"]),
-        ("--config.stops=3", ["config.stops is a list", "tuple"]),
-        ("--config.batch_size", ["Missing value", "config.batch_size"]),
-    ],
+  "override, names",
+  [
+    ("--config.batchsize=1", ["'batchsize'", "'batch_size'"]),
+    ("--config.create_threshold=1", ["'model.inner.create_threshold'"]),
+    ("--config.model.inner.create_treshold=1", ["'model.inner.create_threshold'"]),
+    ("--config.modle.hidden=1", ["'model.hidden'"]),
+    ("--config.batch_size.x=1", ["'batch_size.x'", "nearest is 'batch_size'"]),
+    ("--config.batch_size=many", ["config.batch_size", "whole number", "'many'"]),
+    ("--config.batch_size=1.5", ["config.batch_size", "whole number", "'1.5'"]),
+    ("--config.learning_rate=fast", ["config.learning_rate", "a number", "'fast'"]),
+    ("--config.shuffle=maybe", ["config.shuffle", "true or false", "'maybe'"]),
+    ("--config.model.hidden=(a,b)", ["config.model.hidden", "tuple", "(a,b)"]),
+    ("--config.model.hidden=wide", ["config.model.hidden", "whole number", "'wide'"]),
+    ("--config.model=3", ["config.model is a group", "file, hidden, inner, name"]),
+    ("--config.stops=3", ["config.stops is a list", "tuple"]),
+    ("--config.batch_size", ["Missing value", "config.batch_size"]),
+  ],
 )
 def test_wrong_override(path, override, names):
   message = _error(path, override)
@@ -103,15 +103,15 @@ def test_stray_value(path):
 
 
 @pytest.mark.parametrize(
-    "text, names",
-    [
-        ("x = 1\n", ["no function get_config()"]),
-        ("def get_config():\n  return 3\n", ["get_config()", "ConfigDict", "int"]),
-        ("x = 1\ny = x.z\n", ["broken.py:2: AttributeError"]),
-        ("def get_config():\n  return undefined\n", ["broken.py:2: NameError", "'undefined'"]),
-        ("def get_config(:\n", ["broken.py:1: SyntaxError"]),
-        ("import json\njson.loads('{')\n", ["broken.py:2: JSONDecodeError"]),
-    ],
+  "text, names",
+  [
+    ("x = 1\n", ["no function get_config()"]),
+    ("def get_config():\n  return 3\n", ["get_config()", "ConfigDict", "int"]),
+    ("x = 1\ny = x.z\n", ["broken.py:2: AttributeError"]),
+    ("def get_config():\n  return undefined\n", ["broken.py:2: NameError", "'undefined'"]),
+    ("def get_config(:\n", ["broken.py:1: SyntaxError"]),
+    ("import json\njson.loads('{')\n", ["broken.py:2: JSONDecodeError"]),
+  ],
 )
 def test_broken_file(tmp_path, text, names):
   path = tmp_path / "broken.py"
@@ -141,11 +141,11 @@ def test_load_by_path(path, tmp_path):
 
 def _tfps(*arguments):
   return subprocess.run(
-      [sys.executable, "-m", "tfps", *arguments],
-      capture_output=True,
-      text=True,
-      timeout=60,
-      check=False,
+    [sys.executable, "-m", "tfps", *arguments],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
   )
 
 
@@ -159,7 +159,7 @@ def test_command_says_one_sentence_and_fails(path):
   done = _tfps("train", f"--config={path}", "--config.batchsize=1")
   assert done.returncode == 1
   assert done.stderr == (
-      "tfps: error: The config has no field 'batchsize'; the nearest is 'batch_size'.\n"
+    "tfps: error: The config has no field 'batchsize'; the nearest is 'batch_size'.\n"
   )
   launched = _tfps("launch", "--", "train", f"--config={path}", "--config.batchsize=1")
   assert (launched.returncode, launched.stderr) == (1, done.stderr)
@@ -173,12 +173,12 @@ def test_verbose_shows_the_trace(path):
 
 def test_usage_errors_end_with_2(path, capsys):
   for arguments in (
-      ["train"],
-      ["train", f"--config={path}", "--batch_size=3"],
-      ["launch", "--workers=0", "--", "train"],
-      ["launch"],
-      ["frobnicate"],
-      [],
+    ["train"],
+    ["train", f"--config={path}", "--batch_size=3"],
+    ["launch", "--workers=0", "--", "train"],
+    ["launch"],
+    ["frobnicate"],
+    [],
   ):
     with pytest.raises(SystemExit) as leaving:
       main.main(arguments)

@@ -51,9 +51,17 @@ def test_pushes_of_the_same_keys_add_up_exactly(engine_class, num_shards):
   keys = np.arange(1, 101)
   slots = keys % 5
   repeats = 400  # long pushes, so that they meet
-  pair = Pair(engine_class, num_shards=num_shards, rtol=0, atol=0, gradient_scale="sum",
-              lr=EXACT_SGD, mf=EXACT_SGD, mf_init_range=0.0,
-              accessor=Accessor(nonclk_coeff=0.125, create_threshold=0))
+  pair = Pair(
+    engine_class,
+    num_shards=num_shards,
+    rtol=0,
+    atol=0,
+    gradient_scale="sum",
+    lr=EXACT_SGD,
+    mf=EXACT_SGD,
+    mf_init_range=0.0,
+    accessor=Accessor(nonclk_coeff=0.125, create_threshold=0),
+  )
   pair.push(keys, slots, np.ones(100), np.zeros(100), eighths(rng, [100, 9]))  # admits all
 
   def draw():
@@ -72,25 +80,48 @@ def test_pushes_of_the_same_keys_add_up_exactly(engine_class, num_shards):
     for order, show, click, gradients in drawn:
       # All is linear and exact, so the sums do the same as their parts.
       by_key = np.argsort(order, kind="stable")
-      pair.reference.push(keys, slots, *(
-        values[by_key].reshape([100, repeats, -1]).sum(axis=1).squeeze()
-        for values in (show, click, gradients)))
+      pair.reference.push(
+        keys,
+        slots,
+        *(
+          values[by_key].reshape([100, repeats, -1]).sum(axis=1).squeeze()
+          for values in (show, click, gradients)
+        ),
+      )
   pair.check_rows(keys)
   pair.close()
 
 
 @given(data=st.data())
 def test_any_pushes_in_any_order_add_up_exactly(engine_class, data):
-  pair = Pair(engine_class, mf_dim=2, num_shards=2, rtol=0, atol=0, gradient_scale="sum",
-              lr=EXACT_SGD, mf=EXACT_SGD, mf_init_range=0.0, accessor=Accessor(create_threshold=0))
+  pair = Pair(
+    engine_class,
+    mf_dim=2,
+    num_shards=2,
+    rtol=0,
+    atol=0,
+    gradient_scale="sum",
+    lr=EXACT_SGD,
+    mf=EXACT_SGD,
+    mf_init_range=0.0,
+    accessor=Accessor(create_threshold=0),
+  )
   keys = list(range(1, 9))
   pair.push(keys, [1] * 8, [1.0] * 8, [0.0] * 8, np.zeros([8, 3]))
   gradient = st.integers(-64, 64).map(lambda i: i / 8) | st.just(np.nan)
-  row = st.tuples(st.sampled_from(keys + [0]), st.integers(0, 8), st.integers(0, 8),
-                  st.tuples(gradient, gradient, gradient))
-  pushes = data.draw(st.lists(
-    st.lists(st.lists(row, min_size=1, max_size=8), min_size=1, max_size=4),
-    min_size=2, max_size=4))
+  row = st.tuples(
+    st.sampled_from(keys + [0]),
+    st.integers(0, 8),
+    st.integers(0, 8),
+    st.tuples(gradient, gradient, gradient),
+  )
+  pushes = data.draw(
+    st.lists(
+      st.lists(st.lists(row, min_size=1, max_size=8), min_size=1, max_size=4),
+      min_size=2,
+      max_size=4,
+    )
+  )
   columns = [[arrays(push) for push in thread_pushes] for thread_pushes in pushes]
   run_threads(*(lambda mine=mine: [pair.engine.push(*push) for push in mine] for mine in columns))
   for thread_pushes in columns:
@@ -102,22 +133,41 @@ def test_any_pushes_in_any_order_add_up_exactly(engine_class, data):
 
 def arrays(rows):
   keys, show, click, gradients = zip(*rows)
-  return (np.array(keys), np.ones(len(keys), np.int32), np.float32(show) / 4, np.float32(click) / 4,
-          np.float32(gradients))
+  return (
+    np.array(keys),
+    np.ones(len(keys), np.int32),
+    np.float32(show) / 4,
+    np.float32(click) / 4,
+    np.float32(gradients),
+  )
 
 
 @pytest.mark.parametrize("name", ["adagrad", "std_adagrad", "adam", "ftrl"])
 def test_threads_with_keys_of_their_own_leave_the_rows_of_the_reference(engine_class, name):
-  pair = Pair(engine_class, num_shards=3, lr=Optimizer(name), mf=Optimizer(name), mf_init_range=0.5,
-              accessor=Accessor(create_threshold=1.0))
+  pair = Pair(
+    engine_class,
+    num_shards=3,
+    lr=Optimizer(name),
+    mf=Optimizer(name),
+    mf_init_range=0.5,
+    accessor=Accessor(create_threshold=1.0),
+  )
   pushes = []
   for thread in range(4):
     rng = np.random.default_rng(thread)
     keys = np.arange(1, 101) * 4 + thread  # in the same shards as the other threads' keys
-    pushes.append([
-      (some, some % 3, rng.integers(1, 4, 400).astype(np.float32),
-       rng.integers(0, 2, 400).astype(np.float32), rng.normal(size=[400, 9]).astype(np.float32))
-      for some in (rng.choice(keys, 400) for _ in range(3))])
+    pushes.append(
+      [
+        (
+          some,
+          some % 3,
+          rng.integers(1, 4, 400).astype(np.float32),
+          rng.integers(0, 2, 400).astype(np.float32),
+          rng.normal(size=[400, 9]).astype(np.float32),
+        )
+        for some in (rng.choice(keys, 400) for _ in range(3))
+      ]
+    )
   run_threads(*(lambda mine=mine: [pair.engine.push(*push) for push in mine] for mine in pushes))
   for thread_pushes in pushes:
     for push in thread_pushes:
@@ -136,8 +186,14 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
   mf_dim = 1500
   sgd = Optimizer("sgd", learning_rate=float(step))
   engine = engine_class(
-    mf_dim=mf_dim, num_shards=num_shards, gradient_scale="sum", lr=sgd, mf=sgd, mf_init_range=0.0,
-    accessor=Accessor(nonclk_coeff=1.0, create_threshold=0.0, delete_threshold=1e9))
+    mf_dim=mf_dim,
+    num_shards=num_shards,
+    gradient_scale="sum",
+    lr=sgd,
+    mf=sgd,
+    mf_init_range=0.0,
+    accessor=Accessor(nonclk_coeff=1.0, create_threshold=0.0, delete_threshold=1e9),
+  )
   keys = np.tile(np.arange(1, 9), 30)
   ones = np.ones(len(keys))
   gradients = np.ones([len(keys), 1 + mf_dim], np.float32)
@@ -188,9 +244,19 @@ def test_days_end_while_others_pull_and_push(engine_class):
   # days, and leave one after the other, while they are pulled.
   rng = np.random.default_rng(6)
   accessor = Accessor(
-    create_threshold=0.0, delete_threshold=-1.0, decay_rate=1.0, delete_after_unseen_days=12)
-  pair = Pair(engine_class, num_shards=16, rtol=0, atol=0, gradient_scale="sum", mf_init_range=0.0,
-              lr=EXACT_SGD, mf=EXACT_SGD, accessor=accessor)
+    create_threshold=0.0, delete_threshold=-1.0, decay_rate=1.0, delete_after_unseen_days=12
+  )
+  pair = Pair(
+    engine_class,
+    num_shards=16,
+    rtol=0,
+    atol=0,
+    gradient_scale="sum",
+    mf_init_range=0.0,
+    lr=EXACT_SGD,
+    mf=EXACT_SGD,
+    accessor=accessor,
+  )
   n = 400
   pushed, aging = np.arange(1, n + 1), np.arange(n + 1, 11 * n + 1)
   for day in range(10):
@@ -242,7 +308,8 @@ def test_days_end_while_others_pull_and_push(engine_class):
   assert sorted(set(aging) - set(pair.reference.keys())) == sorted(evicted)
   assert 7 * n <= len(evicted) < 10 * n and all(seen.values()), seen
   pair.reference.counters.update(
-    {name: pair.engine.statistics()[name] for name in ("pulled_keys", "pushed_keys")})
+    {name: pair.engine.statistics()[name] for name in ("pulled_keys", "pushed_keys")}
+  )
   pair.check_all()
   pair.close()
 
@@ -250,7 +317,8 @@ def test_days_end_while_others_pull_and_push(engine_class):
 def test_what_is_evicted_and_what_stays_is_all_that_was_pushed(engine_class):
   # Each feasign gets one show in its life, while days end: each is evicted once or still there.
   engine = engine_class(
-    mf_dim=4, num_shards=16, accessor=Accessor(create_threshold=0.0, delete_threshold=1e9))
+    mf_dim=4, num_shards=16, accessor=Accessor(create_threshold=0.0, delete_threshold=1e9)
+  )
   pushes, n = 15, 5000
   running = threading.Event()
   running.set()

@@ -11,8 +11,13 @@ from tfps.training import run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-USERS = "".join(f"{user}::{'FM'[user % 2]}::{25 + user % 3}::{user % 5}::{10000 + user}\n" for user in range(1, 21))
-MOVIES = "".join(f"{movie}::Film {movie} ({1950 + movie})::Drama|Comedy\n" for movie in range(1, 31))
+USERS = "".join(
+  f"{user}::{'FM'[user % 2]}::{25 + user % 3}::{user % 5}::{10000 + user}\n"
+  for user in range(1, 21)
+)
+MOVIES = "".join(
+  f"{movie}::Film {movie} ({1950 + movie})::Drama|Comedy\n" for movie in range(1, 31)
+)
 RATINGS = [(user, movie, (user * movie) % 10 + 1, 1_000_000_000 + 3000 * (user + 20 * movie))
            for user in range(1, 21) for movie in range(1, 31)]  # fmt: skip
 
@@ -20,19 +25,25 @@ RATINGS = [(user, movie, (user * movie) % 10 + 1, 1_000_000_000 + 3000 * (user +
 def write_ratings(folder, most):
   (folder / "users.dat").write_text(USERS, "latin-1")
   (folder / "movies.dat").write_text(MOVIES, "latin-1")
-  lines = [f"{user}::{movie}::{min(rating, most)}::{time}\n" for user, movie, rating, time in RATINGS]
+  lines = [
+    f"{user}::{movie}::{min(rating, most)}::{time}\n" for user, movie, rating, time in RATINGS
+  ]
   (folder / "ratings.dat").write_text("".join(lines))
 
 
 def write_criteo(folder):
   counts = "\t".join(str(i) for i in range(13))
   categories = "\t".join(f"c{i:02}" for i in range(26))
-  (folder / "train.tsv").write_text("".join(f"{i % 2}\t{counts}\t{categories}\n" for i in range(700)))
+  (folder / "train.tsv").write_text(
+    "".join(f"{i % 2}\t{counts}\t{categories}\n" for i in range(700))
+  )
 
 
 def train(name, *overrides):
   module, config = cli_config.load(str(ROOT / "configs" / f"{name}.py"), list(overrides))
-  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=cli_config.root(module))
+  model_class = cli_config.load_attribute(
+    config.model.file, config.model.name, base=cli_config.root(module)
+  )
   return run.run(config, module.source(config), model_class)
 
 
@@ -69,22 +80,24 @@ def test_every_model_trains_by_its_path(tmp_path):
     assert train("movietweetings", f"--config.data.folder={tmp_path}", *model).examples == 600
 
 
-@pytest.mark.parametrize(
-  "optimizer", ["SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"]
-)
+@pytest.mark.parametrize("optimizer", ["SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"])
 def test_every_sparse_optimizer_by_its_name(optimizer):
   _, config = cli_config.load(
     str(ROOT / "configs" / "quickstart.py"), [f"--config.mf_optimizer.name={optimizer}"]
   )
   module, _ = cli_config.load(str(ROOT / "configs" / "quickstart.py"))
-  model_class = cli_config.load_attribute(config.model.file, config.model.name, base=cli_config.root(module))
+  model_class = cli_config.load_attribute(
+    config.model.file, config.model.name, base=cli_config.root(module)
+  )
   table, _ = run.build(config, model_class, tf.distribute.get_strategy())
   assert type(table.optimizer).__name__ == optimizer
 
 
 @pytest.mark.parametrize("name", ["movietweetings", "movielens", "criteo"])
 def test_missing_data_ends_in_one_sentence(name, capsys):
-  assert cli.main(["train", f"--config={ROOT}/configs/{name}.py", "--config.data.folder=nowhere"]) == 1
+  assert (
+    cli.main(["train", f"--config={ROOT}/configs/{name}.py", "--config.data.folder=nowhere"]) == 1
+  )
   error = capsys.readouterr().err.strip()
   assert error.startswith("tfps: error:") and "nowhere" in error and error.count("\n") == 0
   if name != "criteo":
@@ -95,7 +108,10 @@ def test_missing_data_ends_in_one_sentence(name, capsys):
   "override, words",
   [
     ("--config.mf_optimizer.name=Momentum", ["mf_optimizer", "Momentum", "Adagrad"]),
-    ("--config.acessor.create_threshold=2", ["acessor.create_threshold", "accessor.create_threshold"]),
+    (
+      "--config.acessor.create_threshold=2",
+      ["acessor.create_threshold", "accessor.create_threshold"],
+    ),
     ("--config.batch_size=many", ["batch_size", "many"]),
     ("--config.accessor.decay_rate=2.0", ["decay_rate", "2.0"]),
     ("--config.model.file=models/none.py", ["models/none.py"]),

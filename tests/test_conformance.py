@@ -17,8 +17,12 @@ OPTIMIZERS = ["sgd", "adagrad", "std_adagrad", "adam", "ftrl"]
 KEYS = EXTREME_KEYS + [reference.splitmix64(i) - 2**63 for i in range(8)]
 # Thresholds that a handful of pushes and days crosses in both directions, or meets exactly.
 ACCESSOR = Accessor(
-  nonclk_coeff=0.125, create_threshold=0.5, delete_threshold=0.125, delete_after_unseen_days=2,
-  decay_rate=0.75)
+  nonclk_coeff=0.125,
+  create_threshold=0.5,
+  delete_threshold=0.125,
+  delete_after_unseen_days=2,
+  decay_rate=0.75,
+)
 
 keys_ = st.sampled_from(KEYS)
 finite_counts = st.sampled_from([0.0, 0.0625, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0])
@@ -34,9 +38,22 @@ def engine_class(request):
 
 def optimizer(name, **settings):
   """A setting in which a few steps matter, and some end at the limits."""
-  return Optimizer(name, **dict(dict(
-    learning_rate=0.3, alpha=0.4, beta=0.5, l1=0.3, l2=0.1, initial_g2sum=2.0, weight_min=-1.5,
-    weight_max=1.25), **settings))
+  return Optimizer(
+    name,
+    **dict(
+      dict(
+        learning_rate=0.3,
+        alpha=0.4,
+        beta=0.5,
+        l1=0.3,
+        l2=0.1,
+        initial_g2sum=2.0,
+        weight_min=-1.5,
+        weight_max=1.25,
+      ),
+      **settings,
+    ),
+  )
 
 
 class TableMachine(stateful.RuleBasedStateMachine):
@@ -75,7 +92,8 @@ class TableMachine(stateful.RuleBasedStateMachine):
     self.pair.end_of_day(self.day)
 
   @stateful.rule(
-    days=st.sampled_from([-1, 0, 1, 1, 1, 3]), first=st.integers(0, 7), count=st.integers(0, 7))
+    days=st.sampled_from([-1, 0, 1, 1, 1, 3]), first=st.integers(0, 7), count=st.integers(0, 7)
+  )
   def end_of_day_in_parts(self, days, first, count):
     self.day += days
     num_shards = self.pair.engine.num_shards
@@ -97,19 +115,27 @@ def run_machine(engine_class, **settings):
 
 @pytest.mark.parametrize(
   "name, gradient_scale, mf_dim",
-  list(itertools.product(OPTIMIZERS, ["per_show", "sum"], [1, 8, 17])))
+  list(itertools.product(OPTIMIZERS, ["per_show", "sum"], [1, 8, 17])),
+)
 def test_any_operations_leave_the_rows_of_the_reference(engine_class, name, gradient_scale, mf_dim):
   run_machine(
-    engine_class, mf_dim=mf_dim, gradient_scale=gradient_scale, accessor=ACCESSOR,
-    lr=optimizer(name, learning_rate=0.2), mf=optimizer(name), mf_init_range=0.5, seed=3,
-    num_shards=7)
+    engine_class,
+    mf_dim=mf_dim,
+    gradient_scale=gradient_scale,
+    accessor=ACCESSOR,
+    lr=optimizer(name, learning_rate=0.2),
+    mf=optimizer(name),
+    mf_init_range=0.5,
+    seed=3,
+    num_shards=7,
+  )
 
 
 @pytest.mark.parametrize("lr, mf", [("ftrl", "adam"), ("adam", "adagrad"), ("std_adagrad", "sgd")])
 def test_lr_and_mf_have_each_their_own_optimizer(engine_class, lr, mf):
   run_machine(
-    engine_class, mf_dim=3, accessor=ACCESSOR, lr=optimizer(lr), mf=optimizer(mf),
-    mf_init_range=0.5)
+    engine_class, mf_dim=3, accessor=ACCESSOR, lr=optimizer(lr), mf=optimizer(mf), mf_init_range=0.5
+  )
 
 
 def random_push(rng, keys, mf_dim):
@@ -139,10 +165,14 @@ def test_many_rows_with_the_default_settings(engine_class, name):
 def test_huge_gradients_never_leave_a_weight_that_is_not_a_number(engine_class, name):
   largest = np.finfo(np.float32).max
   engine = engine_class(
-    accessor=Accessor(create_threshold=0), mf_dim=2, lr=Optimizer(name, weight_max=5.0),
-    mf=Optimizer(name, weight_min=-1.0, weight_max=1.0))
-  steps = list(itertools.product(
-    [1.0, largest, -largest, 1e20, -1e20, 1.0, 0.0, 1e30, -1.0], [1.0, 1e-30]))
+    accessor=Accessor(create_threshold=0),
+    mf_dim=2,
+    lr=Optimizer(name, weight_max=5.0),
+    mf=Optimizer(name, weight_min=-1.0, weight_max=1.0),
+  )
+  steps = list(
+    itertools.product([1.0, largest, -largest, 1e20, -1e20, 1.0, 0.0, 1e30, -1.0], [1.0, 1e-30])
+  )
   for key in range(1, len(steps)):  # each begins with another of the steps
     engine.push([key], [1], [1.0], [0.0], [[0.0] * 3])
     for gradient, show in steps[key:] + steps[:key]:
@@ -155,8 +185,14 @@ def test_huge_gradients_never_leave_a_weight_that_is_not_a_number(engine_class, 
 def test_initial_mf_depends_on_seed_key_and_dimension_alone(engine_class):
   keys = np.array([1, 2, 3, -1, 2**63 - 1, -(2**63) + 2, 10**15])
   for num_shards, seed, order in [(1, 5, 1), (7, 5, -1), (1024, 5, 1), (1024, 6, 1), (3, 2**62, 1)]:
-    pair = Pair(engine_class, mf_dim=17, seed=seed, num_shards=num_shards, mf_init_range=0.25,
-                accessor=Accessor(create_threshold=0))
+    pair = Pair(
+      engine_class,
+      mf_dim=17,
+      seed=seed,
+      num_shards=num_shards,
+      mf_init_range=0.25,
+      accessor=Accessor(create_threshold=0),
+    )
     pair.push(keys[::order], np.ones(7), np.ones(7), np.zeros(7), np.zeros([7, 18]))
     expected = [reference.initial_mf(seed, int(key), 17, 0.25) for key in keys]
     np.testing.assert_array_equal(pair.engine.pull(keys)[:, 1:], expected)
@@ -218,8 +254,12 @@ def test_growth_and_reuse(engine_class, num_shards):
 
 def test_a_score_that_equals_a_threshold(engine_class):
   accessor = Accessor(
-    nonclk_coeff=0.5, create_threshold=2.0, delete_threshold=1.0, decay_rate=0.5,
-    delete_after_unseen_days=1)
+    nonclk_coeff=0.5,
+    create_threshold=2.0,
+    delete_threshold=1.0,
+    decay_rate=0.5,
+    delete_after_unseen_days=1,
+  )
   pair = Pair(engine_class, mf_dim=1, accessor=accessor)
   show = [1.5, 2.0, 3.5, 4.0, 16.0]
   pair.push([1, 2, 3, 4, 5], [1] * 5, show, [0.0] * 5, np.zeros([5, 2]))
@@ -233,8 +273,14 @@ def test_a_score_that_equals_a_threshold(engine_class):
 
 def test_evicting_some_rows_keeps_the_others(engine_class):
   rng = np.random.default_rng(2)
-  pair = Pair(engine_class, num_shards=7, accessor=ACCESSOR, lr=optimizer("adam"),
-              mf=optimizer("adam"), mf_init_range=0.5)
+  pair = Pair(
+    engine_class,
+    num_shards=7,
+    accessor=ACCESSOR,
+    lr=optimizer("adam"),
+    mf=optimizer("adam"),
+    mf_init_range=0.5,
+  )
   for day in range(12):
     keys = rng.choice(np.arange(1, 1500), 400, replace=False)
     pair.push(*random_push(rng, keys, 8))
@@ -264,16 +310,22 @@ def test_what_leaves_is_shown_and_only_what_was_announced_leaves(engine_class):
 @pytest.mark.parametrize("first, last", [(-1, 3), (3, 2), (0, 8), (8, 8)])
 def test_shards_that_there_are_not(engine_class, first, last):
   engine = engine_class(num_shards=7)
-  for call in (engine.keys, lambda *shards: engine.evictable(0, *shards),
-               lambda *shards: engine.end_of_day_rows(0, None, *shards)):
+  for call in (
+    engine.keys,
+    lambda *shards: engine.evictable(0, *shards),
+    lambda *shards: engine.end_of_day_rows(0, None, *shards),
+  ):
     with pytest.raises(tf.errors.InvalidArgumentError, match="0 to 7 .num_shards."):
       call(first, last)
   engine.close()
 
 
 def test_the_longest_that_a_feasign_can_go_unseen(engine_class):
-  engine = engine_class(num_shards=1, mf_dim=1, accessor=Accessor(
-    delete_after_unseen_days=65_534, delete_threshold=-1.0, decay_rate=1.0))
+  engine = engine_class(
+    num_shards=1,
+    mf_dim=1,
+    accessor=Accessor(delete_after_unseen_days=65_534, delete_threshold=-1.0, decay_rate=1.0),
+  )
   engine.push([1], [1], [1.0], [0.0], [[0.0, 0.0]])
   for day in range(65_535):
     assert engine.end_of_day(day) == 0

@@ -16,7 +16,11 @@ SANITIZERS = ["plain", "asan", "tsan"]
 def _make(*arguments):
   return subprocess.run(
     ["make", "-s", "-f", "ops/ops.mk", f"PYTHON={sys.executable}", *arguments],
-    cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,12 @@ def test_program(built, sanitizer, program):
   without_randomisation = [setarch, "-R"] if setarch else []
   ran = subprocess.run(
     [*without_randomisation, path],
-    cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    timeout=600,
+  )
   assert ran.returncode == 0, ran.stdout
 
 

@@ -16,23 +16,28 @@ SINGLE_SLOTS = 6
 
 
 def small_stream(days=2, examples=1200):
-  return tfps.data.ClickStream(days=days, examples_per_day=examples, batch_size=128, batches_per_ticket=3)
+  return tfps.data.ClickStream(
+    days=days, examples_per_day=examples, batch_size=128, batches_per_ticket=3
+  )
 
 
 def make_model(model_class=DeepFM, **table_arguments):
-  table = tfps.FeasignTable("test", mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=0), **table_arguments)
+  table = tfps.FeasignTable(
+    "test", mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=0), **table_arguments
+  )
   model = model_class(table, list(tfps.data.ClickStream.slots), hidden=[16])
   model.compile("adam", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
   return table, model
 
 
 def occurrences(source):
-  batches = [batch for ticket in source.tickets() for batch in source.open(ticket).as_numpy_iterator()]
+  batches = [
+    batch for ticket in source.tickets() for batch in source.open(ticket).as_numpy_iterator()
+  ]
   return sum(np.count_nonzero(ids) for x, _ in batches for ids in x.values())
 
 
 class Calls(keras.callbacks.Callback):
-
   def __init__(self):
     super().__init__()
     self.made = []
@@ -81,7 +86,6 @@ def test_the_progress_bar_counts_tickets(capsys):
 
 def test_stopping_ends_after_a_ticket_and_does_not_end_the_day():
   class Stop(keras.callbacks.Callback):
-
     def on_train_batch_end(self, batch, logs=None):
       self.model.stop_training = batch == 1
 
@@ -128,7 +132,9 @@ def test_tickets_train_like_the_same_batches_without_tickets():
     other.train_on_batch(*batch)
   keys = np.unique(np.concatenate([np.ravel(ids) for x, _ in batches for ids in x.values()]))
   for name, value in table.lookup(keys).items():
-    np.testing.assert_allclose(value, other_table.lookup(keys)[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(
+      value, other_table.lookup(keys)[name], rtol=1e-4, atol=1e-6, err_msg=name
+    )
 
 
 def test_a_plain_dataset_trains_in_one_process():
@@ -149,7 +155,9 @@ def test_a_days_end_ages_and_evicts():
   assert table.statistics()["show"] < occurrences(source) * 0.99
 
 
-@pytest.mark.parametrize("argument", [{"y": np.ones(3)}, {"batch_size": 3}, {"sample_weight": np.ones(3)}])
+@pytest.mark.parametrize(
+  "argument", [{"y": np.ones(3)}, {"batch_size": 3}, {"sample_weight": np.ones(3)}]
+)
 def test_arguments_for_arrays_do_not_go_with_a_source(argument):
   _, model = make_model()
   with pytest.raises(ValueError, match=next(iter(argument))):
@@ -164,9 +172,13 @@ def test_click_scores_are_those_of_sklearn():
   scores = ClickScores()
   for part in np.array_split(np.arange(5000), 7):
     scores.update(labels[part], predictions[part], weights[part])
-  assert scores.auc == pytest.approx(roc_auc_score(labels, predictions, sample_weight=weights), abs=1e-5)
+  assert scores.auc == pytest.approx(
+    roc_auc_score(labels, predictions, sample_weight=weights), abs=1e-5
+  )
   clipped = np.clip(predictions.astype(np.float64), 1e-7, 1 - 1e-7)
-  assert scores.log_loss == pytest.approx(log_loss(labels, clipped, sample_weight=weights), rel=1e-6)
+  assert scores.log_loss == pytest.approx(
+    log_loss(labels, clipped, sample_weight=weights), rel=1e-6
+  )
   mean_ratio = np.average(predictions, weights=weights) / np.average(labels, weights=weights)
   assert scores.calibration == pytest.approx(mean_ratio)
 

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHIEF_LOST_SECONDS = 4
 
 # What every role runs; the chief does what the first argument says.
-PROGRAM = '''
+PROGRAM = """
 import sys
 import time
 import tfps.cluster
@@ -57,7 +57,7 @@ elif sys.argv[1] == "loop":
   print("looping", flush=True)
   while True:
     run(20)
-'''
+"""
 
 
 @pytest.fixture(name="program", scope="module")
@@ -92,10 +92,10 @@ def _launched(*arguments, log_dir):
   log_dir.mkdir()
   with open(log_dir / "out.txt", "wb") as out, open(log_dir / "err.txt", "wb") as err:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfps", "launch", f"--log-dir={log_dir}", *arguments],
-        stdout=out,
-        stderr=err,
-        env=_environment(),
+      [sys.executable, "-m", "tfps", "launch", f"--log-dir={log_dir}", *arguments],
+      stdout=out,
+      stderr=err,
+      env=_environment(),
     )
   try:
     yield process
@@ -112,10 +112,10 @@ def _roles(program, mode, workers, ps, folder):
     for job, index, config in launch._tf_configs(workers, ps):
       with open(folder / f"{job}{index}.txt", "wb") as out:
         processes[f"{job}{index}"] = subprocess.Popen(
-            [sys.executable, program, mode],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=_environment(TF_CONFIG=json.dumps(config)),
+          [sys.executable, program, mode],
+          stdout=out,
+          stderr=subprocess.STDOUT,
+          env=_environment(TF_CONFIG=json.dumps(config)),
         )
     yield processes
   finally:
@@ -148,9 +148,9 @@ def test_exception_on_the_chief_ends_all_and_says_its_cause(program, tmp_path):
   lines = _text(tmp_path / "chief0.txt").splitlines()
   sentence = next(line for line in lines if line.startswith("tfps: "))
   assert re.fullmatch(
-      r"tfps: indices = 7 is not in \[0, 2\) \(InvalidArgumentError in GatherV2 at .*program.py:"
-      r"\d+ on worker 0 at 127.0.0.1:\d+\)",
-      sentence,
+    r"tfps: indices = 7 is not in \[0, 2\) \(InvalidArgumentError in GatherV2 at .*program.py:"
+    r"\d+ on worker 0 at 127.0.0.1:\d+\)",
+    sentence,
   )
   # The coordinator's own log of it, with all traces, is not there.
   assert not any(line.startswith("ERROR:tensorflow") for line in lines)
@@ -315,7 +315,7 @@ def test_explain_real_errors_of_one_process():
     return failures.explain(raised.value)
 
   assert explained(gather, tf.constant(3)).startswith(
-      "indices = 3 is not in [0, 1) (InvalidArgumentError in GatherV2"
+    "indices = 3 is not in [0, 1) (InvalidArgumentError in GatherV2"
   )
   assert explained(read).startswith("/no/such/file; No such file or directory (NotFoundError")
   assert failures.explain(ValueError("two\n  lines")) == "two lines"

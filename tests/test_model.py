@@ -45,7 +45,9 @@ def test_every_occurrence_counts_and_padding_does_not():
   np.testing.assert_array_equal(rows["slot"], [1, 1, 1, 2, 2, 0])
 
 
-@pytest.mark.parametrize("loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(reduction="sum")])
+@pytest.mark.parametrize(
+  "loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(reduction="sum")]
+)
 def test_the_step_uses_the_gradient_of_the_sum_over_examples(loss):
   table = make_table()
   train_once(Linear(table, ["user", "tags"]), loss)
@@ -72,7 +74,6 @@ def test_sample_weights_weigh_shows_clicks_and_gradients():
 
 def test_the_model_names_the_label_that_is_the_click():
   class TwoLabels(Linear):
-
     def call(self, x, training=None):
       return tf.repeat(super().call(x, training), 2, axis=1)
 
@@ -88,7 +89,6 @@ def test_the_model_names_the_label_that_is_the_click():
 
 def test_examples_may_bring_their_own_show_and_click():
   class Counted(Linear):
-
     def counts(self, x, y, sample_weight):
       return tf.constant([0.0, 3.0, 1.0, 1.0]), tf.constant([1.0, 0.0, 0.0, 0.0])
 
@@ -100,7 +100,6 @@ def test_examples_may_bring_their_own_show_and_click():
 
 def test_two_layers_on_one_table_push_each_feasign_once():
   class TwoLayers(tfps.Model):
-
     def __init__(self, table):
       super().__init__()
       self.left = tfps.Embedding(table, ["user"])
@@ -133,13 +132,14 @@ def test_any_number_of_slots_is_one_pull_and_one_push_per_step():
 
 def test_admitted_vectors_train_and_the_admitting_push_does_not_move_them():
   class SumOfMf(tfps.Model):
-
     def __init__(self, table):
       super().__init__()
       self.embedding = tfps.Embedding(table, ["user"])
 
     def call(self, x, training=None):
-      return tf.sigmoid(tf.reduce_sum(self.embedding(x, training=training).mf, axis=[1, 2])[:, None])
+      return tf.sigmoid(
+        tf.reduce_sum(self.embedding(x, training=training).mf, axis=[1, 2])[:, None]
+      )
 
   table = make_table(accessor=tfps.CtrAccessor(create_threshold=2.0))
   model = SumOfMf(table)
@@ -202,7 +202,11 @@ def test_save_says_to_export(tmp_path):
 
 @pytest.mark.parametrize(
   "arguments, field",
-  [({"mf_dim": 0}, "mf_dim"), ({"gradient_scale": "mean"}, "gradient_scale"), ({"num_shards": 0}, "num_shards")],
+  [
+    ({"mf_dim": 0}, "mf_dim"),
+    ({"gradient_scale": "mean"}, "gradient_scale"),
+    ({"num_shards": 0}, "num_shards"),
+  ],
 )
 def test_wrong_table_settings_name_the_field(arguments, field):
   with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=field):

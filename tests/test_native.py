@@ -28,10 +28,16 @@ def _import_error(package, before="", after=""):
   """Imports `native` in its own process; returns what it printed (its ImportError) and its log."""
   program = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n{before}\n" + (
     "try:\n  import tfps.native\nexcept ImportError as error:\n  print(error)\n"
-    "assert sys.modules['tfps'].__path__ == [sys.path[0] + '/tfps']\n" + after)
+    "assert sys.modules['tfps'].__path__ == [sys.path[0] + '/tfps']\n" + after
+  )
   ran = subprocess.run(
-    [sys.executable, "-c", program], env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-    cwd=package.parent, capture_output=True, text=True, timeout=120)
+    [sys.executable, "-c", program],
+    env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    cwd=package.parent,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert ran.returncode == 0, ran.stderr
   return ran.stdout.strip(), ran.stderr
 
@@ -52,7 +58,8 @@ def test_another_tensorflow_is_named_with_the_remedy(package):
   assert message == (
     f"tfps's ops were built for TensorFlow 2.11.1, but TensorFlow {tf.__version__} is running: "
     "in tfps's repository run `pip install --force-reinstall --no-deps .` "
-    "(`-e .` if it is installed editable).")
+    "(`-e .` if it is installed editable)."
+  )
   assert "undefined symbol" not in log
 
 

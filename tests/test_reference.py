@@ -80,14 +80,19 @@ def test_push_by_hand():
   push_one(table, 7, slot=3, show=4.0, click=0.0, g=(0.0, 8.0, -8.0))
   np.testing.assert_array_equal(row.mf[0], [-1.0, 1.0])
   assert (row.show, row.click) == (7.0, 1.5)
-  np.testing.assert_array_equal(table.pull([7, 8, 0, reference.RESERVED[0]]),
-                                [[-1, -1, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+  np.testing.assert_array_equal(
+    table.pull([7, 8, 0, reference.RESERVED[0]]), [[-1, -1, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+  )
 
 
 def test_gradient_scale():
   for scale, show, expected in [
-    ("per_show", 4.0, -1.0), ("sum", 4.0, -4.0), ("per_show", 0.0, -4.0), ("per_show", -2.0, -4.0),
-    ("per_show", 0.5, -8.0)]:
+    ("per_show", 4.0, -1.0),
+    ("sum", 4.0, -4.0),
+    ("per_show", 0.0, -4.0),
+    ("per_show", -2.0, -4.0),
+    ("per_show", 0.5, -8.0),
+  ]:
     table = sgd_table(gradient_scale=scale)
     push_one(table, 1, show=show, g=(8.0, 0.0, 0.0))
     assert table.row(1).lr[0] == [expected], (scale, show)
@@ -170,7 +175,8 @@ def test_std_adagrad_has_a_sum_for_each_dimension():
   adagrad = Optimizer("std_adagrad", learning_rate=0.5, initial_g2sum=4.0)
   w, state = step(adagrad, [0.0, 0.0], [[2.0, 4.0], [1.0, 1.0]])
   np.testing.assert_allclose(
-    w, [-1.0 - 0.5 * math.sqrt(4 / 8), -2.0 - 0.5 * math.sqrt(4 / 20)], rtol=1e-6)
+    w, [-1.0 - 0.5 * math.sqrt(4 / 8), -2.0 - 0.5 * math.sqrt(4 / 20)], rtol=1e-6
+  )
   np.testing.assert_array_equal(state, [5.0, 17.0])
 
 
@@ -209,9 +215,10 @@ def test_weights_are_clipped_after_every_step(name):
 
 def test_end_of_day_evicts_then_ages_then_decays():
   table = sgd_table(
-    accessor=Accessor(delete_threshold=0.5, decay_rate=0.5, delete_after_unseen_days=1))
-  push_one(table, 1, show=5.0)   # score 0.5: stays on day 1; 0.25 after its decay
-  push_one(table, 2, show=4.0)   # score 0.4: evicted
+    accessor=Accessor(delete_threshold=0.5, decay_rate=0.5, delete_after_unseen_days=1)
+  )
+  push_one(table, 1, show=5.0)  # score 0.5: stays on day 1; 0.25 after its decay
+  push_one(table, 2, show=4.0)  # score 0.4: evicted
   push_one(table, 3, show=64.0)
   assert table.end_of_day(1) == 1
   assert table.keys() == [1, 3]
@@ -250,6 +257,15 @@ def test_statistics():
   push_one(table, 0)
   table.pull([1, 1, 0])
   assert table.statistics() == {
-    "rows": 2, "admitted": 1, "show": 5.0, "click": 3.5, "reserved_pushes": 0, "slot_conflicts": 0,
-    "nonfinite_gradients": 0, "nonfinite_counts": 0, "pulled_keys": 2, "pushed_keys": 2,
-    "evicted": 0}
+    "rows": 2,
+    "admitted": 1,
+    "show": 5.0,
+    "click": 3.5,
+    "reserved_pushes": 0,
+    "slot_conflicts": 0,
+    "nonfinite_gradients": 0,
+    "nonfinite_counts": 0,
+    "pulled_keys": 2,
+    "pushed_keys": 2,
+    "evicted": 0,
+  }

@@ -71,7 +71,6 @@ class CrashAfter(keras.callbacks.Callback):
 
 
 class Calls(keras.callbacks.Callback):
-
   def __init__(self):
     super().__init__()
     self.made = []
@@ -116,7 +115,9 @@ class Run:
     return {
       "keys": keys.tobytes(),
       **{name: value.tobytes() for name, value in self.table.lookup(keys).items()},
-      **{f"{i} {variable.name}": variable.numpy().tobytes() for i, variable in enumerate(variables)},
+      **{
+        f"{i} {variable.name}": variable.numpy().tobytes() for i, variable in enumerate(variables)
+      },
     }
 
 
@@ -171,8 +172,11 @@ def test_a_days_end_that_was_interrupted_is_ended_once(run, tmp_path):
       CheckpointManager(str(tmp_path / "before"), None, [table]).save({})
       table.end_of_day(day.ordinal)
       tfps.native.ops.tfps_restore(
-        table=table.servers[0].handle, prefix=f"{tmp_path}/before/checkpoint-1/test/server-0",
-        table_name="test", shards=np.arange(512, dtype=np.int32))
+        table=table.servers[0].handle,
+        prefix=f"{tmp_path}/before/checkpoint-1/test/server-0",
+        table_name="test",
+        shards=np.arange(512, dtype=np.int32),
+      )
       position = Position(0, 1, day.name, tickets=4, records=1200)
       CheckpointManager(str(tmp_path / "run"), self.model, [table]).save(position.as_dict())
       raise Crash
@@ -197,10 +201,14 @@ def test_saves_at_days_tickets_and_the_end(run, tmp_path):
   run.fit(tmp_path / "days", every_days=2, keep=9)
   assert positions(tmp_path / "days") == [(1, 4, True), (2, 4, True)]
   run.fit(tmp_path / "tickets", every_tickets=2, keep=9, days=2)
-  assert positions(tmp_path / "tickets") == [(0, 2, False), (0, 4, True), (1, 2, False), (1, 4, True)]
+  assert positions(tmp_path / "tickets") == [
+    (0, 2, False),
+    (0, 4, True),
+    (1, 2, False),
+    (1, 4, True),
+  ]
 
   class Stop(keras.callbacks.Callback):
-
     def on_train_batch_end(self, batch, logs=None):
       self.model.stop_training = batch == 4
 
@@ -214,7 +222,9 @@ def test_other_input_than_before_is_refused(run, tmp_path):
   with pytest.raises(Crash):
     run.fit(tmp_path, CrashAfter(3), every_tickets=2)
   with pytest.raises(ValueError, match="2 tickets of 'day-0' with 768 examples.*batch_size"):
-    run.model.fit(source(batch_size=64), callbacks=[tfps.callbacks.Checkpoint(str(tmp_path))], verbose=0)
+    run.model.fit(
+      source(batch_size=64), callbacks=[tfps.callbacks.Checkpoint(str(tmp_path))], verbose=0
+    )
 
 
 def test_slots_in_another_order_keep_their_numbers(run, tmp_path):
@@ -241,7 +251,13 @@ def train(folder, *overrides, launch=()):
   command = [sys.executable, "-m", "tfps", *launch, "train", f"--config={CONFIG}", *SMALL,
              f"--config.checkpoint.folder={folder}", *overrides]  # fmt: skip
   return subprocess.Popen(
-    command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    command,
+    env=env,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    start_new_session=True,
+  )
 
 
 def finish(process):
@@ -314,7 +330,9 @@ def test_a_cluster_saves_and_another_goes_on(tmp_path):
   three_days, _ = final_state(folder)
   assert len(list(folder.glob("checkpoint-4/ctr/*.index"))) == 2
   assert len(list(folder.glob("checkpoint-5/ctr/*.index"))) == 1
-  shows = [sum(np.frombuffer(row[1])[0] for row in rows.values()) for rows in (two_days, three_days)]
+  shows = [
+    sum(np.frombuffer(row[1])[0] for row in rows.values()) for rows in (two_days, three_days)
+  ]
   assert len(three_days) > len(two_days) and two_days.keys() <= three_days.keys()
   examples = source(examples_per_day=6000, shuffle=False, seed=1)
   third = sum(

@@ -10,12 +10,12 @@ import pytest
 from tfps.cluster import tf_config
 
 GOOD = {
-    "cluster": {
-        "chief": ["host0:2222"],
-        "worker": ["host1:2222", "host2:2222"],
-        "ps": ["[::1]:2222"],
-    },
-    "task": {"type": "worker", "index": 1},
+  "cluster": {
+    "chief": ["host0:2222"],
+    "worker": ["host1:2222", "host2:2222"],
+    "ps": ["[::1]:2222"],
+  },
+  "task": {"type": "worker", "index": 1},
 }
 
 
@@ -36,9 +36,9 @@ def test_task():
   assert (task.type, task.index, task.address) == ("worker", 1, "host2:2222")
   assert task.cluster.chief == ("host0:2222",)
   assert list(task.cluster.servers()) == [
-      ("worker", 0, "host1:2222"),
-      ("worker", 1, "host2:2222"),
-      ("ps", 0, "[::1]:2222"),
+    ("worker", 0, "host1:2222"),
+    ("worker", 1, "host2:2222"),
+    ("ps", 0, "[::1]:2222"),
   ]
   assert tf_config.split_address("[::1]:2222") == ("::1", 2222)
 
@@ -58,35 +58,35 @@ def test_evaluator_may_be_listed_or_not():
 
 
 @pytest.mark.parametrize(
-    "text, names",
-    [
-        ("{'cluster': 1}", ["JSON", "line 1, column 2"]),
-        ("[1]", ["JSON object"]),
-        (_changed(["cluster"], None), ["'cluster'", "unset TF_CONFIG"]),
-        (_changed(["task"], None), ["'task'"]),
-        (_changed(["task"], 3), ["task must be an object"]),
-        (_changed(["cluster", "chief"], None), ["cluster.chief is missing"]),
-        (_changed(["cluster", "worker"], None), ["cluster.worker is missing", "at least one"]),
-        (_changed(["cluster", "ps"], []), ["cluster.ps is missing"]),
-        (_changed(["cluster", "ps"], "host:1"), ["cluster.ps must be a list"]),
-        (_changed(["cluster", "master"], ["a:1"]), ["cluster.master", "use chief"]),
-        (_changed(["cluster", "chief"], ["a:1", "b:1"]), ["2 addresses", "one chief"]),
-        (_changed(["cluster", "ps"], ["host"]), ["cluster.ps[0]", '"host"', '"host:port"']),
-        (_changed(["cluster", "ps"], ["host:0"]), ["cluster.ps[0]", "1 to 65535"]),
-        (_changed(["cluster", "ps"], ["host:99999"]), ["cluster.ps[0]", "1 to 65535"]),
-        (_changed(["cluster", "ps"], ["grpc://host:1"]), ["cluster.ps[0]"]),
-        (_changed(["cluster", "ps"], [7]), ["cluster.ps[0] is 7"]),
-        (
-            _changed(["cluster", "ps"], ["host1:2222"]),
-            ["cluster.ps[0] and cluster.worker[0]", "host1:2222", "own port"],
-        ),
-        (_changed(["task", "type"], "boss"), ["task.type", '"boss"', "use chief"]),
-        (_changed(["task", "type"], None), ["task.type is null"]),
-        (_changed(["task", "index"], 2), ["task.index is 2", "2 addresses", "use 0 to 1"]),
-        (_changed(["task", "index"], -1), ["task.index is -1"]),
-        (_changed(["task", "index"], True), ["task.index is true"]),
-        (_changed(["task", "index"], "x"), ['task.index is "x"']),
-    ],
+  "text, names",
+  [
+    ("{'cluster': 1}", ["JSON", "line 1, column 2"]),
+    ("[1]", ["JSON object"]),
+    (_changed(["cluster"], None), ["'cluster'", "unset TF_CONFIG"]),
+    (_changed(["task"], None), ["'task'"]),
+    (_changed(["task"], 3), ["task must be an object"]),
+    (_changed(["cluster", "chief"], None), ["cluster.chief is missing"]),
+    (_changed(["cluster", "worker"], None), ["cluster.worker is missing", "at least one"]),
+    (_changed(["cluster", "ps"], []), ["cluster.ps is missing"]),
+    (_changed(["cluster", "ps"], "host:1"), ["cluster.ps must be a list"]),
+    (_changed(["cluster", "master"], ["a:1"]), ["cluster.master", "use chief"]),
+    (_changed(["cluster", "chief"], ["a:1", "b:1"]), ["2 addresses", "one chief"]),
+    (_changed(["cluster", "ps"], ["host"]), ["cluster.ps[0]", '"host"', '"host:port"']),
+    (_changed(["cluster", "ps"], ["host:0"]), ["cluster.ps[0]", "1 to 65535"]),
+    (_changed(["cluster", "ps"], ["host:99999"]), ["cluster.ps[0]", "1 to 65535"]),
+    (_changed(["cluster", "ps"], ["grpc://host:1"]), ["cluster.ps[0]"]),
+    (_changed(["cluster", "ps"], [7]), ["cluster.ps[0] is 7"]),
+    (
+      _changed(["cluster", "ps"], ["host1:2222"]),
+      ["cluster.ps[0] and cluster.worker[0]", "host1:2222", "own port"],
+    ),
+    (_changed(["task", "type"], "boss"), ["task.type", '"boss"', "use chief"]),
+    (_changed(["task", "type"], None), ["task.type is null"]),
+    (_changed(["task", "index"], 2), ["task.index is 2", "2 addresses", "use 0 to 1"]),
+    (_changed(["task", "index"], -1), ["task.index is -1"]),
+    (_changed(["task", "index"], True), ["task.index is true"]),
+    (_changed(["task", "index"], "x"), ['task.index is "x"']),
+  ],
 )
 def test_one_sentence_names_field_and_remedy(text, names):
   with pytest.raises(tf_config.ConfigError) as raised:

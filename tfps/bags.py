@@ -122,9 +122,7 @@ def _width(column):
 
 def _batch_size(columns):
   """The batch size that all columns have, an int if every one is known."""
-  known = {
-    slot: column.shape[0] for slot, column in columns.items() if column.shape[0] is not None
-  }
+  known = {slot: column.shape[0] for slot, column in columns.items() if column.shape[0] is not None}
   for slot, size in known.items():
     first = next(iter(known))
     if size != known[first]:
@@ -204,9 +202,7 @@ def _read_weights(slot, column, weights):
       "give one weight for each id, in the same structure."
     )
   if not (weights.dtype.is_floating or weights.dtype.is_integer):
-    raise ValueError(
-      f"the weights of slot '{slot}' have dtype {weights.dtype.name}: give float32."
-    )
+    raise ValueError(f"the weights of slot '{slot}' have dtype {weights.dtype.name}: give float32.")
   return tf.cast(_flat(weights), tf.float32)
 
 

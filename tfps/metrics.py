@@ -58,7 +58,9 @@ class ClickScores:
     """Probability that a random click is predicted above a random non-click; NaN without both."""
     pairs = self._clicks.sum() * self._others.sum()
     below = np.cumsum(self._others) - self._others
-    return float(np.sum(self._clicks * (below + self._others / 2)) / pairs) if pairs else float("nan")
+    return (
+      float(np.sum(self._clicks * (below + self._others / 2)) / pairs) if pairs else float("nan")
+    )
 
   @property
   def log_loss(self):
@@ -90,11 +92,17 @@ def grouped_auc(label, prediction, group):
   starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
   sizes = np.diff(np.r_[starts, len(group)])
   rank = np.arange(len(group)) - np.repeat(starts, sizes) + 1.0
-  ties = np.flatnonzero(np.r_[True, (prediction[1:] != prediction[:-1]) | (group[1:] != group[:-1])])
+  ties = np.flatnonzero(
+    np.r_[True, (prediction[1:] != prediction[:-1]) | (group[1:] != group[:-1])]
+  )
   tied = np.diff(np.r_[ties, len(group)])
   rank = np.repeat(np.add.reduceat(rank, ties) / tied, tied)
   clicks = np.add.reduceat(label, starts)
   pairs = clicks * (sizes - clicks)
   above = np.add.reduceat(rank * label, starts) - clicks * (clicks + 1) / 2
   counts = pairs > 0
-  return float(np.average(above[counts] / pairs[counts], weights=sizes[counts])) if counts.any() else float("nan")
+  return (
+    float(np.average(above[counts] / pairs[counts], weights=sizes[counts]))
+    if counts.any()
+    else float("nan")
+  )

@@ -121,7 +121,9 @@ class Model(keras.Model):
     )  # fmt: skip
     self._assert_compile_was_called()
     if validation_data is not None and not isinstance(validation_data, Source):
-      raise ValueError("fit on a source takes a source as validation_data; wrap it in tfps.data.source.")
+      raise ValueError(
+        "fit on a source takes a source as validation_data; wrap it in tfps.data.source."
+      )
     return loop.fit(
       self,
       x,
@@ -140,9 +142,19 @@ class Model(keras.Model):
     """Evaluates, as `keras.Model.evaluate` does; with a source, scores each of its examples once."""
     if not isinstance(x, Source):
       return super().evaluate(
-        x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=return_dict, **kwargs
+        x,
+        y,
+        batch_size,
+        verbose,
+        sample_weight,
+        steps,
+        callbacks,
+        return_dict=return_dict,
+        **kwargs,
       )
-    _refuse_with_source(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **kwargs)
+    _refuse_with_source(
+      y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **kwargs
+    )
     self._assert_compile_was_called()
     logs = loop.evaluate(self, x, verbose=1 if verbose == "auto" else verbose, callbacks=callbacks)
     if return_dict:
@@ -210,7 +222,9 @@ class Model(keras.Model):
   def _score_ticket(self, source, ticket):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""
     batches = source.open(ticket)
-    score = tf.function(lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch,)))
+    score = tf.function(
+      lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch,))
+    )
     specs = score.get_concrete_function(batches.element_spec).structured_outputs
     parts = [
       tf.TensorArray(spec.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
@@ -241,7 +255,11 @@ class _FunctionalModel(Model, Functional):
 
 
 def _is_functional(args, kwargs):
-  return len(args) == 2 or (len(args) == 1 and "outputs" in kwargs) or {"inputs", "outputs"} <= set(kwargs)
+  return (
+    len(args) == 2
+    or (len(args) == 1 and "outputs" in kwargs)
+    or {"inputs", "outputs"} <= set(kwargs)
+  )
 
 
 def _first_label(y, click_label):

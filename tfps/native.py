@@ -13,7 +13,8 @@ import tensorflow as tf
 _LIBRARY = pathlib.Path(__file__).with_name("_tfps_ops.so")
 _REBUILD = (
   "in tfps's repository run `pip install --force-reinstall --no-deps .` "
-  "(`-e .` if it is installed editable)")
+  "(`-e .` if it is installed editable)"
+)
 
 
 def _check() -> None:
@@ -27,12 +28,14 @@ def _check() -> None:
   if built_for.split(".")[:2] != tf.__version__.split(".")[:2]:
     raise ImportError(
       f"tfps's ops were built for TensorFlow {built_for}, "
-      f"but TensorFlow {tf.__version__} is running: {_REBUILD}.")
+      f"but TensorFlow {tf.__version__} is running: {_REBUILD}."
+    )
   if importlib.util.find_spec("tf_keras") is None:
     minor = ".".join(tf.__version__.split(".")[:2])
     raise ImportError(
       "tfps needs Keras 2, and tf_keras is missing: "
-      f"run `pip install --no-deps tf-keras~={minor}.0`.")
+      f"run `pip install --no-deps tf-keras~={minor}.0`."
+    )
 
 
 _check()

@@ -24,5 +24,11 @@ def server_devices():
 
 def cluster_devices(job):
   """The CPU devices of the tasks of `job` ("ps" or "worker") in the connected cluster, in order of their index."""
-  devices = [tf.DeviceSpec.from_string(device.name) for device in tf.config.list_logical_devices("CPU")]
-  return [device.to_string() for device in sorted(devices, key=lambda device: device.task) if device.job == job]
+  devices = [
+    tf.DeviceSpec.from_string(device.name) for device in tf.config.list_logical_devices("CPU")
+  ]
+  return [
+    device.to_string()
+    for device in sorted(devices, key=lambda device: device.task)
+    if device.job == job
+  ]

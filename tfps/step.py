@@ -81,11 +81,13 @@ def _merge(lookups):
     keys, slots, show, click, gradient = (tf.concat(column, axis=0) for column in zip(*parts))
     unique, position = tf.unique(keys)
     count = tf.shape(unique)[0]
-    merged.append((
-      unique,
-      tf.math.unsorted_segment_min(slots, position, count),
-      tf.math.unsorted_segment_sum(show, position, count),
-      tf.math.unsorted_segment_sum(click, position, count),
-      tf.math.unsorted_segment_sum(gradient, position, count),
-    ))
+    merged.append(
+      (
+        unique,
+        tf.math.unsorted_segment_min(slots, position, count),
+        tf.math.unsorted_segment_sum(show, position, count),
+        tf.math.unsorted_segment_sum(click, position, count),
+        tf.math.unsorted_segment_sum(gradient, position, count),
+      )
+    )
   return merged

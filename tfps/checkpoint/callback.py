@@ -30,7 +30,11 @@ class Checkpoint(keras.callbacks.Callback):
 
   def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3):
     super().__init__()
-    for name, value in (("every_days", every_days), ("every_tickets", every_tickets), ("keep", keep)):
+    for name, value in (
+      ("every_days", every_days),
+      ("every_tickets", every_tickets),
+      ("keep", keep),
+    ):
       if value is not None and value < 1:
         raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
     self.moment_every_tickets = every_tickets
@@ -62,7 +66,9 @@ class Checkpoint(keras.callbacks.Callback):
     if position.ended:
       due = (position.day + 1) % self._every_days == 0
     else:
-      due = self.moment_every_tickets is not None and position.tickets % self.moment_every_tickets == 0
+      due = (
+        self.moment_every_tickets is not None and position.tickets % self.moment_every_tickets == 0
+      )
     if due:
       self._save()
 

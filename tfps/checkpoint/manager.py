@@ -135,9 +135,7 @@ class CheckpointManager:
     for number in reversed(self._numbers()):
       other = self._path(number)
       if other != path and self._read(other)[1] is None:
-        return (
-          f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
-        )
+        return f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
     return f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
 
   def _devices(self):
@@ -157,5 +155,7 @@ class CheckpointManager:
     """The numbers of the checkpoints in order; a folder without a manifest is none."""
     numbers = (int(_COMPLETE.fullmatch(name)[1]) for name in self._names(_COMPLETE))
     return sorted(
-      number for number in numbers if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
+      number
+      for number in numbers
+      if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
     )

@@ -25,16 +25,16 @@ from tfps.cluster.tf_config import ConfigError
 
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 _EXPECTED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    tuple: 'a tuple like "(1, 2)"',
-    str: "a text",
+  bool: "true or false",
+  int: "a whole number",
+  float: "a number",
+  tuple: 'a tuple like "(1, 2)"',
+  str: "a text",
 }
 
 
 def load(
-    path: str, overrides: Sequence[str] = ()
+  path: str, overrides: Sequence[str] = ()
 ) -> tuple[types.ModuleType, config_dict.ConfigDict]:
   """Loads a config file and overrides fields of its config.
 
@@ -59,8 +59,7 @@ def load(
     raise ConfigError(_where(error, path)) from error
   if not isinstance(config, config_dict.ConfigDict):
     raise ConfigError(
-        f"{path}: get_config() must return an ml_collections.ConfigDict, not "
-        f"{type(config).__name__}."
+      f"{path}: get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}."
     )
   _override(config, list(overrides))
   return module, config
@@ -129,20 +128,20 @@ def _override(config: config_dict.ConfigDict, arguments: list[str]) -> None:
   values = flags.FlagValues()
   try:
     config_flags.DEFINE_config_dict(
-        "config", config, flag_values=values, sys_argv=["tfps", *arguments]
+      "config", config, flag_values=values, sys_argv=["tfps", *arguments]
     )
     rest = values(["tfps", *arguments])[1:]
   except (flags.Error, TypeError, ValueError, KeyError) as error:
     match = re.match(r"flag --config\.([^=]+)=", str(error))
     if match and match[1] in given:
       raise _mistyped(match[1], given[match[1]][-1], config_path.get_type(match[1], config)) from (
-          error
+        error
       )
     raise ConfigError(" ".join(str(error).split()).rstrip(".") + ".") from error
   if rest:
     raise ConfigError(
-        f"{' '.join(rest)} belongs to no field; write --config.field=value, with quotes around a "
-        "value that has spaces."
+      f"{' '.join(rest)} belongs to no field; write --config.field=value, with quotes around a "
+      "value that has spaces."
     )
   for field, default in defaults.items():
     _check_elements(field, default, config_path.get_value(field, config), given[field][-1])
@@ -153,15 +152,15 @@ def _check_field(config: config_dict.ConfigDict, field: str) -> None:
     kind = config_path.get_type(field, config)
   except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
     raise ConfigError(
-        f"The config has no field {field!r}{_nearest(field, list(_fields(config)))}."
+      f"The config has no field {field!r}{_nearest(field, list(_fields(config)))}."
     ) from error
   if isinstance(kind, type) and issubclass(kind, config_dict.ConfigDict):
     inner = ", ".join(config_path.get_value(field, config))
     raise ConfigError(f"config.{field} is a group of fields; set one of them: {inner}.")
   if kind not in _EXPECTED:
     raise ConfigError(
-        f"config.{field} is a {kind.__name__} and cannot be overridden; make it a tuple, a number, "
-        "a text or true/false in the config file."
+      f"config.{field} is a {kind.__name__} and cannot be overridden; make it a tuple, a number, "
+      "a text or true/false in the config file."
     )
 
 
@@ -172,18 +171,18 @@ def _check_elements(field: str, default, value, given: str | None) -> None:
   kind = type(default[0])
   allowed = (int, float) if kind is float else kind
   if all(type(element) is kind for element in default) and not all(
-      isinstance(element, allowed) for element in value
+    isinstance(element, allowed) for element in value
   ):
     raise ConfigError(
-        f"config.{field} is a tuple, each element {_EXPECTED.get(kind, kind.__name__)}, and cannot "
-        f"be {given!r}; write it like --config.{field}={str(default)!r}."
+      f"config.{field} is a tuple, each element {_EXPECTED.get(kind, kind.__name__)}, and cannot "
+      f"be {given!r}; write it like --config.{field}={str(default)!r}."
     )
 
 
 def _mistyped(field: str, given: str | None, kind: type) -> ConfigError:
   return ConfigError(
-      f"config.{field} is {_EXPECTED[kind]} ({kind.__name__}), and cannot be "
-      f"{given if given is None else repr(given)}."
+    f"config.{field} is {_EXPECTED[kind]} ({kind.__name__}), and cannot be "
+    f"{given if given is None else repr(given)}."
   )
 
 

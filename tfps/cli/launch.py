@@ -33,19 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.usage = "tfps launch [--workers=N] [--ps=N] [--log-dir=DIR] [--verbose] -- COMMAND ..."
   parser.add_argument("--workers", type=_count, default=2, metavar="N", help="default 2")
   parser.add_argument(
-      "--ps", type=_count, default=2, metavar="N", help="parameter servers, default 2"
+    "--ps", type=_count, default=2, metavar="N", help="parameter servers, default 2"
   )
   parser.add_argument(
-      "--log-dir",
-      type=pathlib.Path,
-      metavar="DIR",
-      help="where chief.log, worker-0.log, ps-0.log, ... go; default runs/TIME/logs",
+    "--log-dir",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="where chief.log, worker-0.log, ps-0.log, ... go; default runs/TIME/logs",
   )
   parser.add_argument(
-      "command",
-      nargs="+",
-      metavar="COMMAND",
-      help="a command of tfps, or a Python script, with its arguments",
+    "command",
+    nargs="+",
+    metavar="COMMAND",
+    help="a command of tfps, or a Python script, with its arguments",
   )
 
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
       children.append(processes.Child(name, program, env, log, foreground=job == "chief"))
     stream = processes.Stream(children)
     stream.say(
-        f"A chief, {args.workers} workers and {args.ps} parameter servers; logs in {log_dir}"
+      f"A chief, {args.workers} workers and {args.ps} parameter servers; logs in {log_dir}"
     )
     code = _follow(children, stream, received)
     _end(children, stream)
@@ -149,8 +149,8 @@ def _program(command: list[str]) -> list[str]:
     return [sys.executable, *command]
   if command[0] not in names:
     raise ConfigError(
-        f"{command[0]!r} is neither a command of tfps ({', '.join(names)}) nor a script ending in "
-        ".py; write tfps launch -- train --config=..."
+      f"{command[0]!r} is neither a command of tfps ({', '.join(names)}) nor a script ending in "
+      ".py; write tfps launch -- train --config=..."
     )
   args = main.parse(command)
   if hasattr(args.command_module, "check"):

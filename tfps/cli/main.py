@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 
 from tfps.cli import launch, train
-from tfps.cluster import ending, failures, tf_config
+from tfps.cluster import ending, failures
 
 COMMANDS = (train, launch)
 
@@ -53,24 +53,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Parses a command line; ends with exit code 2 and the usage where it is wrong."""
   common = argparse.ArgumentParser(add_help=False)
   common.add_argument(
-      "--verbose",
-      action="store_true",
-      help="show the whole trace of an error and TensorFlow's own log (or set TFPS_DEBUG=1)",
+    "--verbose",
+    action="store_true",
+    help="show the whole trace of an error and TensorFlow's own log (or set TFPS_DEBUG=1)",
   )
   parser = argparse.ArgumentParser(
-      prog="tfps",
-      description="Trains click models whose sparse features live in feasign tables on parameter "
-      "servers. `tfps COMMAND --help` explains a command.",
+    prog="tfps",
+    description="Trains click models whose sparse features live in feasign tables on parameter "
+    "servers. `tfps COMMAND --help` explains a command.",
   )
   subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
   for module in COMMANDS:
     subparser = subparsers.add_parser(
-        module.NAME,
-        parents=[common],
-        help=module.HELP,
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+      module.NAME,
+      parents=[common],
+      help=module.HELP,
+      description=module.__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
     )
     module.add_arguments(subparser)
     subparser.set_defaults(command_module=module, parser=subparser)
@@ -101,7 +101,7 @@ def _report(error: Exception) -> None:
   if os.environ.get("TFPS_DEBUG"):
     traceback.print_exception(error)
   elif not isinstance(error, (OSError, ValueError, ImportError)) and not (
-      failures.is_tensorflow_error(error)
+    failures.is_tensorflow_error(error)
   ):
     traceback.print_exception(error)  # A fault in a program, not in what it was given.
     return

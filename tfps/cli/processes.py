@@ -36,12 +36,12 @@ class Child:
   """
 
   def __init__(
-      self,
-      name: str,
-      command: Sequence[str],
-      env: Mapping[str, str],
-      log: pathlib.Path,
-      foreground: bool,
+    self,
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: pathlib.Path,
+    foreground: bool,
   ):
     self.name = name
     self.log = log
@@ -57,13 +57,13 @@ class Child:
         os._exit(1)
 
     self.process = subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=out_write,
-        stderr=err_write,
-        start_new_session=True,
-        preexec_fn=die_with_launcher,
+      command,
+      env=env,
+      stdin=subprocess.DEVNULL,
+      stdout=out_write,
+      stderr=err_write,
+      start_new_session=True,
+      preexec_fn=die_with_launcher,
     )
     for fd in {out_write, err_write}:
       os.close(fd)

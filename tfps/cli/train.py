@@ -22,15 +22,15 @@ OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.usage = "tfps train --config=FILE [--config.FIELD=VALUE ...] [--print-config] [--verbose]"
   parser.add_argument(
-      "--config",
-      required=True,
-      metavar="FILE",
-      help="Python file with get_config(), the run's settings, and source(config), its data",
+    "--config",
+    required=True,
+    metavar="FILE",
+    help="Python file with get_config(), the run's settings, and source(config), its data",
   )
   parser.add_argument(
-      "--print-config",
-      action="store_true",
-      help="print the config with its overrides as JSON, and train nothing",
+    "--print-config",
+    action="store_true",
+    help="print the config with its overrides as JSON, and train nothing",
   )
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
   tf_config.read()  # What is wrong with it is said at once, not after TensorFlow's import.
   source = config_lib.function(module, "source")
   model_class = config_lib.load_attribute(
-      config.model.file, config.model.name, base=config_lib.root(module)
+    config.model.file, config.model.name, base=config_lib.root(module)
   )
   import tfps
 

@@ -55,8 +55,8 @@ def end(exit_code: int | None = None) -> None:
   code = int(_failed) if exit_code is None else exit_code
   code = code if 0 <= code <= 255 else 1
   threads = [
-      threading.Thread(target=_tell, args=(job, index, code), daemon=True)
-      for job, index, _ in cluster.servers()
+    threading.Thread(target=_tell, args=(job, index, code), daemon=True)
+    for job, index, _ in cluster.servers()
   ]
   for thread in threads:
     thread.start()

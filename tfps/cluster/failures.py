@@ -11,9 +11,9 @@ _TARGET = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 _NODE = re.compile(r"\{\{node ([^}]+)\}\}")
 _FRAME = re.compile(r'^\s*File "([^"]+)", line (\d+)', re.MULTILINE)
 _NOISE = re.compile(
-    r"^(Graph execution error:|Additional GRPC error information|:\{\"created\"|\[\[|"
-    r"\d+ root error\(s\) found|\d+ successful operations|\d+ derived errors ignored|"
-    r"\(\d+\)\s*CANCELLED:)"
+  r"^(Graph execution error:|Additional GRPC error information|:\{\"created\"|\[\[|"
+  r"\d+ root error\(s\) found|\d+ successful operations|\d+ derived errors ignored|"
+  r"\(\d+\)\s*CANCELLED:)"
 )
 _ROOT_ERROR = re.compile(r"^\(\d+\)\s*[A-Z_]+:\s*")
 _CALLED_OP = re.compile(r"\s*\[Op:[^\]]*\]\s*(name: .*)?$")
@@ -43,7 +43,7 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   if task and kind in ("UnavailableError", "PSUnavailableError"):
     job, index = task[1], int(task[2])
     remedy = (
-        "start the cluster again" if job == "ps" else "the work it had is done again by the others"
+      "start the cluster again" if job == "ps" else "the work it had is done again by the others"
     )
     name = f"{_JOB_NAMES.get(job, job)} {index}{_at_address(job, index, cluster)}"
     return f"{name} is lost ({cause}); its log says why, and {remedy}."
@@ -74,7 +74,7 @@ def _cause(text: str) -> str:
     if stripped.startswith("Detected at node"):
       in_trace = True
     elif not in_trace or not (
-        not stripped or line[0].isspace() or stripped == "<stack traces unavailable>"
+      not stripped or line[0].isspace() or stripped == "<stack traces unavailable>"
     ):
       in_trace = False
       line = _CALLED_OP.sub("", _ROOT_ERROR.sub("", stripped))
@@ -104,10 +104,10 @@ class CoordinatorLog(logging.Filter):
   """
 
   _DROPPED = (
-      "Start cancelling closures",
-      "Remote function on worker",
-      " %s encountered the following error",
-      " /job:worker",
+    "Start cancelling closures",
+    "Remote function on worker",
+    " %s encountered the following error",
+    " /job:worker",
   )
 
   def filter(self, record: logging.LogRecord) -> bool:

@@ -22,10 +22,10 @@ def accepts_connections(address: str, timeout: float = 2.0) -> bool:
 
 
 def wait_for_servers(
-    cluster: tf_config.Cluster,
-    timeout: float,
-    report: Callable[[str], None],
-    report_seconds: float = 10.0,
+  cluster: tf_config.Cluster,
+  timeout: float,
+  report: Callable[[str], None],
+  report_seconds: float = 10.0,
 ) -> None:
   """Waits until every worker and parameter server accepts connections.
 
@@ -48,8 +48,8 @@ def wait_for_servers(
     now = time.monotonic()
     if now - start > timeout:
       raise TimeoutError(
-          f"After {timeout:.0f} s these tasks accept no connection: {names}; start them, or "
-          "correct their addresses in TF_CONFIG."
+        f"After {timeout:.0f} s these tasks accept no connection: {names}; start them, or "
+        "correct their addresses in TF_CONFIG."
       )
     if now - next_report >= report_seconds:
       report(f"Waiting for {names}.")
@@ -71,7 +71,7 @@ class ChiefWatch:
   """
 
   def __init__(
-      self, address: str, lost_seconds: float | None = None, appear_seconds: float = 600.0
+    self, address: str, lost_seconds: float | None = None, appear_seconds: float = 600.0
   ):
     if lost_seconds is None:
       lost_seconds = _seconds_from_environment("TFPS_CHIEF_LOST_SECONDS", 30.0)

@@ -32,17 +32,17 @@ def serve(task: tf_config.Task) -> None:
   watch = liveness.ChiefWatch(task.cluster.chief[0])
   try:
     _servers.append(
-        tf.distribute.Server(
-            task.cluster.spec(),
-            job_name=task.type,
-            task_index=task.index,
-            protocol="grpc",
-            start=True,
-        )
+      tf.distribute.Server(
+        task.cluster.spec(),
+        job_name=task.type,
+        task_index=task.index,
+        protocol="grpc",
+        start=True,
+      )
     )
   except tf.errors.OpError as error:
     raise SystemExit(
-        f"The {task} cannot serve at {task.address}: {error.message}; is its port free?"
+      f"The {task} cannot serve at {task.address}: {error.message}; is its port free?"
     ) from error
   print(f"Serving at {task.address} (pid {os.getpid()}).", file=sys.stderr, flush=True)
   while True:

@@ -39,8 +39,8 @@ def strategy(connect_timeout: float = 600.0):
     return tf.distribute.get_strategy()
   if task.type == "evaluator":
     raise tf_config.ConfigError(
-        'TF_CONFIG: task.type is "evaluator", which is not supported; evaluate on the chief, and '
-        "start only chief, worker and ps tasks."
+      'TF_CONFIG: task.type is "evaluator", which is not supported; evaluate on the chief, and '
+      "start only chief, worker and ps tasks."
     )
   # A call to a task that has died ends in an error instead of waiting for it to come back.
   os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
@@ -56,10 +56,10 @@ def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   import tensorflow as tf
 
   liveness.wait_for_servers(
-      cluster, connect_timeout, lambda line: print(line, file=sys.stderr, flush=True)
+    cluster, connect_timeout, lambda line: print(line, file=sys.stderr, flush=True)
   )
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-      tf.train.ClusterSpec(cluster.spec()), task_type="chief", task_id=0, rpc_layer="grpc"
+    tf.train.ClusterSpec(cluster.spec()), task_type="chief", task_id=0, rpc_layer="grpc"
   )
   if not os.environ.get("TFPS_DEBUG"):
     logging.getLogger("tensorflow").addFilter(failures.CoordinatorLog())

@@ -1,7 +1,7 @@
 """TF_CONFIG: which cluster there is, and which task of it this process is.
 
-  {"cluster": {"chief": ["host:port"], "worker": ["host:port", ...], "ps": ["host:port", ...]},
-   "task": {"type": "worker", "index": 0}}
+{"cluster": {"chief": ["host:port"], "worker": ["host:port", ...], "ps": ["host:port", ...]},
+ "task": {"type": "worker", "index": 0}}
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 _EXAMPLE = (
-    '{"cluster": {"chief": ["host:2222"], "worker": ["host:2223"], "ps": ["host:2224"]}, '
-    '"task": {"type": "chief", "index": 0}}'
+  '{"cluster": {"chief": ["host:2222"], "worker": ["host:2223"], "ps": ["host:2224"]}, '
+  '"task": {"type": "chief", "index": 0}}'
 )
 _TASK_TYPES = ("chief", "worker", "ps", "evaluator")
 
@@ -86,8 +86,8 @@ def parse(text: str) -> Task:
     config = json.loads(text)
   except json.JSONDecodeError as error:
     raise ConfigError(
-        f"TF_CONFIG is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
-        f"write it like {_EXAMPLE}."
+      f"TF_CONFIG is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
+      f"write it like {_EXAMPLE}."
     ) from None
   if not isinstance(config, dict):
     raise ConfigError(f"TF_CONFIG must be a JSON object, not {text!r}; write it like {_EXAMPLE}.")
@@ -98,8 +98,8 @@ def parse(text: str) -> Task:
 def _object_field(config: dict, name: str) -> dict:
   if name not in config:
     raise ConfigError(
-        f"TF_CONFIG has no {name!r} field; write it like {_EXAMPLE}, or unset TF_CONFIG to train "
-        "in this process alone."
+      f"TF_CONFIG has no {name!r} field; write it like {_EXAMPLE}, or unset TF_CONFIG to train "
+      "in this process alone."
     )
   if not isinstance(config[name], dict):
     raise ConfigError(f"TF_CONFIG: {name} must be an object; write it like {_EXAMPLE}.")
@@ -110,13 +110,13 @@ def _parse_cluster(jobs: dict) -> Cluster:
   for job in jobs:
     if job not in _TASK_TYPES:
       raise ConfigError(
-          f"TF_CONFIG: cluster.{job} is not a task type; use chief, worker, ps and evaluator."
+        f"TF_CONFIG: cluster.{job} is not a task type; use chief, worker, ps and evaluator."
       )
   for job in ("chief", "worker", "ps"):
     if not jobs.get(job):
       raise ConfigError(
-          f'TF_CONFIG: cluster.{job} is missing; give it the "host:port" of '
-          f"{'the chief' if job == 'chief' else f'every {job}, at least one'}."
+        f'TF_CONFIG: cluster.{job} is missing; give it the "host:port" of '
+        f"{'the chief' if job == 'chief' else f'every {job}, at least one'}."
       )
   owner: dict[str, str] = {}
   for job, addresses in jobs.items():
@@ -127,13 +127,13 @@ def _parse_cluster(jobs: dict) -> Cluster:
       _check_address(field, address)
       if address in owner:
         raise ConfigError(
-            f"TF_CONFIG: {field} and {owner[address]} have the same address {address}; give every "
-            "task its own port."
+          f"TF_CONFIG: {field} and {owner[address]} have the same address {address}; give every "
+          "task its own port."
         )
       owner[address] = field
   if len(jobs["chief"]) != 1:
     raise ConfigError(
-        f"TF_CONFIG: cluster.chief lists {len(jobs['chief'])} addresses; a cluster has one chief."
+      f"TF_CONFIG: cluster.chief lists {len(jobs['chief'])} addresses; a cluster has one chief."
     )
   return Cluster(**{job: tuple(addresses) for job, addresses in jobs.items()})
 
@@ -142,8 +142,8 @@ def _check_address(field: str, address: object) -> None:
   match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d+)", str(address))
   if not isinstance(address, str) or not match or not 1 <= int(match[2]) <= 65535:
     raise ConfigError(
-        f'TF_CONFIG: {field} is {json.dumps(address)}; write it as "host:port" with a port from 1 '
-        "to 65535."
+      f'TF_CONFIG: {field} is {json.dumps(address)}; write it as "host:port" with a port from 1 '
+      "to 65535."
     )
 
 
@@ -151,7 +151,7 @@ def _parse_task(task: dict, cluster: Cluster) -> Task:
   task_type, index = task.get("type"), task.get("index")
   if task_type not in _TASK_TYPES:
     raise ConfigError(
-        f"TF_CONFIG: task.type is {json.dumps(task_type)}; use chief, worker, ps or evaluator."
+      f"TF_CONFIG: task.type is {json.dumps(task_type)}; use chief, worker, ps or evaluator."
     )
   if isinstance(index, str) and index.isdecimal():
     index = int(index)
@@ -160,7 +160,7 @@ def _parse_task(task: dict, cluster: Cluster) -> Task:
   if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
     numbers = "0" if count == 1 else f"0 to {count - 1}"
     raise ConfigError(
-        f"TF_CONFIG: task.index is {json.dumps(task.get('index'))}, but cluster.{task_type} has "
-        f"{count} address{'' if count == 1 else 'es'}; use {numbers}."
+      f"TF_CONFIG: task.index is {json.dumps(task.get('index'))}, but cluster.{task_type} has "
+      f"{count} address{'' if count == 1 else 'es'}; use {numbers}."
     )
   return Task(task_type, index, cluster)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 
+
 def _options():
   options = tf.data.Options()
   options.deterministic = True

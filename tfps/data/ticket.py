@@ -39,4 +39,6 @@ TICKET_SPEC = Ticket(
 
 def as_tensors(ticket):
   """The ticket's fields as scalar tensors; fields that are tensors already stay."""
-  return Ticket(*(tf.convert_to_tensor(value, spec.dtype) for value, spec in zip(ticket, TICKET_SPEC)))
+  return Ticket(
+    *(tf.convert_to_tensor(value, spec.dtype) for value, spec in zip(ticket, TICKET_SPEC))
+  )
