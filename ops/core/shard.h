@@ -108,8 +108,8 @@ class alignas(64) Shard {
   // shard has finished.
   int64_t ReadRows(const AllocateColumns& allocate) const;
 
-  // Puts these rows in the place of what there was. Returns one sentence if they do not fit: no rows
-  // are left then, unless nothing was touched.
+  // Puts these rows in the place of what there was. Returns one sentence if they do not fit: then
+  // there is what there was, or, if that was found out late, nothing.
   std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                        int64_t finished_day);
 

@@ -21,9 +21,9 @@ REGISTER_OP("TfpsRestore")
     .Doc(R"doc(
 Reads virtual shards from a tensor bundle that TfpsSave wrote, bit for bit.
 
-The rows take the place of what the shards held. Every tensor is checked against its crc32c; one that
-is missing, damaged or does not fit the table's options is an error that names it, and its shard then
-holds what it held or nothing.
+The rows take the place of what the shards held. Every tensor is checked against its crc32c; one
+that is missing, damaged or does not fit the table's options is an error that names it, and its
+shard then holds what it held or nothing.
 
 table: of TfpsTable.
 prefix: scalar, path of the bundle without its endings .index and .data-00000-of-00001.

@@ -21,15 +21,15 @@ REGISTER_OP("TfpsSave")
     .Doc(R"doc(
 Writes virtual shards to a tensor bundle, TensorFlow's own checkpoint format.
 
-Each shard is copied under its lock, as of one moment, and one at a time: the extra memory is that of
-the largest. The tensors of shard 12 are
+Each shard is copied under its lock, as of one moment, and one at a time: the extra memory is that
+of the largest. The tensors of shard 12 are
   <table_name>/shard-00012/keys: int64 [n]
   <table_name>/shard-00012/slots: int32 [n]
   <table_name>/shard-00012/statistics: float64 [n, 3], show, click, delta_score
   <table_name>/shard-00012/unseen_days: uint16 [n]
   <table_name>/shard-00012/flags: uint16 [n], 1 for admitted + 2 for served
-  <table_name>/shard-00012/floats: float [.], row after row lr_w, lr state and, of an admitted row, mf_w, mf
-    state
+  <table_name>/shard-00012/floats: float [.], row after row lr_w, lr state and, of an admitted row,
+    mf_w, mf state
   <table_name>/shard-00012/finished_day: int64 [], the last day that the shard has finished.
 
 table: of TfpsTable.

@@ -97,6 +97,9 @@ TEST(RowsComeBackBitForBit) {
     rows += columns.size().rows;
     CHECK_EQ(Write(*from, shard, columns), "");  // Onto itself, for the served bits.
     CHECK_EQ(Write(*to, shard, Read(*from, shard)), "");
+    for (size_t i = 0; i < columns.keys.size(); ++i) {
+      CHECK_EQ(to.Inspect(columns.keys[i]).served, i % 2 == 0);
+    }
   }
   CHECK_GT(rows, 1000);
   CheckSame(from, to, 3000);
