@@ -5,8 +5,10 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
+from tfps.cli import launch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -40,11 +42,17 @@ print("shows", table.statistics()["show"], "rows", table.statistics()["rows"], f
 """
 
 
-def run_tfps(*arguments):
+def environment():
   env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+  return env
+
+
+def run_tfps(*arguments):
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
-  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+  done = subprocess.run(
+    command, env=environment(), capture_output=True, text=True, timeout=300, check=False
+  )
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done
 
@@ -86,6 +94,40 @@ def test_a_cluster_shows_progress_in_finished_tickets(cluster):
   assert "15/15 [" in done.stdout
   assert "auc:" in done.stdout
   assert "day-2" in done.stdout
+
+
+def test_a_lost_worker_is_survived_and_its_ticket_runs_again(alone, tmp_path):
+  path = tmp_path / "summary.json"
+  command = [sys.executable, "-m", "tfps", "train", f"--config={CONFIG}", *SMALL]
+  command += ["--config.batches_per_ticket=2", f"--config.summary_file={path}"]
+  processes = {}
+  try:
+    for job, index, config in launch._tf_configs(workers=2, ps=1):
+      with open(tmp_path / f"{job}{index}.txt", "wb") as out:
+        processes[job, index] = subprocess.Popen(
+          command,
+          stdout=out,
+          stderr=subprocess.STDOUT,
+          env=environment() | {"TF_CONFIG": json.dumps(config)},
+        )
+    chief_output = tmp_path / "chief0.txt"
+    deadline = time.monotonic() + 200
+    while "10/72 [" not in chief_output.read_text() and time.monotonic() < deadline:
+      time.sleep(0.02)
+    processes["worker", 0].kill()
+    assert processes["chief", 0].wait(200) == 0, chief_output.read_text()[-3000:]
+    assert processes["worker", 1].wait(30) == processes["ps", 0].wait(30) == 0
+  finally:
+    for process in processes.values():
+      process.kill()
+      process.wait()
+  summary = json.loads(path.read_text())
+  assert "72/72 [" in chief_output.read_text()
+  assert summary["examples"] == alone["examples"]
+  assert summary["table"]["rows"] == alone["table"]["rows"]
+  # Nothing is lost. What the worker had applied of its last ticket, 2 batches of 128, may count twice.
+  twice = summary["table"]["show"] - alone["table"]["show"]
+  assert 0 <= twice <= 2 * 128 * 11
 
 
 def test_the_summary_is_for_people(cluster):
