@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -64,4 +65,9 @@ def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   if not os.environ.get("TFPS_DEBUG"):
     logging.getLogger("tensorflow").addFilter(failures.CoordinatorLog())
   ending.watch_program(cluster)
-  return tf.distribute.ParameterServerStrategy(resolver)
+  strategy = tf.distribute.ParameterServerStrategy(resolver)
+  # There is one coordinator for a strategy. Its __del__ waits for workers that are lost, so it must not
+  # run when the process ends: this reference is never given back.
+  coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+  ctypes.pythonapi.Py_IncRef(ctypes.py_object(coordinator))
+  return strategy
