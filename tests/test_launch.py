@@ -96,6 +96,8 @@ def _launched(*arguments, log_dir):
       stdout=out,
       stderr=err,
       env=_environment(),
+      # Where the tests run in the background, SIGINT may be ignored, and that is inherited.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
   try:
     yield process
