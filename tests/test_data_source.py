@@ -5,16 +5,7 @@ import tensorflow as tf
 
 import tfps.data
 from tests.test_data_files import LINES, keep, make, read, read_all, write, write_tfrecord
-
-SPECS = tfps.data.Ticket(
-  day=tf.TensorSpec([], tf.int64),
-  source=tf.TensorSpec([], tf.int64),
-  sequence=tf.TensorSpec([], tf.int64),
-  path=tf.TensorSpec([], tf.string),
-  begin=tf.TensorSpec([], tf.int64),
-  end=tf.TensorSpec([], tf.int64),
-  records=tf.TensorSpec([], tf.int64),
-)
+from tfps.data.ticket import TICKET_SPEC, as_tensors
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 7, 8])
@@ -142,7 +133,7 @@ def test_open_in_a_graph(tmp_path, format, shuffle):
     shuffle=shuffle,
   )
 
-  @tf.function(input_signature=list(SPECS))
+  @tf.function(input_signature=list(TICKET_SPEC))
   def read_in_graph(*ticket):
     records = tf.TensorArray(
       tf.string, 0, dynamic_size=True, infer_shape=False, element_shape=[None]
@@ -152,7 +143,7 @@ def test_open_in_a_graph(tmp_path, format, shuffle):
     return records.concat()
 
   for ticket in source.tickets():
-    tensors = [tf.constant(value, spec.dtype) for value, spec in zip(ticket, SPECS)]
+    tensors = as_tensors(ticket)
     assert read_in_graph(*tensors).numpy().tolist() == read(source, ticket)
 
 
