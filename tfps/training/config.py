@@ -38,8 +38,10 @@ def default_config():
   config.progressive_test = True
   config.end_of_day = True
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
-  # every_tickets also saves within a day; 0 does not.
-  config.checkpoint = config_dict.create(folder="", every_days=1, every_tickets=0, keep=3)
+  # every_tickets also saves within a day; 0 does not. Those within a day hold only the rows touched since the last.
+  config.checkpoint = config_dict.create(
+    folder="", every_days=1, every_tickets=0, keep=3, incremental=True
+  )
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False
