@@ -10,7 +10,7 @@ from tfps.bags import make_bags
 from tfps.bags import read_feature
 from tfps.lookup import Lookup
 from tfps.pooling import COMBINERS
-from tfps.pooling import pool
+from tfps.serving import served_table
 from tfps.step import current_step
 
 
@@ -136,6 +136,9 @@ class Embedding(keras.layers.Layer):
 
   def _pull(self, bags):
     table = self._table
+    served = served_table(table)
+    if served is not None:
+      return served.pull(bags, table.row_width)
     slot_ids = [table.slot_id(slot) for slot in self._pooled + self._unpooled]
     routed = native.ops.tfps_route(
       ids=bags.ids,
@@ -165,10 +168,12 @@ class Embedding(keras.layers.Layer):
       shape = [bags.batch_size, 0]
       return tf.zeros(shape), tf.zeros([*shape, self._table.mf_dim])
     if not self._unpooled:
-      return pool(lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners)
+      return lookup.pool(
+        lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners
+      )
     end = bags.slot_ends[count - 1]
     row_splits = lookup.row_splits[: count * bags.batch_size + 1]
-    return pool(
+    return lookup.pool(
       lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], self._combiners
     )
 
@@ -181,7 +186,7 @@ class Embedding(keras.layers.Layer):
     # Each id is a bag of its own.
     positions = lookup.positions[begin:]
     row_splits = tf.range(tf.size(positions, tf.int64) + 1)
-    lr, mf = pool(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
+    lr, mf = lookup.pool(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
     sizes = ends - tf.concat([[begin], ends[:-1]], axis=0)
     count = len(self._unpooled)
     parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))

@@ -74,7 +74,12 @@ def _hash_strings(slot, values):
 
 def _mix_integers(slot, values):
   salt = int.from_bytes(hashlib.blake2b(slot.encode(), digest_size=8).digest(), "little")
-  bits = tf.bitwise.bitwise_xor(tf.bitcast(as_int64(values), tf.uint64), _uint64(salt))
+  return mix(as_int64(values), salt)
+
+
+def mix(keys, salt=0):
+  """splitmix64's finaliser of `keys` XOR `salt`, a bijection of int64; stock TensorFlow ops only."""
+  bits = tf.bitwise.bitwise_xor(tf.bitcast(keys, tf.uint64), _uint64(salt))
   bits = _xor_shifted(bits, 30) * _uint64(0xBF58476D1CE4E5B9)
   bits = _xor_shifted(bits, 27) * _uint64(0x94D049BB133111EB)
   return tf.bitcast(_xor_shifted(bits, 31), tf.int64)
@@ -88,7 +93,11 @@ def _xor_shifted(bits, shift):
   return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, _uint64(shift)))
 
 
+def is_special(keys):
+  """Which of int64 `keys` are no feasigns: padding (0), and the reserved -2^63 and -2^63 + 1."""
+  return tf.logical_or(tf.equal(keys, 0), tf.less_equal(keys, _INT64_MIN + 1))
+
+
 def _avoid_reserved(keys):
-  """Moves the keys that a table or serving keeps for itself: 0, -2^63 and -2^63 + 1."""
-  reserved = tf.logical_or(tf.equal(keys, 0), tf.less_equal(keys, _INT64_MIN + 1))
-  return tf.where(reserved, tf.bitwise.bitwise_xor(keys, 0x5555555555555555), keys)
+  """Moves the keys that a table or serving keeps for itself."""
+  return tf.where(is_special(keys), tf.bitwise.bitwise_xor(keys, 0x5555555555555555), keys)

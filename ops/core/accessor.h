@@ -37,6 +37,14 @@ class Accessor {
            Score(show, click) < options_.delete_threshold;
   }
 
+  // Whether a base export holds the row, and whether a delta does.
+  bool InBase(double show, double click, double delta_score, int unseen_days) const {
+    return InExport(show, click, unseen_days) && delta_score >= 0;
+  }
+  bool InDelta(double show, double click, double delta_score, int unseen_days) const {
+    return InExport(show, click, unseen_days) && delta_score >= options_.delta_update_threshold;
+  }
+
   // One day passes. unseen_days stays at its largest value once there.
   void Age(double* show, double* click, uint16_t* unseen_days) const {
     *show *= options_.decay_rate;
@@ -45,6 +53,11 @@ class Accessor {
   }
 
  private:
+  bool InExport(double show, double click, int unseen_days) const {
+    return Score(show, click) >= options_.base_update_threshold &&
+           unseen_days <= options_.delta_keep_days;
+  }
+
   AccessorOptions options_;
 };
 

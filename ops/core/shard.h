@@ -16,6 +16,7 @@
 #include "ops/core/accessor.h"
 #include "ops/core/arena.h"
 #include "ops/core/chunk_pool.h"
+#include "ops/core/export_columns.h"
 #include "ops/core/index.h"
 #include "ops/core/optimizer.h"
 #include "ops/core/options.h"
@@ -134,6 +135,20 @@ class alignas(64) Shard {
   // Puts one row, that at `i` with its floats at `floats`, in or over what there was. False if there is no room.
   bool Upsert(const RowColumns& columns, int64_t i, const float* floats);
 
+  // How many rows an export of this moment holds.
+  int64_t CountExported(Export which) const;
+
+  // Writes those rows, `room` at most, and appends the keys that serving is to drop: pending removals and, for a delta,
+  // served rows that a base would not hold. Changes nothing. Returns how many rows there are.
+  int64_t Capture(Export which, int64_t room, const ExportColumns& out,
+                  std::vector<uint64_t>* removed) const;
+
+  // The export is durable: what was captured leaves delta_score and is served, what was removed is not. A base is all
+  // that serving holds, so that every other row is not served. A captured row that was evicted meanwhile becomes a
+  // pending removal.
+  void Commit(Export which, const std::vector<CapturedKey>& captured,
+              const std::vector<uint64_t>& removed);
+
  private:
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
@@ -142,6 +157,14 @@ class alignas(64) Shard {
   bool IsDue(const RowHead* row) const {
     return config_.accessor.Evicts(row->show, row->click, row->unseen_days);
   }
+
+  bool IsExported(Export which, const RowHead* row) const {
+    const Accessor& accessor = config_.accessor;
+    return which == Export::kBase
+               ? accessor.InBase(row->show, row->click, row->delta_score, row->unseen_days)
+               : accessor.InDelta(row->show, row->click, row->delta_score, row->unseen_days);
+  }
+  void SetServed(uint32_t handle, bool served);
 
   bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
   // Room for a row that is not there yet, found by the index; kNone if there is none.

@@ -3,6 +3,7 @@
 from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
+from tfps.data.raw_inputs import RawInputs
 from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
 from tfps.data.ticket import Day, Ticket
@@ -12,6 +13,7 @@ from tfps.data.ticket import Day, Ticket
 __all__ = [
   "ClickStream",
   "Day",
+  "RawInputs",
   "Source",
   "Ticket",
   "criteo",

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfps.data.files import source
+from tfps.data.raw_inputs import RawInputs
 from tfps.feasigns import feasign
 
 COUNTS = tuple(f"I{i}" for i in range(1, 14))
@@ -35,7 +36,7 @@ def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=F
       x, y = next(iter(train.open(next(train.tickets()))))
       print(x["C1"].shape, y.shape)
   """
-  return source(
+  made = source(
     files,
     _parse,
     days=days,
@@ -44,17 +45,35 @@ def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=F
     shuffle=shuffle,
     seed=seed,
   )
+  counts = {slot: tf.TensorSpec([None], tf.string) for slot in COUNTS}
+  made.raw_inputs = RawInputs(
+    counts | {slot: tf.TensorSpec([None], tf.string) for slot in CATEGORIES}, _raw_features
+  )
+  return made
 
 
 def _parse(lines):
   defaults = [[0.0]] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS) + [[""]] * len(CATEGORIES)
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
-  counts, categories = fields[: len(COUNTS)], fields[len(COUNTS) :]
-  buckets = tf.unstack(_bucketise(tf.stack(counts)), num=len(COUNTS))
-  x = {
-    slot: feasign(slot, values) for slot, values in zip(COUNTS + CATEGORIES, buckets + categories)
+  return _features(dict(zip(COUNTS + CATEGORIES, fields))), label[:, tf.newaxis]
+
+
+def _features(fields):
+  """{slot: feasigns} of counts, int64 with _ABSENT, and categories, strings."""
+  buckets = tf.unstack(_bucketise(tf.stack([fields[slot] for slot in COUNTS])), num=len(COUNTS))
+  values = {**dict(zip(COUNTS, buckets)), **{slot: fields[slot] for slot in CATEGORIES}}
+  return {slot: feasign(slot, values[slot]) for slot in COUNTS + CATEGORIES}
+
+
+def _raw_features(texts):
+  """The same of the fields as they are in the files, texts, where an empty one is missing."""
+  counts = {
+    slot: tf.strings.to_number(
+      tf.where(texts[slot] == "", tf.constant(str(_ABSENT)), texts[slot]), tf.int64
+    )
+    for slot in COUNTS
   }
-  return x, label[:, tf.newaxis]
+  return _features({**texts, **counts})
 
 
 def _bucketise(counts):

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfps.data.files import FileSource, Part
+from tfps.data.raw_inputs import RawInputs
 from tfps.feasigns import feasign
 
 _FORMAT = 1  # of the prepared files: change it whenever they do
@@ -128,12 +129,19 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
     fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
     columns = dict(zip(data_set.columns, fields))
     y = tf.cast(columns["rating"] >= data_set.click_rating, tf.float32)[:, tf.newaxis]
+    return features(columns), y
+
+  def features(columns):
+    columns = dict(columns)
     columns["decade"] = tf.strings.substr(columns["year"], 0, 3)
     columns["genre1"] = tf.strings.regex_replace(columns["genres"], r"\|.*", "")
     columns["genres"] = tf.strings.split(columns["genres"], "|").to_tensor("")
-    return {slot: _feasigns(slot, columns) for slot in slots}, y
+    return {slot: _feasigns(slot, columns) for slot in slots}
 
-  return FileSource(calendar, parse, **cutting)
+  source = FileSource(calendar, parse, **cutting)
+  texts = {name: tf.TensorSpec([None], tf.string) for name in data_set.columns if name != "rating"}
+  source.raw_inputs = RawInputs(texts, features)
+  return source
 
 
 def _feasigns(slot, columns):

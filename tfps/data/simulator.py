@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfps.data import batching, index
+from tfps.data.raw_inputs import RawInputs
 from tfps.data.source import Source
 from tfps.feasigns import feasign
 
@@ -85,6 +86,9 @@ class ClickStream(Source):
       seed=seed,
     )
     self._examples_per_day = int(examples_per_day)
+    ids = {slot: tf.TensorSpec([None], tf.int64) for slot in self.slots}
+    ids["tags"] = tf.TensorSpec([None, None], tf.int64)
+    self.raw_inputs = RawInputs(ids, _features)
 
   def _cut(self, ordinal):
     step, records = self._records_per_ticket, self._examples_per_day
@@ -96,10 +100,7 @@ class ClickStream(Source):
     if self._shuffle:
       examples = tf.random.experimental.stateless_shuffle(examples, self._shuffle_seed(ticket))
     values, probability, draw = self._simulate(ticket.day, examples)
-    x = {
-      slot: feasign(slot, values[slot], padding=0 if slot == "tags" else None)
-      for slot in self.slots
-    }
+    x = _features(values)
     y = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
     return batching.batches((x, y), ticket.records, self.batch_size)
 
@@ -166,6 +167,13 @@ class ClickStream(Source):
   def _factors(self, purpose, ids, count):
     """Standard normal numbers that belong to the ids: float32 [..., count]."""
     return tf.math.ndtri(tf.maximum(_uniform(_hash(self._seed, purpose, ids), count), 1e-6))
+
+
+def _features(values):
+  """{slot: feasigns} of {slot: ids}, 0 as padding of tags."""
+  return {
+    slot: feasign(slot, ids, padding=0 if slot == "tags" else None) for slot, ids in values.items()
+  }
 
 
 def _hash(*numbers):

@@ -33,6 +33,8 @@ class Source(abc.ABC):
 
   Attributes:
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
+    raw_inputs: a `tfps.data.RawInputs`, what clients of a served model send in the place of x; None
+      where nobody said. An export needs it.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
   """
@@ -44,6 +46,7 @@ class Source(abc.ABC):
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
       raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^31 - 1.")
     self.batch_size = int(batch_size)
+    self.raw_inputs = None
     self.opener = object()
     self._records_per_ticket = int(batch_size) * int(batches_per_ticket)
     self._shuffle = bool(shuffle)

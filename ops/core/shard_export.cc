@@ -1,0 +1,90 @@
+// A shard's rows on their way to serving.
+#include <algorithm>
+#include <mutex>
+#include <unordered_set>
+
+#include "ops/core/shard.h"
+
+namespace tfps {
+
+int64_t Shard::CountExported(Export which) const {
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  int64_t rows = 0;
+  arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(which, row); });
+  return rows;
+}
+
+int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
+                       std::vector<uint64_t>* removed) const {
+  const RowLayout& layout = config_.layout;
+  const int mf_dim = layout.mf_dim;
+  const int64_t width = 1 + mf_dim;
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  int64_t rows = 0;
+  arena_.ForEach([&](uint32_t, const RowHead* row) {
+    if (!IsExported(which, row)) {
+      if (which == Export::kDelta && (row->flags & kServed) &&
+          !IsExported(Export::kBase, row)) {
+        removed->push_back(row->key);
+      }
+      return;
+    }
+    const int64_t i = rows++;
+    if (i >= room) return;
+    out.keys[i] = row->key;
+    out.delta_scores[i] = row->delta_score;
+    float* floats = out.rows + i * width;
+    floats[0] = Floats(row)[0];
+    if (IsAdmitted(row)) {
+      std::copy_n(Floats(row) + layout.mf_w(), mf_dim, floats + 1);
+    } else {
+      std::fill_n(floats + 1, mf_dim, 0.0f);
+    }
+  });
+  for (const uint64_t key : removals_) {
+    const uint32_t entry = *FindEntry(SplitMix64(key), key);
+    // A key that is back is in the export with its new row.
+    if (entry == 0 || !IsExported(which, arena_.At(Index::HandleOf(entry)))) {
+      removed->push_back(key);
+    }
+  }
+  return rows;
+}
+
+void Shard::SetServed(uint32_t handle, bool served) {
+  RowHead* row = arena_.At(handle);
+  row->flags = served ? row->flags | kServed : row->flags & ~kServed;
+  Touch(handle);
+}
+
+void Shard::Commit(Export which, const std::vector<CapturedKey>& captured,
+                   const std::vector<uint64_t>& removed) {
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  if (which == Export::kBase) {
+    arena_.ForEach([&](uint32_t handle, const RowHead* row) {
+      if (row->flags & kServed) SetServed(handle, false);
+    });
+  }
+  for (const uint64_t key : removed) {
+    const uint32_t entry = *FindEntry(SplitMix64(key), key);
+    if (entry != 0) SetServed(Index::HandleOf(entry), false);
+  }
+  if (!removals_.empty()) {
+    std::unordered_set<uint64_t> done(removed.begin(), removed.end());
+    for (const CapturedKey& row : captured) done.insert(row.key);
+    removals_.erase(std::remove_if(removals_.begin(), removals_.end(),
+                                   [&](uint64_t key) { return done.count(key) != 0; }),
+                    removals_.end());
+  }
+  for (const CapturedKey& row : captured) {
+    const uint32_t entry = *FindEntry(SplitMix64(row.key), row.key);
+    if (entry == 0) {
+      removals_.push_back(row.key);
+      continue;
+    }
+    arena_.At(Index::HandleOf(entry))->delta_score -= row.delta_score;
+    SetServed(Index::HandleOf(entry), true);
+  }
+}
+
+}  // namespace tfps

@@ -1,0 +1,56 @@
+#include <algorithm>
+#include <vector>
+
+#include "ops/kernels/export_kind.h"
+#include "ops/kernels/table_resource.h"
+#include "ops/kernels/worker_pool.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Status;
+using tensorflow::Tensor;
+
+class CaptureOp : public OpKernel {
+ public:
+  explicit CaptureOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ReadExportKind(ctx, &which_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    TablePtr resource;
+    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+    const Table& table = resource->table();
+    Tensor *keys = nullptr, *rows = nullptr, *delta_scores = nullptr;
+    Status status;
+    std::vector<uint64_t> removed;
+    const auto problem = table.Capture(
+        which_,
+        [&](int64_t n) -> ExportColumns {
+          status = ctx->allocate_output(0, {n}, &keys);
+          status.Update(ctx->allocate_output(1, {n, table.row_width()}, &rows));
+          status.Update(ctx->allocate_output(2, {n}, &delta_scores));
+          if (!status.ok()) return {nullptr, nullptr, nullptr};
+          return {reinterpret_cast<uint64_t*>(keys->flat<int64_t>().data()),
+                  rows->flat<float>().data(), delta_scores->flat<double>().data()};
+        },
+        &removed, WorkerPool(ctx));
+    OP_REQUIRES_OK(ctx, status);
+    OP_REQUIRES(ctx, !problem, tensorflow::errors::FailedPrecondition(*problem));
+    Tensor* removed_out;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(3, {static_cast<int64_t>(removed.size())},
+                                             &removed_out));
+    std::copy(removed.begin(), removed.end(), removed_out->flat<int64_t>().data());
+  }
+
+ private:
+  Export which_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsCapture").Device(tensorflow::DEVICE_CPU), CaptureOp);
+
+}  // namespace
+}  // namespace tfps

@@ -1,0 +1,40 @@
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tfps {
+
+REGISTER_OP("TfpsCapture")
+    .Input("table: resource")
+    .Output("keys: int64")
+    .Output("rows: float")
+    .Output("delta_scores: float64")
+    .Output("removed: int64")
+    .Attr("which: {'base', 'delta'}")
+    .SetIsStateful()
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
+      tensorflow::shape_inference::ShapeHandle shape;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &shape));
+      const auto n = c->UnknownDim();
+      c->set_output(0, c->Vector(n));
+      c->set_output(1, c->Matrix(n, c->UnknownDim()));
+      c->set_output(2, c->Vector(n));
+      c->set_output(3, c->Vector(c->UnknownDim()));
+      return tensorflow::OkStatus();
+    })
+    .Doc(R"doc(
+Copies the rows that an export of this moment holds; changes nothing.
+
+An error if the table is pushed to meanwhile. Once the export is durable, give TfpsCommitCapture what
+this returned.
+
+table: of TfpsTable.
+keys: [n].
+rows: [n, 1 + mf_dim], lr_w and mf_w; zeros where there is no mf.
+delta_scores: [n], the delta_score of each row.
+removed: [r], keys that serving is to drop: served rows that were evicted and, in a delta, served rows
+  that a base would not hold.
+which: a base is everything that serving needs, a delta what changed enough since the last export.
+)doc");
+
+}  // namespace tfps

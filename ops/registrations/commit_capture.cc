@@ -1,0 +1,31 @@
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tfps {
+
+REGISTER_OP("TfpsCommitCapture")
+    .Input("table: resource")
+    .Input("keys: int64")
+    .Input("delta_scores: float64")
+    .Input("removed: int64")
+    .Attr("which: {'base', 'delta'}")
+    .SetIsStateful()
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
+      tensorflow::shape_inference::ShapeHandle shape;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &shape));
+      for (int i = 1; i < 4; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
+      return tensorflow::OkStatus();
+    })
+    .Doc(R"doc(
+What TfpsCapture copied is durable now: it leaves delta_score, and the rows are served.
+
+After a base no other row is served. Removed keys are no longer pending. A captured row that was
+evicted meanwhile is a pending removal. Not to be called twice for one capture.
+
+table: of TfpsTable.
+keys, delta_scores, removed: what TfpsCapture returned.
+which: as it was captured.
+)doc");
+
+}  // namespace tfps

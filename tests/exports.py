@@ -1,0 +1,90 @@
+"""What the tests of exports share: a small model of strings, and trained examples."""
+
+import numpy as np
+import tensorflow as tf
+import tfps
+import tf_keras as keras
+
+SPECS = {
+  "user": tf.TensorSpec([None], tf.int64),
+  "city": tf.TensorSpec([None], tf.string),
+  "tags": tf.TensorSpec([None, None], tf.string),
+  "history": tf.TensorSpec([None, None], tf.string),
+  "weight": tf.TensorSpec([None, None], tf.float32),
+}
+
+
+def features(raw):
+  """As a source's parse function would make them: dense, ragged and sparse, one slot left raw."""
+  tags = tf.RaggedTensor.from_tensor(raw["tags"], padding="")
+  history = tf.sparse.from_dense(raw["history"])
+  return {
+    "user": tfps.feasign("user", raw["user"]),
+    "city": raw["city"],
+    "tags": tfps.feasign("tags", tags),
+    "history": tfps.feasign("history", history),
+    "items": tfps.feasign("items", raw["history"], padding=""),
+    "weight": raw["weight"],
+  }
+
+
+RAW = tfps.data.RawInputs(SPECS, features)
+
+
+class TwoTables(tfps.Model):
+  """Every way to look up: two layers on one table, a second table, weights, each combiner, sequences."""
+
+  def __init__(self, first, second):
+    super().__init__()
+    combiner = {"tags": "mean", "history": "sqrtn", "city": "sum"}
+    self.pooled = tfps.Embedding(first, ["tags", "history", "city"], combiner)
+    self.mixed = tfps.Embedding(first, ["user", "items"], {"items": None})
+    self.other = tfps.Embedding(second, ["city", "items"], "mean")
+    self.normalise = keras.layers.BatchNormalization()
+    self.tower = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    self.recurrent = keras.layers.GRU(3)
+
+  def call(self, features, training=None):
+    pooled = self.pooled(features, training=training)
+    mixed = self.mixed(features, training=training)
+    other = self.other(features, {"items": features["weight"]}, training=training)
+    sequence = self.recurrent(mixed.sequences["items"])
+    flat = [tf.reshape(part.mf, [-1, part.mf.shape[1] * part.mf.shape[2]])
+            for part in (pooled, mixed, other)]  # fmt: skip
+    x = self.normalise(tf.concat([*flat, sequence, mixed.lr], axis=1), training=training)
+    return tf.sigmoid(pooled.lr_logit + mixed.lr_logit + other.lr_logit + self.tower(x))
+
+
+def raw_batch(rng, size):
+  """{name: array} of raw features."""
+  words = np.array([""] + [f"w{i}" for i in range(40)])
+  history = words[rng.integers(0, 41, (size, 3))]
+  return {
+    "user": rng.integers(0, 50, size),
+    "city": words[rng.integers(0, 41, size)],
+    "tags": words[np.sort(rng.integers(0, 41, (size, 4)))[:, ::-1]],  # padding comes last
+    "history": history,
+    "weight": rng.uniform(0.5, 2, history.shape).astype(np.float32),
+  }
+
+
+def make_model(**accessor):
+  """A compiled `TwoTables` and its tables."""
+  keras.utils.set_random_seed(3)
+  accessor = tfps.CtrAccessor(**{"create_threshold": 2.0, **accessor})
+  settings = dict(mf_init_range=0.5, num_shards=16, accessor=accessor)
+  tables = [
+    tfps.FeasignTable("first", mf_dim=3, optimizer=tfps.Adam(), **settings),
+    tfps.FeasignTable("second", mf_dim=5, **settings),
+  ]
+  model = TwoTables(*tables)
+  model.compile("adam", "binary_crossentropy")
+  return model, tables
+
+
+def train(model, rng, steps=10):
+  """Trains on random clicks."""
+  for _ in range(steps):
+    raw = raw_batch(rng, 32)
+    x = features({name: tf.constant(raw[name], spec.dtype) for name, spec in SPECS.items()})
+    model.train_on_batch(x, rng.binomial(1, 0.3, (32, 1)).astype(np.float32))

@@ -1,0 +1,62 @@
+"""Raw inputs: what clients of a served model send."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class RawInputs:
+  """The features of an example before they are feasigns, as clients of a served model send them.
+
+      tfps.data.RawInputs(
+        {"user_id": tf.TensorSpec([None], tf.string), "genres": tf.TensorSpec([None, None], tf.string)},
+        lambda raw: {slot: tfps.feasign(slot, value, padding="") for slot, value in raw.items()},
+      )
+
+  Attributes:
+    specs: {name: tf.TensorSpec} of strings, int64 or float32, [None], [None, k] or [None, None]; the
+      first dimension is the batch. Where there are several to an example, "" or 0 fills up.
+    features: a function of {name: tensor} to the model's input, a dict; stock TensorFlow ops only.
+  """
+
+  specs: Mapping[str, tf.TensorSpec]
+  features: Callable[[dict[str, tf.Tensor]], dict]
+
+  def __post_init__(self):
+    for name, spec in self.specs.items():
+      good = spec.dtype in (tf.string, tf.int64, tf.float32) and spec.shape.rank in (1, 2)
+      if not good or spec.shape[0] is not None:
+        raise ValueError(
+          f"raw input '{name}' is {spec.dtype.name} {spec.shape}; it must be string, int64 or "
+          "float32, and [None], [None, k] or [None, None]."
+        )
+
+  def parse_examples(self, serialized):
+    """{name: tensor} of serialized tf.Examples [B]; what an example does not have is "" or 0."""
+    parsing = {
+      name: tf.io.VarLenFeature(spec.dtype)
+      if spec.shape.rank == 2
+      else tf.io.FixedLenFeature([], spec.dtype, padding(spec.dtype))
+      for name, spec in self.specs.items()
+    }
+    parsed = tf.io.parse_example(serialized, parsing)
+    for name, spec in self.specs.items():
+      if spec.shape.rank == 2:
+        parsed[name] = tf.RaggedTensor.from_sparse(parsed[name]).to_tensor(
+          padding(spec.dtype), shape=spec.shape
+        )
+    return parsed
+
+  def empty_batch(self):
+    """{name: tensor} of one example that has nothing."""
+    return {
+      name: tf.fill([1 if size is None else size for size in spec.shape], padding(spec.dtype))
+      for name, spec in self.specs.items()
+    }
+
+
+def padding(dtype):
+  """The value that stands for "nothing here"."""
+  return tf.constant("" if dtype == tf.string else 0, dtype)

@@ -1,0 +1,17 @@
+"""Exports for an unmodified TensorFlow Serving; names load on first use."""
+
+import importlib
+
+_PUBLIC = {
+  "Exporter": "tfps.export.exporter",
+  "ExportError": "tfps.export.errors",
+  "SavedModelSession": "tfps.export.session",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+  if name in _PUBLIC:
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+  raise AttributeError(f"module 'tfps.export' has no attribute '{name}'")

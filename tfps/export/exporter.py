@@ -1,0 +1,148 @@
+"""Exporter: base exports of a model for TensorFlow Serving."""
+
+from concurrent import futures
+import time
+import uuid
+
+import numpy as np
+import tensorflow as tf
+
+from tfps.checkpoint import files
+from tfps.embedding import tables_of
+from tfps.export import artifact, extras, saved_model_file, trained, variables
+from tfps.export.capture import TableCapture
+from tfps.export.errors import ExportError
+from tfps.export.served_model import ServedModel
+from tfps.export.served_model import named
+
+_WARMUP_EXAMPLES = 8
+
+
+class Exporter:
+  """Writes `<folder>/base/<version>/`, SavedModels of stock ops that TensorFlow Serving loads.
+
+      exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
+      path = exporter.base()
+
+  Export when no ticket is running. One exporter at a time may write to a folder.
+
+  Args:
+    model: the Keras model with `tfps.Embedding` layers.
+    folder: where exports go, on any of TensorFlow's file systems; every parameter server must reach
+      it.
+    raw: the `tfps.data.RawInputs` that clients will send.
+
+  Attributes:
+    lineage: the id that all its artifacts share.
+    pause_seconds: how long the last export needed the tables to stand still.
+
+  Raises:
+    ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
+  """
+
+  def __init__(self, model, folder, raw):
+    extras.check_serving_api()
+    self._model = model
+    self._raw = raw
+    self._folder = str(folder).rstrip("/")
+    self._tables = tables_of(model)
+    if not self._tables:
+      raise ExportError("the model has no tfps.Embedding layer: export it with Keras's own means.")
+    self.lineage = uuid.uuid4().hex
+    self.pause_seconds = None
+    # A strategy's scope belongs to a thread, and would put the export's variables on servers.
+    self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="tfps-export")
+
+  def base(self, *, day=None, step=None, examples=None):
+    """Exports all rows that serving needs, with the dense weights of this moment.
+
+    The version is the next free number. Once the artifact is durable, its rows count as served, and
+    what was captured leaves their delta_score.
+
+    Args:
+      day: ordinal of the day, for the manifest.
+      step: number of training steps, for the manifest.
+      examples: {name: array} raw inputs of a few examples, for `tfps verify-export` and to warm up
+        the server; by default one example that has nothing.
+
+    Returns:
+      The artifact's path.
+    """
+    return self._thread.submit(self._base, day, step, examples).result()
+
+  def _base(self, day, step, examples):
+    folder = files.join(self._folder, "base")
+    version = max([0, *artifact.numbers(folder)]) + 1
+    served = ServedModel(self._model, self._raw, self.lineage, version)
+    # From here the tables stand still.
+    began = time.monotonic()
+    captures = {table.name: TableCapture(table, "base") for table in self._tables}
+    weights = served.packed_weights.read()
+    inputs = self._raw.empty_batch() if examples is None else examples
+    features = served.inputs.from_raw(self._tensors(inputs))
+    predictions = self._predictions(features)
+    self.pause_seconds = time.monotonic() - began
+    # From here they need not.
+    writing = artifact.begin(folder, version)
+    rows = {name: capture.rows for name, capture in captures.items()}
+    buckets = served.load(weights, rows)
+    saved_model_file.save(served, writing)
+    prefixes = variables.table_prefixes(writing)
+    variables.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
+    extras.write_examples(writing, inputs, predictions)
+    extras.write_warmup(
+      writing,
+      [
+        ("serving_default", _first(inputs)),
+        ("feasigns", _first(served.inputs.to_dense(features))),
+      ],
+    )
+    path = files.join(folder, str(version))
+    content = {
+      "kind": "base",
+      "lineage": self.lineage,
+      "version": version,
+      "day": day,
+      "step": step,
+      "weights": {"layout": served.packed_weights.layout, "size": served.packed_weights.size},
+      "tables": {
+        table.name: {
+          "rows": rows[table.name],
+          "row_width": table.row_width,
+          "buckets": buckets[table.name],
+          "predicate": _predicate(table.accessor),
+          "slots": table.slots,
+        }
+        for table in self._tables
+      },
+      "pause_seconds": self.pause_seconds,
+    }
+    artifact.finish(writing, path, content, self._devices())
+    for capture in captures.values():
+      capture.commit()
+    return path
+
+  def _tensors(self, raw):
+    return {name: tf.constant(raw[name], spec.dtype) for name, spec in self._raw.specs.items()}
+
+  def _predictions(self, features):
+    prediction = trained.predict(self._model, features, self._tables)
+    return {name: value.numpy() for name, value in named(prediction).items()}
+
+  def _devices(self):
+    return list(
+      dict.fromkeys(server.device for table in self._tables for server in table.servers)
+    )
+
+
+def _first(inputs):
+  return {name: np.asarray(value)[:_WARMUP_EXAMPLES] for name, value in inputs.items()}
+
+
+def _predicate(accessor):
+  """The rows of a base, in words."""
+  return (
+    f"(show - click) * {accessor.nonclk_coeff} + click * {accessor.clk_coeff} >= "
+    f"{accessor.base_update_threshold} and delta_score >= 0 and unseen_days <= "
+    f"{accessor.delta_keep_days}"
+  )

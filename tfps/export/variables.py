@@ -1,0 +1,66 @@
+"""The variables of a SavedModel: the chief's own, and rows that every parameter server writes itself."""
+
+from concurrent import futures
+
+import tensorflow as tf
+
+from tfps.checkpoint import files
+
+
+def write(folder, captures):
+  """Puts captured rows into the variables of a SavedModel whose tables are empty.
+
+  Each server writes its rows as a slice of the tensors; merging moves files and joins their
+  indexes, as TensorFlow's own sharded saver does.
+
+  Args:
+    folder: the SavedModel's.
+    captures: {what the names of a table's tensors begin with: `TableCapture`}.
+  """
+  prefix = files.join(folder, "variables/variables")
+  parts = files.join(folder, "variables/parts")
+  tf.io.gfile.makedirs(parts)
+  empty = {
+    name for begin, capture in captures.items() if capture.rows for name in _names(begin)
+  }
+  jobs = [(None, files.join(parts, "chief"), *_others(prefix, empty))]
+  for begin, capture in captures.items():
+    for device, first, keys, rows in capture.slices():
+      n, width = rows.shape
+      jobs.append((
+        device,
+        files.join(parts, f"rows-{len(jobs)}"),
+        _names(begin),
+        [f"{capture.rows} {first},{n}", f"{capture.rows} {width} {first},{n}:-"],
+        [keys, rows],
+      ))
+  with futures.ThreadPoolExecutor(len(jobs)) as pool:
+    list(pool.map(lambda job: _save(*job), jobs))
+  for path in tf.io.gfile.glob(prefix + ".*"):
+    tf.io.gfile.remove(path)
+  tf.raw_ops.MergeV2Checkpoints(
+    checkpoint_prefixes=[job[1] for job in jobs], destination_prefix=prefix, delete_old_dirs=True
+  )
+
+
+def table_prefixes(folder):
+  """{name of a table: what the names of its two tensors begin with} in the variables of a SavedModel."""
+  names = [name for name, _ in tf.train.list_variables(files.join(folder, "variables/variables"))]
+  begins = [name.removesuffix("-keys") for name in names if name.endswith("-keys")]
+  return {begin.split("/")[1]: begin for begin in begins}
+
+
+def _names(begin):
+  return [begin + "-keys", begin + "-rows"]
+
+
+def _others(prefix, without):
+  """(names, slices, tensors) of a bundle's tensors, some left out."""
+  reader = tf.train.load_checkpoint(prefix)
+  names = sorted(set(reader.get_variable_to_shape_map()) - without)
+  return names, [""] * len(names), [tf.constant(reader.get_tensor(name)) for name in names]
+
+
+def _save(device, prefix, names, slices, tensors):
+  with tf.device(device):
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=slices, tensors=tensors)
