@@ -82,6 +82,23 @@ def make_model(**accessor):
   return model, tables
 
 
+def make_small_model(train=True):
+  """A compiled model of one slot, trained if wanted, and its table."""
+  table = tfps.FeasignTable("small", mf_dim=2, accessor=tfps.CtrAccessor(create_threshold=2.0))
+  inputs = {"city": keras.Input([], dtype=tf.string, name="city")}
+  embedded = tfps.Embedding(table, ["city"])(inputs)
+  model = tfps.Model(inputs, tf.sigmoid(embedded.lr_logit + keras.layers.Dense(1)(embedded.lr)))
+  model.compile("adam", "binary_crossentropy")
+  rng = np.random.default_rng(0)
+  for _ in range(3 if train else 0):
+    cities = {"city": tf.constant([f"w{i}" for i in rng.integers(0, 20, 64)])}
+    model.train_on_batch(cities, rng.binomial(1, 0.3, (64, 1)).astype(np.float32))
+  return model, table
+
+
+SMALL_RAW = tfps.data.RawInputs({"city": SPECS["city"]}, dict)
+
+
 def train(model, rng, steps=10):
   """Trains on random clicks."""
   for _ in range(steps):

@@ -199,15 +199,13 @@ def test_a_changed_file_is_named(exported, file):
   [(saved_model_file, "save"), (variables, "write"), (extras, "write_warmup"), (artifact, "finish")],
 )
 def test_an_export_that_fails_changes_nothing(monkeypatch, tmp_path, module, function):
-  rng = np.random.default_rng(2)
-  model, (table, _) = exports.make_model()
-  exports.train(model, rng, steps=2)
+  model, table = exports.make_small_model()
   before = rows_of(table)
 
   def fail(*arguments, **named):
     raise OSError("no space left")
 
-  exporter = tfps.export.Exporter(model, tmp_path, exports.RAW)
+  exporter = tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
   with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
     patch.setattr(module, function, fail)
     exporter.base()
@@ -222,12 +220,11 @@ def test_an_export_that_fails_changes_nothing(monkeypatch, tmp_path, module, fun
 KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-import numpy as np, tfps
+import tfps
 from tests import exports
 from tfps.export import artifact, saved_model_file, variables
-model, _ = exports.make_model()
-exports.train(model, np.random.default_rng(0), steps=2)
-exporter = tfps.export.Exporter(model, sys.argv[1], exports.RAW)
+model, _ = exports.make_small_model()
+exporter = tfps.export.Exporter(model, sys.argv[1], exports.SMALL_RAW)
 print(exporter.base(), flush=True)
 module, name = sys.argv[2].rsplit(".", 1)
 module = {{"artifact.files": artifact.files, "tf.raw_ops": variables.tf.raw_ops}}[module]
@@ -273,8 +270,7 @@ def test_errors_name_what_is_wrong(tmp_path):
     tfps.data.RawInputs({"x": tf.TensorSpec([None], tf.float64)}, dict)
   with pytest.raises(tfps.export.ExportError, match=re.escape("has no manifest.json")):
     artifact.read(str(tmp_path))
-  model, _ = exports.make_model()
-  exports.train(model, np.random.default_rng(0), steps=1)
-  raw = tfps.data.RawInputs({"city": exports.SPECS["city"]}, lambda raw: raw)
+  model, _ = exports.make_small_model()
+  raw = tfps.data.RawInputs({"user": exports.SPECS["user"]}, dict)
   with pytest.raises(tfps.export.ExportError, match="have no slot '"):
     tfps.export.Exporter(model, tmp_path, raw).base()

@@ -15,6 +15,7 @@ import tf_keras as keras
 
 from tfps.checkpoint.callback import Checkpoint as Checkpoint
 from tfps import eviction
+from tfps.export.base_export import BaseExport as BaseExport
 from tfps.metrics import ClickScores
 
 
@@ -64,7 +65,8 @@ class EndOfDay(keras.callbacks.Callback):
 
   Args:
     *tables: the `tfps.FeasignTable`s.
-    base_export: functions of the `tfps.data` day, called in order before any table's day ends.
+    base_export: functions of the `tfps.data` day, such as a `BaseExport`, called in order before
+      any table's day ends.
     before_eviction: functions of one `tfps.eviction.EvictedRows`, called with chunks of the
       feasigns that will leave.
     after_eviction: the same for those that have left.

@@ -47,7 +47,9 @@ def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=F
   )
   counts = {slot: tf.TensorSpec([None], tf.string) for slot in COUNTS}
   made.raw_inputs = RawInputs(
-    counts | {slot: tf.TensorSpec([None], tf.string) for slot in CATEGORIES}, _raw_features
+    counts | {slot: tf.TensorSpec([None], tf.string) for slot in CATEGORIES},
+    _raw_features,
+    lambda day, count: made.read_records(_split, day, count),
   )
   return made
 
@@ -63,6 +65,17 @@ def _features(fields):
   buckets = tf.unstack(_bucketise(tf.stack([fields[slot] for slot in COUNTS])), num=len(COUNTS))
   values = {**dict(zip(COUNTS, buckets)), **{slot: fields[slot] for slot in CATEGORIES}}
   return {slot: feasign(slot, values[slot]) for slot in COUNTS + CATEGORIES}
+
+
+def _split(lines):
+  """The fields of lines as they are: texts."""
+  _, *fields = tf.io.decode_csv(
+    lines,
+    [[""]] * (1 + len(COUNTS) + len(CATEGORIES)),
+    field_delim="\t",
+    use_quote_delim=False,
+  )
+  return dict(zip(COUNTS + CATEGORIES, fields))
 
 
 def _raw_features(texts):

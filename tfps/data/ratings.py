@@ -124,10 +124,13 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
       )
     calendar = {name: parts for name, parts in calendar.items() if name in set(days)}
 
-  def parse(lines):
+  def split(lines):
     defaults = [[0.0] if name == "rating" else [""] for name in data_set.columns]
     fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
-    columns = dict(zip(data_set.columns, fields))
+    return dict(zip(data_set.columns, fields))
+
+  def parse(lines):
+    columns = split(lines)
     y = tf.cast(columns["rating"] >= data_set.click_rating, tf.float32)[:, tf.newaxis]
     return features(columns), y
 
@@ -140,7 +143,8 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
 
   source = FileSource(calendar, parse, **cutting)
   texts = {name: tf.TensorSpec([None], tf.string) for name in data_set.columns if name != "rating"}
-  source.raw_inputs = RawInputs(texts, features)
+  sample = lambda day, count: source.read_records(split, day, count)  # noqa: E731
+  source.raw_inputs = RawInputs(texts, features, sample)
   return source
 
 

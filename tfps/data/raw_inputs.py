@@ -19,10 +19,13 @@ class RawInputs:
     specs: {name: tf.TensorSpec} of strings, int64 or float32, [None], [None, k] or [None, None]; the
       first dimension is the batch. Where there are several to an example, "" or 0 fills up.
     features: a function of {name: tensor} to the model's input, a dict; stock TensorFlow ops only.
+    sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples at
+      most; exports keep some to be checked with.
   """
 
   specs: Mapping[str, tf.TensorSpec]
   features: Callable[[dict[str, tf.Tensor]], dict]
+  sample: Callable[[int, int], dict] | None = None
 
   def __post_init__(self):
     for name, spec in self.specs.items():

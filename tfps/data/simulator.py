@@ -88,7 +88,7 @@ class ClickStream(Source):
     self._examples_per_day = int(examples_per_day)
     ids = {slot: tf.TensorSpec([None], tf.int64) for slot in self.slots}
     ids["tags"] = tf.TensorSpec([None, None], tf.int64)
-    self.raw_inputs = RawInputs(ids, _features)
+    self.raw_inputs = RawInputs(ids, _features, self._sample)
 
   def _cut(self, ordinal):
     step, records = self._records_per_ticket, self._examples_per_day
@@ -103,6 +103,11 @@ class ClickStream(Source):
     x = _features(values)
     y = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
     return batching.batches((x, y), ticket.records, self.batch_size)
+
+  def _sample(self, day, count):
+    count = min(count, self._examples_per_day)
+    values, _, _ = self._simulate(day, tf.range(count, dtype=tf.int64))
+    return {slot: ids.numpy() for slot, ids in values.items()}
 
   def _simulate(self, day, examples):
     """What happens in some examples of a day.

@@ -11,7 +11,7 @@ from tfps.export.errors import ExportError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_UNFINISHED = re.compile(r"writing-\d+/?")
+_UNFINISHED = re.compile(r"(writing|removing)-\d+/?")
 
 
 def begin(folder, number):
@@ -54,6 +54,15 @@ def numbers(folder):
     for name in names
     if name.isdecimal() and tf.io.gfile.exists(files.join(folder, name, MANIFEST))
   )
+
+
+def remove_old(folder, keep):
+  """Removes all artifacts but the last `keep`."""
+  for number in numbers(folder)[:-keep]:
+    # Renamed first: one that is half removed must not look whole.
+    removing = files.join(folder, f"removing-{number}")
+    tf.io.gfile.rename(files.join(folder, str(number)), removing)
+    files.remove(removing)
 
 
 def read(path):

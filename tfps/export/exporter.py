@@ -31,6 +31,7 @@ class Exporter:
     folder: where exports go, on any of TensorFlow's file systems; every parameter server must reach
       it.
     raw: the `tfps.data.RawInputs` that clients will send.
+    keep: how many bases stay; all where it is None.
 
   Attributes:
     lineage: the id that all its artifacts share.
@@ -40,10 +41,11 @@ class Exporter:
     ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
   """
 
-  def __init__(self, model, folder, raw):
+  def __init__(self, model, folder, raw, keep=None):
     extras.check_serving_api()
     self._model = model
     self._raw = raw
+    self._keep = keep
     self._folder = str(folder).rstrip("/")
     self._tables = tables_of(model)
     if not self._tables:
@@ -120,6 +122,8 @@ class Exporter:
     artifact.finish(writing, path, content, self._devices())
     for capture in captures.values():
       capture.commit()
+    if self._keep is not None:
+      artifact.remove_old(folder, self._keep)
     return path
 
   def _tensors(self, raw):

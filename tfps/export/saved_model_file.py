@@ -5,6 +5,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.checkpoint import files
 from tfps.export import served_model
+from tfps.export.graph_defs import clear_devices
 
 _METHODS = {
   served_model.CLASSIFY: "tensorflow/serving/classify",
@@ -16,13 +17,14 @@ def save(served, folder):
   """Writes a `ServedModel`, its tables still empty.
 
   TensorFlow 2 names the method of every signature "predict"; those that TensorFlow Serving's
-  Classify and Regress calls look for are named here.
+  Classify and Regress calls look for are named here. Devices of the trainer are left out.
   """
   tf.saved_model.save(served, folder, signatures=served.signatures())
   path = files.join(folder, "saved_model.pb")
   with tf.io.gfile.GFile(path, "rb") as file:
     content = saved_model_pb2.SavedModel.FromString(file.read())
   for meta_graph in content.meta_graphs:
+    clear_devices(meta_graph.graph_def)
     for name, method in _METHODS.items():
       if name in meta_graph.signature_def:
         meta_graph.signature_def[name].method_name = method

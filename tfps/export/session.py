@@ -82,9 +82,7 @@ class SavedModelSession:
     names = list(definition.outputs)
     feeds = [self._output(definition.inputs[name].name) for name in inputs]
     fetches = [self._output(definition.outputs[name].name) for name in names]
-    tensors = [
-      _to_tensor(np.asarray(value), definition.inputs[name].dtype) for name, value in inputs.items()
-    ]
+    tensors = [_to_tensor(value, definition.inputs[name].dtype) for name, value in inputs.items()]
     results = (ctypes.c_void_p * len(names))()
     try:
       with _Status() as status:
@@ -130,10 +128,11 @@ class _Status:
       raise ValueError(message)
 
 
-def _to_tensor(array, dtype):
+def _to_tensor(value, dtype):
   library = _library()
   if dtype == tf.string.as_datatype_enum:
-    # NumPy's own texts lose zeros at their end.
+    # As objects: NumPy's own texts lose zeros at their end.
+    array = np.asarray(value, object)
     values = [
       value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()
     ]
@@ -143,7 +142,7 @@ def _to_tensor(array, dtype):
       library.TF_StringInit(begin + i * _STRING_BYTES)
       library.TF_StringCopy(begin + i * _STRING_BYTES, value, len(value))
     return tensor
-  array = np.ascontiguousarray(array, tf.dtypes.as_dtype(dtype).as_numpy_dtype)
+  array = np.ascontiguousarray(value, tf.dtypes.as_dtype(dtype).as_numpy_dtype)
   tensor = _allocate(dtype, array.shape, array.nbytes)
   ctypes.memmove(library.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
   return tensor

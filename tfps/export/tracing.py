@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfps import serving
 from tfps.embedding import tables_of
 from tfps.export.errors import ExportError
+from tfps.export.graph_defs import anywhere
 from tfps.export.served_table import ServedTable
 from tfps.export.weights import PackedWeights
 
@@ -62,7 +63,7 @@ class TracedModel:
         self._others.append((external, placeholder))
     self.weights = PackedWeights(variable for variable, _ in self._variables)
     self._arguments = self._graph.inputs[: len(self._graph.inputs) - len(captures)]
-    self._graph_def = _anywhere(self._graph.as_graph_def())
+    self._graph_def = anywhere(self._graph.as_graph_def())
 
   def __call__(self, features, weights):
     """The model's prediction.
@@ -102,11 +103,3 @@ def _variable_of_this_run(variable, value):
   assign = tf.raw_ops.AssignVariableOp(resource=handle, value=value)
   with tf.control_dependencies([assign]):
     return tf.identity(handle)
-
-
-def _anywhere(graph_def):
-  """Without the devices of the cluster that the model was trained on."""
-  for nodes in [graph_def.node, *(function.node_def for function in graph_def.library.function)]:
-    for node in nodes:
-      node.device = ""
-  return graph_def

@@ -42,6 +42,9 @@ def default_config():
   config.checkpoint = config_dict.create(
     folder="", every_days=1, every_tickets=0, keep=3, incremental=True
   )
+  # Base exports for TensorFlow Serving at days' ends: none where the folder is empty. examples of the
+  # day are kept to check the export with; keep is how many exports stay, 0 for all.
+  config.export = config_dict.create(folder="", every_days=1, examples=256, keep=0)
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False

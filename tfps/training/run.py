@@ -49,12 +49,15 @@ def run(config, source, model_class):
   strategy = tfps.strategy()
   table, model = build(config, model_class, strategy)
   throughput = tfps_callbacks.Throughput()
-  end_of_day = tfps_callbacks.EndOfDay(table)
+  exports = [_base_export(config.export, model, source)] if config.export.folder else []
+  # Without tables it exports and ends no day.
+  end_of_day = tfps_callbacks.EndOfDay(
+    *([table] if config.end_of_day else []), base_export=exports
+  )
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test else []
   callbacks.append(throughput)
-  if config.end_of_day:
-    callbacks.append(end_of_day)
+  callbacks.append(end_of_day)
   if config.checkpoint.folder:
     callbacks.append(_checkpoint(config.checkpoint, table))
   if config.tensorboard:
@@ -76,6 +79,15 @@ def run(config, source, model_class):
     with tf.io.gfile.GFile(config.summary_file, "w") as file:
       json.dump(result.as_dict(), file, indent=2)
   return result
+
+
+def _base_export(settings, model, source):
+  try:
+    return tfps_callbacks.BaseExport(
+      model, raw=source.raw_inputs, **{**settings, "keep": settings.keep or None}
+    )
+  except ValueError as error:
+    raise ValueError(f"config.export: {error}") from None
 
 
 def _checkpoint(settings, table):

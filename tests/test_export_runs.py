@@ -1,0 +1,137 @@
+"""Exports of whole runs: from the command line, of published data, from a real cluster."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tfps
+from tests import exports
+from tfps.checkpoint import CheckpointManager
+from tfps.export import artifact, variables
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run_tfps(*arguments):
+  env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+  env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+  command = [sys.executable, "-m", "tfps", *map(str, arguments)]
+  done = subprocess.run(
+    command, env=env, capture_output=True, text=True, timeout=300, check=False
+  )
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+  return done.stdout
+
+
+def rows_of(path):
+  """{table name: (keys, rows)} of an export, in the order of keys."""
+  reader = tf.train.load_checkpoint(f"{path}/variables/variables")
+  found = {}
+  for name, begin in variables.table_prefixes(str(path)).items():
+    keys, rows = reader.get_tensor(begin + "-keys"), reader.get_tensor(begin + "-rows")
+    found[name] = keys[np.argsort(keys)], rows[np.argsort(keys)]
+  return found
+
+
+def test_the_quickstart_exports_at_days_ends(tmp_path):
+  out = run_tfps(
+    "train", f"--config={ROOT / 'configs' / 'quickstart.py'}", "--config.data.days=3",
+    "--config.data.examples_per_day=3000", "--config.progressive_test=False",
+    f"--config.export.folder={tmp_path}", "--config.export.keep=2",
+  )  # fmt: skip
+  assert f"Exported {tmp_path}/base/3." in out
+  assert sorted(os.listdir(tmp_path / "base")) == ["2", "3"]
+  assert artifact.read(f"{tmp_path}/base/3")["day"] == 2
+  checked = run_tfps("verify-export", tmp_path / "base" / "3")
+  assert "256 examples differ by" in checked and "rows of ctr" in checked
+  # Not every prediction is that of a model without rows.
+  session = tfps.export.SavedModelSession(tmp_path / "base" / "3")
+  raw = tfps.data.ClickStream(days=3, examples_per_day=3000, seed=1).raw_inputs.sample(2, 50)
+  assert np.ptp(session.run(raw)["predictions"]) > 0.1
+  session.close()
+
+
+# The published files' form, with less in it.
+MOVIES = "\n".join(f"{i}::Film {i} ({1950 + i})::{('Drama|War', 'Comedy', '')[i % 3]}" for i in range(40))
+USERS = "\n".join(f"{i}::{'MF'[i % 2]}::{25 + i % 3}::{i % 4}::{10000 + i}" for i in range(30))
+
+
+def test_strings_of_movielens_in_probabilities_out(tmp_path):
+  rng = np.random.default_rng(0)
+  data = tmp_path / "ml-1m"
+  data.mkdir()
+  (data / "movies.dat").write_text(MOVIES)
+  (data / "users.dat").write_text(USERS)
+  (data / "ratings.dat").write_text("\n".join(
+    f"{rng.integers(30)}::{rng.integers(40)}::{rng.integers(1, 6)}::{978300000 + 200 * i}"
+    for i in range(900)
+  ))
+  slots = ["user_id", "movie_id", "genres", "gender_x_age", "occupation_x_genres"]
+  source = tfps.data.movielens(data, slots=slots, batch_size=64, work_dir=tmp_path)
+  sys.path.insert(0, str(ROOT))
+  from models.deepfm import DeepFM
+
+  accessor = tfps.CtrAccessor(create_threshold=1.0, base_update_threshold=0.0)
+  table = tfps.FeasignTable("ctr", mf_dim=4, accessor=accessor, mf_init_range=0.3)
+  model = DeepFM(table, slots, hidden=[8])
+  model.compile("adam", "binary_crossentropy")
+  export = tfps.callbacks.BaseExport(model, tmp_path / "export", source.raw_inputs)
+  model.fit(source, verbose=0, callbacks=[tfps.callbacks.EndOfDay(base_export=[export])])
+  assert len(export.paths) == len(source.days())
+  raw = source.raw_inputs.sample(0, 50)
+  assert raw["genres"].dtype == object and set(raw) == {
+    "user_id", "movie_id", "year", "genres", "gender", "age", "occupation", "zip",
+  }  # fmt: skip
+  session = tfps.export.SavedModelSession(export.paths[-1])
+  served = session.run(raw)["predictions"]
+  session.close()
+  trainer = model.predict(source.day(0))[:50]
+  assert np.ptp(trainer) > 0.01
+  np.testing.assert_allclose(served, trainer, atol=1e-6, rtol=0)
+
+
+RESTORE_AND_EXPORT = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import tfps
+strategy = tfps.strategy()
+from tests import exports
+from tfps.checkpoint import CheckpointManager
+with strategy.scope():
+  model, table = exports.make_small_model(train=False)
+  CheckpointManager(sys.argv[1], model, [table]).restore()
+  print("servers", table.num_servers)
+  cities = {{"city": [f"w{{i}}" for i in range(20)]}}
+  print(tfps.export.Exporter(model, sys.argv[2], exports.SMALL_RAW).base(examples=cities))
+"""
+
+
+def test_a_cluster_exports_what_one_process_exports(tmp_path):
+  model, table = exports.make_small_model()
+  CheckpointManager(tmp_path / "checkpoints", model, [table]).save({})
+  alone = tfps.export.Exporter(model, tmp_path / "alone", exports.SMALL_RAW).base()
+  script = tmp_path / "script.py"
+  script.write_text(RESTORE_AND_EXPORT)
+  out = run_tfps(
+    "launch", "--workers=1", "--ps=2", f"--log-dir={tmp_path / 'logs'}", "--",
+    script, tmp_path / "checkpoints", tmp_path / "cluster",
+  )  # fmt: skip
+  assert "servers 2" in out
+  exported = f"{tmp_path}/cluster/base/1"
+  parts = list(pathlib.Path(exported, "variables").glob("variables.data-*"))
+  assert len(parts) == 3  # the chief's and one of each parameter server
+  (keys, rows), (cluster_keys, cluster_rows) = rows_of(alone)["small"], rows_of(exported)["small"]
+  assert len(keys) > 5
+  np.testing.assert_array_equal(keys, cluster_keys)
+  np.testing.assert_array_equal(rows, cluster_rows)
+  assert "20 examples differ by" in run_tfps("verify-export", exported)
+
+
+def test_a_source_that_does_not_say_what_clients_send_is_refused(tmp_path):
+  model, _ = exports.make_small_model()
+  with pytest.raises(tfps.export.ExportError, match="set its raw_inputs"):
+    tfps.callbacks.BaseExport(model, tmp_path, None)

@@ -1,0 +1,64 @@
+"""Making the graph of one program a graph for any."""
+
+import uuid
+
+import tensorflow as tf
+
+
+def anywhere(graph_def):
+  """A copy without the devices of a cluster, whose functions have names of their own.
+
+  Functions that nothing calls, such as those for a gradient, are left out.
+
+  Args:
+    graph_def: a GraphDef.
+
+  Returns:
+    GraphDef.
+  """
+  functions = {function.signature.name: function for function in graph_def.library.function}
+  called, to_visit = set(), list(graph_def.node)
+  while to_visit:
+    new = (_callees(to_visit.pop()) & functions.keys()) - called
+    called |= new
+    to_visit += [node for name in new for node in functions[name].node_def]
+  result = tf.compat.v1.GraphDef(versions=graph_def.versions)
+  result.node.extend(graph_def.node)
+  result.library.function.extend(functions[name] for name in sorted(called))
+  # A name that TensorFlow has seen must mean what it meant then.
+  mark = uuid.uuid4().hex[:8]
+  names = {name: f"{name}_served_{mark}" for name in called}
+  for function in result.library.function:
+    function.signature.name = names[function.signature.name]
+    for attribute in [name for name in function.attr if name not in _KEPT]:
+      del function.attr[attribute]
+  clear_devices(result)
+  for nodes in [result.node, *(function.node_def for function in result.library.function)]:
+    for node in nodes:
+      node.op = names.get(node.op, node.op)
+      for called_function in _called(node):
+        called_function.name = names.get(called_function.name, called_function.name)
+  return result
+
+
+def clear_devices(graph_def):
+  """Takes the devices off all nodes of a GraphDef, in place."""
+  for nodes in [graph_def.node, *(function.node_def for function in graph_def.library.function)]:
+    for node in nodes:
+      node.device = ""
+
+
+# Of a function: others say what a program with gradients or another device would call instead.
+_KEPT = ("_input_shapes", "_construction_context")
+
+
+def _called(node):
+  """The functions that a node's attributes name."""
+  for attribute in node.attr.values():
+    if attribute.HasField("func"):
+      yield attribute.func
+    yield from attribute.list.func
+
+
+def _callees(node):
+  return {node.op, *(function.name for function in _called(node))}
