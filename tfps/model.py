@@ -253,6 +253,10 @@ class Model(keras.Model):
 class _FunctionalModel(Model, Functional):
   """What tfps.Model(inputs, outputs) makes."""
 
+  _TF_MODULE_IGNORED_PROPERTIES = (
+    Model._TF_MODULE_IGNORED_PROPERTIES | Functional._TF_MODULE_IGNORED_PROPERTIES
+  )
+
 
 def _is_functional(args, kwargs):
   return (

@@ -1,6 +1,7 @@
 """The input of a served model in its three forms."""
 
 import tensorflow as tf
+from tf_keras.src.engine.functional import Functional
 
 from tfps.data.raw_inputs import padding
 from tfps.embedding import Embedding
@@ -10,6 +11,9 @@ from tfps.feasigns import feasign
 
 class ModelInputs:
   """The input of a model in three forms: raw, feasigns in dense tensors, and as the model takes it.
+
+  Strings of slots are hashed before the model; those of a functional model, which takes no integers
+  in their place, by the model.
 
   Args:
     model: the Keras model.
@@ -24,6 +28,8 @@ class ModelInputs:
   def __init__(self, model, raw):
     layers = [module for module in model.submodules if isinstance(module, Embedding)]
     self._slots = {slot for layer in layers for slot in layer.slots}
+    # The inputs of a functional model have the dtype that they were made with.
+    self._hash = not isinstance(model, Functional)
     self._raw = raw
     traced = tf.function(self.from_raw, autograph=False).get_concrete_function(dict(raw.specs))
     self.specs = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)
@@ -64,7 +70,7 @@ class ModelInputs:
     return features
 
   def _hashed(self, name, feature):
-    if name in self._slots and feature.dtype == tf.string:
+    if self._hash and name in self._slots and feature.dtype == tf.string:
       return feasign(name, feature, padding="")
     return feature
 
