@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kChunk = ChunkPool::kChunkBytes;
 constexpr RowLayout kLayout = {/*mf_dim=*/8, /*lr_state_floats=*/1, /*mf_state_floats=*/1};
+const std::vector<SizeClass> kSizes = {SizeClass(kLayout.bytes(false)), SizeClass(kLayout.bytes(true))};
 
 uintptr_t SlabOf(const char* chunk) {
   return reinterpret_cast<uintptr_t>(chunk) / ChunkPool::kSlabBytes;
@@ -85,7 +86,7 @@ TEST(PoolGivesRunsLargerThanASlab) {
 
 TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   std::mt19937 random(2);
   std::map<uint32_t, uint64_t> rows;  // handle to key
   for (uint64_t key = 1; key <= 20000; ++key) {
@@ -114,7 +115,7 @@ TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
 
 TEST(FreedRowsAreUsedAgain) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   std::vector<uint32_t> handles;
   for (uint64_t key = 1; key <= 1000; ++key) handles.push_back(arena.Allocate(key, false));
   const int64_t bytes = pool.bytes_in_use();
@@ -126,7 +127,7 @@ TEST(FreedRowsAreUsedAgain) {
 
 TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   for (int round = 0; round < 3; ++round) {
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, key % 2);
     int visits = 0;
@@ -142,7 +143,7 @@ TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
 TEST(ChunksOfAnEndedArenaGoBack) {
   ChunkPool pool;
   {
-    Arena arena(kLayout, &pool);
+    Arena arena(&kSizes, &pool);
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, false);
   }
   CHECK_EQ(pool.bytes_in_use(), 0);
@@ -150,8 +151,8 @@ TEST(ChunksOfAnEndedArenaGoBack) {
 
 TEST(AFullArenaSaysSo) {
   ChunkPool pool;
-  const RowLayout large = {/*mf_dim=*/4000, /*lr_state_floats=*/1, /*mf_state_floats=*/1};
-  Arena arena(large, &pool);
+  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(ChunkPool::kChunkBytes)};
+  Arena arena(&sizes, &pool);
   uint32_t last = 0;
   for (uint64_t key = 1; key <= Arena::kMaxChunks; ++key) {
     last = arena.Allocate(key, true);
