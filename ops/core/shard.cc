@@ -39,7 +39,9 @@ void Shard::PrefetchRow(uint64_t hash, int most_bytes) const {
   const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
   if (entry == 0) return;
   const uint32_t handle = Index::HandleOf(entry);
-  PrefetchBytes(arena_.At(handle), std::min(arena_.RowBytes(handle), most_bytes));
+  const int bytes =
+      config_.one_policy() ? most_bytes : std::min(arena_.RowBytes(handle), most_bytes);
+  PrefetchBytes(arena_.At(handle), bytes);
 }
 
 void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width) const {
@@ -68,7 +70,7 @@ void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width) const {
 }
 
 bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
-  constexpr int kWholeRow = ChunkPool::kChunkBytes;
+  const int bytes = config_.row_bytes();
   float gradient[kMaxRowFloats];
   bool room = true;
   std::unique_lock<std::shared_mutex> lock(mutex_);
@@ -76,7 +78,7 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
     if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
     if (i + kAhead < n) {
       const KeyAt& ahead = keys[i + kAhead];
-      PrefetchRow(SplitMix64(ahead.key), kWholeRow);
+      PrefetchRow(SplitMix64(ahead.key), bytes);
       PrefetchBytes(batch.gradients + int64_t{ahead.position} * batch.width, 4 * batch.width);
     }
     if (i >= 0 && !PushOne(keys[i].key, keys[i].position, batch, gradient)) room = false;

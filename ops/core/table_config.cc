@@ -29,6 +29,7 @@ TableConfig::TableConfig(const TableOptions& table_options) : options_(table_opt
     }
     mf_dim_ = std::max(mf_dim_, layout.mf_dim);
     row_floats_ = std::max(row_floats_, layout.admitted_floats());
+    row_bytes_ = std::max(row_bytes_, layout.bytes(/*admitted=*/true));
     pulled_bytes_ = std::max(pulled_bytes_,
                              static_cast<int>(sizeof(RowHead)) + 4 * layout.mf_state());
   }

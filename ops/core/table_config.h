@@ -62,10 +62,13 @@ class TableConfig {
 
   const std::vector<SizeClass>& size_classes() const { return size_classes_; }
 
+  bool one_policy() const { return policies_.size() == 1; }
+
   // The most of any policy:
   int mf_dim() const { return mf_dim_; }
-  int row_floats() const { return row_floats_; }  // lr_w, lr state, mf_w, mf state
-  int pulled_bytes() const { return pulled_bytes_; }  // of a row, up to the end of mf_w
+  int row_floats() const { return row_floats_; }      // lr_w, lr state, mf_w, mf state
+  int row_bytes() const { return row_bytes_; }        // with the head
+  int pulled_bytes() const { return pulled_bytes_; }  // up to the end of mf_w
 
  private:
   // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
@@ -80,6 +83,7 @@ class TableConfig {
   std::vector<SizeClass> size_classes_;
   int mf_dim_ = 0;
   int row_floats_ = 0;
+  int row_bytes_ = 0;
   int pulled_bytes_ = 0;
 };
 
