@@ -1,4 +1,4 @@
-"""Slots with policies of their own in one table: tfps.SlotPolicy from the config to the checkpoint."""
+"""Slots with policies of their own: tfps.SlotPolicy, from the config to the checkpoint."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,8 @@ def keys_of(slot, days=3):
 def compiled(*layers):
   keras.utils.set_random_seed(1)
   model = Clicks(*layers)
-  model({slot: tf.constant([1]) for layer in layers for slot in layer.slots})  # Makes the dense weights.
+  # Makes the dense weights.
+  model({slot: tf.constant([1]) for layer in layers for slot in layer.slots})
   model.compile("sgd", "binary_crossentropy")
   return model
 
@@ -174,7 +175,9 @@ def test_the_ops_take_rows_as_wide_as_the_widest_slot():
   for width in (1, 8):
     with pytest.raises(tf.errors.InvalidArgumentError, match="row_width"):
       table.pull([[1]], width)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"gradients must be from 2 to 7 .* not {width}"):
+    with pytest.raises(
+      tf.errors.InvalidArgumentError, match=f"gradients must be from 2 to 7 .* not {width}"
+    ):
       table.push([([1], [1], [1.0], [0.0], np.zeros([1, width], np.float32))])
 
 

@@ -32,8 +32,8 @@ struct KeyAt {
   uint32_t position;
 };
 
-// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes as
-// many of mf_w as it has; those beyond `width` are zero.
+// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
+// as many of mf_w as it has; those beyond `width` are zero.
 struct PushBatch {
   int64_t n;
   int width;

@@ -29,11 +29,13 @@ class Table {
 
   const TableOptions& options() const { return config_.options(); }
   int num_shards() const { return options().num_shards; }
-  int row_width() const { return 1 + config_.mf_dim(); }        // lr_w, mf_w of the longest rows
-  int row_floats() const { return config_.row_floats(); }  // lr_w, lr state, mf_w, mf state
 
-  // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as much
-  // of mf_w as there is room for, and zeros for what there is not.
+  // Of the longest rows: lr_w and mf_w; these and the optimizers' states.
+  int row_width() const { return 1 + config_.mf_dim(); }
+  int row_floats() const { return config_.row_floats(); }
+
+  // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as
+  // much of mf_w as there is room for, and zeros for what there is not.
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
             const ParallelFor& parallel_for) const;
 

@@ -47,7 +47,7 @@ class TableConfig {
   }
   const Policy& PolicyOf(const RowHead* row) const { return PolicyOf(row->slot); }
 
-  // How many floats a row has, in a table or at `i` of columns, and where in the arena that one goes.
+  // How many floats a row has, in a table or at `i` of columns, and where in the arena that goes.
   int FloatsOf(const RowHead* row) const { return PolicyOf(row).layout.floats(IsAdmitted(row)); }
   int FloatsOf(const RowColumns& columns, int64_t i) const {
     return PolicyOf(columns.slots[i]).layout.floats((columns.flags[i] & kAdmitted) != 0);

@@ -120,7 +120,7 @@ TEST(RowsOfManySizesKeepTheirContents) {
   const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(2000), SizeClass(88),
                                         SizeClass(16384), SizeClass(56)};
   Arena arena(&sizes, &pool);
-  const auto bytes_of = [&](int size_class) { return static_cast<int>(sizes[size_class].units) * 8; };
+  const auto bytes_of = [&](int number) { return static_cast<int>(sizes[number].units) * 8; };
   std::mt19937 random(3);
   std::map<uint32_t, int> size_class_of;  // by handle
   for (uint64_t key = 1; key <= 20000; ++key) {
@@ -128,7 +128,8 @@ TEST(RowsOfManySizesKeepTheirContents) {
     const uint32_t handle = arena.Allocate(key, size_class);
     CHECK_TRUE(size_class_of.emplace(handle, size_class).second);
     CHECK_EQ(arena.RowBytes(handle), bytes_of(size_class));
-    std::memset(arena.At(handle) + 1, static_cast<int>(key), bytes_of(size_class) - sizeof(RowHead));
+    std::memset(arena.At(handle) + 1, static_cast<int>(key),
+                bytes_of(size_class) - sizeof(RowHead));
     const auto victim = size_class_of.lower_bound(random() % (1u << 22));
     if (random() % 3 || victim == size_class_of.end()) continue;
     arena.Free(victim->first);

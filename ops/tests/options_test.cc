@@ -105,7 +105,9 @@ TEST(ASlotOverridesTheTable) {
 }
 
 TEST(ALearningRateThatNobodyGaveIsThatOfTheSlotsOptimizer) {
-  const auto rate = [](const std::string& text) { return Parsed(text).slots.at(1).mf.learning_rate; };
+  const auto rate = [](const std::string& text) {
+    return Parsed(text).slots.at(1).mf.learning_rate;
+  };
   CHECK_EQ(rate("slot.1.mf.optimizer=adam"), 0.001);
   CHECK_EQ(rate("slot.1.mf.optimizer=adagrad;mf.optimizer=adam"), 0.05);
   CHECK_EQ(rate("slot.1.mf_dim=2;mf.optimizer=adam"), 0.001);
