@@ -25,12 +25,13 @@ class CheckpointManager:
     model: the Keras model, or None for tables alone. To restore, its variables must exist.
     tables: the `tfps.FeasignTable`s.
     keep: how many checkpoints are kept; at least 1.
+    read_only: it only restores, beside another manager that writes to the folder, and changes nothing there.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
   """
 
-  def __init__(self, folder, model, tables, keep=3):
+  def __init__(self, folder, model, tables, keep=3, read_only=False):
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
     self.folder = str(folder).rstrip("/")
@@ -46,7 +47,7 @@ class CheckpointManager:
           f"table '{name}' cannot be saved: its name is that of a folder in the checkpoint, so give it one of "
           "letters, digits, '_', '-' and '.', other than 'dense'."
         )
-    for name in self._names(_TEMPORARY):
+    for name in [] if read_only else self._names(_TEMPORARY):
       files.remove(files.join(self.folder, name))
 
   def save(self, calendar):
@@ -79,10 +80,13 @@ class CheckpointManager:
       files.remove(removing)
     return path
 
+  def checkpoints(self):
+    """The paths of all complete checkpoints, the oldest first."""
+    return [self._path(number) for number in self._numbers()]
+
   def latest(self):
     """The path of the newest checkpoint, None if there is none."""
-    numbers = self._numbers()
-    return self._path(numbers[-1]) if numbers else None
+    return next(reversed(self.checkpoints()), None)
 
   def restore(self, path=None):
     """Puts the state of a checkpoint in the place of what model and tables hold.

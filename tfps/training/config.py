@@ -40,6 +40,14 @@ def default_config():
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
   # every_tickets also saves within a day; 0 does not.
   config.checkpoint = config_dict.create(folder="", every_days=1, every_tickets=0, keep=3)
+  # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
+  # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
+  # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
+  # checkpoints: "every", or "newest" to leave out those that are no longer the last.
+  config.evaluation = config_dict.create(
+    tensorboard="", gauc_slot="", slots=(), most_values=20, max_examples=1_000_000, checkpoints="every",
+    poll_seconds=10.0,
+  )  # fmt: skip
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False
