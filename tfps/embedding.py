@@ -141,7 +141,7 @@ class Embedding(keras.layers.Layer):
       ids=bags.ids,
       slot_ends=bags.slot_ends,
       slot_ids=slot_ids,
-      assignment=table.assignment,
+      assignment=_assignment(table),
       num_servers=table.num_servers,
     )
     lookup = Lookup(
@@ -216,6 +216,13 @@ def _check_combiners(slots, combiner):
         f"not {value!r}."
       )
   return {slot: named.get(slot, "sum") for slot in slots}
+
+
+def _assignment(table):
+  """The server of each virtual shard; what is traced now goes on with it."""
+  if tf.executing_eagerly() or _is_keras_building():
+    return table.assignment
+  return table.fix_assignment()
 
 
 def _is_keras_building():

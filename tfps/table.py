@@ -75,7 +75,8 @@ class FeasignTable:
     self.num_shards = num_shards
     self._slot_ids = {}
     devices = placement.server_devices()
-    self.assignment = placement.assign_shards(num_shards, len(devices))
+    self._assignment = placement.assign_shards(num_shards, len(devices))
+    self._assignment_is_fixed = False
     # A new object is a new table, also where one of the same name was made before in these processes.
     shared_name = f"{name}-{uuid.uuid4().hex}"
     self._handles = []
@@ -129,25 +130,31 @@ class FeasignTable:
     """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
     return self._slot_ids.setdefault(slot, max(self._slot_ids.values(), default=0) + 1)
 
-  def restore_slots(self, slots):
-    """Gives the slots the numbers that they had in a checkpoint; those that are new get others.
+  @property
+  def assignment(self):
+    """int32 array [num_shards]: the server that holds each virtual shard."""
+    return self._assignment
+
+  def fix_assignment(self):
+    """The assignment, for a function that is traced with it: from here on `place` changes nothing."""
+    self._assignment_is_fixed = True
+    return self._assignment
+
+  def place(self, assignment):
+    """Gives the virtual shards other servers, as long as there are no rows and nothing was traced with the old ones.
 
     Args:
-      slots: {name: id}.
+      assignment: int array [num_shards] of numbers in [0, num_servers).
 
-    Raises:
-      ValueError: a slot's number would change after rows were trained with it.
+    Returns:
+      Whether they have them now.
     """
-    numbers = dict(slots)
-    for name in self._slot_ids:
-      numbers.setdefault(name, max(numbers.values(), default=0) + 1)
-    changed = [name for name, number in self._slot_ids.items() if numbers[name] != number]
-    if changed and self.statistics()["rows"]:
-      raise ValueError(
-        f"slot '{changed[0]}' of table '{self.name}' would get another number than the table's rows have: "
-        "restore into a new table."
-      )
-    self._slot_ids = numbers
+    if np.array_equal(assignment, self._assignment):
+      return True
+    if self._assignment_is_fixed or self.statistics()["rows"]:
+      return False
+    self._assignment = np.asarray(assignment, np.int32)
+    return True
 
   def pull(self, keys):
     """Reads rows; never creates, changes or ages anything.

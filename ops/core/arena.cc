@@ -38,12 +38,14 @@ uint32_t Arena::AddChunk(bool admitted) {
   if (unused_.empty()) {
     bases_.push_back(nullptr);
     chunks_.emplace_back();
+    touched_.emplace_back();
   } else {
     chunk = unused_.back();
     unused_.pop_back();
   }
   bases_[chunk] = base;
   chunks_[chunk] = Chunk();
+  touched_[chunk] = TouchedBits();
   chunks_[chunk].admitted = admitted;
   Open(chunk);
   return chunk;
@@ -59,6 +61,7 @@ uint32_t Arena::Allocate(uint64_t key, bool admitted) {
   if (row == chunk.free) chunk.free = static_cast<uint16_t>(At(handle)->slot);
   if (++chunk.live == capacity_[admitted]) Close(number);
   At(handle)->key = key;
+  At(handle)->flags = 0;
   return handle;
 }
 
@@ -66,7 +69,9 @@ void Arena::Free(uint32_t handle) {
   const uint32_t number = handle >> kPlaceBits;
   Chunk& chunk = chunks_[number];
   RowHead* row = At(handle);
+  if (row->flags & kTouched) FlipTouchedBit(handle);
   row->key = 0;
+  row->flags = 0;
   row->slot = chunk.free;
   chunk.free = static_cast<uint16_t>((handle & kPlaceMask) / units_[chunk.admitted]);
   if (chunk.live-- == capacity_[chunk.admitted]) Open(number);
@@ -75,6 +80,11 @@ void Arena::Free(uint32_t handle) {
   pool_->Free(bases_[number], 1);
   bases_[number] = nullptr;
   unused_.push_back(static_cast<uint16_t>(number));
+}
+
+void Arena::ClearTouched() {
+  ForEachTouched([](RowHead* row) { row->flags &= ~kTouched; });
+  for (TouchedBits& bits : touched_) bits = TouchedBits();
 }
 
 }  // namespace tfps

@@ -3,9 +3,13 @@
 // A handle names a row: 13 bits of chunk, 11 bits of place in the chunk in units of 8 bytes, 24
 // bits in all. Invariant: a row never moves. A place is free exactly when its key is 0. A chunk
 // without rows goes back to the pool at once. Not thread-safe: the shard's lock guards it.
+//
+// Rows that were touched can be found without looking at the others: a bitmap for each chunk has a bit for every 32
+// bytes, fewer than the smallest row. Invariant: a row's bit is set exactly when its kTouched is.
 #ifndef OPS_CORE_ARENA_H_
 #define OPS_CORE_ARENA_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -27,8 +31,8 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Room for one row, or kNone if all handles are taken or there is no memory left. Only the key is
-  // set.
+  // Room for one row, or kNone if all handles are taken or there is no memory left. Only key and
+  // flags (none) are set.
   uint32_t Allocate(uint64_t key, bool admitted);
   void Free(uint32_t handle);
 
@@ -50,7 +54,40 @@ class Arena {
     }
   }
 
+  // Marks a row; its flags must be set up.
+  void Touch(uint32_t handle) {
+    RowHead* row = At(handle);
+    if (row->flags & kTouched) return;
+    row->flags |= kTouched;
+    FlipTouchedBit(handle);
+  }
+
+  // Calls visit(row) for each touched row, in the order of memory.
+  template <typename Visit>
+  void ForEachTouched(Visit visit) const {
+    for (uint32_t c = 0; c < touched_.size(); ++c) {
+      for (uint32_t word = 0; word < touched_[c].size(); ++word) {
+        for (uint64_t bits = touched_[c][word]; bits != 0; bits &= bits - 1) {
+          const uint32_t bit = 64 * word + __builtin_ctzll(bits);
+          visit(At(c << kPlaceBits | RowStart(c, bit << kPlacesPerBitLog)));
+        }
+      }
+    }
+  }
+
+  // Forgets all marks.
+  void ClearTouched();
+
+  // Of the chunks that it holds.
+  int64_t bytes() const {
+    return static_cast<int64_t>(bases_.size() - unused_.size()) * ChunkPool::kChunkBytes;
+  }
+
  private:
+  static constexpr uint32_t kPlacesPerBitLog = 2;
+  static_assert(sizeof(RowHead) >= (8 << kPlacesPerBitLog), "no two rows share a bit");
+  using TouchedBits = std::array<uint64_t, (1 << (kPlaceBits - kPlacesPerBitLog)) / 64>;
+
   static constexpr uint32_t kPlaceMask = (1u << kPlaceBits) - 1;
   static constexpr uint16_t kNoRow = UINT16_MAX;
 
@@ -62,6 +99,17 @@ class Arena {
     bool admitted = false;
   };
 
+  // The place of the one row that starts at `place` or in the three that follow it.
+  uint32_t RowStart(uint32_t chunk, uint32_t place) const {
+    const uint32_t stride = units_[chunks_[chunk].admitted];
+    return (place + stride - 1) / stride * stride;
+  }
+
+  void FlipTouchedBit(uint32_t handle) {
+    const uint32_t bit = (handle & kPlaceMask) >> kPlacesPerBitLog;
+    touched_[handle >> kPlaceBits][bit / 64] ^= uint64_t{1} << bit % 64;
+  }
+
   uint32_t AddChunk(bool admitted);
   void Open(uint32_t chunk);
   void Close(uint32_t chunk);
@@ -71,6 +119,7 @@ class Arena {
   uint32_t capacity_[2];           // rows in a chunk
   std::vector<char*> bases_;       // by chunk number; nullptr where the number is not in use
   std::vector<Chunk> chunks_;      // likewise
+  std::vector<TouchedBits> touched_;  // likewise
   std::vector<uint16_t> unused_;   // chunk numbers not in use
   std::vector<uint16_t> open_[2];  // chunks with room; the last is filled first
 };

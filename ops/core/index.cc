@@ -57,9 +57,12 @@ void Index::Clear() {
   size_ = 0;
 }
 
+int64_t Index::bytes() const {
+  return int64_t{capacity_.load(std::memory_order_relaxed)} * sizeof(uint32_t);
+}
+
 int64_t Index::small_bytes() const {
-  const uint32_t capacity = capacity_.load(std::memory_order_relaxed);
-  return Chunks(capacity) > 0 ? 0 : static_cast<int64_t>(capacity * sizeof(uint32_t));
+  return Chunks(capacity_.load(std::memory_order_relaxed)) > 0 ? 0 : bytes();
 }
 
 }  // namespace tfps

@@ -70,8 +70,8 @@ class Index {
     __builtin_prefetch(entries + ScaleToRange(static_cast<uint32_t>(hash), capacity));
   }
 
-  // Bytes outside of the pool's chunks.
-  int64_t small_bytes() const;
+  int64_t bytes() const;
+  int64_t small_bytes() const;  // those outside of the pool's chunks
 
  private:
   static constexpr uint32_t kHandleMask = (1u << 24) - 1;

@@ -71,6 +71,7 @@ void Shard::Pull(const KeyAt* keys, int64_t n, float* rows) const {
       std::fill_n(out + 1, mf_dim, 0.0f);
     }
   }
+  pulled_keys_.fetch_add(n, std::memory_order_relaxed);
 }
 
 bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
@@ -108,6 +109,7 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   if (row == nullptr) return false;
   if (row->slot != batch.slots[position]) ++statistics_.slot_conflicts;
   ++statistics_.pushed_keys;
+  if (existed) Touch(Index::HandleOf(*entry));
 
   row->show += show;
   row->click += click;
@@ -134,16 +136,22 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   return Admit(entry, row);
 }
 
-RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted) {
+uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, bool admitted) {
   if (!index_.HasRoom()) {
-    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows) + 1)) return nullptr;
+    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows) + 1)) return Arena::kNone;
     IndexAllRows();
   }
   const uint32_t handle = arena_.Allocate(key, admitted);
+  if (handle != Arena::kNone) index_.InsertNew(hash, handle);
+  return handle;
+}
+
+RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted) {
+  const uint32_t handle = AllocateIndexed(key, hash, admitted);
   if (handle == Arena::kNone) return nullptr;
-  index_.InsertNew(hash, handle);
   RowHead* row = arena_.At(handle);
   *row = {key, 0, 0, 0, slot, 0, 0};
+  Touch(handle);
   float* floats = Floats(row);
   floats[0] = 0;
   config_.lr.InitState(floats + config_.layout.lr_state(), 1);
@@ -158,8 +166,10 @@ bool Shard::Admit(uint32_t* entry, const RowHead* row) {
   if (handle == Arena::kNone) return false;
   RowHead* larger = arena_.At(handle);
   *larger = *row;
+  larger->flags &= ~kTouched;
   std::copy_n(Floats(row), config_.layout.head_floats(), Floats(larger));
   InitMfPart(larger);
+  Touch(handle);
   arena_.Free(Index::HandleOf(*entry));
   Index::SetHandle(entry, handle);
   return true;
@@ -190,6 +200,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
     if (IsDue(row) && (announced == nullptr ||
                        std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
+      if (row->flags & kServed) removals_.push_back(row->key);
       --statistics_.rows;
       if (IsAdmitted(row)) --statistics_.admitted;
       arena_.Free(handle);
@@ -206,14 +217,21 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
     IndexAllRows();
   }
   finished_day_ = day;
+  all_touched_ = true;
   return evicted;
 }
 
 ShardStatistics Shard::Statistics() const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   ShardStatistics statistics = statistics_;
+  statistics.pulled_keys = pulled_keys_;
   statistics.small_index_bytes = index_.small_bytes();
   return statistics;
+}
+
+ShardLoad Shard::Load() const {
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  return {statistics_.rows, arena_.bytes() + index_.bytes(), pulled_keys_};
 }
 
 void Shard::AppendKeys(std::vector<uint64_t>* keys) const {

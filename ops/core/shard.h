@@ -5,6 +5,7 @@
 #ifndef OPS_CORE_SHARD_H_
 #define OPS_CORE_SHARD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -23,9 +24,20 @@
 
 namespace tfps {
 
+inline constexpr char kNoRoom[] =
+    "The rows of a shard find no room: the memory is used up, or they are more than the 128 MiB "
+    "that a shard holds; give the table more servers.";
+
 // What all shards of a table share and nobody changes.
 struct TableConfig {
   explicit TableConfig(const TableOptions& table_options);
+
+  // How many floats row i has.
+  int FloatsOf(const RowColumns& columns, int64_t i) const;
+
+  // Returns one sentence unless there are as many floats as these rows have.
+  std::optional<std::string> CheckFloats(const RowColumns& columns,
+                                         const RowColumnsSize& size) const;
 
   TableOptions options;
   Accessor accessor;
@@ -70,6 +82,7 @@ struct ShardStatistics {
   int64_t nonfinite_gradients = 0;
   int64_t pushed_keys = 0;
   int64_t evicted = 0;
+  int64_t pulled_keys = 0;
   int64_t small_index_bytes = 0;  // memory that is not from the chunk pool
 };
 
@@ -101,17 +114,25 @@ class alignas(64) Shard {
   }
 
   ShardStatistics Statistics() const;
+  ShardLoad Load() const;
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
 
-  // Copies all rows, as of one moment, to where `allocate` says; returns the last day that this
-  // shard has finished.
-  int64_t ReadRows(const AllocateColumns& allocate) const;
+  // Copies rows, as of one moment, to where `allocate` says. Where only touched rows are asked for, it is still all of
+  // them if the state says `whole`: after a day's end, which touches every row, or before the first reading. From
+  // here on no row counts as touched.
+  ShardState ReadRows(Rows which, const AllocateColumns& allocate);
 
-  // Puts these rows in the place of what there was. Returns one sentence if they do not fit: then
-  // there is what there was, or, if that was found out late, nothing.
+  // What was read last did not reach its goal: every row counts as touched.
+  void TouchAll();
+
+  // Puts these rows, if state.whole, in the place of what there was, otherwise over it, row by row. Returns one
+  // sentence if they do not fit: then there is what there was, or, if that was found out late, a part of it.
   std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
-                                       int64_t finished_day);
+                                       const ShardState& state);
+
+  // Puts one row, that at `i` with its floats at `floats`, in or over what there was. False if there is no room.
+  bool Upsert(const RowColumns& columns, int64_t i, const float* floats);
 
  private:
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
@@ -123,12 +144,19 @@ class alignas(64) Shard {
   }
 
   bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
+  // Room for a row that is not there yet, found by the index; kNone if there is none.
+  uint32_t AllocateIndexed(uint64_t key, uint64_t hash, bool admitted);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted);
   bool Admit(uint32_t* entry, const RowHead* row);
   void InitMfPart(RowHead* row);
   void IndexAllRows();  // into an index that is empty; in the order of memory
   void RemoveAllRows();
   std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);
+  bool UpsertLocked(const RowColumns& columns, int64_t i, const float* floats);
+  void FillRow(uint32_t handle, const RowColumns& columns, int64_t i, const float* floats);
+  void Touch(uint32_t handle) {
+    if (!all_touched_) arena_.Touch(handle);
+  }
 
   const TableConfig& config_;
   mutable std::shared_mutex mutex_;
@@ -136,6 +164,9 @@ class alignas(64) Shard {
   Index index_;
   ShardStatistics statistics_;
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
+  bool all_touched_ = true;  // then no row is marked one by one
+  std::vector<uint64_t> removals_;
+  mutable std::atomic<int64_t> pulled_keys_{0};
 };
 
 }  // namespace tfps

@@ -7,52 +7,132 @@
 
 namespace tfps {
 
-int64_t Shard::ReadRows(const AllocateColumns& allocate) const {
+int TableConfig::FloatsOf(const RowColumns& columns, int64_t i) const {
+  return layout.floats((columns.flags[i] & kAdmitted) != 0);
+}
+
+std::optional<std::string> TableConfig::CheckFloats(const RowColumns& columns,
+                                                    const RowColumnsSize& size) const {
+  int64_t floats = 0, admitted = 0;
+  for (int64_t i = 0; i < size.rows; ++i) {
+    floats += FloatsOf(columns, i);
+    admitted += (columns.flags[i] & kAdmitted) != 0;
+  }
+  if (floats == size.floats) return std::nullopt;
+  return std::to_string(size.rows) + " rows, " + std::to_string(admitted) +
+         " of them admitted, come with " + std::to_string(size.floats) +
+         " floats, but this table's mf_dim and optimizers make that " + std::to_string(floats) +
+         ".";
+}
+
+ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
   const RowLayout& layout = config_.layout;
-  std::shared_lock<std::shared_mutex> lock(mutex_);
-  const int64_t admitted = statistics_.admitted;
-  const int64_t rows = statistics_.rows;
-  const RowColumns out = allocate({rows, admitted * layout.floats(/*admitted=*/true) +
-                                             (rows - admitted) * layout.floats(false)});
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  const bool whole = which == Rows::kAll || all_touched_;
+  const auto for_each = [&](auto visit) {
+    if (whole) {
+      arena_.ForEach([&](uint32_t, const RowHead* row) { visit(row); });
+    } else {
+      arena_.ForEachTouched(visit);
+    }
+  };
+  RowColumnsSize size = {0, 0};
+  for_each([&](const RowHead* row) {
+    ++size.rows;
+    size.floats += layout.floats(IsAdmitted(row));
+  });
+  const RowColumns out = allocate(size);
   int64_t i = 0;
   float* floats = out.floats;
-  arena_.ForEach([&](uint32_t, const RowHead* row) {
+  for_each([&](const RowHead* row) {
     out.keys[i] = row->key;
     out.slots[i] = row->slot;
     out.statistics[3 * i] = row->show;
     out.statistics[3 * i + 1] = row->click;
     out.statistics[3 * i + 2] = row->delta_score;
     out.unseen_days[i] = row->unseen_days;
-    out.flags[i] = row->flags;
+    out.flags[i] = row->flags & kSavedFlags;
     floats = std::copy_n(Floats(row), layout.floats(IsAdmitted(row)), floats);
     ++i;
   });
-  return finished_day_;
+  arena_.ClearTouched();
+  all_touched_ = false;
+  return {finished_day_, whole, removals_};
+}
+
+void Shard::TouchAll() {
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  all_touched_ = true;
 }
 
 std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const RowColumnsSize& size,
-                                            int64_t finished_day) {
-  const RowLayout& layout = config_.layout;
-  const int64_t admitted =
-      std::count_if(columns.flags, columns.flags + size.rows,
-                    [](uint16_t flags) { return (flags & kAdmitted) != 0; });
-  const int64_t floats =
-      admitted * layout.floats(true) + (size.rows - admitted) * layout.floats(false);
-  if (floats != size.floats) {
-    return std::to_string(size.rows) + " rows, " + std::to_string(admitted) +
-           " of them admitted, come with " + std::to_string(size.floats) +
-           " floats, but this table's mf_dim and optimizers make that " + std::to_string(floats) +
-           ".";
-  }
+                                            const ShardState& state) {
+  if (auto problem = config_.CheckFloats(columns, size)) return problem;
   std::unique_lock<std::shared_mutex> lock(mutex_);
-  RemoveAllRows();
-  const std::optional<std::string> problem = InsertRows(columns, size.rows);
-  if (problem) {
+  all_touched_ = true;
+  if (state.whole) {
     RemoveAllRows();
+    if (auto problem = InsertRows(columns, size.rows)) {
+      RemoveAllRows();
+      return problem;
+    }
   } else {
-    finished_day_ = finished_day;
+    const float* floats = columns.floats;
+    for (int64_t i = 0; i < size.rows; ++i) {
+      if (!UpsertLocked(columns, i, floats)) return kNoRoom;
+      floats += config_.FloatsOf(columns, i);
+    }
   }
-  return problem;
+  finished_day_ = state.finished_day;
+  removals_ = state.removals;
+  return std::nullopt;
+}
+
+bool Shard::Upsert(const RowColumns& columns, int64_t i, const float* floats) {
+  std::unique_lock<std::shared_mutex> lock(mutex_);
+  return UpsertLocked(columns, i, floats);
+}
+
+bool Shard::UpsertLocked(const RowColumns& columns, int64_t i, const float* floats) {
+  const uint64_t key = columns.keys[i];
+  const uint64_t hash = SplitMix64(key);
+  const bool admitted = columns.flags[i] & kAdmitted;
+  uint32_t* entry = FindEntry(hash, key);
+  uint32_t handle;
+  if (*entry == 0) {
+    handle = AllocateIndexed(key, hash, admitted);
+    if (handle == Arena::kNone) return false;
+  } else {
+    handle = arena_.Allocate(key, admitted);
+    if (handle == Arena::kNone) return false;
+    const RowHead* old = arena_.At(Index::HandleOf(*entry));
+    --statistics_.rows;
+    statistics_.admitted -= IsAdmitted(old);
+    statistics_.show -= old->show;
+    statistics_.click -= old->click;
+    arena_.Free(Index::HandleOf(*entry));
+    Index::SetHandle(entry, handle);
+  }
+  FillRow(handle, columns, i, floats);
+  Touch(handle);
+  return true;
+}
+
+void Shard::FillRow(uint32_t handle, const RowColumns& columns, int64_t i, const float* floats) {
+  const double* statistics = columns.statistics + 3 * i;
+  RowHead* row = arena_.At(handle);
+  *row = {columns.keys[i],
+          statistics[0],
+          statistics[1],
+          statistics[2],
+          columns.slots[i],
+          columns.unseen_days[i],
+          static_cast<uint16_t>(columns.flags[i] & kSavedFlags)};
+  std::copy_n(floats, config_.FloatsOf(columns, i), Floats(row));
+  ++statistics_.rows;
+  statistics_.admitted += IsAdmitted(row);
+  statistics_.show += row->show;
+  statistics_.click += row->click;
 }
 
 void Shard::RemoveAllRows() {
@@ -63,10 +143,6 @@ void Shard::RemoveAllRows() {
 }
 
 std::optional<std::string> Shard::InsertRows(const RowColumns& columns, int64_t n) {
-  constexpr char kNoRoom[] =
-      "The rows of a shard find no room: the memory is used up, or they are more than the 128 MiB "
-      "that a shard holds; give the table more servers.";
-  const RowLayout& layout = config_.layout;
   if (n >= int64_t{1} << Arena::kHandleBits) return kNoRoom;
   if (n > 0 && !index_.Reset(static_cast<uint32_t>(n))) return kNoRoom;
   const float* floats = columns.floats;
@@ -75,25 +151,11 @@ std::optional<std::string> Shard::InsertRows(const RowColumns& columns, int64_t 
     const uint64_t hash = SplitMix64(key);
     uint32_t* entry = FindEntry(hash, key);
     if (*entry != 0) return "Key " + std::to_string(static_cast<int64_t>(key)) + " comes twice.";
-    const bool admitted = columns.flags[i] & kAdmitted;
-    const uint32_t handle = arena_.Allocate(key, admitted);
+    const uint32_t handle = arena_.Allocate(key, (columns.flags[i] & kAdmitted) != 0);
     if (handle == Arena::kNone) return kNoRoom;
     index_.Insert(entry, hash, handle);
-    const double* statistics = columns.statistics + 3 * i;
-    RowHead* row = arena_.At(handle);
-    *row = {key,
-            statistics[0],
-            statistics[1],
-            statistics[2],
-            columns.slots[i],
-            columns.unseen_days[i],
-            columns.flags[i]};
-    std::copy_n(floats, layout.floats(admitted), Floats(row));
-    floats += layout.floats(admitted);
-    ++statistics_.rows;
-    statistics_.admitted += admitted;
-    statistics_.show += row->show;
-    statistics_.click += row->click;
+    FillRow(handle, columns, i, floats);
+    floats += config_.FloatsOf(columns, i);
   }
   return std::nullopt;
 }

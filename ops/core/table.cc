@@ -100,7 +100,6 @@ void Table::Pull(const uint64_t* keys, int64_t n, float* rows,
                                          shard->Pull(part, count, rows);
                                        });
                });
-  pulled_keys_ += by_shard.size();
 }
 
 std::optional<std::string> Table::Push(const PushBatch& batch, const ParallelFor& parallel_for) {
@@ -204,6 +203,7 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
     total.nonfinite_gradients += part.nonfinite_gradients;
     total.pushed_keys += part.pushed_keys;
     total.evicted += part.evicted;
+    total.pulled_keys += part.pulled_keys;
     total.small_index_bytes += part.small_index_bytes;
   }
   const auto number = [](int64_t value) { return static_cast<double>(value); };
@@ -216,7 +216,7 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"slot_conflicts", number(total.slot_conflicts)},
           {"nonfinite_gradients", number(total.nonfinite_gradients)},
           {"nonfinite_counts", number(nonfinite_counts_)},
-          {"pulled_keys", number(pulled_keys_)},
+          {"pulled_keys", number(total.pulled_keys)},
           {"pushed_keys", number(total.pushed_keys)},
           {"evicted", number(total.evicted)}};
 }

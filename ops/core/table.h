@@ -70,13 +70,18 @@ class Table {
   // Everything a row holds, for n keys. Absent keys are all zeros and false.
   void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const;
 
-  // Copies all rows of a shard, as of one moment, to where `allocate` says; returns the last day
-  // that the shard has finished.
-  int64_t ReadRows(int shard, const AllocateColumns& allocate) const;
+  // A shard's rows on their way to a checkpoint and back; see Shard.
+  ShardState ReadRows(int shard, Rows which, const AllocateColumns& allocate);
+  void TouchAll(int shard);
+  ShardLoad Load(int shard) const { return shards_[shard]->Load(); }
 
-  // Puts these rows in the place of what the shard holds. Returns one sentence if they do not fit.
+  // Returns one sentence if the rows do not fit, or are none of this shard.
   std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
-                                       const RowColumnsSize& size, int64_t finished_day);
+                                       const RowColumnsSize& size, const ShardState& state);
+
+  // Puts rows of any shards in or over what there was. Returns one sentence if they do not fit: then nothing was
+  // changed, unless the memory was full.
+  std::optional<std::string> Upsert(const RowColumns& columns, const RowColumnsSize& size);
 
  private:
   int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const;
@@ -86,7 +91,6 @@ class Table {
   const TableConfig config_;
   mutable ChunkPool pool_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  mutable std::atomic<int64_t> pulled_keys_{0};
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
 };

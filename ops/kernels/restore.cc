@@ -1,5 +1,6 @@
 #include <atomic>
 #include <mutex>
+#include <unordered_map>
 
 #include "ops/kernels/saved_shard.h"
 #include "ops/kernels/worker_pool.h"
@@ -43,8 +44,11 @@ Status ReadTensor(BundleReader* reader, const std::string& prefix, const std::st
   return DataLoss("The tensor '", name, "' in ", prefix, " cannot be read: ", status.message());
 }
 
+// The slots' numbers in the bundle, and in the table.
+using SlotNumbers = std::unordered_map<int32_t, int32_t>;
+
 Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int shard,
-                    std::atomic<int64_t>* rows) {
+                    const SlotNumbers& slot_numbers, std::atomic<int64_t>* rows) {
   SavedShard saved;
   const std::string shard_name = SavedShardName(inputs.name, shard);
   TF_RETURN_IF_ERROR(saved.ForEach([&](const char* name, Tensor* tensor) {
@@ -57,9 +61,13 @@ Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int s
                       " are not of one length.");
     }
   }
-  const auto problem =
-      inputs.resource->table().WriteRows(shard, saved.columns(), {n, saved.floats.NumElements()},
-                                         saved.finished_day.scalar<int64_t>()());
+  for (int64_t i = 0; i < n && !slot_numbers.empty(); ++i) {
+    int32_t& slot = saved.slots.vec<int32_t>()(i);
+    const auto number = slot_numbers.find(slot);
+    if (number != slot_numbers.end()) slot = number->second;
+  }
+  const auto problem = inputs.resource->table().WriteRows(
+      shard, saved.columns(), {n, saved.floats.NumElements()}, saved.state());
   if (problem) {
     return tensorflow::errors::InvalidArgument("The tensors '", shard_name, "*' in ",
                                                inputs.prefix, " do not fit: ", *problem);
@@ -75,6 +83,14 @@ class RestoreOp : public OpKernel {
   void Compute(OpKernelContext* ctx) override {
     SavedShardsInputs inputs;
     OP_REQUIRES_OK(ctx, inputs.Read(ctx));
+    const Tensor& saved_slots = ctx->input(4);
+    const Tensor& slots = ctx->input(5);
+    OP_REQUIRES_OK(ctx, RequireShape("saved_slots", saved_slots, {saved_slots.NumElements()}));
+    OP_REQUIRES_OK(ctx, RequireShape("slots", slots, {saved_slots.NumElements()}));
+    SlotNumbers slot_numbers;
+    for (int64_t i = 0; i < slots.NumElements(); ++i) {
+      slot_numbers[saved_slots.vec<int32_t>()(i)] = slots.vec<int32_t>()(i);
+    }
     std::atomic<int64_t> rows{0};
     std::mutex mutex;
     Status first_error;
@@ -83,7 +99,7 @@ class RestoreOp : public OpKernel {
       BundleReader reader(ctx->env(), inputs.prefix);
       Status status = reader.status();
       for (int64_t i = begin; status.ok() && i < end; ++i) {
-        status = RestoreShard(&reader, inputs, inputs[i], &rows);
+        status = RestoreShard(&reader, inputs, inputs[i], slot_numbers, &rows);
       }
       std::lock_guard<std::mutex> lock(mutex);
       first_error.Update(status);

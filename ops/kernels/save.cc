@@ -4,40 +4,63 @@
 namespace tfps {
 namespace {
 
+using tensorflow::BundleWriter;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
+using tensorflow::OpKernelConstruction;
 using tensorflow::Status;
 using tensorflow::Tensor;
 
 // Holds one shard in memory at a time, so that the extra memory is that of the largest shard.
 class SaveOp : public OpKernel {
  public:
-  using OpKernel::OpKernel;
+  explicit SaveOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    bool only_touched;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("only_touched", &only_touched));
+    which_ = only_touched ? Rows::kTouched : Rows::kAll;
+  }
 
   void Compute(OpKernelContext* ctx) override {
     SavedShardsInputs inputs;
     OP_REQUIRES_OK(ctx, inputs.Read(ctx));
-    tensorflow::BundleWriter writer(ctx->env(), inputs.prefix);
-    OP_REQUIRES_OK(ctx, writer.status());
-    int64_t rows = 0;
+    Tensor *written, *load;
+    const int64_t num_shards = inputs.shards->NumElements();
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &written));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, {num_shards, 3}, &load));
+    written->scalar<int64_t>()() = 0;
+    Table& table = inputs.resource->table();
+    const Status status = Write(ctx, inputs, &table, written, load);
+    if (!status.ok()) {
+      for (int64_t i = 0; i < num_shards; ++i) table.TouchAll(inputs[i]);
+    }
+    OP_REQUIRES_OK(ctx, status);
+  }
+
+ private:
+  Status Write(OpKernelContext* ctx, const SavedShardsInputs& inputs, Table* table,
+               Tensor* written, Tensor* load) {
+    BundleWriter writer(ctx->env(), inputs.prefix);
+    TF_RETURN_IF_ERROR(writer.status());
     for (int64_t i = 0; i < inputs.shards->NumElements(); ++i) {
       SavedShard saved;
-      saved.finished_day.scalar<int64_t>()() =
-          inputs.resource->table().ReadRows(inputs[i], [&](const RowColumnsSize& size) {
-            saved.Allocate(size);
-            return saved.columns();
-          });
-      rows += saved.keys.NumElements();
+      saved.SetState(table->ReadRows(inputs[i], which_, [&](const RowColumnsSize& size) {
+        saved.Allocate(size);
+        return saved.columns();
+      }));
+      written->scalar<int64_t>()() += saved.keys.NumElements();
+      const ShardLoad shard_load = table->Load(inputs[i]);
+      load->matrix<int64_t>()(i, 0) = shard_load.rows;
+      load->matrix<int64_t>()(i, 1) = shard_load.bytes;
+      load->matrix<int64_t>()(i, 2) = shard_load.pulled_keys;
       const std::string shard_name = SavedShardName(inputs.name, inputs[i]);
-      OP_REQUIRES_OK(ctx, saved.ForEach([&](const char* name, Tensor* tensor) {
+      TF_RETURN_IF_ERROR(saved.ForEach([&](const char* name, Tensor* tensor) {
         return writer.Add(shard_name + name, *tensor);
       }));
     }
-    OP_REQUIRES_OK(ctx, writer.Finish());
-    Tensor* saved_rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &saved_rows));
-    saved_rows->scalar<int64_t>()() = rows;
+    return writer.Finish();
   }
+
+  Rows which_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("TfpsSave").Device(tensorflow::DEVICE_CPU), SaveOp);

@@ -2,8 +2,10 @@
 #ifndef OPS_KERNELS_SAVED_SHARD_H_
 #define OPS_KERNELS_SAVED_SHARD_H_
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "ops/kernels/table_resource.h"
 
@@ -17,6 +19,8 @@ struct SavedShard {
   tensorflow::Tensor flags{tensorflow::DT_UINT16, {0}};         // [n]: 1 admitted, 2 served
   tensorflow::Tensor floats{tensorflow::DT_FLOAT, {0}};         // of each row in order
   tensorflow::Tensor finished_day{tensorflow::DT_INT64, {}};    // []
+  tensorflow::Tensor removals{tensorflow::DT_INT64, {0}};       // [r]: pending removals
+  tensorflow::Tensor whole{tensorflow::DT_BOOL, {}};            // []: whether these are all rows
 
   void Allocate(const RowColumnsSize& size) {
     keys = tensorflow::Tensor(tensorflow::DT_INT64, {size.rows});
@@ -36,6 +40,20 @@ struct SavedShard {
             floats.flat<float>().data()};
   }
 
+  void SetState(const ShardState& state) {
+    finished_day.scalar<int64_t>()() = state.finished_day;
+    whole.scalar<bool>()() = state.whole;
+    removals = tensorflow::Tensor(tensorflow::DT_INT64,
+                                  {static_cast<int64_t>(state.removals.size())});
+    std::copy(state.removals.begin(), state.removals.end(), removals.flat<int64_t>().data());
+  }
+
+  ShardState state() const {
+    const int64_t* begin = removals.flat<int64_t>().data();
+    return {finished_day.scalar<int64_t>()(), whole.scalar<bool>()(),
+            std::vector<uint64_t>(begin, begin + removals.NumElements())};
+  }
+
   // Calls visit(name, tensor) for each tensor until one returns an error.
   template <typename Visit>
   tensorflow::Status ForEach(Visit visit) {
@@ -45,7 +63,9 @@ struct SavedShard {
     TF_RETURN_IF_ERROR(visit("unseen_days", &unseen_days));
     TF_RETURN_IF_ERROR(visit("flags", &flags));
     TF_RETURN_IF_ERROR(visit("floats", &floats));
-    return visit("finished_day", &finished_day);
+    TF_RETURN_IF_ERROR(visit("finished_day", &finished_day));
+    TF_RETURN_IF_ERROR(visit("removals", &removals));
+    return visit("whole", &whole);
   }
 };
 

@@ -9,26 +9,31 @@ REGISTER_OP("TfpsRestore")
     .Input("prefix: string")
     .Input("table_name: string")
     .Input("shards: int32")
+    .Input("saved_slots: int32")
+    .Input("slots: int32")
     .Output("rows: int64")
     .SetIsStateful()
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
       tensorflow::shape_inference::ShapeHandle shape;
       for (int i = 0; i < 3; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &shape));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(3), 1, &shape));
+      for (int i = 3; i < 6; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
       c->set_output(0, c->Scalar());
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
 Reads virtual shards from a tensor bundle that TfpsSave wrote, bit for bit.
 
-The rows take the place of what the shards held. Every tensor is checked against its crc32c; one
+The rows take the place of what the shards held or, where the bundle has only those that were
+touched, go over it. Every tensor is checked against its crc32c; one
 that is missing, damaged or does not fit the table's options is an error that names it, and its
-shard then holds what it held or nothing.
+shard then holds what it held or a part of it.
 
 table: of TfpsTable.
 prefix: scalar, path of the bundle without its endings .index and .data-00000-of-00001.
 table_name: scalar, what the names of the tensors begin with.
 shards: [k], numbers of virtual shards, each once.
+saved_slots: [m], numbers of slots in the bundle. The others keep theirs.
+slots: [m], their numbers in the table.
 rows: scalar, how many rows were read.
 )doc");
 

@@ -9,13 +9,16 @@ REGISTER_OP("TfpsSave")
     .Input("prefix: string")
     .Input("table_name: string")
     .Input("shards: int32")
-    .Output("rows: int64")
+    .Output("written: int64")
+    .Output("load: int64")
+    .Attr("only_touched: bool = false")
     .SetIsStateful()
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
       tensorflow::shape_inference::ShapeHandle shape;
       for (int i = 0; i < 3; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &shape));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(3), 1, &shape));
       c->set_output(0, c->Scalar());
+      c->set_output(1, c->Matrix(c->Dim(c->input(3), 0), 3));
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
@@ -30,13 +33,19 @@ of the largest. The tensors of shard 12 are
   <table_name>/shard-00012/flags: uint16 [n], 1 for admitted + 2 for served
   <table_name>/shard-00012/floats: float [.], row after row lr_w, lr state and, of an admitted row,
     mf_w, mf state
-  <table_name>/shard-00012/finished_day: int64 [], the last day that the shard has finished.
+  <table_name>/shard-00012/finished_day: int64 [], the last day that the shard has finished
+  <table_name>/shard-00012/removals: int64 [r], keys that were served when they were evicted
+  <table_name>/shard-00012/whole: bool [], whether these are all rows of the shard.
+From here on no row of these shards counts as touched; if writing fails, all do.
 
 table: of TfpsTable.
 prefix: scalar, path of the bundle without its endings .index and .data-00000-of-00001.
 table_name: scalar, what the names of the tensors begin with.
 shards: [k], numbers of virtual shards, each once.
-rows: scalar, how many rows were written.
+written: scalar, how many rows were written.
+load: [k, 3], rows, bytes and pulled keys of each shard.
+only_touched: write only the rows that were touched since the shard was last saved; still all of
+  them after a day's end, which touches every row, and at the first time.
 )doc");
 
 }  // namespace tfps

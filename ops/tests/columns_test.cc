@@ -4,55 +4,22 @@
 
 #include "ops/core/table.h"
 #include "ops/tests/check.h"
+#include "ops/tests/columns_testing.h"
 #include "ops/tests/table_testing.h"
 
 namespace tfps {
 namespace {
 
+using tfps_test::Columns;
 using tfps_test::FoundRow;
 using tfps_test::PushedRow;
+using tfps_test::Read;
 using tfps_test::TestedTable;
+using tfps_test::Write;
 
 const char kOptions[] =
     "mf_dim=3;num_shards=4;mf_init_range=0.5;accessor.create_threshold=1;"
     "accessor.delete_threshold=0.3;mf.optimizer=adam";
-
-// One shard's columns, in memory of their own.
-struct Columns {
-  std::vector<uint64_t> keys;
-  std::vector<int32_t> slots;
-  std::vector<double> statistics;
-  std::vector<uint16_t> unseen_days, flags;
-  std::vector<float> floats;
-  int64_t finished_day = 0;
-
-  RowColumns pointers() {
-    return {keys.data(),        slots.data(), statistics.data(),
-            unseen_days.data(), flags.data(), floats.data()};
-  }
-  RowColumnsSize size() const {
-    return {static_cast<int64_t>(keys.size()), static_cast<int64_t>(floats.size())};
-  }
-};
-
-Columns Read(Table& table, int shard) {
-  Columns columns;
-  columns.finished_day = table.ReadRows(shard, [&](const RowColumnsSize& size) {
-    columns.keys.resize(size.rows);
-    columns.slots.resize(size.rows);
-    columns.statistics.resize(3 * size.rows);
-    columns.unseen_days.resize(size.rows);
-    columns.flags.resize(size.rows);
-    columns.floats.resize(size.floats);
-    return columns.pointers();
-  });
-  return columns;
-}
-
-std::string Write(Table& table, int shard, Columns columns) {
-  return table.WriteRows(shard, columns.pointers(), columns.size(), columns.finished_day)
-      .value_or("");
-}
 
 void Fill(TestedTable* table, int rows) {
   std::vector<PushedRow> batch;
@@ -92,7 +59,7 @@ TEST(RowsComeBackBitForBit) {
   int64_t rows = 0;
   for (int shard = 0; shard < 4; ++shard) {
     Columns columns = Read(*from, shard);
-    CHECK_EQ(columns.finished_day, 41);
+    CHECK_EQ(columns.state.finished_day, 41);
     for (size_t i = 0; i < columns.flags.size(); i += 2) columns.flags[i] |= kServed;
     rows += columns.size().rows;
     CHECK_EQ(Write(*from, shard, columns), "");  // Onto itself, for the served bits.

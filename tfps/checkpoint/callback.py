@@ -13,14 +13,15 @@ class Checkpoint(keras.callbacks.Callback):
 
   When its first `fit` begins, the newest checkpoint in `folder` is restored, and `fit` goes on after the tickets and
   days that were finished in it. Checkpoints are saved when no ticket is running: at days' ends, once
-  `on_day_end` of all callbacks has run, and when `fit` ends.
+  `on_day_end` of all callbacks has run, and when `fit` ends. Those at days' ends are full ones.
 
   Args:
     folder: where the checkpoints are; every parameter server must reach it.
     tables: the `tfps.FeasignTable`s; those of the model's `tfps.Embedding` layers by default.
     every_days: save when that many days of the calendar have ended.
     every_tickets: save within a day, too, after so many of its tickets; not at all by default.
-    keep: how many checkpoints are kept.
+    keep: how many checkpoints are kept, and beside them what these are put over.
+    incremental: within a day write only the rows that were touched since the last checkpoint.
 
   Attributes:
     manager: the `CheckpointManager`, once `fit` has begun.
@@ -29,7 +30,7 @@ class Checkpoint(keras.callbacks.Callback):
     ValueError: a number is below 1.
   """
 
-  def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3):
+  def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True):
     super().__init__()
     for name, value in (
       ("every_days", every_days),
@@ -44,6 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
     self._tables = tables
     self._every_days = every_days
     self._keep = keep
+    self._incremental = incremental
     self._position = self._saved = None
 
   def on_train_begin(self, logs=None):
@@ -85,5 +87,7 @@ class Checkpoint(keras.callbacks.Callback):
       ended.mark(self._folder)
 
   def _save(self):
-    self.manager.save(self._position.as_dict())
+    self.manager.save(
+      self._position.as_dict(), incremental=self._incremental and not self._position.ended
+    )
     self._saved = self._position

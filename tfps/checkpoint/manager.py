@@ -9,6 +9,7 @@ from tfps.checkpoint import tables as tables_lib
 from tfps.checkpoint.errors import CheckpointError
 
 _COMPLETE = re.compile(r"checkpoint-(\d+)/?")
+_MOST_INCREMENTS = 100
 _TEMPORARY = re.compile(r"(writing|removing)-checkpoint-\d+/?")
 
 
@@ -47,14 +48,19 @@ class CheckpointManager:
           f"table '{name}' cannot be saved: its name is that of a folder in the checkpoint, so give it one of "
           "letters, digits, '_', '-' and '.', other than 'dense'."
         )
+    self._last = None  # The checkpoint after which touched rows are counted.
+    self._increments = self._increment_rows = 0  # Since the last full one.
     for name in [] if read_only else self._names(_TEMPORARY):
       files.remove(files.join(self.folder, name))
 
-  def save(self, calendar):
+  def save(self, calendar, *, incremental=False):
     """Writes a checkpoint of this moment.
 
     Args:
       calendar: a dict of what JSON has, which `restore` returns: where in its input training is.
+      incremental: write only the rows that were touched since this manager's last checkpoint, which is then kept as
+        long as this one. It is still a full one if there is no such checkpoint, or if those since the last full one
+        have as many rows as the tables, so that to restore never costs much more than twice the tables.
 
     Returns:
       The checkpoint's path.
@@ -63,21 +69,33 @@ class CheckpointManager:
     writing = files.join(self.folder, f"writing-checkpoint-{number}")
     files.remove(writing)
     tf.io.gfile.makedirs(writing)
-    saved = {table.name: tables_lib.save(table, writing) for table in self._tables}
+    before = self._last if incremental and self._may_increment() else None
+    self._last = None  # Should anything fail, the touched rows that were read are nowhere.
+    saved, written = {}, 0
+    for table in self._tables:
+      saved[table.name], rows = tables_lib.save(table, writing, only_touched=before is not None)
+      written += rows
     if self._model is not None:
       dense.save(self._model, writing)
     names = files.list_files(writing)
-    measured = dict(zip(names, files.measure(writing, names, self._devices())))
-    manifest.write(writing, {"calendar": calendar, "tables": saved, "files": measured})
+    content = {
+      "increment_of": before and _name(before),
+      "lineage": None,
+      "calendar": calendar,
+      "tables": saved,
+      "files": dict(zip(names, files.measure(writing, names, self._devices()))),
+    }
+    manifest.write(writing, content)
     files.sync_all(writing)
     path = self._path(number)
     tf.io.gfile.rename(writing, path)
     files.sync(self.folder)
-    for old in self._numbers()[: -self._keep]:
-      # Renamed first: a folder that is half removed must not look like a checkpoint.
-      removing = files.join(self.folder, f"removing-checkpoint-{old}")
-      tf.io.gfile.rename(self._path(old), removing)
-      files.remove(removing)
+    self._last = path
+    if before is None:
+      self._increments, self._increment_rows = 0, 0
+    else:
+      self._increments, self._increment_rows = self._increments + 1, self._increment_rows + written
+    self._remove_old()
     return path
 
   def checkpoints(self):
@@ -106,18 +124,20 @@ class CheckpointManager:
     if path is None:
       return None
     path = str(path).rstrip("/")
-    content, problem = self._read(path)
+    chain, problem = self._read(path)
     if problem:
       raise CheckpointError(f"Checkpoint {path} is damaged: {problem}; {self._remedy(path)}")
+    content = chain[-1][1]
+    self._last = None
     try:
       pairs = tables_lib.pair(self._tables, content["tables"])
       for table, saved in pairs:
         tables_lib.check(table, saved)
-        table.restore_slots(saved["slots"])
+        tables_lib.place(table, saved)
       if self._model is not None:
         dense.restore(self._model, path)
-      for table, saved in pairs:
-        tables_lib.restore(table, path, saved)
+      for table, _ in pairs:
+        tables_lib.restore(table, [(folder, part["tables"][table.name]) for folder, part in chain])
     except CheckpointError as error:
       raise CheckpointError(
         f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, or "
@@ -125,14 +145,47 @@ class CheckpointManager:
       ) from error
     return content["calendar"]
 
+  def _may_increment(self):
+    rows = sum(table.statistics()["rows"] for table in self._tables)
+    return (
+      self._last is not None
+      and tf.io.gfile.exists(files.join(self._last, manifest.NAME))
+      and self._increments < _MOST_INCREMENTS
+      and self._increment_rows < rows
+    )
+
+  def _remove_old(self):
+    """Removes the checkpoints that are neither among the last few nor what one of these is put over."""
+    numbers = self._numbers()
+    kept = set()
+    for number in numbers[-self._keep :]:
+      path = self._path(number)
+      while path is not None and path not in kept:
+        kept.add(path)
+        try:
+          path = manifest.before(path, manifest.read(path))
+        except CheckpointError:
+          path = None  # Damaged: it cannot be restored, whatever is kept.
+    for number in reversed(numbers):
+      if self._path(number) not in kept:
+        # Renamed first: a folder that is half removed must not look like a checkpoint.
+        removing = files.join(self.folder, f"removing-checkpoint-{number}")
+        tf.io.gfile.rename(self._path(number), removing)
+        files.remove(removing)
+
   def _read(self, path):
-    """(manifest, None), or (None, what is wrong with the checkpoint)."""
+    """([(folder, manifest)] from the full checkpoint to this one, None), or (None, what is wrong)."""
     try:
-      content = manifest.read(path)
+      chain = manifest.chain(path)
     except CheckpointError as error:
       return None, str(error)
-    problem = manifest.damage(path, content, self._devices())
-    return (None, problem) if problem else (content, None)
+    for folder, content in chain:
+      # Of those before, only the rows are read.
+      wanted = None if folder == path else _is_of_a_table
+      problem = manifest.damage(folder, content, self._devices(), wanted)
+      if problem:
+        return None, problem if folder == path else f"it goes over {folder}, and there {problem}"
+    return chain, None
 
   def _remedy(self, path):
     """Which checkpoint to restore instead of the damaged one at `path`."""
@@ -163,3 +216,11 @@ class CheckpointManager:
       for number in numbers
       if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
     )
+
+
+def _name(path):
+  return path.rsplit("/", 1)[-1]
+
+
+def _is_of_a_table(name):
+  return not name.startswith("dense/")

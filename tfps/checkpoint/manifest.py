@@ -1,6 +1,7 @@
 """The manifest: the JSON file that says what a checkpoint holds, and by which it is known to be complete."""
 
 import json
+import re
 import zlib
 
 import tensorflow as tf
@@ -9,7 +10,8 @@ from tfps.checkpoint import files
 from tfps.checkpoint.errors import CheckpointError
 
 NAME = "manifest.json"
-FORMAT = 1
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+FORMAT = 2
 
 
 def write(folder, content):
@@ -47,21 +49,51 @@ def read(folder):
   return content
 
 
-def damage(folder, content, devices):
+def before(folder, content):
+  """The path of the checkpoint that the one in `folder` is put over; None if it is a full one."""
+  name = content["increment_of"]
+  if name is None:
+    return None
+  if not CHECKPOINT.fullmatch(name):
+    raise CheckpointError(f"{NAME} names '{name}', which is no checkpoint, as the one before it")
+  return files.join(folder.rpartition("/")[0] or ".", name)
+
+
+def chain(folder):
+  """[(folder, manifest)]: the full checkpoint, then each one that is put over those before, up to that in `folder`.
+
+  Raises:
+    CheckpointError: as `read`.
+  """
+  links = [(folder, read(folder))]
+  while (earlier := before(*links[0])) is not None:
+    if earlier in (path for path, _ in links):
+      raise CheckpointError(f"{NAME} is changed: {earlier} would come before itself")
+    try:
+      links.insert(0, (earlier, read(earlier)))
+    except CheckpointError as error:
+      raise CheckpointError(f"it goes over {earlier}, and there {error}") from None
+  return links
+
+
+def damage(folder, content, devices, wanted=None):
   """What is wrong with the files that a manifest names, as half a sentence; None if nothing is.
 
   Args:
     folder: the checkpoint's folder.
     content: its manifest, from `read`.
     devices: where the files are read, each on one of these.
+    wanted: function of a file's name, whether to look at it; all by default.
   """
-  expected = content["files"]
-  for (name, wanted), found in zip(expected.items(), files.measure(folder, expected, devices)):
+  expected = {
+    name: measured for name, measured in content["files"].items() if not wanted or wanted(name)
+  }
+  for (name, there), found in zip(expected.items(), files.measure(folder, expected, devices)):
     if found is None:
       return f"{name} is missing"
-    if found["bytes"] != wanted["bytes"]:
-      return f"{name} has {found['bytes']} bytes instead of {wanted['bytes']}"
-    if found != wanted:
+    if found["bytes"] != there["bytes"]:
+      return f"{name} has {found['bytes']} bytes instead of {there['bytes']}"
+    if found != there:
       return f"{name} was changed: its checksum does not hold"
   return None
 

@@ -6,6 +6,7 @@ import difflib
 import numpy as np
 
 from tfps import native
+from tfps import placement
 from tfps.checkpoint import files
 from tfps.checkpoint.errors import CheckpointError
 
@@ -13,28 +14,45 @@ from tfps.checkpoint.errors import CheckpointError
 _LAYOUT = ("num_shards", "mf_dim", "lr.optimizer", "mf.optimizer")
 
 
-def save(table, folder):
-  """Writes all rows, one tensor bundle `<table>/server-<i>` for each server; returns what the manifest says of it."""
+def save(table, folder, *, only_touched):
+  """Writes rows, one tensor bundle `<table>/server-<i>` for each server.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    folder: of the checkpoint.
+    only_touched: write only the rows that were touched since the last call, and all of a shard whose day ended.
+
+  Returns:
+    (what the manifest says of the table, how many rows were written).
+  """
   prefixes = [f"{table.name}/server-{i}" for i in range(table.num_servers)]
+  load = np.zeros([table.num_shards, 3], np.int64)
 
   def save_server(server):
-    return native.ops.tfps_save(
+    shards = np.flatnonzero(table.assignment == server).astype(np.int32)
+    written, load[shards] = native.ops.tfps_save(
       table=table.servers[server].handle,
       prefix=files.join(folder, prefixes[server]),
       table_name=table.name,
-      shards=np.flatnonzero(table.assignment == server).astype(np.int32),
+      shards=shards,
+      only_touched=only_touched,
     )
+    return int(written)
 
   with futures.ThreadPoolExecutor(table.num_servers) as pool:
-    rows = [int(part) for part in pool.map(save_server, range(table.num_servers))]
+    written = sum(pool.map(save_server, range(table.num_servers)))
+  rows, size, pulls = load.T.tolist()
   return {
     "options": table.options,
     "slots": table.slots,
     "num_shards": table.num_shards,
+    "num_servers": table.num_servers,
     "assignment": table.assignment.tolist(),
+    "saved_on": table.assignment.tolist(),
     "bundles": prefixes,
-    "rows": rows,
-  }
+    "rows": sum(rows),
+    "load": {"rows": rows, "bytes": size, "pulls": pulls},
+  }, written
 
 
 def check(table, saved):
@@ -47,31 +65,52 @@ def check(table, saved):
       )
 
 
-def restore(table, folder, saved):
-  """Puts the rows of a checkpoint in the place of what the table holds, each on the server that has it now."""
-  saved_on = np.array(saved["assignment"])
+def place(table, saved):
+  """Gives the shards of an empty table the servers that the manifest names, moving as few as their number allows.
+
+  A table that holds rows, or by whose assignment functions were traced, keeps its own.
+  """
+  assignment = np.array(saved["assignment"], np.int32)
+  if saved["num_servers"] != table.num_servers:
+    assignment = placement.reassign(assignment, table.num_servers)
+  table.place(assignment)
+
+
+def restore(table, chain):
+  """Puts the rows of a checkpoint in the place of what the table holds, each on the server that has it now.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    chain: [(folder, what its manifest says of the table)], the full checkpoint first, each other one over those before.
+  """
+  for folder, saved in chain:
+    _restore_one(table, folder, saved)
+  rows, expected = int(table.statistics()["rows"]), chain[-1][1]["rows"]
+  if rows != expected:
+    raise CheckpointError(
+      f"table '{table.name}' has {rows} rows, but the manifest counts {expected}"
+    )
+
+
+def _restore_one(table, folder, saved):
+  saved_on = np.array(saved["saved_on"])
+  numbers = {number: table.slot_id(slot) for slot, number in saved["slots"].items()}
 
   def restore_server(server):
-    rows = 0
     for bundle, prefix in enumerate(saved["bundles"]):
       shards = np.flatnonzero((table.assignment == server) & (saved_on == bundle))
       if shards.size:
-        rows += int(
-          native.ops.tfps_restore(
-            table=table.servers[server].handle,
-            prefix=files.join(folder, prefix),
-            table_name=table.name,
-            shards=shards.astype(np.int32),
-          )
+        native.ops.tfps_restore(
+          table=table.servers[server].handle,
+          prefix=files.join(folder, prefix),
+          table_name=table.name,
+          shards=shards.astype(np.int32),
+          saved_slots=np.array(list(numbers), np.int32),
+          slots=np.array(list(numbers.values()), np.int32),
         )
-    return rows
 
   with futures.ThreadPoolExecutor(table.num_servers) as pool:
-    rows = sum(pool.map(restore_server, range(table.num_servers)))
-  if rows != sum(saved["rows"]):
-    raise CheckpointError(
-      f"table '{table.name}' has {rows} rows, but the manifest counts {sum(saved['rows'])}"
-    )
+    list(pool.map(restore_server, range(table.num_servers)))
 
 
 def pair(tables, saved):

@@ -38,8 +38,10 @@ def default_config():
   config.progressive_test = True
   config.end_of_day = True
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
-  # every_tickets also saves within a day; 0 does not.
-  config.checkpoint = config_dict.create(folder="", every_days=1, every_tickets=0, keep=3)
+  # every_tickets also saves within a day; 0 does not. Those within a day hold only the rows touched since the last.
+  config.checkpoint = config_dict.create(
+    folder="", every_days=1, every_tickets=0, keep=3, incremental=True
+  )
   # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
   # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
   # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
