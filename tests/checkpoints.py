@@ -56,6 +56,30 @@ def push(table, keys, seed=0):
   table.push(parts)
 
 
+def serve(table, keys):
+  """Marks those of `keys` that the table has as served, as an export does."""
+  there = table.lookup(keys)
+  floats = [
+    np.concatenate(
+      [[there["lr_w"][i]], there["lr_state"][i]]
+      + ([there["mf_w"][i], there["mf_state"][i]] if there["admitted"][i] else [])
+    )
+    for i in range(len(keys))
+  ]
+  server_of = table.assignment[placement.virtual_shards(keys, table.num_shards)]
+  for number, server in enumerate(table.servers):
+    at = np.flatnonzero(there["found"] & (server_of == number))
+    native.ops.tfps_upsert(
+      table=server.handle,
+      keys=np.asarray(keys)[at],
+      slots=there["slot"][at],
+      statistics=there["statistics"][at],
+      unseen_days=there["unseen_days"][at].astype(np.uint16),
+      flags=there["admitted"][at].astype(np.uint16) | np.uint16(2),
+      floats=np.concatenate([np.zeros(0), *(floats[i] for i in at)]).astype(np.float32),
+    )
+
+
 def keys_of(table):
   """The keys of all servers, in order."""
   parts = [

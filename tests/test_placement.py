@@ -6,6 +6,8 @@ import pytest
 
 from tfps import placement
 
+from tests import reference
+
 SHARDS = st.integers(1, 300)
 SERVERS = st.integers(1, 12)
 
@@ -20,6 +22,12 @@ def assignments(draw):
 
 def counts(assignment, servers):
   return np.bincount(assignment, minlength=servers)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(1, 2**20))
+def test_virtual_shards_are_those_of_the_reference(keys, num_shards):
+  expected = [reference.virtual_shard(key, num_shards) for key in keys]
+  assert placement.virtual_shards(keys, num_shards).tolist() == expected
 
 
 @given(assignments(), st.integers(1, 6))

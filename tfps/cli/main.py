@@ -18,10 +18,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import launch, train
+from tfps.cli import evict, inspect, launch, rebalance, train
 from tfps.cluster import ending, failures
 
-COMMANDS = (train, launch)
+COMMANDS = (train, launch, inspect, evict, rebalance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
