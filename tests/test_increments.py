@@ -206,7 +206,9 @@ class CheckpointMachine(test_conformance.TableMachine):
   def kill_and_restore(self, num_servers, torn):
     """What was done since the last checkpoint is lost; one may have been half written."""
     if torn:
-      os.rename(self.manager.save({"day": -1}, incremental=True), f"{self.folder}/writing-checkpoint-99")
+      os.rename(
+        self.manager.save({"day": -1}, incremental=True), f"{self.folder}/writing-checkpoint-99"
+      )
     self.pair.close()
     # Counters are of the process, not of the rows.
     self.saved.counters = dict.fromkeys(self.saved.counters, 0)

@@ -184,6 +184,36 @@ class FeasignTable:
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
       )
 
+  def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
+    """Puts whole rows in, or over those that have their keys; each is one atomic step.
+
+    Args:
+      keys: int64 [n], none of them padding or reserved.
+      slots: int32 [n], numbers as `slot_id` gives them.
+      statistics: float64 [n, 3]: show, click, delta_score.
+      unseen_days: uint16 [n].
+      flags: uint16 [n]: 1 admitted, 2 served.
+      floats: float32 [m]: `lr_w`, lr state and, of an admitted row, `mf_w`, mf state.
+      offsets: int64 [n + 1]: row i has floats[offsets[i]:offsets[i + 1]].
+
+    Raises:
+      tf.errors.InvalidArgumentError: a key or the number of floats is wrong. The rows of that server are not put.
+    """
+    keys, offsets = np.asarray(keys, np.int64), np.asarray(offsets, np.int64)
+    server_of = self._assignment[placement.virtual_shards(keys, self.num_shards)]
+    float_server = np.repeat(server_of, np.diff(offsets))
+    for server, handle in enumerate(self._handles):
+      mine = server_of == server
+      native.ops.tfps_upsert(
+        table=handle,
+        keys=keys[mine],
+        slots=np.asarray(slots, np.int32)[mine],
+        statistics=np.asarray(statistics, np.float64)[mine],
+        unseen_days=np.asarray(unseen_days, np.uint16)[mine],
+        flags=np.asarray(flags, np.uint16)[mine],
+        floats=np.asarray(floats, np.float32)[float_server == server],
+      )
+
   def end_of_day(
     self, day, *, before_eviction=(), after_eviction=(), chunk_rows=eviction.CHUNK_ROWS
   ):

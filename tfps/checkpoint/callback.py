@@ -30,7 +30,9 @@ class Checkpoint(keras.callbacks.Callback):
     ValueError: a number is below 1.
   """
 
-  def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True):
+  def __init__(
+    self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True
+  ):
     super().__init__()
     for name, value in (
       ("every_days", every_days),

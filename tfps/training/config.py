@@ -15,7 +15,7 @@ def default_config():
   config.model = config_dict.ConfigDict()
   config.model.file = "models/deepfm.py"
   config.model.name = "DeepFM"
-  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean")
+  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean", dropout=0.0)
   config.slots = ()
 
   config.table = config_dict.create(

@@ -15,6 +15,8 @@ def build(config, model_class, strategy):
   keras.utils.set_random_seed(config.seed)
   if config.deterministic:
     tf.config.experimental.enable_op_determinism()
+    # Random layers keep their states in variables, which a checkpoint can hold.
+    keras.backend.experimental.enable_tf_random_generator()
   with strategy.scope():
     table = tfps.FeasignTable(
       **config.table,

@@ -48,7 +48,7 @@ def warm_start(table, checkpoint, source_table=None, slots=None):
     for slot, (here, there) in numbers.items():
       found = shard.rows.take(shard.rows.slots == there)
       for rows in _converted(found, saved.layout.slot(there), here, layout):
-        table.upsert(rows)
+        table.upsert(*rows)
         results[slot].rows += len(rows.keys)
         results[slot].admitted += int(rows.admitted.sum())
   return results

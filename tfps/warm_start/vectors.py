@@ -95,7 +95,7 @@ class VectorWriter:
     keys, values, counts = keys[new], values[new], counts[new]
     self.imported.rows += len(keys)
     self.imported.admitted += len(keys)
-    self._table.upsert(self._rows(keys, values, counts))
+    self._table.upsert(*self._rows(keys, values, counts))
 
   def _keys(self, keys):
     if self._feasigns:
