@@ -60,4 +60,4 @@ def run(args: argparse.Namespace) -> None:
   tfps.strategy()  # A worker or ps serves from here on, and needs no data.
   from tfps.training import run as training
 
-  training.run(config, source(config), model_class)
+  training.run(config, source(config), model_class, getattr(module, "warm_start", None))

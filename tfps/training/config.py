@@ -42,6 +42,9 @@ def default_config():
   config.checkpoint = config_dict.create(
     folder="", every_days=1, every_tickets=0, keep=3, incremental=True
   )
+  # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from its table of that name:
+  # slots "user_id", or "user_id=user" where the slot is called user there; all that have one name where there are none.
+  config.warm_start = config_dict.create(checkpoint="", table="", slots=())
   # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
   # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
   # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.

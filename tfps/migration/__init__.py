@@ -4,9 +4,9 @@ Rows are read in chunks, and each goes straight to the parameter server that has
 before it is trained, when nobody pushes to it.
 """
 
-from tfps.warm_start.from_checkpoint import warm_start
-from tfps.warm_start.from_numpy import import_numpy
-from tfps.warm_start.from_tfra import import_tfra
-from tfps.warm_start.vectors import Imported
+from tfps.migration.from_checkpoint import warm_start
+from tfps.migration.from_numpy import import_numpy
+from tfps.migration.from_tfra import import_tfra
+from tfps.migration.vectors import Imported
 
 __all__ = ["Imported", "import_numpy", "import_tfra", "warm_start"]

@@ -148,5 +148,7 @@ def shows_to_stay(accessor):
 
 def with_state(weights, optimizer):
   """float32 [n, .]: weights [n, dim] of so many rows, and after them the state of an optimizer that took no step."""
-  state = np.tile(np.float32(optimizer.initial_state(weights.shape[1])), [len(weights), 1])
-  return np.concatenate([np.float32(weights), state.reshape(len(weights), -1)], axis=1)
+  state = np.float32(optimizer.initial_state(weights.shape[1]))
+  return np.concatenate(
+    [np.float32(weights), np.broadcast_to(state, [len(weights), len(state)])], axis=1
+  )

@@ -9,7 +9,7 @@ from tfps.checkpoint.errors import CheckpointError
 from tfps.checkpoint.layout import TableLayout
 from tfps.checkpoint.reader import open_checkpoint
 from tfps.checkpoint.rows import ADMITTED, make_rows
-from tfps.warm_start.vectors import Imported, with_state
+from tfps.migration.vectors import Imported, with_state
 
 
 def warm_start(table, checkpoint, source_table=None, slots=None):

@@ -3,8 +3,8 @@
 import contextlib
 import zipfile
 
-from tfps.warm_start.columns import ArrayColumn, npy_column, open_file
-from tfps.warm_start.vectors import CHUNK_ROWS, VectorWriter
+from tfps.migration.columns import ArrayColumn, npy_column, open_file
+from tfps.migration.vectors import CHUNK_ROWS, VectorWriter
 
 _NAMES = ("keys", "values", "show", "click")
 
@@ -91,6 +91,9 @@ def _columns_of_npz(path, files):
     archive = files.enter_context(zipfile.ZipFile(files.enter_context(file)))
   except zipfile.BadZipFile as error:
     raise ValueError(f"{path} is no .npz file, or is truncated.") from error
+  damaged = archive.testzip()
+  if damaged is not None:
+    raise ValueError(f"{path} was changed: the checksum of {damaged} in it does not hold.")
   columns = {}
   for member in archive.infolist():
     name = member.filename.removesuffix(".npy")

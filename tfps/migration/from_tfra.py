@@ -15,9 +15,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from tfps.warm_start.columns import ArrayColumn, RawColumn, open_file
-from tfps.warm_start.from_numpy import write_columns
-from tfps.warm_start.vectors import VectorWriter
+from tfps.migration.columns import ArrayColumn, RawColumn, open_file
+from tfps.migration.from_numpy import write_columns
+from tfps.migration.vectors import VectorWriter
 
 _KEYS, _VALUES = "-keys", "-values"
 _SHARD = re.compile(r"(.*)_mht_(\d+)of(\d+)(?:_rank(\d+)_size(\d+))?")
