@@ -60,24 +60,25 @@ def test_a_full_checkpoint_and_its_increments(tmp_path, optimizer):
     check(table, checkpoint.tables["ctr"])
     return checkpoint
 
-  push(table, KEYS[:300], seed=1)
+  push(table, KEYS[:150], seed=1)
   assert len(save(0).chain) == 1
-  push(table, KEYS[100:150], seed=2)  # The same rows again: some are admitted only now.
+  push(table, KEYS[30:50], seed=2)  # The same rows again: some are admitted only now.
   save(1, incremental=True)
-  push(table, KEYS[120:], seed=3)
-  serve(table, KEYS[:40])
+  serve(table, KEYS[:60])
+  push(table, KEYS[140:160], seed=3)
   assert len(save(2, incremental=True).chain) == 3
   table.end_of_day(0)
   table.end_of_day(1)
-  push(table, KEYS[390:], seed=4)
-  checkpoint = save(3, incremental=True)
-  push(table, KEYS[:9], seed=5)
+  push(table, KEYS[150:170], seed=4)
+  of_day = save(3, incremental=True)  # All of its rows, for the day has touched them.
+  push(table, KEYS[160:], seed=5)
   last = save(4, incremental=True)
-  for checkpoint in (checkpoint, last):
+  assert len(last.chain) == 5
+  for checkpoint in (of_day, last):
     shards = list(checkpoint.tables["ctr"].shards())
     assert {shard.finished_day for shard in shards} == {1}
     removals = np.concatenate([shard.removals for shard in shards])
-    assert 0 < len(removals) < 40 and np.isin(removals, KEYS[:40]).all()
+    assert 0 < len(removals) < 60 and np.isin(removals, KEYS[:60]).all()
 
 
 @pytest.fixture(name="saved", scope="module")

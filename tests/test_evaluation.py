@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras as keras
 import tfps
 from tfps.checkpoint import CheckpointError, CheckpointManager, ended
+from tfps.checkpoint import folder as folder_lib
 from tfps.cli import config as config_lib
 from tfps.cli import launch
 from tfps.cluster import liveness
@@ -356,8 +357,8 @@ def _expected(config_path, folder):
   groups["/tags=2"] = np.any(x["tags"] == int(tfps.feasign("tags", np.int64(2))), axis=1)
   groups["/device=1"] = x["device"] == int(tfps.feasign("device", np.int64(1)))
   expected = {}
-  for path in manager.checkpoints():
-    manager.restore(path)
+  for number in folder_lib.numbers(manager.folder):
+    manager.restore(folder_lib.path_of(manager.folder, number))
     prediction = np.concatenate([predict(batch).numpy().ravel() for batch, _ in data])
     results = {"gauc": _naive_gauc(label, prediction, x["city"])}
     for suffix, at in {"": label >= 0, **groups}.items():

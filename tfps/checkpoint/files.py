@@ -44,6 +44,18 @@ def _measure(path, device):
   return {"bytes": int(size), "crc32c": int(crc32c)}
 
 
+def sizes(folder, names):
+  """As `measure`, but only {"bytes": int}, for which no file is read."""
+  return [_size(join(folder, name)) for name in names]
+
+
+def _size(path):
+  try:
+    return {"bytes": tf.io.gfile.stat(path).length}
+  except tf.errors.NotFoundError:
+    return None
+
+
 def sync(path):
   """Makes a file or folder outlast a power cut; other file systems than this machine's do so themselves."""
   if "://" in path:

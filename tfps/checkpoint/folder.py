@@ -49,6 +49,13 @@ def remove_unfinished(folder):
     files.remove(files.join(folder, name))
 
 
+def remove(folder, number):
+  """Removes a checkpoint; what is left of it, should that be interrupted, does not look like one."""
+  removing = files.join(folder, f"removing-checkpoint-{number}")
+  tf.io.gfile.rename(path_of(folder, number), removing)
+  files.remove(removing)
+
+
 def publish(folder, write, devices):
   """Writes the next checkpoint: beside the others under another name, renamed once it is on the disk.
 

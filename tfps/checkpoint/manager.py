@@ -2,15 +2,13 @@
 
 import re
 
-import tensorflow as tf
-
-from tfps.checkpoint import dense, files, manifest
+from tfps.checkpoint import dense
+from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint import manifest
 from tfps.checkpoint import tables as tables_lib
 from tfps.checkpoint.errors import CheckpointError
 
-_COMPLETE = re.compile(r"checkpoint-(\d+)/?")
 _MOST_INCREMENTS = 100
-_TEMPORARY = re.compile(r"(writing|removing)-checkpoint-\d+/?")
 
 
 class CheckpointManager:
@@ -50,8 +48,8 @@ class CheckpointManager:
         )
     self._last = None  # The checkpoint after which touched rows are counted.
     self._increments = self._increment_rows = 0  # Since the last full one.
-    for name in [] if read_only else self._names(_TEMPORARY):
-      files.remove(files.join(self.folder, name))
+    if not read_only:
+      folder_lib.remove_unfinished(self.folder)
 
   def save(self, calendar, *, incremental=False):
     """Writes a checkpoint of this moment.
@@ -65,31 +63,26 @@ class CheckpointManager:
     Returns:
       The checkpoint's path.
     """
-    number = max([0, *self._numbers()]) + 1
-    writing = files.join(self.folder, f"writing-checkpoint-{number}")
-    files.remove(writing)
-    tf.io.gfile.makedirs(writing)
     before = self._last if incremental and self._may_increment() else None
     self._last = None  # Should anything fail, the touched rows that were read are nowhere.
-    saved, written = {}, 0
-    for table in self._tables:
-      saved[table.name], rows = tables_lib.save(table, writing, only_touched=before is not None)
-      written += rows
-    if self._model is not None:
-      dense.save(self._model, writing)
-    names = files.list_files(writing)
-    content = {
-      "increment_of": before and _name(before),
-      "lineage": None,
-      "calendar": calendar,
-      "tables": saved,
-      "files": dict(zip(names, files.measure(writing, names, self._devices()))),
-    }
-    manifest.write(writing, content)
-    files.sync_all(writing)
-    path = self._path(number)
-    tf.io.gfile.rename(writing, path)
-    files.sync(self.folder)
+    written = 0
+
+    def write(path):
+      nonlocal written
+      saved = {}
+      for table in self._tables:
+        saved[table.name], rows = tables_lib.save(table, path, only_touched=before is not None)
+        written += rows
+      if self._model is not None:
+        dense.save(self._model, path)
+      return {
+        "increment_of": before and _name(before),
+        "lineage": None,
+        "calendar": calendar,
+        "tables": saved,
+      }
+
+    path = folder_lib.publish(self.folder, write, self._devices())
     self._last = path
     if before is None:
       self._increments, self._increment_rows = 0, 0
@@ -98,13 +91,10 @@ class CheckpointManager:
     self._remove_old()
     return path
 
-  def checkpoints(self):
-    """The paths of all complete checkpoints, the oldest first."""
-    return [self._path(number) for number in self._numbers()]
-
   def latest(self):
     """The path of the newest checkpoint, None if there is none."""
-    return next(reversed(self.checkpoints()), None)
+    numbers = folder_lib.numbers(self.folder)
+    return folder_lib.path_of(self.folder, numbers[-1]) if numbers else None
 
   def restore(self, path=None):
     """Puts the state of a checkpoint in the place of what model and tables hold.
@@ -149,17 +139,17 @@ class CheckpointManager:
     rows = sum(table.statistics()["rows"] for table in self._tables)
     return (
       self._last is not None
-      and tf.io.gfile.exists(files.join(self._last, manifest.NAME))
+      and folder_lib.is_checkpoint(self._last)
       and self._increments < _MOST_INCREMENTS
       and self._increment_rows < rows
     )
 
   def _remove_old(self):
     """Removes the checkpoints that are neither among the last few nor what one of these is put over."""
-    numbers = self._numbers()
+    numbers = folder_lib.numbers(self.folder)
     kept = set()
     for number in numbers[-self._keep :]:
-      path = self._path(number)
+      path = folder_lib.path_of(self.folder, number)
       while path is not None and path not in kept:
         kept.add(path)
         try:
@@ -167,30 +157,20 @@ class CheckpointManager:
         except CheckpointError:
           path = None  # Damaged: it cannot be restored, whatever is kept.
     for number in reversed(numbers):
-      if self._path(number) not in kept:
-        # Renamed first: a folder that is half removed must not look like a checkpoint.
-        removing = files.join(self.folder, f"removing-checkpoint-{number}")
-        tf.io.gfile.rename(self._path(number), removing)
-        files.remove(removing)
+      if folder_lib.path_of(self.folder, number) not in kept:
+        folder_lib.remove(self.folder, number)
 
   def _read(self, path):
     """([(folder, manifest)] from the full checkpoint to this one, None), or (None, what is wrong)."""
     try:
-      chain = manifest.chain(path)
+      return manifest.complete_chain(path, self._devices()), None
     except CheckpointError as error:
       return None, str(error)
-    for folder, content in chain:
-      # Of those before, only the rows are read.
-      wanted = None if folder == path else _is_of_a_table
-      problem = manifest.damage(folder, content, self._devices(), wanted)
-      if problem:
-        return None, problem if folder == path else f"it goes over {folder}, and there {problem}"
-    return chain, None
 
   def _remedy(self, path):
     """Which checkpoint to restore instead of the damaged one at `path`."""
-    for number in reversed(self._numbers()):
-      other = self._path(number)
+    for number in reversed(folder_lib.numbers(self.folder)):
+      other = folder_lib.path_of(self.folder, number)
       if other != path and self._read(other)[1] is None:
         return f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
     return f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
@@ -200,27 +180,6 @@ class CheckpointManager:
     devices = [server.device for table in self._tables for server in table.servers]
     return list(dict.fromkeys(devices)) or ["/device:CPU:0"]
 
-  def _path(self, number):
-    return files.join(self.folder, f"checkpoint-{number}")
-
-  def _names(self, pattern):
-    if not tf.io.gfile.isdir(self.folder):
-      return []
-    return [name for name in tf.io.gfile.listdir(self.folder) if pattern.fullmatch(name)]
-
-  def _numbers(self):
-    """The numbers of the checkpoints in order; a folder without a manifest is none."""
-    numbers = (int(_COMPLETE.fullmatch(name)[1]) for name in self._names(_COMPLETE))
-    return sorted(
-      number
-      for number in numbers
-      if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
-    )
-
 
 def _name(path):
   return path.rsplit("/", 1)[-1]
-
-
-def _is_of_a_table(name):
-  return not name.startswith("dense/")

@@ -34,13 +34,7 @@ def open_checkpoint(path, *, checksums=True):
   """
   path = folder.find(path)
   try:
-    chain = manifest.chain(path)
-    for link, content in chain:
-      wanted = None if link == path else _is_of_a_table  # Of those before, only the rows are read.
-      find_damage = manifest.damage if checksums else _other_sizes
-      problem = find_damage(link, content, _DEVICES, wanted)
-      if problem:
-        raise CheckpointError(problem if link == path else f"in {link}, {problem}")
+    chain = manifest.complete_chain(path, _DEVICES, checksums=checksums)
   except CheckpointError as error:
     raise CheckpointError(f"Checkpoint {path} is damaged: {error}.") from None
   return SavedCheckpoint(chain)
@@ -201,22 +195,3 @@ class _Bundles:
         f"Checkpoint {self.path} is damaged: shard {number} of table '{self._name}' cannot be read from "
         f"{prefix}: {reason}"
       ) from error
-
-
-def _is_of_a_table(name):
-  return not name.startswith("dense/")
-
-
-def _other_sizes(path, content, devices, wanted):
-  """As `manifest.damage`, but looks only at the sizes of the files."""
-  del devices
-  for name, expected in content["files"].items():
-    if wanted and not wanted(name):
-      continue
-    try:
-      size = tf.io.gfile.stat(files.join(path, name)).length
-    except tf.errors.NotFoundError:
-      return f"{name} is missing"
-    if size != expected["bytes"]:
-      return f"{name} has {size} bytes instead of {expected['bytes']}"
-  return None

@@ -10,8 +10,6 @@ import argparse
 import json
 import re
 
-from tfps.cli import output
-
 NAME = "inspect"
 HELP = "show what a checkpoint holds: tables, slots, single feasigns"
 

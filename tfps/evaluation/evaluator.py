@@ -8,6 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfps.checkpoint import CheckpointError, CheckpointManager, files, manifest
+from tfps.checkpoint import folder as folder_lib
 from tfps.evaluation.log import EvaluationLog
 from tfps.evaluation.scores import ExampleScores
 from tfps.model import check_features
@@ -118,10 +119,10 @@ class Evaluator:
 
   def _pending(self):
     """[(path, identity)] of the checkpoints that are still to be evaluated, the oldest first."""
-    found = [(path, _identity(path)) for path in self._manager.checkpoints()]
-    return [
-      (path, identity) for path, identity in found if identity and identity not in self._passed
-    ]
+    folder = self._manager.folder
+    paths = [folder_lib.path_of(folder, number) for number in folder_lib.numbers(folder)]
+    found = [(path, _identity(path)) for path in paths]
+    return [pair for pair in found if pair[1] and pair[1] not in self._passed]
 
 
 def _identity(path):
