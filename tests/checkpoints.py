@@ -52,6 +52,7 @@ def push_rows(table, keys, slots, seed=0):
 
 def serve(table, keys):
   """Marks those of `keys` that the table has as served, as an export does."""
+  keys = np.asarray(keys)[table.lookup(keys)["found"]]
   there = table.lookup(keys)
   floats = [
     np.concatenate(
@@ -60,18 +61,15 @@ def serve(table, keys):
     )
     for i in range(len(keys))
   ]
-  server_of = table.assignment[placement.virtual_shards(keys, table.num_shards)]
-  for number, server in enumerate(table.servers):
-    at = np.flatnonzero(there["found"] & (server_of == number))
-    native.ops.tfps_upsert(
-      table=server.handle,
-      keys=np.asarray(keys)[at],
-      slots=there["slot"][at],
-      statistics=there["statistics"][at],
-      unseen_days=there["unseen_days"][at].astype(np.uint16),
-      flags=there["admitted"][at].astype(np.uint16) | np.uint16(2),
-      floats=np.concatenate([np.zeros(0), *(floats[i] for i in at)]).astype(np.float32),
-    )
+  table.upsert(
+    keys,
+    there["slot"],
+    there["statistics"],
+    there["unseen_days"],
+    there["admitted"] + 2,
+    np.concatenate(floats),
+    np.cumsum([0, *map(len, floats)]),
+  )
 
 
 def keys_of(table):

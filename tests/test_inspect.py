@@ -158,7 +158,9 @@ def test_a_value_that_looks_like_an_integer_may_be_a_string(tmp_path, capsys):
   push_rows(table, keys, table.slot_id("zip"), seed=1)
   push_rows(table, feasigns("zip", [9]), 1, seed=1)
   CheckpointManager(tmp_path, None, [table]).save({})
-  rows = run_json(capsys, "inspect", tmp_path, "--slot", "zip", "--value", "08012", "7", "9")["rows"]
+  rows = run_json(capsys, "inspect", tmp_path, "--slot", "zip", "--value", "08012", "7", "9")[
+    "rows"
+  ]
   assert [row["value_type"] for row in rows] == ["string", "string", "int"]
   assert [row["key"] for row in rows[:2]] == keys[:2].tolist()
   told = ("--slot", "zip", "--value", "9", "--value-type", "string")

@@ -81,3 +81,59 @@ def test_one_more_server_moves_its_share(servers):
   held = counts(result, servers + 1)
   assert held.max() - held.min() <= 2
   assert result.dtype == np.int32 and assignment.max() == servers - 1  # the argument is as it was
+
+
+LOADS = st.lists(st.integers(0, 1000), min_size=3, max_size=3)
+
+
+@given(assignments(), st.data())
+def test_a_rebalanced_assignment_is_never_worse(before, data):
+  assignment, servers = before
+  loads = np.array(data.draw(st.lists(LOADS, min_size=assignment.size, max_size=assignment.size))).T
+  result = placement.rebalance(assignment, servers, loads)
+  assert result.min() >= 0 and result.max() < servers
+  np.testing.assert_array_equal(result, placement.rebalance(assignment, servers, loads))
+
+  def beyond(assigned):
+    distances = np.abs(placement.server_loads(assigned, servers, loads) - 1) - 0.1
+    return np.sum(np.maximum(distances, 0) ** 2)
+
+  moved = np.flatnonzero(result != assignment)
+  assert beyond(result) <= beyond(assignment) + 1e-9
+  assert moved.size == 0 or beyond(result) < beyond(assignment)
+  for shard in moved:  # None of the moves could have been saved.
+    home = result.copy()
+    home[shard] = assignment[shard]
+    assert beyond(home) > beyond(result) - 1e-9
+  again = placement.rebalance(result, servers, loads)
+  assert beyond(again) <= beyond(result) + 1e-9
+
+
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_many_small_shards_come_near_the_mean_by_all_measures(servers, seed):
+  rng = np.random.default_rng(seed)
+  assignment = placement.assign_shards(1024, servers)
+  loads = rng.uniform(0.5, 1.5, [3, 1024])
+  loads[0] *= np.where(assignment == 0, 1.8, 1)
+  loads[2] *= np.where(assignment == servers - 1, 2.5, 1)
+  assert placement.server_loads(assignment, servers, loads).max() > 1.2
+  result = placement.rebalance(assignment, servers, loads)
+  after = placement.server_loads(result, servers, loads)
+  assert np.all(np.abs(after - 1) <= 0.1)
+  assert np.sum(result != assignment) < 1024 / 2
+
+
+def test_even_loads_and_none_move_nothing():
+  assignment = placement.assign_shards(64, 4)
+  for loads in (np.ones([3, 64]), np.zeros([3, 64])):
+    np.testing.assert_array_equal(placement.rebalance(assignment, 4, loads), assignment)
+
+
+def test_one_shard_that_is_too_much_for_any_server_is_left_with_few_others():
+  loads = np.ones([1, 64])
+  loads[0, 5] = 100
+  result = placement.rebalance(placement.assign_shards(64, 4), 4, loads)
+  assert np.sum(result == result[5]) == 1
+  assert placement.server_loads(result, 4, loads)[0].tolist() == pytest.approx(
+    [21 / 40.75, 100 / 40.75, 21 / 40.75, 21 / 40.75]
+  )

@@ -117,19 +117,23 @@ def rebalance(assignment, num_servers, loads, tolerance=0.1):
 
 
 def _spread(assignment, num_servers, weights, tolerance):
+  """Moves shards, one at a time, until all servers are near enough or no move makes it better.
+
+  Each move goes for half the tolerance: else servers at its edge would soon stand in each other's way.
+  """
   result = assignment.copy()
   while True:
     loads = server_loads(result, num_servers, weights)
-    cost = _cost(loads, tolerance)
+    if not _cost(loads, tolerance).any():
+      return result
+    cost = _cost(loads, tolerance / 2)
     for worst in np.argsort(-cost.sum(axis=0), kind="stable"):
       # Every move from this server to another, and from another to this one.
       own, others = np.flatnonzero(result == worst), np.flatnonzero(result != worst)
       shard = np.concatenate([np.repeat(own, num_servers), others])
       to = np.concatenate([np.tile(np.arange(num_servers), own.size), np.full(others.size, worst)])
       change = sum(
-        (_cost(loads[:, server] + sign * weights[:, shard], tolerance) - cost[:, server]).sum(
-          axis=0
-        )
+        (_cost(loads[:, server] + sign * weights[:, shard], tolerance / 2) - cost[:, server]).sum(0)
         for server, sign in ((result[shard], -1), (to, 1))
       )
       change[result[shard] == to] = 0

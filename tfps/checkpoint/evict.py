@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -14,39 +15,41 @@ from tfps.checkpoint.rows import SavedShard
 from tfps.checkpoint.writer import ShardWriter
 
 _DEVICES = ["/device:CPU:0"]
+_SETTING = re.compile(r"(?:(?P<slot>.+)\.)?accessor\.(?P<name>\w+)=(?P<value>[^;]*)")
 _NUMBERS = {field.name: field.type for field in dataclasses.fields(CtrAccessor)}
 
 
-def layout_with(table, settings):
-  """The `TableLayout` of a `SavedTable` with some settings of its accessors changed.
+def layouts_with(tables, settings):
+  """{name: TableLayout} of `SavedTable`s, with some settings of their accessors changed.
 
   Args:
-    table: the `SavedTable`.
+    tables: the `SavedTable`s.
     settings: strings "accessor.NAME=VALUE", for the slots that have no NAME of their own, and
-      "SLOT.accessor.NAME=VALUE".
+      "SLOT.accessor.NAME=VALUE", for a slot in those tables that have it.
 
   Raises:
     CheckpointError: there is no such slot or setting, or it cannot have that value.
   """
-  options = table.saved["options"]
+  options = {table.name: [table.saved["options"]] for table in tables}
   for setting in settings:
-    where, equals, value = setting.partition("=")
-    owner, _, name = where.rpartition("accessor.")
-    slot = owner.removesuffix(".")
-    if not equals or name not in _NUMBERS or (owner and not slot):
+    match = _SETTING.fullmatch(setting)
+    if not match or match["name"] not in _NUMBERS:
       raise CheckpointError(
         f"'{setting}' is no setting of an accessor: write accessor.NAME=VALUE or "
         f"SLOT.accessor.NAME=VALUE, NAME being one of {', '.join(_NUMBERS)}."
       )
-    if slot and slot not in table.slots:
-      raise CheckpointError(f"Table '{table.name}' has no slot '{slot}', which '{setting}' names.")
+    slot, name, value = match.groups()
     try:
       CtrAccessor(**{name: _NUMBERS[name](value)})
     except ValueError as error:
       raise CheckpointError(f"'{setting}' does not do: {error}") from None
-    prefix = f"slot.{table.slots[slot]}." if slot else ""
-    options += f";{prefix}accessor.{name}={value}"
-  return TableLayout(options)
+    owners = [table for table in tables if slot is None or slot in table.slots]
+    if not owners:
+      raise CheckpointError(f"There is no slot '{slot}', which '{setting}' names.")
+    for table in owners:
+      prefix = f"slot.{table.slots[slot]}." if slot else ""
+      options[table.name].append(f"{prefix}accessor.{name}={value}")
+  return {name: TableLayout(";".join(pairs)) for name, pairs in options.items()}
 
 
 def count(table, layout, shards):

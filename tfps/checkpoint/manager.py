@@ -2,6 +2,8 @@
 
 import re
 
+import tensorflow as tf
+
 from tfps.checkpoint import dense
 from tfps.checkpoint import folder as folder_lib
 from tfps.checkpoint import manifest
@@ -99,7 +101,9 @@ class CheckpointManager:
   def restore(self, path=None):
     """Puts the state of a checkpoint in the place of what model and tables hold.
 
-    Every file is checked before anything is changed.
+    Before anything is changed, it is known that every file is there and as long as it was, and that no other than the
+    tables' rows was changed. These are read once, tensor by tensor with its checksum: if that does not hold, the
+    tables are left with a part of the rows.
 
     Args:
       path: the checkpoint; the newest by default.
@@ -114,9 +118,9 @@ class CheckpointManager:
     if path is None:
       return None
     path = str(path).rstrip("/")
-    chain, problem = self._read(path)
+    chain, problem = self._read(path, checksums="not rows")
     if problem:
-      raise CheckpointError(f"Checkpoint {path} is damaged: {problem}; {self._remedy(path)}")
+      raise self._damaged(path, problem)
     content = chain[-1][1]
     self._last = None
     try:
@@ -133,6 +137,9 @@ class CheckpointManager:
         f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, or "
         "into another folder."
       ) from error
+    except tf.errors.DataLossError as error:
+      problem = self._read(path)[1]  # Now every file is read, to name the one that was changed.
+      raise self._damaged(path, problem or error.message.rstrip(".")) from error
     return content["calendar"]
 
   def _may_increment(self):
@@ -160,20 +167,25 @@ class CheckpointManager:
       if folder_lib.path_of(self.folder, number) not in kept:
         folder_lib.remove(self.folder, number)
 
-  def _read(self, path):
+  def _read(self, path, checksums="all"):
     """([(folder, manifest)] from the full checkpoint to this one, None), or (None, what is wrong)."""
     try:
-      return manifest.complete_chain(path, self._devices()), None
+      return manifest.complete_chain(path, self._devices(), checksums=checksums), None
     except CheckpointError as error:
       return None, str(error)
 
-  def _remedy(self, path):
-    """Which checkpoint to restore instead of the damaged one at `path`."""
+  def _damaged(self, path, problem):
+    """The error of a damaged checkpoint, which says what to restore instead."""
+    remedy = f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
     for number in reversed(folder_lib.numbers(self.folder)):
       other = folder_lib.path_of(self.folder, number)
       if other != path and self._read(other)[1] is None:
-        return f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
-    return f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
+        remedy = (
+          f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it "
+          "to restore."
+        )
+        break
+    return CheckpointError(f"Checkpoint {path} is damaged: {problem}; {remedy}")
 
   def _devices(self):
     """Where files are checked: all servers share the work."""

@@ -34,7 +34,7 @@ def open_checkpoint(path, *, checksums=True):
   """
   path = folder.find(path)
   try:
-    chain = manifest.complete_chain(path, _DEVICES, checksums=checksums)
+    chain = manifest.complete_chain(path, _DEVICES, checksums="all" if checksums else "none")
   except CheckpointError as error:
     raise CheckpointError(f"Checkpoint {path} is damaged: {error}.") from None
   return SavedCheckpoint(chain)

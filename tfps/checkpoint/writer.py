@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfps.checkpoint import files
 
-_PART_BYTES = 64 << 20
+_PART_BYTES = 32 << 20
 
 
 class ShardWriter:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
   checkpoint = reader.open_checkpoint(args.path)
   tables = reader.choose(checkpoint, args.table)
-  layouts = {table.name: evict.layout_with(table, args.set) for table in tables}
+  layouts = evict.layouts_with(tables, args.set)
   if args.dry_run:
     written = None
     counts = {
