@@ -419,14 +419,14 @@ def test_an_evaluator_follows_a_cluster_and_another_goes_on_after_it(tmp_path):
   _assert_events(killed, expected)
 
 
-# Chief and servers that need no TensorFlow, and an evaluator that fails at once.
+# Chief and servers that need no TensorFlow, and an evaluator that would join the cluster.
 PLAIN = """
-import json, os, sys, time
-task = json.loads(os.environ["TF_CONFIG"])["task"]
-if task["type"] == "evaluator":
-  assert "evaluator" not in json.loads(os.environ["TF_CONFIG"])["cluster"]
-  sys.exit("the reason")
-time.sleep(2)
+import json, os, time, tfps
+tf_config = json.loads(os.environ["TF_CONFIG"])
+if tf_config["task"]["type"] == "evaluator":
+  assert "evaluator" not in tf_config["cluster"]
+  tfps.strategy()
+time.sleep(3)
 """
 
 
@@ -439,7 +439,10 @@ def test_an_evaluator_that_fails_does_not_end_training(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0
   assert f"evaluator ended with exit code 1; {tmp_path}/evaluator.log ends with:" in done.stderr
-  assert done.stderr.count("\n  the reason\n") == 1 and "Ending" not in done.stderr
+  last = (
+    '  tfps.cluster.tf_config.ConfigError: TF_CONFIG: task.type is "evaluator", which takes no part'
+  )
+  assert done.stderr.count(f"\n{last}") == 1 and "Ending" not in done.stderr
 
 
 def test_an_evaluator_needs_its_folders(tmp_path):

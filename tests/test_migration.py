@@ -135,7 +135,8 @@ def _source(tmp_path_factory):
   ],
   ids=str,
 )
-def test_rows_of_slots_come_along_and_train_on(source, settings):
+def test_rows_of_slots_come_along_and_train_on(source, settings, monkeypatch):
+  monkeypatch.setattr("tfps.migration.from_checkpoint.CHUNK_ROWS", 20)
   folder, there = source
   table, judge = pair(**settings)
   for slot in ("new", "item", "user"):

@@ -8,8 +8,8 @@ from tqdm import tqdm
 from tfps.checkpoint.errors import CheckpointError
 from tfps.checkpoint.layout import TableLayout
 from tfps.checkpoint.reader import open_checkpoint
-from tfps.checkpoint.rows import ADMITTED, make_rows
-from tfps.migration.vectors import Imported, with_state
+from tfps.checkpoint.rows import ADMITTED, concat, make_rows
+from tfps.migration.vectors import CHUNK_ROWS, Imported, with_state
 
 
 def warm_start(table, checkpoint, source_table=None, slots=None):
@@ -42,15 +42,21 @@ def warm_start(table, checkpoint, source_table=None, slots=None):
   layout = TableLayout(table.options)
   results = {slot: Imported() for slot in pairs}
   numbers = {slot: (table.slot_id(slot), saved.slots[there]) for slot, there in pairs.items()}
+  waiting, count = [], 0
   for shard in tqdm(
     saved.shards(), desc="warm start", total=saved.num_shards, delay=2, leave=False, disable=None
   ):
     for slot, (here, there) in numbers.items():
       found = shard.rows.take(shard.rows.slots == there)
       for rows in _converted(found, saved.layout.slot(there), here, layout):
-        table.upsert(*rows)
         results[slot].rows += len(rows.keys)
         results[slot].admitted += int(rows.admitted.sum())
+        waiting.append(rows)
+        count += len(rows.keys)
+    last = shard.number == saved.num_shards - 1
+    if waiting and (count >= CHUNK_ROWS or last):
+      table.upsert(*concat(waiting))
+      waiting, count = [], 0
   return results
 
 
