@@ -196,7 +196,7 @@ def test_a_days_end_that_was_interrupted_is_ended_once(run, tmp_path):
 def test_saves_at_days_tickets_and_the_end(run, tmp_path):
   def positions(folder):
     saved = []
-    for path in sorted(folder.iterdir(), key=lambda path: int(path.name.split("-")[1])):
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
       calendar = manifest.read(str(path))["calendar"]
       saved.append((calendar["day"], calendar["tickets"], calendar["ended"]))
     return saved

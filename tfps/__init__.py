@@ -31,7 +31,7 @@ _PUBLIC = {
   "Model": "tfps.model",
   "feasign": "tfps.feasigns",
 }
-_MODULES = ("data", "callbacks", "checkpoint", "cluster")
+_MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "migration")
 
 __all__ = sorted([*_PUBLIC, *_MODULES])
 

@@ -28,12 +28,15 @@ class SlotLayout:
     lr_floats: floats of `lr_w` and its optimizer state, which every row has.
     mf_floats: floats of `mf_w` and its optimizer state, which an admitted row has, too.
     accessor: the `CtrAccessor` of the slot.
+    lr_optimizer, mf_optimizer: the sparse optimizers, of their kind; their settings are the defaults.
   """
 
   mf_dim: int
   lr_floats: int
   mf_floats: int
   accessor: CtrAccessor
+  lr_optimizer: optimizers.SparseOptimizer
+  mf_optimizer: optimizers.SparseOptimizer
 
   def split(self, floats):
     """The parts of one row's floats: {"lr_w": float, "lr_state": [.]} and, if admitted, mf_w [mf_dim], mf_state [.]."""
@@ -109,8 +112,7 @@ def _slot_layout(options):
     field.name: field.type(options[f"accessor.{field.name}"])
     for field in dataclasses.fields(CtrAccessor)
   }
-  states = [
-    _OPTIMIZERS[options[f"{weight}.optimizer"]]().state_size(dim)
-    for weight, dim in (("lr", 1), ("mf", mf_dim))
-  ]
-  return SlotLayout(mf_dim, 1 + states[0], mf_dim + states[1], CtrAccessor(**accessor))
+  lr, mf = (_OPTIMIZERS[options[f"{weight}.optimizer"]]() for weight in ("lr", "mf"))
+  return SlotLayout(
+    mf_dim, 1 + lr.state_size(1), mf_dim + mf.state_size(mf_dim), CtrAccessor(**accessor), lr, mf
+  )

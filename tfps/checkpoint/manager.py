@@ -26,12 +26,13 @@ class CheckpointManager:
     model: the Keras model, or None for tables alone. To restore, its variables must exist.
     tables: the `tfps.FeasignTable`s.
     keep: how many checkpoints are kept; at least 1.
+    read_only: it only restores, beside another manager that writes to the folder, and changes nothing there.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
   """
 
-  def __init__(self, folder, model, tables, keep=3):
+  def __init__(self, folder, model, tables, keep=3, read_only=False):
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
     self.folder = str(folder).rstrip("/")
@@ -49,7 +50,8 @@ class CheckpointManager:
         )
     self._last = None  # The checkpoint after which touched rows are counted.
     self._increments = self._increment_rows = 0  # Since the last full one.
-    folder_lib.remove_unfinished(self.folder)
+    if not read_only:
+      folder_lib.remove_unfinished(self.folder)
 
   def save(self, calendar, *, incremental=False):
     """Writes a checkpoint of this moment.

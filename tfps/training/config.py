@@ -45,6 +45,17 @@ def default_config():
   config.checkpoint = config_dict.create(
     folder="", every_days=1, every_tickets=0, keep=3, incremental=True
   )
+  # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from its table of that name:
+  # slots "user_id", or "user_id=user" where the slot is called user there; all that have one name where there are none.
+  config.warm_start = config_dict.create(checkpoint="", table="", slots=())
+  # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
+  # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
+  # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
+  # checkpoints: "every", or "newest" to leave out those that are no longer the last.
+  config.evaluation = config_dict.create(
+    tensorboard="", gauc_slot="", slots=(), most_values=20, max_examples=1_000_000, checkpoints="every",
+    poll_seconds=10.0,
+  )  # fmt: skip
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False

@@ -7,6 +7,7 @@ import tf_keras as keras
 
 import tfps
 from tfps import callbacks as tfps_callbacks
+from tfps.migration import run as migration
 from tfps.training import summary
 from tfps.training import tables
 
@@ -33,19 +34,21 @@ def build(config, model_class, strategy):
   return table, model
 
 
-def run(config, source, model_class):
+def run(config, source, model_class, fill=None):
   """Trains as `config` says, prints the summary and returns it.
 
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
     source: the `tfps.data` source to train on.
     model_class: called as model_class(table, slots, **config.model.args).
+    fill: function of (config, table) that puts rows into the table of a run that begins, after `config.warm_start`.
 
   Returns:
     `tfps.training.summary.Summary`.
   """
   strategy = tfps.strategy()
   table, model = build(config, model_class, strategy)
+  migration.fill(config, table, fill)
   throughput = tfps_callbacks.Throughput()
   end_of_day = tfps_callbacks.EndOfDay(table)
   test = tfps_callbacks.ProgressiveTest(source)
