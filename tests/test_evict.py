@@ -1,6 +1,5 @@
 """`tfps evict`: a new checkpoint without what a day's end would evict, and else with the same rows."""
 
-import dataclasses
 import json
 import os
 import pathlib

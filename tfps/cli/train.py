@@ -60,4 +60,10 @@ def run(args: argparse.Namespace) -> None:
   tfps.strategy()  # A worker or ps serves from here on, and needs no data.
   from tfps.training import run as training
 
-  training.run(config, source(config), model_class, getattr(module, "warm_start", None))
+  training.run(
+    config,
+    source(config),
+    model_class,
+    fill=getattr(module, "warm_start", None),
+    more_callbacks=getattr(module, "callbacks", None),
+  )

@@ -34,7 +34,7 @@ def build(config, model_class, strategy):
   return table, model
 
 
-def run(config, source, model_class, fill=None):
+def run(config, source, model_class, fill=None, more_callbacks=None):
   """Trains as `config` says, prints the summary and returns it.
 
   Args:
@@ -42,6 +42,8 @@ def run(config, source, model_class, fill=None):
     source: the `tfps.data` source to train on.
     model_class: called as model_class(table, slots, **config.model.args).
     fill: function of (config, table) that puts rows into the table of a run that begins, after `config.warm_start`.
+    more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among them, with hooks of its
+      own, takes the place of the usual one.
 
   Returns:
     `tfps.training.summary.Summary`.
@@ -49,13 +51,16 @@ def run(config, source, model_class, fill=None):
   strategy = tfps.strategy()
   table, model = build(config, model_class, strategy)
   migration.fill(config, table, fill)
+  more = list(more_callbacks(config, table)) if more_callbacks else []
+  ends = [callback for callback in more if isinstance(callback, tfps_callbacks.EndOfDay)]
+  end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
-  end_of_day = tfps_callbacks.EndOfDay(table)
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test else []
   callbacks.append(throughput)
-  if config.end_of_day:
+  if config.end_of_day and not ends:
     callbacks.append(end_of_day)
+  callbacks += more
   if config.checkpoint.folder:
     callbacks.append(_checkpoint(config.checkpoint, table))
   if config.tensorboard:
