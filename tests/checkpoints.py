@@ -38,7 +38,7 @@ def push(table, keys, seed=0):
 
 
 def push_rows(table, keys, slots, seed=0):
-  """The same for rows of given slots: a number, or int [n]. Returns what was pushed, in the order of `keys`."""
+  """The same for rows of given slots (a number, or int [n]); returns what was pushed, by key."""
   rng = np.random.default_rng(seed)
   show = rng.integers(1, 4, len(keys)).astype(np.float32)
   click = rng.binomial(show.astype(int), 0.3).astype(np.float32)

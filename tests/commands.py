@@ -1,4 +1,4 @@
-"""Running tfps as a user does: in this process where that is enough, in one of its own where not."""
+"""Running tfps as a user does, in this process or in one of its own."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`tfps evict`: a new checkpoint without what a day's end would evict, and else with the same rows."""
+"""`tfps evict`: a new checkpoint without what a day's end would evict, else with the same rows."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def small_model(seed=1):
 
 @pytest.fixture(name="saved")
 def _saved(tmp_path):
-  """(table, the reference with the same rows, folder whose newest checkpoint, an increment, holds them)."""
+  """(table, the reference with the same rows, folder whose newest checkpoint holds them)."""
   folder = str(tmp_path / "checkpoints")
   table = make_table(2)
   for slot in ("user", "item", "genre"):
@@ -212,4 +212,11 @@ def test_a_damaged_checkpoint_is_not_evicted_from(saved, capsys):
   path.write_bytes(path.read_bytes()[:-1])
   assert "dense/model.index has" in fails(capsys, "evict", folder)
   assert len(os.listdir(folder)) == 2
+  path = pathlib.Path(folder, "checkpoint-1/ctr/server-1.data-00000-of-00001")
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
+  error = fails(capsys, "evict", f"{folder}/checkpoint-1", "--output", f"{folder}/../output")
+  assert "checkpoint-1 is damaged" in error and "ctr/server-1" in error
+  assert os.listdir(f"{folder}/../output") == []  # Nothing half written is left.
+  path.write_bytes(whole)
   assert "no table 'x'" in fails(capsys, "evict", f"{folder}/checkpoint-1", "--table", "x")

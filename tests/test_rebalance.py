@@ -1,4 +1,4 @@
-"""`tfps rebalance`: proposals from measured load, and that the next restore takes what was applied."""
+"""`tfps rebalance`: proposals from measured load, and what a restore makes of them."""
 
 import json
 import os

@@ -16,10 +16,10 @@ def assign_shards(num_shards, num_servers):
 
 
 def virtual_shards(keys, num_shards):
-  """The virtual shard, in [0, `num_shards`), of each of `keys` int64 [n], which every process computes alike.
+  """The virtual shard, in [0, `num_shards`), of each of `keys` int64 [n]; alike in every process.
 
   Returns:
-    int64 array [n]: the upper 32 bits of splitmix64 (Steele, Lea, Flood 2014), scaled to `num_shards`.
+    int64 array [n]: the upper 32 bits of splitmix64 (Steele, Lea, Flood 2014), scaled.
   """
   x = np.asarray(keys, np.int64).reshape(-1).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
   x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -71,7 +71,7 @@ def server_loads(assignment, num_servers, loads):
     loads: array [k, num_shards], what each shard costs by k measures, each 0 or more.
 
   Returns:
-    float64 array [k, num_servers]: 1 is the mean of all servers. A measure that is 0 for all shards counts as even.
+    float64 array [k, num_servers]: 1 is the mean of all servers, also where all loads are 0.
   """
   of_servers = np.stack(
     [np.bincount(assignment, weights=load, minlength=num_servers) for load in np.asarray(loads)]
@@ -85,7 +85,7 @@ def rebalance(assignment, num_servers, loads, tolerance=0.1):
 
   Greedy: again and again the one move that takes most away from the squared distances beyond
   `tolerance`, until none does; then what need not have moved goes back. A shard that alone is more
-  than a server should bear stays too much. The same arguments give the same result in every process.
+  than a server should bear stays too much. The same arguments give the same result everywhere.
 
   Args:
     assignment: int array [num_shards], the server of each virtual shard now.
@@ -119,7 +119,7 @@ def rebalance(assignment, num_servers, loads, tolerance=0.1):
 def _spread(assignment, num_servers, weights, tolerance):
   """Moves shards, one at a time, until all servers are near enough or no move makes it better.
 
-  Each move goes for half the tolerance: else servers at its edge would soon stand in each other's way.
+  Each move goes for half the tolerance: servers at its edge would stand in each other's way.
   """
   result = assignment.copy()
   while True:
@@ -128,7 +128,8 @@ def _spread(assignment, num_servers, weights, tolerance):
       return result
     cost = _cost(loads, tolerance / 2)
     for worst in np.argsort(-cost.sum(axis=0), kind="stable"):
-      # Every move from this server to another, and from another to this one. (One to where it is costs, and is none.)
+      # Every move from this server to another, and from another to this one. (A move to where it
+      # is only costs.)
       own, others = np.flatnonzero(result == worst), np.flatnonzero(result != worst)
       shard = np.concatenate([np.repeat(own, num_servers), others])
       to = np.concatenate([np.tile(np.arange(num_servers), own.size), np.full(others.size, worst)])

@@ -70,15 +70,15 @@ def count(table, layout, shards):
 
 
 def write(checkpoint, layouts, output=None, progress=lambda shards, total: shards):
-  """Writes a new, full checkpoint without the rows that are due, and else with what the old one has.
+  """Writes a new, full checkpoint without the rows that are due, else with what the old one has.
 
-  The served ones of the rows that leave join the pending removals. No row ages, and the calendar stays.
+  The served ones of the rows that leave join the pending removals. No row ages.
 
   Args:
     checkpoint: the `SavedCheckpoint`.
-    layouts: {table name: TableLayout}; the accessors decide what leaves. Of other tables nothing does.
+    layouts: {table name: TableLayout}, whose accessors decide. Of other tables nothing leaves.
     output: the folder of checkpoints to write to; that of `checkpoint` by default.
-    progress: a function of (an iterator of shards, their number) that returns the iterator, for a progress bar.
+    progress: a function of (iterator of shards, their number) that returns it with a progress bar.
 
   Returns:
     (path of the new checkpoint, {table name: as of `count`}).
@@ -90,8 +90,8 @@ def write(checkpoint, layouts, output=None, progress=lambda shards, total: shard
   output = home if output is None else str(output).rstrip("/")
   if output == home and folder.find(home) != checkpoint.path:
     raise CheckpointError(
-      f"{folder.find(home)} is newer than {checkpoint.path}, and training would go on from the evicted "
-      "one instead: evict from the newest, or write to another folder (--output)."
+      f"{folder.find(home)} is newer than {checkpoint.path}, and training would go on from the "
+      "evicted one instead: evict from the newest, or write to another folder (--output)."
     )
   counts = {}
 
@@ -160,7 +160,7 @@ def _write_table(table, layout, path, progress):
 
 
 def without(shard, due):
-  """The `SavedShard` without the rows of the mask `due`; those that serving holds are pending removals."""
+  """The `SavedShard` without the rows `due` (bool [n]); the served ones are pending removals."""
   removed = shard.rows.keys[due & shard.rows.served]
   return SavedShard(
     shard.number,

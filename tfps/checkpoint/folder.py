@@ -29,7 +29,7 @@ def is_checkpoint(path):
 
 
 def find(path):
-  """`path` if it is a checkpoint, or the newest one in it; raises CheckpointError if there is none."""
+  """`path` if it is a checkpoint, or the newest one in it; CheckpointError if there is none."""
   path = str(path).rstrip("/") if "://" in str(path) else os.path.abspath(path)
   if is_checkpoint(path):
     return path
@@ -50,18 +50,18 @@ def remove_unfinished(folder):
 
 
 def remove(folder, number):
-  """Removes a checkpoint; what is left of it, should that be interrupted, does not look like one."""
+  """Removes a checkpoint; what an interruption leaves of it does not look like one."""
   removing = files.join(folder, f"removing-checkpoint-{number}")
   tf.io.gfile.rename(path_of(folder, number), removing)
   files.remove(removing)
 
 
 def publish(folder, write, devices):
-  """Writes the next checkpoint: beside the others under another name, renamed once it is on the disk.
+  """Writes the next checkpoint beside the others, and renames it once it is on the disk.
 
   Args:
     folder: where the checkpoints are.
-    write: a function of the path that it is to write its files to; returns the manifest's content but for the files.
+    write: a function of the path to write to; returns the manifest's content without `files`.
     devices: where the files are read again for their checksums.
 
   Returns:
@@ -71,11 +71,15 @@ def publish(folder, write, devices):
   writing = files.join(folder, f"writing-checkpoint-{number}")
   files.remove(writing)
   tf.io.gfile.makedirs(writing)
-  content = write(writing)
-  names = files.list_files(writing)
-  measured = dict(zip(names, files.measure(writing, names, devices)))
-  manifest.write(writing, {**content, "files": measured})
-  files.sync_all(writing)
+  try:
+    content = write(writing)
+    names = files.list_files(writing)
+    measured = dict(zip(names, files.measure(writing, names, devices)))
+    manifest.write(writing, {**content, "files": measured})
+    files.sync_all(writing)
+  except BaseException:
+    files.remove(writing)
+    raise
   path = path_of(folder, number)
   tf.io.gfile.rename(writing, path)
   files.sync(folder)

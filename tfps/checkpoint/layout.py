@@ -1,4 +1,4 @@
-"""What a table's options say about the rows in its files: how wide they are, and their slot's policy."""
+"""What a table's options say about the rows in its files: their widths and policies."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ class SlotLayout:
   mf_optimizer: optimizers.SparseOptimizer
 
   def split(self, floats):
-    """The parts of one row's floats: {"lr_w": float, "lr_state": [.]} and, if admitted, mf_w [mf_dim], mf_state [.]."""
+    """The parts of a row's floats: {"lr_w", "lr_state" [.]}, if admitted "mf_w" and "mf_state"."""
     parts = {"lr_w": floats[0], "lr_state": floats[1 : self.lr_floats]}
     if len(floats) > self.lr_floats:
       mf = floats[self.lr_floats :]
@@ -50,8 +50,8 @@ class SlotLayout:
 class TableLayout:
   """The options of a table as a checkpoint keeps them: "name=value;name=value".
 
-  "slot.<number>.<name>" is the setting of the rows that this slot created; what a slot does not set it
-  takes from <name>.
+  "slot.<number>.<name>" is the setting of the rows that this slot created; what a slot does not
+  set it takes from <name>.
   """
 
   def __init__(self, options):

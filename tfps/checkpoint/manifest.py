@@ -28,7 +28,7 @@ def write(folder, content, name=NAME):
 
 
 def replace(folder, content):
-  """Puts another manifest in the place of a checkpoint's, at once: whoever reads it finds the one or the other."""
+  """Puts another manifest in the place of a checkpoint's, in one step."""
   beside = f"new-{NAME}"
   write(folder, content, beside)
   files.sync(files.join(folder, beside))

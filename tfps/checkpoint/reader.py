@@ -1,4 +1,4 @@
-"""Reading a checkpoint's tables from its files alone: no parameter server, one virtual shard at a time.
+"""Reading a checkpoint's tables from its files alone, one virtual shard at a time.
 
 checkpoint = open_checkpoint("/checkpoints/ctr")
 for shard in checkpoint.tables["ctr"].shards():
@@ -17,24 +17,24 @@ from tfps.checkpoint.layout import TableLayout
 _DEVICES = ["/device:CPU:0"]
 
 
-def open_checkpoint(path, *, checksums=True):
+def open_checkpoint(path, *, checksums="not rows"):
   """Opens a checkpoint to read its tables.
 
   Args:
     path: the folder of a checkpoint, or a folder of checkpoints, of which it is the newest.
-    checksums: read every file once and compare its checksum. Otherwise only whether all files are there
-      and how long they are is looked at now; what is read later is still compared with the checksums
-      that the files themselves hold.
+    checksums: which files are read now to compare their checksums, as of `manifest.damage`: by
+      default all but those of rows, whose own checksums are compared as they are read.
 
   Returns:
     A `SavedCheckpoint`.
 
   Raises:
-    CheckpointError: there is none, or a file of it, or of a checkpoint that it is put over, is missing or damaged.
+    CheckpointError: there is none, or a file of it, or of one that it is put over, is missing or
+      damaged.
   """
   path = folder.find(path)
   try:
-    chain = manifest.complete_chain(path, _DEVICES, checksums="all" if checksums else "none")
+    chain = manifest.complete_chain(path, _DEVICES, checksums=checksums)
   except CheckpointError as error:
     raise CheckpointError(f"Checkpoint {path} is damaged: {error}.") from None
   return SavedCheckpoint(chain)
@@ -75,8 +75,8 @@ class SavedCheckpoint:
   Attributes:
     path: its folder.
     manifest: its manifest, a dict.
-    chain: the paths of the checkpoints that its rows are read from: the full one, then the increments that are put
-      over it, the last of which it is itself.
+    chain: the paths of the checkpoints that its rows are read from: the full one, then the
+      increments that are put over it, the last of which it is itself.
     tables: {name: SavedTable}.
   """
 
@@ -135,7 +135,7 @@ class SavedTable:
       keys: int64 array-like [n].
 
     Returns:
-      `SavedRows` of those that are there, in the order of `keys`; a key that repeats, or is absent, has no row more.
+      `SavedRows` of those that are there, in the order of `keys`, each once.
     """
     keys = np.asarray(keys, np.int64).reshape(-1)
     numbers = np.unique(placement.virtual_shards(keys, self.num_shards))
@@ -156,7 +156,8 @@ class SavedTable:
         rows = rows_lib.make_rows(*(tensors[name] for name in _COLUMNS), self.layout)
       except ValueError as error:
         raise CheckpointError(
-          f"Checkpoint {bundles.path} is damaged: in shard {number} of table '{self.name}', {error}."
+          f"Checkpoint {bundles.path} is damaged: in shard {number} of table '{self.name}', "
+          f"{error}."
         ) from None
       parts.append(rows.take(~np.isin(rows.keys, seen)) if seen.size else rows)
       if tensors["whole"]:
@@ -192,6 +193,6 @@ class _Bundles:
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       reason = " ".join(str(error).split())
       raise CheckpointError(
-        f"Checkpoint {self.path} is damaged: shard {number} of table '{self._name}' cannot be read from "
-        f"{prefix}: {reason}"
+        f"Checkpoint {self.path} is damaged: shard {number} of table '{self._name}' cannot be read "
+        f"from {prefix}: {reason}"
       ) from error

@@ -1,4 +1,4 @@
-"""Which shards other servers should have, by the load that a checkpoint has measured: what `tfps rebalance` does."""
+"""Which shards other servers should have, by the load in a checkpoint: `tfps rebalance`."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ class Proposal:
     return bool(self.moved.any()) or self.servers_before != self.servers_after
 
   def of_servers(self, after):
-    """{measure: (what each server bears int64 [n], relative to the mean float64 [n])}, before or after."""
+    """{measure: (what each server bears int64 [n], the same as a part of the mean float64 [n])}."""
     assignment = self.after if after else self.before
     servers = self.servers_after if after else self.servers_before
     relative = placement.server_loads(assignment, servers, list(self.loads.values()))
@@ -51,8 +51,8 @@ class Proposal:
 def propose(saved, servers=None):
   """A `Proposal` that moves as few shards as it can find.
 
-  Where no server bears more than 20 percent above the mean, only those shards move that a change of the number
-  of servers asks for.
+  Where no server bears more than 20 percent above the mean, only those shards move that a change of
+  the number of servers asks for.
 
   Args:
     saved: what the manifest says of the table.
@@ -70,7 +70,7 @@ def propose(saved, servers=None):
 
 
 def apply(checkpoint, proposals):
-  """Writes assignments to the manifest of a checkpoint, for the next restore; the files of rows stay as they are.
+  """Writes assignments to a checkpoint's manifest, for the next restore; no row moves now.
 
   Args:
     checkpoint: the `SavedCheckpoint`.

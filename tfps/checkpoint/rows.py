@@ -16,7 +16,7 @@ class SavedRows(NamedTuple):
     statistics: float64 [n, 3]: show, click, delta_score.
     unseen_days: uint16 [n], whole days since the last push.
     flags: uint16 [n]: 1 admitted, 2 served.
-    floats: float32 [sum of the rows' widths], row after row: lr_w, lr state and, if admitted, mf_w, mf state.
+    floats: float32 [m], row after row: lr_w, lr state and, if admitted, mf_w, mf state.
     offsets: int64 [n + 1]: row i has floats[offsets[i] : offsets[i + 1]].
   """
 

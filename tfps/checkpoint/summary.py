@@ -1,6 +1,4 @@
-"""What a table's rows look like, gathered while they stream by: counts, histograms and the rows of highest score."""
-
-import itertools
+"""What a table's rows look like, gathered while they stream by: counts, histograms, top scores."""
 
 import numpy as np
 
@@ -30,12 +28,6 @@ class Histogram:
   def add(self, values):
     buckets = np.searchsorted(self.edges, values, side="right") - 1
     self.counts += np.bincount(buckets, minlength=len(self.edges))
-
-  def filled(self):
-    """(begin, end, count) of the buckets from the first to the last that holds any; an end may be None."""
-    buckets = list(itertools.zip_longest(self.edges, self.edges[1:], self.counts.tolist()))
-    at = np.flatnonzero(self.counts)
-    return buckets[at[0] : at[-1] + 1] if at.size else []
 
 
 class SlotSummary:

@@ -1,4 +1,4 @@
-"""Writing shards to a tensor bundle as they come, a few in memory at a time, with TensorFlow's own ops."""
+"""Writing shards to a tensor bundle as they come, a few at a time, with TensorFlow's own ops."""
 
 import tensorflow as tf
 
@@ -8,9 +8,9 @@ _PART_BYTES = 32 << 20
 
 
 class ShardWriter:
-  """Writes `SavedShard`s to the tensor bundle `prefix`, which then reads as one that a parameter server wrote.
+  """Writes `SavedShard`s to a tensor bundle, which then reads as one of a parameter server.
 
-  Shards are kept in memory until they are `_PART_BYTES` together, and then written as one file of the bundle.
+  Shards are kept in memory until they are `_PART_BYTES` together, and then written as one file.
 
   Args:
     prefix: path of the bundle, without the endings of its files.

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
   # For a few rows, a few shards are read: not the whole checkpoint for its checksums.
   few = bool(args.key or args.value)
-  checkpoint = reader.open_checkpoint(args.path, checksums=not few)
+  checkpoint = reader.open_checkpoint(args.path, checksums="none" if few else "not rows")
   tables = reader.choose(checkpoint, args.table, args.slot)
   if args.key:
     found = inspect_rows.of_keys(tables, keys)

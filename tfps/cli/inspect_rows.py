@@ -13,7 +13,7 @@ from tfps.cli import output
 
 
 def of_keys(tables, keys) -> dict:
-  """{"rows": a dict for each of the tables that has the feasign}; one that says it is absent if none has."""
+  """{"rows": for each feasign a dict for each table that has it, or one that says it is absent}."""
   rows = []
   for key, in_tables in zip(keys, zip(*(_find(table, keys) for table in tables))):
     rows += [row for row in in_tables if row] or [{"key": key, **_absent(tables)}]

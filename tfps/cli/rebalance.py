@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
 
   from tfps.checkpoint import reader, rebalance
 
-  checkpoint = reader.open_checkpoint(args.path, checksums=False)
+  checkpoint = reader.open_checkpoint(args.path, checksums="none")
   tables = reader.choose(checkpoint, args.table)
   proposals = {table.name: rebalance.propose(table.saved, args.servers) for table in tables}
   applied = args.apply and any(proposal.changes for proposal in proposals.values())
@@ -70,8 +70,8 @@ def _lines(name, proposal) -> list[str]:
   worst = max(now, key=lambda measure: now[measure][1].max())
   server = int(now[worst][1].argmax())
   lines = [
-    f"table {name} on {proposal.servers_before} servers: at most {now[worst][1].max() - 1:.0%} above "
-    f"the mean, by {worst} on server {server}"
+    f"table {name} on {proposal.servers_before} servers: at most "
+    f"{now[worst][1].max() - 1:.0%} above the mean, by {worst} on server {server}"
   ]
   if not proposal.changes:
     return [*lines, *_table([now]), "Nothing is to be moved."]
