@@ -1,5 +1,6 @@
 """`tfps evict`: a new checkpoint without what a day's end would evict, else with the same rows."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 import tf_keras as keras
+import tfps
 from tfps.checkpoint import CheckpointManager, reader, writer
 
 from tests import reference
@@ -142,6 +144,38 @@ def test_one_table_only(saved, capsys):
   found = run_json(capsys, "evict", folder, "--table", "other")
   assert list(found["tables"]) == ["other"]
   assert_same(restore(folder, 1)[0], table, KEYS)
+
+
+def test_slots_with_policies_of_their_own(tmp_path, capsys):
+  kept, dim = tfps.CtrAccessor(create_threshold=0.5, delete_threshold=0.0), 5
+  policies = {
+    "user": tfps.SlotPolicy(accessor=tfps.CtrAccessor(delete_threshold=1.0), optimizer=tfps.FTRL()),
+    "item": tfps.SlotPolicy(mf_dim=dim, accessor=kept),
+  }
+  table = make_table(2, slot_policies=policies)
+  expected = reference.ReferenceTable(
+    mf_dim=3,
+    accessor=ACCESSOR,
+    slots={
+      1: reference.Policy(mf_dim=3, accessor=reference.Accessor(delete_threshold=1.0)),
+      2: reference.Policy(mf_dim=dim, accessor=reference.Accessor(**dataclasses.asdict(kept))),
+    },
+  )
+  table.slot_id("genre")
+  expected.push(*push_rows(table, KEYS, KEYS % 3 + 1, seed=1))
+  CheckpointManager(tmp_path, None, [table]).save({})
+  found = run_json(capsys, "evict", tmp_path)["tables"]["ctr"]
+  due = expected.evictable()
+  for number, slot in enumerate(("user", "item", "genre"), 1):
+    assert found[slot]["evicted"] == sum(expected.row(key).slot == number for key in due)
+  assert found["user"]["evicted"] > found["genre"]["evicted"] > found["item"]["evicted"] == 0
+  restored = make_table(3, slot_policies=policies)
+  CheckpointManager(tmp_path, None, [restored]).restore()
+  kept = sorted(set(expected.rows) - set(due))
+  assert keys_of(restored).tolist() == kept and lookup(restored, kept) == lookup(table, kept)
+  rows = run_json(capsys, "inspect", tmp_path, "--slot", "item", "--top", 1000)["rows"]
+  widths = {len(row["mf_w"]) for row in rows if row["admitted"]}
+  assert widths == {dim} and not all(row["admitted"] for row in rows)
 
 
 def test_other_settings(saved, capsys):
