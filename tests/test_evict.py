@@ -204,6 +204,7 @@ def test_into_another_folder(saved, capsys, tmp_path):
 
 def test_a_newer_checkpoint_is_not_passed_over(saved, capsys):
   _, _, folder = saved
+  fails(capsys, "evict", f"{folder}/checkpoint-1", "--output", f"{folder}/../checkpoints/")
   error = fails(capsys, "evict", f"{folder}/checkpoint-1")
   assert f"{folder}/checkpoint-2 is newer" in error and "--output" in error
   assert len(os.listdir(folder)) == 2

@@ -87,7 +87,7 @@ def write(checkpoint, layouts, output=None, progress=lambda shards, total: shard
     CheckpointError: what the files hold is damaged, or there is a newer checkpoint beside.
   """
   home = os.path.dirname(checkpoint.path)
-  output = home if output is None else str(output).rstrip("/")
+  output = home if output is None else folder.absolute(output)
   if output == home and folder.find(home) != checkpoint.path:
     raise CheckpointError(
       f"{folder.find(home)} is newer than {checkpoint.path}, and training would go on from the "

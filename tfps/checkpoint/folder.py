@@ -28,9 +28,14 @@ def is_checkpoint(path):
   return tf.io.gfile.exists(files.join(path, manifest.NAME))
 
 
+def absolute(path):
+  """A path that names the same folder wherever the process is, always in the same way."""
+  return str(path).rstrip("/") if "://" in str(path) else os.path.abspath(path)
+
+
 def find(path):
   """`path` if it is a checkpoint, or the newest one in it; CheckpointError if there is none."""
-  path = str(path).rstrip("/") if "://" in str(path) else os.path.abspath(path)
+  path = absolute(path)
   if is_checkpoint(path):
     return path
   if not tf.io.gfile.isdir(path):
