@@ -82,11 +82,12 @@ TEST(EachRowIsAdmittedAndSteppedByItsSlot) {
 }
 
 TEST(WhatANarrowPushDoesNotBringIsAZeroGradient) {
-  TestedTable table("mf_dim=1;num_shards=1;mf_init_range=0;gradient_scale=sum;"
+  TestedTable table("mf_dim=1;num_shards=1;mf_init_range=0;"
                     "accessor.create_threshold=0;slot.2.mf_dim=3;slot.2.mf.optimizer=std_adagrad");
-  TestedTable wide("mf_dim=3;num_shards=1;mf_init_range=0;gradient_scale=sum;"
+  TestedTable wide("mf_dim=3;num_shards=1;mf_init_range=0;"
                    "accessor.create_threshold=0;mf.optimizer=std_adagrad");
   for (int i = 0; i < 3; ++i) {
+    CHECK_EQ(table.TryPush({Row(9, 2)}, {7, 7, 7, 7}), "");  // Leaves nothing to the next push.
     CHECK_EQ(table.TryPush({Row(5, 2)}, {1, 2}), "");
     CHECK_EQ(wide.TryPush({Row(5, 2)}, {1, 2, 0, 0}), "");
   }
