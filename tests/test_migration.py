@@ -299,7 +299,7 @@ def test_imported_rows_outlast_the_next_days_end(accessor):
   assert table.statistics()["rows"] == 300
 
 
-def test_wrong_sources_are_named(tmp_path):
+def test_wrong_sources_are_named(small_chunks, tmp_path):
   table, _ = pair()
   good = {"keys": np.arange(10), "values": vectors_of(10, 3)}
   paths = {name: tmp_path / f"{name}.npy" for name in good}
