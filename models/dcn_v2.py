@@ -22,7 +22,7 @@ class DCNv2(tfps.Model):
   def __init__(self, table, slots, crosses=2, hidden=(256, 128), combiner="mean", dropout=0.0):
     super().__init__()
     self.embedding = tfps.Embedding(table, slots, combiner=combiner)
-    width = len(slots) * table.mf_dim
+    width = len(slots) * self.embedding.mf_dim
     self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
     self.tower = keras.Sequential()
     for width in hidden:

@@ -94,6 +94,16 @@ def _saved(tmp_path_factory):
   return table, str(folder)
 
 
+def test_day_and_removals_are_those_of_the_newest(saved):
+  """As they will differ once a delta has carried removals away."""
+  table = reader.open_checkpoint(saved[1]).tables["ctr"]
+  newest = table._bundles[-1]
+  read = newest.read
+  newest.read = lambda number: read(number) | {"removals": np.array([5]), "finished_day": 7}
+  shard = next(table.shards())
+  assert (shard.finished_day, shard.removals.tolist()) == (7, [5])
+
+
 def test_find_reads_only_the_shards_it_needs(saved):
   table, folder = saved
   there = reader.open_checkpoint(folder, checksums=False).tables["ctr"]

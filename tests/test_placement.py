@@ -52,8 +52,10 @@ def test_the_shards_of_removed_servers_are_spread_and_no_others_move(before, lef
   removed = assignment >= new
   np.testing.assert_array_equal(result[~removed], assignment[~removed])
   assert result.max() < new
-  taken = counts(result, new) - counts(assignment[~removed], new)
+  stayed = counts(assignment[~removed], new)
+  taken = counts(result, new) - stayed
   assert taken.max() - taken.min() <= 1
+  assert np.ptp(counts(result, new)) <= max(np.ptp(stayed), 1)
 
 
 @given(assignments())
@@ -86,27 +88,41 @@ def test_one_more_server_moves_its_share(servers):
 LOADS = st.lists(st.integers(0, 1000), min_size=3, max_size=3)
 
 
-@given(assignments(), st.data())
-def test_a_rebalanced_assignment_is_never_worse(before, data):
-  assignment, servers = before
-  loads = np.array(data.draw(st.lists(LOADS, min_size=assignment.size, max_size=assignment.size))).T
+def beyond(assignment, servers, loads):
+  """How far servers are from the mean, beyond a tenth of it."""
+  distances = np.abs(placement.server_loads(assignment, servers, loads) - 1) - 0.1
+  return np.sum(np.maximum(distances, 0) ** 2)
+
+
+def check_rebalanced(assignment, servers, loads):
+  """No worse than before, the same each time, and none of the moves could have been saved."""
   result = placement.rebalance(assignment, servers, loads)
   assert result.min() >= 0 and result.max() < servers
   np.testing.assert_array_equal(result, placement.rebalance(assignment, servers, loads))
-
-  def beyond(assigned):
-    distances = np.abs(placement.server_loads(assigned, servers, loads) - 1) - 0.1
-    return np.sum(np.maximum(distances, 0) ** 2)
-
   moved = np.flatnonzero(result != assignment)
-  assert beyond(result) <= beyond(assignment) + 1e-9
-  assert moved.size == 0 or beyond(result) < beyond(assignment)
-  for shard in moved:  # None of the moves could have been saved.
+  left = beyond(result, servers, loads)
+  assert moved.size == 0 or left < beyond(assignment, servers, loads)
+  for shard in moved:
     home = result.copy()
     home[shard] = assignment[shard]
-    assert beyond(home) > beyond(result) - 1e-9
-  again = placement.rebalance(result, servers, loads)
-  assert beyond(again) <= beyond(result) + 1e-9
+    assert beyond(home, servers, loads) > left - 1e-9
+    assert left > 0 or beyond(home, servers, loads) > 0
+  return result
+
+
+@given(assignments(), st.data())
+def test_a_rebalanced_assignment_is_never_worse(before, data):
+  assignment, servers = before
+  loads = data.draw(st.lists(LOADS, min_size=assignment.size, max_size=assignment.size))
+  check_rebalanced(assignment, servers, np.array(loads).T)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_need_not_move_stays(seed):
+  rng = np.random.default_rng(seed)
+  assignment = placement.assign_shards(256, 5)
+  loads = rng.lognormal(0, 1, [3, 256]) * np.where(assignment == 0, 2, 1)
+  check_rebalanced(assignment, 5, loads)
 
 
 @given(st.integers(2, 8), st.integers(0, 2**32 - 1))
@@ -137,3 +153,7 @@ def test_one_shard_that_is_too_much_for_any_server_is_left_with_few_others():
   assert placement.server_loads(result, 4, loads)[0].tolist() == pytest.approx(
     [21 / 40.75, 100 / 40.75, 21 / 40.75, 21 / 40.75]
   )
+
+
+def test_the_odd_shard_of_a_removed_server_goes_where_fewest_are():
+  assert placement.reassign([0, 0, 0, 1, 1, 2], 2).tolist() == [0, 0, 0, 1, 1, 1]

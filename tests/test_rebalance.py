@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 from tfps import placement
-from tfps.checkpoint import CheckpointManager, reader
+from tfps.checkpoint import CheckpointManager, reader, rebalance
 
 from tests.checkpoints import assert_same, keys_of, make_table, push
 from tests.commands import fails, run, run_json, run_process
@@ -97,6 +97,7 @@ def keys_of_server(table, server):
 def test_another_number_of_servers(uneven, capsys):
   table, folder = uneven
   found = run_json(capsys, "rebalance", folder, "--servers", 4, "--apply")["tables"]["ctr"]
+  assert reader.open_checkpoint(folder).tables["ctr"].saved["num_servers"] == 4
   after = np.array(found["after"]["rows"])
   assert after.size == 4 and after.max() <= 1.1 * after.mean()
   for num_servers in (4, 2):
@@ -105,6 +106,16 @@ def test_another_number_of_servers(uneven, capsys):
     assert_same(table, restored, KEYS)
     if num_servers == 4:
       assert restored.assignment.tolist() == found["assignment"]
+
+
+def test_a_load_that_is_15_percent_above_the_mean_is_left_alone():
+  """And one of 25 percent is not."""
+  assignment = placement.assign_shards(SHARDS, 2)
+  for above, moves in ((0.15, False), (0.25, True)):
+    load = np.where(assignment == 0, 1000 * (1 + above), 1000 * (1 - above)).astype(int).tolist()
+    load = dict.fromkeys(rebalance.MEASURES, load)
+    saved = {"num_servers": 2, "assignment": assignment.tolist(), "load": load}
+    assert rebalance.propose(saved).changes == moves
 
 
 def test_an_even_table_is_left_alone(tmp_path, capsys):

@@ -21,6 +21,7 @@ _PUBLIC = {
   "strategy": "tfps.cluster.strategy",
   "FeasignTable": "tfps.table",
   "CtrAccessor": "tfps.accessor",
+  "SlotPolicy": "tfps.policy",
   "SGD": "tfps.optimizers",
   "Adagrad": "tfps.optimizers",
   "StdAdagrad": "tfps.optimizers",

@@ -128,7 +128,7 @@ def _spread(assignment, num_servers, weights, tolerance):
       return result
     cost = _cost(loads, tolerance / 2)
     for worst in np.argsort(-cost.sum(axis=0), kind="stable"):
-      # Every move from this server to another, and from another to this one.
+      # Every move from this server to another, and from another to this one. (One to where it is costs, and is none.)
       own, others = np.flatnonzero(result == worst), np.flatnonzero(result != worst)
       shard = np.concatenate([np.repeat(own, num_servers), others])
       to = np.concatenate([np.tile(np.arange(num_servers), own.size), np.full(others.size, worst)])
@@ -136,7 +136,6 @@ def _spread(assignment, num_servers, weights, tolerance):
         (_cost(loads[:, server] + sign * weights[:, shard], tolerance / 2) - cost[:, server]).sum(0)
         for server, sign in ((result[shard], -1), (to, 1))
       )
-      change[result[shard] == to] = 0
       best = change.argmin()
       if change[best] < -1e-9:
         result[shard[best]] = to[best]

@@ -25,6 +25,9 @@ def default_config():
   # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.
   config.mf_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
   config.lr_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
+  # What a slot has of its own: {slot: {mf_dim, accessor, mf_optimizer, lr_optimizer}}, each of them as above, with
+  # only what differs; an optimizer with a name of its own starts from that optimizer's defaults.
+  config.slot_policies = config_dict.ConfigDict()
 
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)

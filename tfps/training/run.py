@@ -9,6 +9,7 @@ import tfps
 from tfps import callbacks as tfps_callbacks
 from tfps.migration import run as migration
 from tfps.training import summary
+from tfps.training import tables
 
 
 def build(config, model_class, strategy):
@@ -19,12 +20,7 @@ def build(config, model_class, strategy):
     # Random layers keep their states in variables, which a checkpoint can hold.
     keras.backend.experimental.enable_tf_random_generator()
   with strategy.scope():
-    table = tfps.FeasignTable(
-      **config.table,
-      accessor=tfps.CtrAccessor(**config.accessor),
-      optimizer=_sparse_optimizer("mf_optimizer", config.mf_optimizer),
-      lr_optimizer=_sparse_optimizer("lr_optimizer", config.lr_optimizer),
-    )
+    table = tables.make_table(config)
     model = model_class(table, list(config.slots), **config.model.args)
     try:
       optimizer = keras.optimizers.get(config.dense_optimizer.name)
@@ -90,16 +86,3 @@ def _checkpoint(settings, table):
     )
   except ValueError as error:
     raise ValueError(f"config.checkpoint: {error}") from None
-
-
-def _sparse_optimizer(field, settings):
-  settings = dict(settings)
-  name = settings.pop("name")
-  if name not in ("SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"):
-    raise ValueError(
-      f"config.{field}.name must be SGD, Adagrad, StdAdagrad, Adam or FTRL, not '{name}'."
-    )
-  try:
-    return getattr(tfps, name)(**settings)
-  except TypeError as error:
-    raise ValueError(f"config.{field}: {name} does not take these settings: {error}.") from None
