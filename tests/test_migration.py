@@ -74,7 +74,7 @@ def assert_is(table, judge):
     "lr_state": [row.lr[1] for row in rows],
     "mf_w": [row.mf[0] if row.mf else np.zeros(judge.mf_dim) for row in rows],
   }
-  zeros = np.zeros(judge.mf_optimizer.state_size(judge.mf_dim))
+  zeros = np.zeros(judge.policy.mf.state_size(judge.mf_dim))
   expected["mf_state"] = [row.mf[1] if row.mf else zeros for row in rows]
   for name, values in expected.items():
     np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=1e-7, err_msg=name)
@@ -93,9 +93,9 @@ def carry(judge, source, slots):
 
     mf = None
     if row.mf and source.mf_dim == judge.mf_dim:
-      mf = weights(row.mf, source.mf_optimizer, judge.mf_optimizer)
+      mf = weights(row.mf, source.policy.mf, judge.policy.mf)
     judge.rows[key] = reference.Row(
-      numbers[row.slot], weights(row.lr, source.lr_optimizer, judge.lr_optimizer), mf,
+      numbers[row.slot], weights(row.lr, source.policy.lr, judge.policy.lr), mf,
       row.show, row.click, row.delta_score, row.unseen_days,
     )  # fmt: skip
 
@@ -168,6 +168,29 @@ def test_a_slot_of_another_name_from_a_named_checkpoint(source):
   assert_is(table, judge)
 
 
+def test_slots_with_policies_of_their_own(source, tmp_path):
+  folder, there = source
+  city = tfps.SlotPolicy(mf_dim=2, optimizer=tfps.Adam(), accessor=tfps.CtrAccessor())
+  table = make_table(num_servers=2, optimizer=tfps.FTRL(), slot_policies={"city": city})
+  migration.warm_start(table, folder, slots={"item": "item", "city": "city"})
+  for slot, number in (("item", 2), ("city", 3)):
+    rows = {key: row for key, row in there.rows.items() if row.slot == number}
+    found = table.lookup(list(rows))
+    assert found["found"].all() and 0 < sum(row.mf is not None for row in rows.values())
+    # The vectors of "city", of 3 floats there, do not fit.
+    admitted = [row.mf is not None and slot == "item" for row in rows.values()]
+    np.testing.assert_array_equal(found["admitted"], admitted)
+    np.testing.assert_allclose(
+      found["lr_w"], [row.lr[0][0] for row in rows.values()], rtol=2e-5, atol=1e-7
+    )
+  ids, values = np.arange(50), vectors_of(50, 3)
+  migration.import_numpy(table, "city", {"keys": ids, "values": values})
+  found = table.lookup(tfps.feasign("city", ids))
+  np.testing.assert_array_equal(found["lr_w"], values[:, 0])
+  np.testing.assert_array_equal(found["mf_w"][:, :2], values[:, 1:])
+  np.testing.assert_allclose(found["statistics"][:, 0], 100.0)  # by the slot's own threshold
+
+
 def test_what_cannot_be_taken_is_said(source, tmp_path):
   folder, _ = source
   table, _ = pair()
@@ -205,9 +228,9 @@ def expect(judge, slot, keys, values, show, click=0.0):
     shows, clicks = (float(np.broadcast_to(part, len(keys))[i]) for part in (show, click))
     lr_w = value[:1] if len(value) > dim else np.zeros(1, np.float32)
     judge.rows[int(key)] = reference.Row(
-      slot, (lr_w, judge.lr_optimizer.initial_state(1)),
-      (value[-dim:], judge.mf_optimizer.initial_state(dim)),
-      shows, clicks, judge.accessor.score(shows, clicks),
+      slot, (lr_w, judge.policy.lr.initial_state(1)),
+      (value[-dim:], judge.policy.mf.initial_state(dim)),
+      shows, clicks, judge.policy.accessor.score(shows, clicks),
     )  # fmt: skip
 
 
@@ -294,12 +317,12 @@ def test_imported_rows_outlast_the_next_days_end(accessor):
   table, judge = pair(accessor=accessor)
   migration.import_numpy(table, "user", {"keys": KEYS, "values": vectors_of(300, 3)})
   show, click = table.lookup(tfps.feasign("user", KEYS))["statistics"][0, :2]
-  assert judge.accessor.score(show, click) >= judge.accessor.create_threshold
+  assert judge.policy.accessor.score(show, click) >= judge.policy.accessor.create_threshold
   assert table.end_of_day(0) == 0
   assert table.statistics()["rows"] == 300
 
 
-def test_wrong_sources_are_named(tmp_path):
+def test_wrong_sources_are_named(small_chunks, tmp_path):
   table, _ = pair()
   good = {"keys": np.arange(10), "values": vectors_of(10, 3)}
   paths = {name: tmp_path / f"{name}.npy" for name in good}
