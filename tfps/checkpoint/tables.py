@@ -79,7 +79,7 @@ def place(table, saved):
   """
   assignment = np.array(saved["assignment"], np.int32)
   if saved["num_servers"] != table.num_servers:
-    assignment = placement.reassign(assignment, table.num_servers)
+    assignment = placement.reassign(assignment, table.num_servers, saved["num_servers"])
   table.place(assignment)
 
 
