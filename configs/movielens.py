@@ -21,6 +21,7 @@ def get_config():
   config.end_of_day = False
   config.mf_optimizer = {"name": "Adagrad", "learning_rate": 0.1, "initial_g2sum": 0.3}
   config.lr_optimizer = {"name": "Adagrad", "learning_rate": 0.1, "initial_g2sum": 0.3}
+  config.evaluation.gauc_slot = "user_id"
   return config
 
 

@@ -19,6 +19,7 @@ def get_config():
   config.end_of_day = False
   config.mf_optimizer.learning_rate = 0.2
   config.lr_optimizer.learning_rate = 0.2
+  config.evaluation.gauc_slot = "user_id"
   return config
 
 

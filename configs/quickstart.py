@@ -9,6 +9,7 @@ def get_config():
   config.data = {"days": 7, "examples_per_day": 40_000}
   config.slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
   config.accessor.create_threshold = 2.0
+  config.evaluation.gauc_slot = "user_id"
   return config
 
 

@@ -16,14 +16,18 @@ class DCNv2(tfps.Model):
     crosses: number of cross layers; the highest degree of a cross is one more.
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
+    dropout: share of each tower layer's outputs that training drops.
   """
 
-  def __init__(self, table, slots, crosses=2, hidden=(256, 128), combiner="mean"):
+  def __init__(self, table, slots, crosses=2, hidden=(256, 128), combiner="mean", dropout=0.0):
     super().__init__()
     self.embedding = tfps.Embedding(table, slots, combiner=combiner)
-    width = len(slots) * table.mf_dim
+    width = len(slots) * self.embedding.mf_dim
     self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
-    self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
+    self.tower = keras.Sequential()
+    for width in hidden:
+      self.tower.add(keras.layers.Dense(width, "relu"))
+      self.tower.add(keras.layers.Dropout(dropout))
     self.output_layer = keras.layers.Dense(1)
 
   def call(self, features, training=None):

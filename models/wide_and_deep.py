@@ -16,12 +16,16 @@ class WideAndDeep(tfps.Model):
     slots: names of the slots, keys of the input dict.
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
+    dropout: share of each tower layer's outputs that training drops.
   """
 
-  def __init__(self, table, slots, hidden=(256, 128), combiner="mean"):
+  def __init__(self, table, slots, hidden=(256, 128), combiner="mean", dropout=0.0):
     super().__init__()
     self.embedding = tfps.Embedding(table, slots, combiner=combiner)
-    self.tower = keras.Sequential([keras.layers.Dense(width, "relu") for width in hidden])
+    self.tower = keras.Sequential()
+    for width in hidden:
+      self.tower.add(keras.layers.Dense(width, "relu"))
+      self.tower.add(keras.layers.Dropout(dropout))
     self.output_layer = keras.layers.Dense(1)
 
   def call(self, features, training=None):

@@ -34,26 +34,42 @@ class _Parted(tfps.FeasignTable):
 
 def push(table, keys, seed=0):
   """Pushes random counts and gradients, the same for the same seed, each key to its server."""
+  push_rows(table, keys, (keys % 3).astype(np.int32), seed)
+
+
+def push_rows(table, keys, slots, seed=0):
+  """The same for rows of given slots (a number, or int [n]); returns what was pushed, by key."""
   rng = np.random.default_rng(seed)
   show = rng.integers(1, 4, len(keys)).astype(np.float32)
   click = rng.binomial(show.astype(int), 0.3).astype(np.float32)
   gradients = rng.normal(size=[len(keys), table.row_width]).astype(np.float32)
-  ends = np.array([len(keys)], np.int64)
-  routed = native.ops.tfps_route(
-    ids=keys,
-    slot_ends=ends,
-    slot_ids=[1],
-    assignment=table.assignment,
-    num_servers=table.num_servers,
-  )
-  order = {int(key): i for i, key in enumerate(keys)}
-  parts = []
-  for server_keys in routed.keys:
-    at = [order[int(key)] for key in server_keys.numpy()]
-    parts.append(
-      (server_keys, (server_keys.numpy() % 3).astype(np.int32), show[at], click[at], gradients[at])
+  rows = (keys, np.broadcast_to(slots, len(keys)).astype(np.int32), show, click, gradients)
+  server_of = table.assignment[placement.virtual_shards(keys, table.num_shards)]
+  parts = [np.flatnonzero(server_of == server) for server in range(table.num_servers)]
+  table.push([tuple(column[at] for column in rows) for at in parts])
+  return rows
+
+
+def serve(table, keys):
+  """Marks those of `keys` that the table has as served, as an export does."""
+  keys = np.asarray(keys)[table.lookup(keys)["found"]]
+  there = table.lookup(keys)
+  floats = [
+    np.concatenate(
+      [[there["lr_w"][i]], there["lr_state"][i]]
+      + ([there["mf_w"][i], there["mf_state"][i]] if there["admitted"][i] else [])
     )
-  table.push(parts)
+    for i in range(len(keys))
+  ]
+  table.upsert(
+    keys,
+    there["slot"],
+    there["statistics"],
+    there["unseen_days"],
+    there["admitted"] + 2,
+    np.concatenate(floats),
+    np.cumsum([0, *map(len, floats)]),
+  )
 
 
 def keys_of(table):

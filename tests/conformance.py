@@ -24,7 +24,8 @@ class Pair:
     self.engine.close()
 
   def push(self, keys, slots, show, click, gradients):
-    gradients = np.asarray(gradients, np.float32).reshape(len(keys), 1 + self.engine.mf_dim)
+    width = np.shape(gradients)[1] if len(keys) else 1 + self.engine.mf_dim
+    gradients = np.asarray(gradients, np.float32).reshape(len(keys), width)
     self.engine.push(keys, slots, np.float32(show), np.float32(click), gradients)
     self.reference.push(keys, slots, np.float32(show), np.float32(click), gradients)
 
@@ -66,8 +67,9 @@ class Pair:
         err_msg=f"key {key}",
       )
 
-  def check_pull(self, keys):
-    np.testing.assert_allclose(self.engine.pull(keys), self.reference.pull(keys), **self.tolerance)
+  def check_pull(self, keys, width=None):
+    pulled, expected = self.engine.pull(keys, width), self.reference.pull(keys, width)
+    np.testing.assert_allclose(pulled, expected, **self.tolerance)
 
   def check_rows(self, keys):
     """Compares every field of the rows of `keys`, of which some may be absent."""
@@ -111,11 +113,8 @@ class Pair:
     self.check_statistics()
 
   def _floats(self, row):
-    mf = row.mf or (
-      np.zeros(self.engine.mf_dim),
-      np.zeros(self.reference.mf_optimizer.state_size(self.engine.mf_dim)),
-    )
-    return np.concatenate([*row.lr, *mf])
+    floats = np.concatenate([*row.lr, *(row.mf or ())])
+    return np.pad(floats, (0, self.engine.row_floats - floats.size))
 
 
 RESERVED = list(reference.RESERVED)

@@ -12,7 +12,7 @@ import uuid
 import numpy as np
 import tensorflow as tf
 
-from tests.reference import Accessor, Optimizer
+from tests.reference import Accessor, Optimizer, Policy
 from tfps import native
 
 
@@ -25,7 +25,7 @@ class Inspection(typing.NamedTuple):
   unseen_days: np.ndarray  # int32 [n]
   admitted: np.ndarray  # bool [n]
   served: np.ndarray  # bool [n]
-  floats: np.ndarray  # float32 [n, row_floats]: lr_w, lr state, mf_w, mf state; zeros where absent
+  floats: np.ndarray  # float32 [n, row_floats]: lr_w, lr state, mf_w, mf state, zeros
 
 
 class EvictedRows(typing.NamedTuple):
@@ -47,20 +47,24 @@ class Engine(abc.ABC):
     accessor=Accessor(),
     lr=Optimizer(),
     mf=Optimizer(),
+    slots=None,
     gradient_scale="per_show",
     seed=0,
     mf_init_range=1e-4,
     num_shards=1024,
   ):
-    self.mf_dim = mf_dim
-    self.accessor = accessor
-    self.lr_optimizer = lr
-    self.mf_optimizer = mf
+    self.policy = Policy(mf_dim, accessor, lr, mf)
+    self.slots = slots or {}
     self.gradient_scale = gradient_scale
     self.seed = seed
     self.mf_init_range = mf_init_range
     self.num_shards = num_shards
-    self.row_floats = 1 + lr.state_size(1) + mf_dim + mf.state_size(mf_dim)
+    policies = [self.policy, *self.slots.values()]
+    self.mf_dim = max(policy.mf_dim for policy in policies)
+    self.row_floats = max(
+      1 + policy.lr.state_size(1) + policy.mf_dim + policy.mf.state_size(policy.mf_dim)
+      for policy in policies
+    )
     self._open()
 
   def __enter__(self):
@@ -78,7 +82,7 @@ class Engine(abc.ABC):
     """Frees the table."""
 
   @abc.abstractmethod
-  def pull(self, keys):
+  def pull(self, keys, width=None):
     """As ReferenceTable.pull."""
 
   @abc.abstractmethod
@@ -124,23 +128,26 @@ class NativeEngine(Engine):
   def options(self):
     pairs = {
       name: getattr(self, name)
-      for name in ("mf_dim", "num_shards", "seed", "mf_init_range", "gradient_scale")
+      for name in ("num_shards", "seed", "mf_init_range", "gradient_scale")
     }
-    for prefix, settings in (
-      ("accessor", self.accessor),
-      ("lr", self.lr_optimizer),
-      ("mf", self.mf_optimizer),
-    ):
-      for name, value in dataclasses.asdict(settings).items():
-        pairs[f"{prefix}.{name}"] = value
+    pairs |= self._policy_options("", self.policy)
+    for slot, policy in self.slots.items():
+      pairs |= self._policy_options(f"slot.{slot}.", policy)
     return ";".join(f"{name}={value}" for name, value in pairs.items())
+
+  def _policy_options(self, prefix, policy):
+    pairs = {f"{prefix}mf_dim": policy.mf_dim}
+    for part in ("accessor", "lr", "mf"):
+      for name, value in dataclasses.asdict(getattr(policy, part)).items():
+        pairs[f"{prefix}{part}.{name}"] = value
+    return pairs
 
   def close(self):
     tf.raw_ops.DestroyResourceOp(resource=self._table, ignore_lookup_error=True)
 
-  def pull(self, keys):
+  def pull(self, keys, width=None):
     return native.ops.tfps_pull(
-      table=self._table, keys=_array(keys, np.int64), row_width=1 + self.mf_dim
+      table=self._table, keys=_array(keys, np.int64), row_width=width or 1 + self.mf_dim
     ).numpy()
 
   def push(self, keys, slots, show, click, gradients):

@@ -129,6 +129,16 @@ class Optimizer:
     return np.where(np.abs(z) <= self.l1, 0.0, w), np.concatenate([z, n])
 
 
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """What the slot that created a row decides for it."""
+
+  mf_dim: int = 8
+  accessor: Accessor = Accessor()
+  lr: Optimizer = Optimizer()
+  mf: Optimizer = Optimizer()
+
+
 @dataclasses.dataclass
 class Row:
   """One feasign. lr and mf are pairs (weights, optimizer state); mf is None before admission."""
@@ -144,7 +154,10 @@ class Row:
 
 
 class ReferenceTable:
-  """A feasign table. Its methods take and give what the engines' do, as NumPy arrays."""
+  """A feasign table. Its methods take and give what the engines' do, as NumPy arrays.
+
+  `slots` is {slot: Policy} for the slots that have one of their own.
+  """
 
   def __init__(
     self,
@@ -153,14 +166,14 @@ class ReferenceTable:
     accessor=Accessor(),
     lr=Optimizer(),
     mf=Optimizer(),
+    slots=None,
     gradient_scale="per_show",
     seed=0,
     mf_init_range=1e-4,
   ):
-    self.mf_dim = mf_dim
-    self.accessor = accessor
-    self.lr_optimizer = lr
-    self.mf_optimizer = mf
+    self.policy = Policy(mf_dim, accessor, lr, mf)
+    self.slots = slots or {}
+    self.mf_dim = max(policy.mf_dim for policy in (self.policy, *self.slots.values()))
     self.gradient_scale = gradient_scale
     self.seed = seed
     self.mf_init_range = mf_init_range
@@ -186,22 +199,29 @@ class ReferenceTable:
   def keys(self):
     return sorted(self.rows)
 
-  def pull(self, keys):
-    """keys: int64 [n]. Returns float32 [n, 1 + mf_dim]: lr_w, mf_w; zeros where there is none."""
-    pulled = np.zeros([len(keys), 1 + self.mf_dim], np.float32)
+  def policy_of(self, row):
+    return self.slots.get(row.slot, self.policy)
+
+  def pull(self, keys, width=None):
+    """keys: int64 [n]. Returns float32 [n, width]: lr_w, mf_w; zeros where there is none.
+
+    The width is 1 + the largest mf_dim by default; a narrower pull cuts mf_w.
+    """
+    whole = np.zeros([len(keys), 1 + self.mf_dim], np.float32)
     for i, key in enumerate(keys):
       row = self.row(key)
       if row:
-        pulled[i, :1] = row.lr[0]
+        whole[i, 0] = row.lr[0][0]
         if row.mf:
-          pulled[i, 1:] = row.mf[0]
+          whole[i, 1 : 1 + row.mf[0].size] = row.mf[0]
       self.counters["pulled_keys"] += key != PADDING and key not in RESERVED
-    return pulled
+    return whole[:, :width]
 
   def push(self, keys, slots, show, click, gradients):
-    """Pushes n rows: keys, slots, show, click [n], gradients [n, 1 + mf_dim], the last 3 float32.
+    """Pushes n rows: keys, slots, show, click [n], gradients [n, .], the last 3 float32.
 
-    A key that repeats is pushed again, in order.
+    The gradients are of lr_w and mf_w, as many as in the widest row or fewer. A key that repeats is
+    pushed again, in order.
     """
     for key, slot, show_b, click_b, g in zip(keys, slots, show, click, gradients, strict=True):
       self._push_row(int(key), int(slot), float(show_b), float(click_b), np.asarray(g, np.float32))
@@ -216,31 +236,37 @@ class ReferenceTable:
       self.counters["nonfinite_counts"] += 1
       return
     if key not in self.rows:
-      self.rows[key] = Row(slot, (np.zeros(1, np.float32), self.lr_optimizer.initial_state(1)))
+      lr = self.slots.get(slot, self.policy).lr
+      self.rows[key] = Row(slot, (np.zeros(1, np.float32), lr.initial_state(1)))
     row = self.rows[key]
+    policy = self.policy_of(row)
     if row.slot != slot:
       self.counters["slot_conflicts"] += 1
     self.counters["pushed_keys"] += 1
 
     row.show += show
     row.click += click
-    row.delta_score += self.accessor.score(show, click)
+    row.delta_score += policy.accessor.score(show, click)
     row.unseen_days = 0
 
+    # The row's own weights: those that the push does not reach have a gradient of zero.
+    gradient = gradient[: 1 + policy.mf_dim]
+    gradient = np.pad(gradient, (0, 1 + policy.mf_dim - gradient.size))
     if self.gradient_scale == "per_show" and show > 0:
       with np.errstate(over="ignore"):
         gradient = np.float32(np.float64(gradient) / show)
     if np.all(np.isfinite(gradient)):
-      row.lr = self.lr_optimizer.step(*row.lr, gradient[:1])
+      row.lr = policy.lr.step(*row.lr, gradient[:1])
       if row.mf:
-        row.mf = self.mf_optimizer.step(*row.mf, gradient[1:])
+        row.mf = policy.mf.step(*row.mf, gradient[1:])
     else:
       self.counters["nonfinite_gradients"] += 1
 
-    if not row.mf and self.accessor.score(row.show, row.click) >= self.accessor.create_threshold:
+    accessor = policy.accessor
+    if not row.mf and accessor.score(row.show, row.click) >= accessor.create_threshold:
       row.mf = (
-        initial_mf(self.seed, key, self.mf_dim, self.mf_init_range),
-        self.mf_optimizer.initial_state(self.mf_dim),
+        initial_mf(self.seed, key, policy.mf_dim, self.mf_init_range),
+        policy.mf.initial_state(policy.mf_dim),
       )
 
   def end_of_day(self, day):
@@ -253,9 +279,10 @@ class ReferenceTable:
       del self.rows[key]
     self.counters["evicted"] += len(evicted)
     for row in self.rows.values():
+      decay_rate = self.policy_of(row).accessor.decay_rate
       row.unseen_days = min(row.unseen_days + 1, MAX_UNSEEN_DAYS)
-      row.show *= self.accessor.decay_rate
-      row.click *= self.accessor.decay_rate
+      row.show *= decay_rate
+      row.click *= decay_rate
     return len(evicted)
 
   def evictable(self):
@@ -263,9 +290,10 @@ class ReferenceTable:
     return [key for key, row in self.rows.items() if self._is_dead(row)]
 
   def _is_dead(self, row):
+    accessor = self.policy_of(row).accessor
     return (
-      row.unseen_days > self.accessor.delete_after_unseen_days
-      or self.accessor.score(row.show, row.click) < self.accessor.delete_threshold
+      row.unseen_days > accessor.delete_after_unseen_days
+      or accessor.score(row.show, row.click) < accessor.delete_threshold
     )
 
   def statistics(self):

@@ -1,5 +1,6 @@
 """The configs of the repository, each on a little data in its published format."""
 
+import json
 import os
 import pathlib
 
@@ -133,3 +134,30 @@ def test_end_to_end_on_real_data_where_there_is_some():
   summary = train("movietweetings", f"--config.data.folder={folder / 'movietweetings'}")
   assert summary.total.auc > 0.757
   assert len(summary.days) == 252 and summary.examples == 141_695
+
+
+OWN_CALLBACKS = """
+import sys
+import tfps
+sys.path.insert(0, {configs!r})
+from quickstart import get_config, source
+
+def callbacks(config, table):
+  def write_down(rows):
+    with open(config.summary_file + ".evicted", "a") as file:
+      file.writelines(f"{{key}}\\n" for key in rows.keys)
+  return [tfps.callbacks.EndOfDay(table, before_eviction=[write_down])]
+"""
+
+
+def test_callbacks_of_the_config_see_what_is_evicted(tmp_path):
+  (tmp_path / "mine.py").write_text(OWN_CALLBACKS.format(configs=str(ROOT / "configs")))
+  summary = tmp_path / "summary.json"
+  code = cli.main([
+    "train", f"--config={tmp_path / 'mine.py'}", f"--config.summary_file={summary}",
+    "--config.data.days=2", "--config.data.examples_per_day=2000",
+    f"--config.model.file={ROOT / 'models' / 'deepfm.py'}",
+  ])  # fmt: skip
+  assert code == 0
+  evicted = (tmp_path / "summary.json.evicted").read_text().split()
+  assert 0 < len(set(evicted)) <= len(evicted) == json.loads(summary.read_text())["evicted"]

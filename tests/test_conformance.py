@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests import reference
 from tests.conformance import EXTREME_KEYS, Pair
 from tests.engines import ENGINES
-from tests.reference import Accessor, Optimizer
+from tests.reference import Accessor, Optimizer, Policy
 
 OPTIMIZERS = ["sgd", "adagrad", "std_adagrad", "adam", "ftrl"]
 # Few keys, so that operations meet on them; the middle ones share nothing but their shards.
@@ -23,6 +23,8 @@ ACCESSOR = Accessor(
   delete_after_unseen_days=2,
   decay_rate=0.75,
 )
+
+SLOTS = [1, 1, 1, 2, 2**31 - 1]
 
 keys_ = st.sampled_from(KEYS)
 finite_counts = st.sampled_from([0.0, 0.0625, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0])
@@ -71,9 +73,9 @@ class TableMachine(stateful.RuleBasedStateMachine):
   @stateful.rule(data=st.data(), keys=st.lists(keys_, max_size=12))
   def push(self, data, keys):
     n = len(keys)
-    slots = data.draw(st.lists(st.sampled_from([1, 1, 1, 2, 2**31 - 1]), min_size=n, max_size=n))
+    slots = data.draw(st.lists(st.sampled_from(SLOTS), min_size=n, max_size=n))
     show, click = (data.draw(st.lists(counts, min_size=n, max_size=n)) for _ in range(2))
-    width = 1 + self.pair.engine.mf_dim
+    width = self._draw_width(data)
     # One gradient in full; the others are it, turned round: as varied, and quicker to draw.
     gradient = np.array(data.draw(st.lists(gradients, min_size=width, max_size=width)), np.float32)
     finite = np.where(np.isfinite(gradient), gradient, 0.5)
@@ -82,9 +84,13 @@ class TableMachine(stateful.RuleBasedStateMachine):
       rows[data.draw(st.integers(0, n - 1))] = gradient  # perhaps with a NaN or an infinity
     self.pair.push(keys, slots, show, click, rows)
 
-  @stateful.rule(keys=st.lists(keys_, max_size=12))
-  def pull(self, keys):
-    self.pair.check_pull(keys)
+  @stateful.rule(data=st.data(), keys=st.lists(keys_, max_size=12))
+  def pull(self, data, keys):
+    self.pair.check_pull(keys, self._draw_width(data))
+
+  def _draw_width(self, data):
+    widest = 1 + self.pair.engine.mf_dim
+    return data.draw(st.sampled_from([widest, widest, 2, (2 + widest) // 2]))
 
   @stateful.rule(days=st.sampled_from([-1, 0, 1, 1, 1, 3]))
   def end_of_day(self, days):
@@ -135,6 +141,39 @@ def test_any_operations_leave_the_rows_of_the_reference(engine_class, name, grad
 def test_lr_and_mf_have_each_their_own_optimizer(engine_class, lr, mf):
   run_machine(
     engine_class, mf_dim=3, accessor=ACCESSOR, lr=optimizer(lr), mf=optimizer(mf), mf_init_range=0.5
+  )
+
+
+# Accessors that differ in every number that the table uses.
+ACCESSORS = [
+  ACCESSOR,
+  Accessor(nonclk_coeff=0.5, clk_coeff=0.25, create_threshold=2.0, delete_threshold=0.25),
+  Accessor(create_threshold=0.0, delete_threshold=-1.0, delete_after_unseen_days=0),
+  Accessor(nonclk_coeff=1.0, create_threshold=1.0, delete_threshold=0.5, decay_rate=0.5),
+]
+
+
+def random_policy(rng):
+  lr, mf = rng.choice(OPTIMIZERS, 2)
+  return Policy(
+    mf_dim=int(rng.choice([1, 2, 5, 8, 11])),
+    accessor=ACCESSORS[rng.integers(len(ACCESSORS))],
+    lr=optimizer(lr, learning_rate=float(rng.choice([0.1, 0.2]))),
+    mf=optimizer(mf, weight_max=float(rng.choice([0.5, 1.25]))),
+  )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_slots_may_have_policies_of_their_own(engine_class, seed):
+  rng = np.random.default_rng(seed)
+  table = random_policy(rng)
+  run_machine(
+    engine_class,
+    **vars(table),
+    slots={slot: random_policy(rng) for slot in SLOTS[2 + seed % 2 :]},
+    gradient_scale=["per_show", "sum"][seed % 2],
+    mf_init_range=0.5,
+    num_shards=[1, 7][seed // 4],
   )
 
 

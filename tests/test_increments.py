@@ -10,7 +10,7 @@ from hypothesis import stateful, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfps.checkpoint import CheckpointError, CheckpointManager, manifest
+from tfps.checkpoint import CheckpointError, CheckpointManager, evict, manifest, reader
 
 from tests import test_conformance
 from tests.checkpoints import KEYS, assert_same, make_table, push
@@ -206,7 +206,23 @@ class CheckpointMachine(test_conformance.TableMachine):
   def kill_and_restore(self, num_servers, torn):
     """What was done since the last checkpoint is lost; one may have been half written."""
     if torn:
-      os.rename(self.manager.save({"day": -1}, incremental=True), f"{self.folder}/writing-checkpoint-99")
+      os.rename(
+        self.manager.save({"day": -1}, incremental=True), f"{self.folder}/writing-checkpoint-99"
+      )
+    self._restart(num_servers)
+
+  @stateful.rule(num_servers=st.integers(1, 5))
+  def evict_from_the_files(self, num_servers):
+    """As `tfps evict` does: the rows that are due leave the last checkpoint, and no day ends."""
+    checkpoint = reader.open_checkpoint(self.folder)
+    due = self.saved.evictable()
+    _, counts = evict.write(checkpoint, {"ctr": checkpoint.tables["ctr"].layout})
+    assert sum(slot["evicted"] for slot in counts["ctr"].values()) == len(due)
+    for key in due:
+      del self.saved.rows[key]
+    self._restart(num_servers)
+
+  def _restart(self, num_servers):
     self.pair.close()
     # Counters are of the process, not of the rows.
     self.saved.counters = dict.fromkeys(self.saved.counters, 0)

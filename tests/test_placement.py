@@ -6,6 +6,8 @@ import pytest
 
 from tfps import placement
 
+from tests import reference
+
 SHARDS = st.integers(1, 300)
 SERVERS = st.integers(1, 12)
 
@@ -20,6 +22,12 @@ def assignments(draw):
 
 def counts(assignment, servers):
   return np.bincount(assignment, minlength=servers)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(1, 2**20))
+def test_virtual_shards_are_those_of_the_reference(keys, num_shards):
+  expected = [reference.virtual_shard(key, num_shards) for key in keys]
+  assert placement.virtual_shards(keys, num_shards).tolist() == expected
 
 
 @given(assignments(), st.integers(1, 6))
@@ -44,8 +52,10 @@ def test_the_shards_of_removed_servers_are_spread_and_no_others_move(before, lef
   removed = assignment >= new
   np.testing.assert_array_equal(result[~removed], assignment[~removed])
   assert result.max() < new
-  taken = counts(result, new) - counts(assignment[~removed], new)
+  stayed = counts(assignment[~removed], new)
+  taken = counts(result, new) - stayed
   assert taken.max() - taken.min() <= 1
+  assert np.ptp(counts(result, new)) <= max(np.ptp(stayed), 1)
 
 
 @given(assignments())
@@ -73,3 +83,77 @@ def test_one_more_server_moves_its_share(servers):
   held = counts(result, servers + 1)
   assert held.max() - held.min() <= 2
   assert result.dtype == np.int32 and assignment.max() == servers - 1  # the argument is as it was
+
+
+LOADS = st.lists(st.integers(0, 1000), min_size=3, max_size=3)
+
+
+def beyond(assignment, servers, loads):
+  """How far servers are from the mean, beyond a tenth of it."""
+  distances = np.abs(placement.server_loads(assignment, servers, loads) - 1) - 0.1
+  return np.sum(np.maximum(distances, 0) ** 2)
+
+
+def check_rebalanced(assignment, servers, loads):
+  """No worse than before, the same each time, and none of the moves could have been saved."""
+  result = placement.rebalance(assignment, servers, loads)
+  assert result.min() >= 0 and result.max() < servers
+  np.testing.assert_array_equal(result, placement.rebalance(assignment, servers, loads))
+  moved = np.flatnonzero(result != assignment)
+  left = beyond(result, servers, loads)
+  assert moved.size == 0 or left < beyond(assignment, servers, loads)
+  for shard in moved:
+    home = result.copy()
+    home[shard] = assignment[shard]
+    assert beyond(home, servers, loads) > left - 1e-9
+    assert left > 0 or beyond(home, servers, loads) > 0
+  return result
+
+
+@given(assignments(), st.data())
+def test_a_rebalanced_assignment_is_never_worse(before, data):
+  assignment, servers = before
+  loads = data.draw(st.lists(LOADS, min_size=assignment.size, max_size=assignment.size))
+  check_rebalanced(assignment, servers, np.array(loads).T)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_need_not_move_stays(seed):
+  rng = np.random.default_rng(seed)
+  assignment = placement.assign_shards(256, 5)
+  loads = rng.lognormal(0, 1, [3, 256]) * np.where(assignment == 0, 2, 1)
+  check_rebalanced(assignment, 5, loads)
+
+
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_many_small_shards_come_near_the_mean_by_all_measures(servers, seed):
+  rng = np.random.default_rng(seed)
+  assignment = placement.assign_shards(1024, servers)
+  loads = rng.uniform(0.5, 1.5, [3, 1024])
+  loads[0] *= np.where(assignment == 0, 1.8, 1)
+  loads[2] *= np.where(assignment == servers - 1, 2.5, 1)
+  assert placement.server_loads(assignment, servers, loads).max() > 1.2
+  result = placement.rebalance(assignment, servers, loads)
+  after = placement.server_loads(result, servers, loads)
+  assert np.all(np.abs(after - 1) <= 0.1)
+  assert np.sum(result != assignment) < 1024 / 2
+
+
+def test_even_loads_and_none_move_nothing():
+  assignment = placement.assign_shards(64, 4)
+  for loads in (np.ones([3, 64]), np.zeros([3, 64])):
+    np.testing.assert_array_equal(placement.rebalance(assignment, 4, loads), assignment)
+
+
+def test_one_shard_that_is_too_much_for_any_server_is_left_with_few_others():
+  loads = np.ones([1, 64])
+  loads[0, 5] = 100
+  result = placement.rebalance(placement.assign_shards(64, 4), 4, loads)
+  assert np.sum(result == result[5]) == 1
+  assert placement.server_loads(result, 4, loads)[0].tolist() == pytest.approx(
+    [21 / 40.75, 100 / 40.75, 21 / 40.75, 21 / 40.75]
+  )
+
+
+def test_the_odd_shard_of_a_removed_server_goes_where_fewest_are():
+  assert placement.reassign([0, 0, 0, 1, 1, 2], 2).tolist() == [0, 0, 0, 1, 1, 1]

@@ -21,6 +21,7 @@ _PUBLIC = {
   "strategy": "tfps.cluster.strategy",
   "FeasignTable": "tfps.table",
   "CtrAccessor": "tfps.accessor",
+  "SlotPolicy": "tfps.policy",
   "SGD": "tfps.optimizers",
   "Adagrad": "tfps.optimizers",
   "StdAdagrad": "tfps.optimizers",
@@ -30,7 +31,7 @@ _PUBLIC = {
   "Model": "tfps.model",
   "feasign": "tfps.feasigns",
 }
-_MODULES = ("data", "callbacks", "checkpoint", "cluster", "export")
+_MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "export", "migration")
 
 __all__ = sorted([*_PUBLIC, *_MODULES])
 

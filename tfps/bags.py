@@ -53,6 +53,23 @@ def read_feature(slot, feature, densify=False):
   )
 
 
+def read_values(slot, feature):
+  """The values of one slot as they are, unhashed and with padding.
+
+  Args:
+    slot, feature: as for `read_feature`.
+
+  Returns:
+    (values [N], int64 [B]: how many of them each example has, in order).
+  """
+  feature = _structure(slot, feature, densify=False)
+  if isinstance(feature, tf.RaggedTensor):
+    return feature.flat_values, tf.cast(feature.row_lengths(), tf.int64)
+  shape = tf.shape(feature, tf.int64)
+  width = shape[1] if feature.shape.rank == 2 else tf.constant(1, tf.int64)
+  return tf.reshape(feature, [-1]), tf.fill(shape[:1], width)
+
+
 def make_bags(columns, weights=None):
   """Joins the slots of a batch.
 

@@ -21,7 +21,8 @@ class EmbeddingOutput(NamedTuple):
     lr_logit: float32 [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
       their sum.
     lr: float32 [B, P], the pooled lr weight of each pooled slot.
-    mf: float32 [B, P, mf_dim], the pooled mf vector of each pooled slot.
+    mf: float32 [B, P, mf_dim], the pooled mf vector of each pooled slot, where mf_dim is that of
+      the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
     sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
       a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
   """
@@ -40,7 +41,7 @@ class Embedding(keras.layers.Layer):
 
       embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
       output = embedding({"user_id": user_ids, "genres": genres})
-      logit = output.lr_logit + tower(tf.reshape(output.mf, [-1, 2 * table.mf_dim]))
+      logit = output.lr_logit + tower(tf.reshape(output.mf, [-1, 2 * embedding.mf_dim]))
 
   Args:
     table: a `tfps.FeasignTable`.
@@ -65,6 +66,7 @@ class Embedding(keras.layers.Layer):
     self._combiners = tuple(combiners[slot] for slot in self._pooled)
     for slot in self._pooled + self._unpooled:
       table.slot_id(slot)
+    self._mf_dim = max(table.mf_dim_of(slot) for slot in self._slots)
 
   @property
   def table(self):
@@ -75,6 +77,11 @@ class Embedding(keras.layers.Layer):
   def slots(self):
     """The slots' names, in the order they were given."""
     return list(self._slots)
+
+  @property
+  def mf_dim(self):
+    """Length of the mf vectors that it returns: the largest of its slots' (`table.mf_dim_of`)."""
+    return self._mf_dim
 
   def call(self, features, weights=None, training=None):
     """Pulls and pools.
@@ -138,7 +145,7 @@ class Embedding(keras.layers.Layer):
     table = self._table
     served = served_table(table)
     if served is not None:
-      return served.pull(bags, table.row_width)
+      return served.pull(bags, 1 + self._mf_dim)
     slot_ids = [table.slot_id(slot) for slot in self._pooled + self._unpooled]
     routed = native.ops.tfps_route(
       ids=bags.ids,
@@ -154,7 +161,7 @@ class Embedding(keras.layers.Layer):
       positions=routed.positions,
       row_splits=bags.row_splits,
       num_slots=len(slot_ids),
-      rows=table.pull(routed.keys),
+      rows=table.pull(routed.keys, 1 + self._mf_dim),
     )
     step = current_step()
     if step is not None:
@@ -166,7 +173,7 @@ class Embedding(keras.layers.Layer):
     count = len(self._pooled)
     if not count:
       shape = [bags.batch_size, 0]
-      return tf.zeros(shape), tf.zeros([*shape, self._table.mf_dim])
+      return tf.zeros(shape), tf.zeros([*shape, self._mf_dim])
     if not self._unpooled:
       return lookup.pool(
         lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners

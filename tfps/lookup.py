@@ -17,7 +17,7 @@ class Lookup(NamedTuple):
     positions: int32 [N], the row of each id; -1 for padding.
     row_splits: int64 [S * B + 1], bag s * B + b holds slot s of example b.
     num_slots: S.
-    rows: float32 [U, 1 + mf_dim], what was pulled.
+    rows: float32 [U, 1 + the layer's mf_dim], what was pulled.
     pool: what pools the rows, with the arguments of `tfps.pooling.pool`.
   """
 

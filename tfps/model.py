@@ -1,9 +1,12 @@
 """tfps.Model: a Keras model whose train step pulls feasigns and pushes their gradients and counts."""
 
+import difflib
+
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from tfps.bags import read_values
 from tfps.data.source import Source
 from tfps.step import Step
 from tfps.training import loop
@@ -170,17 +173,23 @@ class Model(keras.Model):
     _refuse_with_source(batch_size=batch_size, steps=steps, callbacks=callbacks, **kwargs)
     return loop.predict(self, x)
 
-  def score(self, source):
+  def score(self, source, tickets=None, features=()):
     """Scores every example of a source once and hands the results on as they come.
 
     Args:
       source: a `tfps.data` source.
+      tickets: those of its tickets that are scored; all by default.
+      features: keys of x whose values come along.
 
     Yields:
       For each ticket, in order, a dict of NumPy arrays: "y_pred" and, where the source has them, "y" and
-      "sample_weight".
+      "sample_weight"; with `features` also "features": {key: (values [N], how many of them each example has [B])}.
+
+    Raises:
+      ValueError: x has no such feature.
     """
-    return loop.score(self, source)
+    check_features(source, features)
+    return loop.score(self, source, tickets, features)
 
   def save(self, *args, **kwargs):
     """Refused: the rows are on the parameter servers, where Keras's formats do not reach."""
@@ -204,14 +213,14 @@ class Model(keras.Model):
     self.reset_metrics()
     self._built_for_source = True
 
-  def make_ticket_function(self, kind, source):
-    """The tf.function that trains ("train") on one ticket of `source`, or scores ("score") it."""
+  def make_ticket_function(self, kind, source, *arguments):
+    """The tf.function that trains ("train") on one ticket of `source`, or scores ("score", features) it."""
     # All sources that open alike share one trace: a day of a calendar is the same function as the next.
     functions = self.__dict__.setdefault("_ticket_functions", {})
-    key = (kind, source.opener)
+    key = (kind, source.opener, *arguments)
     if key not in functions:
       function = {"train": self._train_ticket, "score": self._score_ticket}[kind]
-      functions[key] = tickets.ticket_function(lambda ticket: function(source, ticket))
+      functions[key] = tickets.ticket_function(lambda ticket: function(source, ticket, *arguments))
     return functions[key]
 
   def _train_ticket(self, source, ticket):
@@ -219,11 +228,11 @@ class Model(keras.Model):
       self.distribute_strategy.run(self.train_step, args=(batch,))
     return {metric.name: metric.result() for metric in self.metrics}
 
-  def _score_ticket(self, source, ticket):
+  def _score_ticket(self, source, ticket, features=()):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""
     batches = source.open(ticket)
     score = tf.function(
-      lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch,))
+      lambda batch: self.distribute_strategy.run(self._score_batch, args=(batch, features))
     )
     specs = score.get_concrete_function(batches.element_spec).structured_outputs
     parts = [
@@ -237,10 +246,13 @@ class Model(keras.Model):
       count += 1
     return tf.nest.pack_sequence_as(specs, [part.concat() for part in parts])
 
-  def _score_batch(self, batch):
+  def _score_batch(self, batch, features):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     scored = {"y": y, "y_pred": self(x, training=False), "sample_weight": sample_weight}
-    return {name: value for name, value in scored.items() if value is not None}
+    scored = {name: value for name, value in scored.items() if value is not None}
+    if features:
+      scored["features"] = {name: read_values(name, x[name]) for name in features}
+    return scored
 
   @tf.function(reduce_retracing=True)
   def count_scored(self, scored):
@@ -275,6 +287,19 @@ def _first_label(y, click_label):
   elif y.shape.rank == 2:
     y = y[:, click_label or 0]
   return tf.reshape(y, [-1])
+
+
+def check_features(source, names):
+  """Raises ValueError unless the examples of `source` have features of all these names."""
+  x, _, _ = keras.utils.unpack_x_y_sample_weight(source.element_spec)
+  there = list(x) if isinstance(x, dict) else []
+  for name in names:
+    if name not in there:
+      near = difflib.get_close_matches(name, there, 1)
+      hint = f" (did you mean '{near[0]}'?)" if near else ""
+      raise ValueError(
+        f"the source's examples have no feature '{name}'{hint}; they have {', '.join(there) or 'none'}."
+      )
 
 
 def _padding(spec):

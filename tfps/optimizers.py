@@ -30,6 +30,10 @@ class SparseOptimizer:
     """Number of floats of optimizer state that a vector of `dim` weights owns."""
     raise NotImplementedError
 
+  def initial_state(self, dim):
+    """The state of such a vector that took no step yet, `state_size` floats."""
+    return [0.0] * self.state_size(dim)
+
 
 @dataclasses.dataclass(frozen=True)
 class SGD(SparseOptimizer):
@@ -82,6 +86,9 @@ class Adam(SparseOptimizer):
 
   def state_size(self, dim):
     return 2 * dim + 2
+
+  def initial_state(self, dim):
+    return [0.0] * (2 * dim) + [1.0, 1.0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,19 @@ def assign_shards(num_shards, num_servers):
   return (np.arange(num_shards) % num_servers).astype(np.int32)
 
 
+def virtual_shards(keys, num_shards):
+  """The virtual shard, in [0, `num_shards`), of each of `keys` int64 [n]; alike in every process.
+
+  Returns:
+    int64 array [n]: the upper 32 bits of splitmix64 (Steele, Lea, Flood 2014), scaled.
+  """
+  x = np.asarray(keys, np.int64).reshape(-1).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+  x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  x ^= x >> np.uint64(31)
+  return (((x >> np.uint64(32)) * np.uint64(num_shards)) >> np.uint64(32)).astype(np.int64)
+
+
 def reassign(assignment, num_servers, servers_before=None):
   """The assignment on another number of servers: only the shards that must move do.
 
@@ -47,6 +60,93 @@ def reassign(assignment, num_servers, servers_before=None):
     takers = np.arange(servers_before, num_servers)
   result[leaving] = np.resize(takers, leaving.size)
   return result
+
+
+def server_loads(assignment, num_servers, loads):
+  """What each server bears, relative to the mean.
+
+  Args:
+    assignment: int array [num_shards], the server of each virtual shard.
+    num_servers: how many servers there are.
+    loads: array [k, num_shards], what each shard costs by k measures, each 0 or more.
+
+  Returns:
+    float64 array [k, num_servers]: 1 is the mean of all servers, also where all loads are 0.
+  """
+  of_servers = np.stack(
+    [np.bincount(assignment, weights=load, minlength=num_servers) for load in np.asarray(loads)]
+  )
+  means = of_servers.mean(axis=1, keepdims=True)
+  return np.divide(of_servers, means, out=np.ones_like(of_servers), where=means > 0)
+
+
+def rebalance(assignment, num_servers, loads, tolerance=0.1):
+  """Moves few shards so that every server comes near the mean by every measure.
+
+  Greedy: again and again the one move that takes most away from the squared distances beyond
+  `tolerance`, until none does; then what need not have moved goes back. A shard that alone is more
+  than a server should bear stays too much. The same arguments give the same result everywhere.
+
+  Args:
+    assignment: int array [num_shards], the server of each virtual shard now.
+    num_servers: how many servers there are.
+    loads: array [k, num_shards], what each shard costs by k measures, each 0 or more.
+    tolerance: how far from the mean, as a part of it, is near enough.
+
+  Returns:
+    int32 array [num_shards]: the assignment proposed.
+  """
+  before = np.array(assignment, np.int32)
+  weights = np.asarray(loads, np.float64)
+  weights = weights[weights.sum(axis=1) > 0]
+  if not weights.size:
+    return before
+  weights = weights * num_servers / weights.sum(axis=1, keepdims=True)
+  after = _spread(before, num_servers, weights, tolerance)
+  # The largest first: they are what moving costs.
+  moved = np.flatnonzero(after != before)
+  for shard in moved[np.argsort(-weights[:, moved].sum(axis=0), kind="stable")]:
+    home = after.copy()
+    home[shard] = before[shard]
+    stays, goes = (
+      _cost(server_loads(each, num_servers, weights), tolerance).sum() for each in (home, after)
+    )
+    if stays <= goes:
+      after = home
+  return after
+
+
+def _spread(assignment, num_servers, weights, tolerance):
+  """Moves shards, one at a time, until all servers are near enough or no move makes it better.
+
+  Each move goes for half the tolerance: servers at its edge would stand in each other's way.
+  """
+  result = assignment.copy()
+  while True:
+    loads = server_loads(result, num_servers, weights)
+    if not _cost(loads, tolerance).any():
+      return result
+    cost = _cost(loads, tolerance / 2)
+    for worst in np.argsort(-cost.sum(axis=0), kind="stable"):
+      # Every move from this server to another, and from another to this one. (A move to where it
+      # is only costs.)
+      own, others = np.flatnonzero(result == worst), np.flatnonzero(result != worst)
+      shard = np.concatenate([np.repeat(own, num_servers), others])
+      to = np.concatenate([np.tile(np.arange(num_servers), own.size), np.full(others.size, worst)])
+      change = sum(
+        (_cost(loads[:, server] + sign * weights[:, shard], tolerance / 2) - cost[:, server]).sum(0)
+        for server, sign in ((result[shard], -1), (to, 1))
+      )
+      best = change.argmin()
+      if change[best] < -1e-9:
+        result[shard[best]] = to[best]
+        break
+    else:
+      return result
+
+
+def _cost(loads, tolerance):
+  return np.maximum(np.abs(loads - 1) - tolerance, 0) ** 2
 
 
 def server_devices():

@@ -40,7 +40,7 @@ class Step:
 
   @property
   def rows(self):
-    """The pulled rows, one tensor [U, 1 + mf_dim] for each lookup."""
+    """The pulled rows, one tensor [U, 1 + the layer's mf_dim] for each lookup."""
     return [lookup.rows for lookup in self._lookups]
 
   @tf.autograph.experimental.do_not_convert
@@ -75,7 +75,18 @@ class Step:
 
 
 def _merge(lookups):
-  """Merges the pushes of several lookups of one table, so that each feasign is in one row."""
+  """Merges the pushes of several lookups of one table, so that each feasign is in one row.
+
+  A gradient that is narrower than another ends in zeros: its lookup did not see the rest of the row.
+  """
+  width = max(gradient.shape[1] for parts in lookups for *_, gradient in parts)
+  lookups = [
+    [
+      (*counts, tf.pad(gradient, [[0, 0], [0, width - gradient.shape[1]]]))
+      for *counts, gradient in parts
+    ]
+    for parts in lookups
+  ]
   merged = []
   for parts in zip(*lookups):
     keys, slots, show, click, gradient = (tf.concat(column, axis=0) for column in zip(*parts))

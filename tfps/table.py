@@ -1,6 +1,5 @@
 """FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
 
-import dataclasses
 from typing import NamedTuple
 import uuid
 import weakref
@@ -13,6 +12,9 @@ from tfps import native
 from tfps import placement
 from tfps.accessor import CtrAccessor
 from tfps.optimizers import Adagrad
+from tfps.policy import SlotPolicy
+from tfps.policy import check_policies
+from tfps.policy import split_rows
 
 _GRADIENT_SCALES = ("per_show", "sum")
 
@@ -36,6 +38,8 @@ class FeasignTable:
     accessor: a `CtrAccessor`: admission, export and eviction.
     optimizer: sparse optimizer of the mf vectors.
     lr_optimizer: sparse optimizer of the 1-dimensional weights; `optimizer` by default.
+    slot_policies: {slot name: `tfps.SlotPolicy`}, for the slots that have some of these four of their own. A row
+      has the policy of the slot that created it.
     gradient_scale: "per_show" steps with the mean gradient per occurrence, "sum" with the sum.
     mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
     seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
@@ -53,6 +57,7 @@ class FeasignTable:
     accessor=None,
     optimizer=None,
     lr_optimizer=None,
+    slot_policies=None,
     gradient_scale="per_show",
     mf_init_range=1e-4,
     seed=0,
@@ -73,7 +78,16 @@ class FeasignTable:
     self.mf_init_range = mf_init_range
     self.seed = seed
     self.num_shards = num_shards
+    self._policy = SlotPolicy(
+      mf_dim=mf_dim,
+      accessor=self.accessor,
+      optimizer=self.optimizer,
+      lr_optimizer=self.lr_optimizer,
+    )
     self._slot_ids = {}
+    self._slot_policies = check_policies(slot_policies)
+    for slot in self._slot_policies:
+      self.slot_id(slot)
     devices = placement.server_devices()
     self._assignment = placement.assign_shards(num_shards, len(devices))
     self._assignment_is_fixed = False
@@ -91,25 +105,35 @@ class FeasignTable:
   def options(self):
     """The settings in the form that the engine reads: `name=value` pairs separated by ";"."""
     pairs = {
-      "mf_dim": self.mf_dim,
       "num_shards": self.num_shards,
       "seed": self.seed,
       "mf_init_range": self.mf_init_range,
       "gradient_scale": self.gradient_scale,
+      **self._policy.options,
     }
-    for name, value in dataclasses.asdict(self.accessor).items():
-      pairs[f"accessor.{name}"] = value
-    for weight, optimizer in (("lr", self.lr_optimizer), ("mf", self.optimizer)):
-      pairs[f"{weight}.optimizer"] = optimizer.kind
-      for name, value in dataclasses.asdict(optimizer).items():
-        name = "alpha" if optimizer.kind == "ftrl" and name == "learning_rate" else name
-        pairs[f"{weight}.{name}"] = value
+    for slot, policy in self._slot_policies.items():
+      for name, value in policy.options.items():
+        pairs[f"slot.{self._slot_ids[slot]}.{name}"] = value
     return ";".join(f"{name}={value}" for name, value in pairs.items())
 
   @property
+  def slot_policies(self):
+    """The policies that it was given: {slot name: `tfps.SlotPolicy`}."""
+    return dict(self._slot_policies)
+
+  def policy_of(self, slot):
+    """The complete `tfps.SlotPolicy` of the slot named `slot`: what is not its own is the table's."""
+    own = self._slot_policies.get(slot)
+    return self._policy if own is None else own.over(self._policy)
+
+  def mf_dim_of(self, slot):
+    """Length of the mf vectors of the slot named `slot`."""
+    return self.policy_of(slot).mf_dim
+
+  @property
   def row_width(self):
-    """Floats of a pulled row: the 1-dimensional weight and the mf vector."""
-    return 1 + self.mf_dim
+    """Floats of a row pulled in full: the 1-dimensional weight and the longest mf vector of any slot."""
+    return 1 + max(policy.mf_dim for policy in self._policies())
 
   @property
   def num_servers(self):
@@ -156,18 +180,20 @@ class FeasignTable:
     self._assignment = np.asarray(assignment, np.int32)
     return True
 
-  def pull(self, keys):
+  def pull(self, keys, row_width=None):
     """Reads rows; never creates, changes or ages anything.
 
     Args:
       keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+      row_width: floats wanted of each row, from 2 to `FeasignTable.row_width`, the default.
 
     Returns:
-      float32 [sum of n_s, 1 + mf_dim]: `lr_w` and `mf_w`, servers in order. An absent feasign reads zeros,
-      one that is not admitted a zero mf vector.
+      float32 [sum of n_s, row_width]: `lr_w` and `mf_w`, servers in order. An absent feasign reads zeros, one that
+      is not admitted a zero mf vector; a shorter mf vector ends in zeros, a longer one is cut.
     """
+    row_width = row_width or self.row_width
     rows = [
-      native.ops.tfps_pull(table=handle, keys=server_keys, row_width=self.row_width)
+      native.ops.tfps_pull(table=handle, keys=server_keys, row_width=row_width)
       for handle, server_keys in zip(self._handles, keys)
     ]
     return rows[0] if len(rows) == 1 else tf.concat(rows, axis=0)
@@ -177,11 +203,42 @@ class FeasignTable:
 
     Args:
       parts: for each server (keys int64 [n], slots int32 [n], show float32 [n], click float32 [n],
-        gradients float32 [n, 1 + mf_dim]), each feasign once.
+        gradients float32 [n, row_width]), each feasign once. A row whose mf vector is longer than `row_width` has
+        room for takes zero gradients for the rest, a shorter one only its own.
     """
     for handle, (keys, slots, show, click, gradients) in zip(self._handles, parts):
       native.ops.tfps_push(
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
+      )
+
+  def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
+    """Puts whole rows in, or over those that have their keys; each is one atomic step.
+
+    Args:
+      keys: int64 [n], none of them padding or reserved.
+      slots: int32 [n], numbers as `slot_id` gives them.
+      statistics: float64 [n, 3]: show, click, delta_score.
+      unseen_days: uint16 [n].
+      flags: uint16 [n]: 1 admitted, 2 served.
+      floats: float32 [m]: `lr_w`, lr state and, of an admitted row, `mf_w`, mf state.
+      offsets: int64 [n + 1]: row i has floats[offsets[i]:offsets[i + 1]].
+
+    Raises:
+      tf.errors.InvalidArgumentError: a key or the number of floats is wrong. The rows of that server are not put.
+    """
+    keys, offsets = np.asarray(keys, np.int64), np.asarray(offsets, np.int64)
+    server_of = self._assignment[placement.virtual_shards(keys, self.num_shards)]
+    float_server = np.repeat(server_of, np.diff(offsets))
+    for server, handle in enumerate(self._handles):
+      mine = server_of == server
+      native.ops.tfps_upsert(
+        table=handle,
+        keys=keys[mine],
+        slots=np.asarray(slots, np.int32)[mine],
+        statistics=np.asarray(statistics, np.float64)[mine],
+        unseen_days=np.asarray(unseen_days, np.uint16)[mine],
+        flags=np.asarray(flags, np.uint16)[mine],
+        floats=np.asarray(floats, np.float32)[float_server == server],
       )
 
   def end_of_day(
@@ -253,11 +310,11 @@ class FeasignTable:
     Returns:
       A dict of NumPy arrays, in the order of `keys`: found bool [n], slot int32 [n], statistics float64 [n, 3]
       (show, click, delta_score), unseen_days int32 [n], admitted bool [n], served bool [n], lr_w [n],
-      lr_state [n, .], mf_w [n, mf_dim], mf_state [n, .] float32.
+      lr_state [n, .], mf_w [n, .], mf_state [n, .] float32: as wide as those of the slot with the widest, with zeros
+      where a row has less.
     """
     keys = np.asarray(keys, np.int64).reshape(-1)
-    lr_floats = 1 + self.lr_optimizer.state_size(1)
-    row_floats = lr_floats + self.mf_dim + self.optimizer.state_size(self.mf_dim)
+    row_floats = max(policy.row_floats for policy in self._policies())
     result = None
     for handle in self._handles:
       # A server answers "not found" for the keys of another, so the rows of all servers combine into one.
@@ -268,13 +325,12 @@ class FeasignTable:
       else:
         for name, value in part.items():
           result[name][part["found"]] = value[part["found"]]
-    floats = result.pop("floats")
-    return result | {
-      "lr_w": floats[:, 0],
-      "lr_state": floats[:, 1:lr_floats],
-      "mf_w": floats[:, lr_floats : lr_floats + self.mf_dim],
-      "mf_state": floats[:, lr_floats + self.mf_dim :],
-    }
+    policies = {self._slot_ids[slot]: self.policy_of(slot) for slot in self._slot_policies}
+    return result | split_rows(result.pop("floats"), result["slot"], policies, self._policy)
+
+  def _policies(self):
+    """Every complete policy there is."""
+    return [self._policy, *(self.policy_of(slot) for slot in self._slot_policies)]
 
 
 def _free(handle, device):

@@ -2,12 +2,8 @@
 
 namespace tfps {
 
-Arena::Arena(const RowLayout& layout, ChunkPool* pool) : pool_(pool) {
-  for (bool admitted : {false, true}) {
-    units_[admitted] = layout.bytes(admitted) / 8;
-    capacity_[admitted] = (1u << kPlaceBits) / units_[admitted];
-  }
-}
+Arena::Arena(const std::vector<SizeClass>* classes, ChunkPool* pool)
+    : classes_(classes->data()), pool_(pool), open_(classes->size()) {}
 
 Arena::~Arena() {
   for (char* base : bases_) {
@@ -16,13 +12,13 @@ Arena::~Arena() {
 }
 
 void Arena::Open(uint32_t chunk) {
-  std::vector<uint16_t>& open = open_[chunks_[chunk].admitted];
+  std::vector<uint16_t>& open = open_[chunks_[chunk].size_class];
   chunks_[chunk].open_at = static_cast<uint16_t>(open.size());
   open.push_back(static_cast<uint16_t>(chunk));
 }
 
 void Arena::Close(uint32_t chunk) {
-  std::vector<uint16_t>& open = open_[chunks_[chunk].admitted];
+  std::vector<uint16_t>& open = open_[chunks_[chunk].size_class];
   const uint16_t at = chunks_[chunk].open_at;
   open[at] = open.back();
   chunks_[open[at]].open_at = at;
@@ -30,7 +26,7 @@ void Arena::Close(uint32_t chunk) {
   chunks_[chunk].open_at = kNoRow;
 }
 
-uint32_t Arena::AddChunk(bool admitted) {
+uint32_t Arena::AddChunk(int size_class) {
   if (unused_.empty() && bases_.size() == kMaxChunks) return kNone;
   char* base = pool_->Allocate(1);
   if (base == nullptr) return kNone;
@@ -46,20 +42,20 @@ uint32_t Arena::AddChunk(bool admitted) {
   bases_[chunk] = base;
   chunks_[chunk] = Chunk();
   touched_[chunk] = TouchedBits();
-  chunks_[chunk].admitted = admitted;
+  chunks_[chunk].size_class = static_cast<uint16_t>(size_class);
   Open(chunk);
   return chunk;
 }
 
-uint32_t Arena::Allocate(uint64_t key, bool admitted) {
-  if (open_[admitted].empty() && AddChunk(admitted) == kNone) return kNone;
-  const uint32_t number = open_[admitted].back();
+uint32_t Arena::Allocate(uint64_t key, int size_class) {
+  if (open_[size_class].empty() && AddChunk(size_class) == kNone) return kNone;
+  const uint32_t number = open_[size_class].back();
   Chunk& chunk = chunks_[number];
   uint32_t row = chunk.free;
   if (row == kNoRow) row = chunk.carved++;
-  const uint32_t handle = number << kPlaceBits | row * units_[admitted];
+  const uint32_t handle = number << kPlaceBits | row * classes_[size_class].units;
   if (row == chunk.free) chunk.free = static_cast<uint16_t>(At(handle)->slot);
-  if (++chunk.live == capacity_[admitted]) Close(number);
+  if (++chunk.live == classes_[size_class].capacity) Close(number);
   At(handle)->key = key;
   At(handle)->flags = 0;
   return handle;
@@ -73,8 +69,8 @@ void Arena::Free(uint32_t handle) {
   row->key = 0;
   row->flags = 0;
   row->slot = chunk.free;
-  chunk.free = static_cast<uint16_t>((handle & kPlaceMask) / units_[chunk.admitted]);
-  if (chunk.live-- == capacity_[chunk.admitted]) Open(number);
+  chunk.free = static_cast<uint16_t>((handle & kPlaceMask) / ClassOf(number).units);
+  if (chunk.live-- == ClassOf(number).capacity) Open(number);
   if (chunk.live > 0) return;
   Close(number);
   pool_->Free(bases_[number], 1);

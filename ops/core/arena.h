@@ -1,4 +1,4 @@
-// The rows of one shard, in chunks that each hold rows of one size: unadmitted or admitted.
+// The rows of one shard, in chunks that each hold rows of one size.
 //
 // A handle names a row: 13 bits of chunk, 11 bits of place in the chunk in units of 8 bytes, 24
 // bits in all. Invariant: a row never moves. A place is free exactly when its key is 0. A chunk
@@ -18,6 +18,16 @@
 
 namespace tfps {
 
+// Rows of one size: those of a policy that are admitted, or are not. All arenas of a table number
+// them alike.
+struct SizeClass {
+  explicit SizeClass(int row_bytes)
+      : units(row_bytes / 8), capacity(static_cast<uint32_t>(ChunkPool::kChunkBytes) / row_bytes) {}
+
+  uint32_t units;     // of a row, each 8 bytes
+  uint32_t capacity;  // rows in a chunk
+};
+
 class Arena {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
@@ -26,18 +36,23 @@ class Arena {
   static constexpr uint32_t kMaxChunks = 1u << (kHandleBits - kPlaceBits);
   static_assert((size_t{8} << kPlaceBits) == ChunkPool::kChunkBytes, "a place is 8 bytes");
 
-  Arena(const RowLayout& layout, ChunkPool* pool);
+  // `classes` and `pool` must outlive the arena.
+  Arena(const std::vector<SizeClass>* classes, ChunkPool* pool);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   // Room for one row, or kNone if all handles are taken or there is no memory left. Only key and
   // flags (none) are set.
-  uint32_t Allocate(uint64_t key, bool admitted);
+  uint32_t Allocate(uint64_t key, int size_class);
   void Free(uint32_t handle);
 
   RowHead* At(uint32_t handle) const {
     return reinterpret_cast<RowHead*>(bases_[handle >> kPlaceBits] + (handle & kPlaceMask) * 8);
+  }
+
+  int RowBytes(uint32_t handle) const {
+    return static_cast<int>(ClassOf(handle >> kPlaceBits).units * 8);
   }
 
   // Calls visit(handle, row) for each row, in the order of memory. It may free that row, and no
@@ -45,7 +60,7 @@ class Arena {
   template <typename Visit>
   void ForEach(Visit visit) const {
     for (uint32_t c = 0; c < bases_.size(); ++c) {
-      const uint32_t stride = units_[chunks_[c].admitted];
+      const uint32_t stride = ClassOf(c).units;
       for (uint32_t i = 0; bases_[c] != nullptr && i < chunks_[c].carved; ++i) {
         const uint32_t handle = c << kPlaceBits | i * stride;
         RowHead* row = At(handle);
@@ -95,13 +110,15 @@ class Arena {
     uint16_t live = 0;          // rows in use
     uint16_t carved = 0;        // rows that were ever in use; those after have never been touched
     uint16_t free = kNoRow;     // first of the list of free rows, which goes on in their `slot`
-    uint16_t open_at = kNoRow;  // position in open_[admitted], if it has room
-    bool admitted = false;
+    uint16_t open_at = kNoRow;  // position in open_[size_class], if it has room
+    uint16_t size_class = 0;
   };
+
+  const SizeClass& ClassOf(uint32_t chunk) const { return classes_[chunks_[chunk].size_class]; }
 
   // The place of the one row that starts at `place` or in the three that follow it.
   uint32_t RowStart(uint32_t chunk, uint32_t place) const {
-    const uint32_t stride = units_[chunks_[chunk].admitted];
+    const uint32_t stride = ClassOf(chunk).units;
     return (place + stride - 1) / stride * stride;
   }
 
@@ -110,18 +127,18 @@ class Arena {
     touched_[handle >> kPlaceBits][bit / 64] ^= uint64_t{1} << bit % 64;
   }
 
-  uint32_t AddChunk(bool admitted);
+  uint32_t AddChunk(int size_class);
   void Open(uint32_t chunk);
   void Close(uint32_t chunk);
 
+  const SizeClass* const classes_;
   ChunkPool* const pool_;
-  uint32_t units_[2];              // size of a row, in units of 8 bytes, unadmitted and admitted
-  uint32_t capacity_[2];           // rows in a chunk
-  std::vector<char*> bases_;       // by chunk number; nullptr where the number is not in use
-  std::vector<Chunk> chunks_;      // likewise
-  std::vector<TouchedBits> touched_;  // likewise
-  std::vector<uint16_t> unused_;   // chunk numbers not in use
-  std::vector<uint16_t> open_[2];  // chunks with room; the last is filled first
+  std::vector<char*> bases_;                 // by chunk number; nullptr where it is not in use
+  std::vector<Chunk> chunks_;                // likewise
+  std::vector<TouchedBits> touched_;         // likewise
+  std::vector<uint16_t> unused_;             // chunk numbers not in use
+  std::vector<std::vector<uint16_t>> open_;  // of each class, chunks with room; the last is filled
+                                             // first
 };
 
 }  // namespace tfps

@@ -12,7 +12,7 @@ enum class Export { kBase, kDelta };
 
 struct ExportColumns {
   uint64_t* keys;        // (n)
-  float* rows;           // (n, 1 + mf_dim): lr_w, mf_w; zeros where there is no mf
+  float* rows;           // (n, 1 + the largest mf_dim): lr_w, mf_w; zeros beyond the row's own mf, or without one
   double* delta_scores;  // (n): what to take off once the export is durable
 };
 

@@ -1,9 +1,10 @@
 #include "ops/core/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <set>
+#include <map>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -61,14 +62,10 @@ void AddOptimizerOptions(const std::string& prefix, OptimizerOptions* o,
   options->insert(options->end(), added.begin(), added.end());
 }
 
-std::vector<Option> AllOptions(TableOptions* o) {
+std::vector<Option> PolicyOptionList(PolicyOptions* o) {
   AccessorOptions* a = &o->accessor;
   std::vector<Option> options = {
       {"mf_dim", &o->mf_dim, 1, 4096},
-      {"num_shards", &o->num_shards, 1, 65536},
-      {"seed", &o->seed},
-      {"mf_init_range", &o->mf_init_range, 0, kLargest},
-      {"gradient_scale", &o->gradient_scale},
       {"accessor.nonclk_coeff", &a->nonclk_coeff, -kLargest, kLargest},
       {"accessor.clk_coeff", &a->clk_coeff, -kLargest, kLargest},
       {"accessor.create_threshold", &a->create_threshold},
@@ -81,6 +78,15 @@ std::vector<Option> AllOptions(TableOptions* o) {
   };
   AddOptimizerOptions("lr.", &o->lr, &options);
   AddOptimizerOptions("mf.", &o->mf, &options);
+  return options;
+}
+
+std::vector<Option> TableOptionList(TableOptions* o) {
+  std::vector<Option> options = PolicyOptionList(o);
+  options.push_back({"num_shards", &o->num_shards, 1, 65536});
+  options.push_back({"seed", &o->seed});
+  options.push_back({"mf_init_range", &o->mf_init_range, 0, kLargest});
+  options.push_back({"gradient_scale", &o->gradient_scale});
   return options;
 }
 
@@ -143,29 +149,32 @@ std::optional<std::string> Set(const Option& option, std::string_view value, Num
   return wanted + " from " + Text(option.min) + " to " + Text(option.max);
 }
 
-std::optional<std::string> CheckOptimizer(const std::string& prefix,
-                                          const OptimizerOptions& options) {
-  if (options.weight_min <= options.weight_max) return std::nullopt;
-  return "Table option " + prefix + "weight_min=" + Text(options.weight_min) +
-         " must not be above " + prefix + "weight_max=" + Text(options.weight_max) + ".";
+// The options that a text gives, by name; those of a slot without their prefix.
+using GivenOptions = std::map<std::string, std::string_view>;
+
+struct GivenText {
+  GivenOptions table;
+  std::map<int32_t, GivenOptions> slots;
+};
+
+std::string SlotPrefix(int32_t slot) { return "slot." + std::to_string(slot) + "."; }
+
+// Finds whose option `name` is, and takes the prefix from it; null if that names no slot.
+GivenOptions* OwnerOf(GivenText* given, std::string* name) {
+  constexpr std::string_view kSlot = "slot.";
+  if (name->compare(0, kSlot.size(), kSlot) != 0) return &given->table;
+  const size_t dot = name->find('.', kSlot.size());
+  int32_t slot;
+  if (dot == std::string::npos ||
+      !ParseNumber(std::string_view(*name).substr(kSlot.size(), dot - kSlot.size()), &slot) ||
+      slot < 0) {
+    return nullptr;
+  }
+  name->erase(0, dot + 1);
+  return &given->slots[slot];
 }
 
-std::optional<std::string> CheckRowFits(const TableOptions& options) {
-  const RowLayout layout = {options.mf_dim, Optimizer(options.lr).StateFloats(1),
-                            Optimizer(options.mf).StateFloats(options.mf_dim)};
-  const int most = static_cast<int>(ChunkPool::kChunkBytes);
-  if (layout.bytes(/*admitted=*/true) <= most) return std::nullopt;
-  return "Table option mf_dim=" + std::to_string(options.mf_dim) +
-         " is too large: with mf.optimizer's state a row is " + std::to_string(layout.bytes(true)) +
-         " bytes, and " + std::to_string(most) + " is the most.";
-}
-
-}  // namespace
-
-std::optional<std::string> ParseTableOptions(std::string_view text, TableOptions* options) {
-  *options = TableOptions();
-  const std::vector<Option> known = AllOptions(options);
-  std::set<std::string> given;
+std::optional<std::string> Split(std::string_view text, GivenText* given) {
   while (!text.empty()) {
     const std::string_view pair = text.substr(0, text.find(';'));
     text.remove_prefix(std::min(pair.size() + 1, text.size()));
@@ -174,29 +183,91 @@ std::optional<std::string> ParseTableOptions(std::string_view text, TableOptions
     if (equals == std::string_view::npos) {
       return "Table option '" + std::string(pair) + "' must be written name=value.";
     }
-    const std::string name(pair.substr(0, equals));
-    const std::string_view value = pair.substr(equals + 1);
-    const Option* option = nullptr;
-    for (const Option& candidate : known) {
-      if (candidate.name == name) option = &candidate;
+    const std::string full_name(pair.substr(0, equals));
+    std::string name = full_name;
+    GivenOptions* owner = OwnerOf(given, &name);
+    if (owner == nullptr) {
+      return "Table option '" + full_name + "' must be slot.NUMBER.name, with a number from 0 to " +
+             std::to_string(std::numeric_limits<int32_t>::max()) + ".";
     }
-    if (option == nullptr)
-      return "Unknown table option '" + name + "'; TfpsTable's documentation names them all.";
-    if (!given.insert(name).second) return "Table option " + name + " is given twice.";
-    const std::optional<std::string> wanted =
-        std::visit([&](auto* field) { return Set(*option, value, field); }, option->field);
-    if (wanted)
-      return "Table option " + name + " must be " + *wanted + ", but is '" + std::string(value) +
-             "'.";
+    if (!owner->emplace(name, pair.substr(equals + 1)).second) {
+      return "Table option " + full_name + " is given twice.";
+    }
   }
-  for (auto [prefix, optimizer] :
-       {std::pair{"lr.", &options->lr}, std::pair{"mf.", &options->mf}}) {
-    const bool rate_given = given.count(std::string(prefix) + "learning_rate") > 0;
-    if (optimizer->kind == OptimizerKind::kAdam && !rate_given)
-      optimizer->learning_rate = kAdamLearningRate;
-    if (auto error = CheckOptimizer(prefix, *optimizer)) return error;
+  return std::nullopt;
+}
+
+std::optional<std::string> SetAll(const GivenOptions& given, const std::string& prefix,
+                                  const std::vector<Option>& known) {
+  for (const auto& [name, value] : given) {
+    const auto option = std::find_if(known.begin(), known.end(),
+                                     [&name = name](const Option& o) { return o.name == name; });
+    if (option == known.end()) {
+      return "Unknown table option '" + prefix + name + "'; " +
+             (prefix.empty() ? "TfpsTable's documentation names them all."
+                             : "a slot may have its own mf_dim, accessor.*, lr.* and mf.*.");
+    }
+    const std::optional<std::string> wanted = std::visit(
+        [&, &value = value](auto* field) { return Set(*option, value, field); }, option->field);
+    if (wanted) {
+      return "Table option " + prefix + name + " must be " + *wanted + ", but is '" +
+             std::string(value) + "'.";
+    }
   }
-  return CheckRowFits(*options);
+  return std::nullopt;
+}
+
+std::optional<std::string> CheckOptimizer(const std::string& prefix,
+                                          const OptimizerOptions& options) {
+  if (options.weight_min <= options.weight_max) return std::nullopt;
+  return "Table option " + prefix + "weight_min=" + Text(options.weight_min) +
+         " must not be above " + prefix + "weight_max=" + Text(options.weight_max) + ".";
+}
+
+std::optional<std::string> CheckRowFits(const std::string& prefix, const PolicyOptions& options) {
+  const RowLayout layout = {options.mf_dim, Optimizer(options.lr).StateFloats(1),
+                            Optimizer(options.mf).StateFloats(options.mf_dim)};
+  const int most = static_cast<int>(ChunkPool::kChunkBytes);
+  if (layout.bytes(/*admitted=*/true) <= most) return std::nullopt;
+  return "Table option " + prefix + "mf_dim=" + std::to_string(options.mf_dim) +
+         " is too large: with " + prefix + "mf.optimizer's state a row is " +
+         std::to_string(layout.bytes(true)) + " bytes, and " + std::to_string(most) +
+         " is the most.";
+}
+
+// Gives a learning rate that is in none of `given` the default of its optimizer, which may be of
+// another kind than the table's; then checks what no option shows by itself.
+std::optional<std::string> Complete(const std::string& prefix,
+                                    const std::vector<const GivenOptions*>& given,
+                                    PolicyOptions* policy) {
+  for (auto [part, optimizer] : {std::pair{"lr.", &policy->lr}, std::pair{"mf.", &policy->mf}}) {
+    const std::string rate = std::string(part) + "learning_rate";
+    if (std::none_of(given.begin(), given.end(),
+                     [&](const GivenOptions* options) { return options->count(rate) > 0; })) {
+      optimizer->learning_rate = optimizer->kind == OptimizerKind::kAdam
+                                     ? kAdamLearningRate
+                                     : OptimizerOptions().learning_rate;
+    }
+    if (auto error = CheckOptimizer(prefix + part, *optimizer)) return error;
+  }
+  return CheckRowFits(prefix, *policy);
+}
+
+}  // namespace
+
+std::optional<std::string> ParseTableOptions(std::string_view text, TableOptions* options) {
+  *options = TableOptions();
+  GivenText given;
+  if (auto error = Split(text, &given)) return error;
+  if (auto error = SetAll(given.table, "", TableOptionList(options))) return error;
+  if (auto error = Complete("", {&given.table}, options)) return error;
+  for (const auto& [slot, own] : given.slots) {
+    const std::string prefix = SlotPrefix(slot);
+    PolicyOptions* policy = &options->slots.emplace(slot, *options).first->second;
+    if (auto error = SetAll(own, prefix, PolicyOptionList(policy))) return error;
+    if (auto error = Complete(prefix, {&given.table, &own}, policy)) return error;
+  }
+  return std::nullopt;
 }
 
 }  // namespace tfps

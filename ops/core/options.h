@@ -4,6 +4,7 @@
 #define OPS_CORE_OPTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,20 +17,27 @@ namespace tfps {
 // What an optimizer step sees: the mean gradient per occurrence, or the sum over the batch.
 enum class GradientScale { kPerShow, kSum };
 
-struct TableOptions {
+// What a slot may decide for its rows.
+struct PolicyOptions {
   int mf_dim = 8;
-  int num_shards = 1024;        // virtual shards, fixed for the life of the table
-  uint64_t seed = 0;            // of the initial mf vectors; a negative number is taken by its bits
-  double mf_init_range = 1e-4;  // mf vectors start uniform in [-mf_init_range, mf_init_range)
-  GradientScale gradient_scale = GradientScale::kPerShow;
   AccessorOptions accessor;
   OptimizerOptions lr;
   OptimizerOptions mf;
 };
 
+// The table's own policy holds for every slot that has none in `slots`.
+struct TableOptions : PolicyOptions {
+  int num_shards = 1024;        // virtual shards, fixed for the life of the table
+  uint64_t seed = 0;            // of the initial mf vectors; a negative number is taken by its bits
+  double mf_init_range = 1e-4;  // mf vectors start uniform in [-mf_init_range, mf_init_range)
+  GradientScale gradient_scale = GradientScale::kPerShow;
+  std::map<int32_t, PolicyOptions> slots;  // complete: what was not given is the table's
+};
+
 // Fills `options` from defaults and text, for example
-// "mf_dim=4;accessor.create_threshold=1;mf.optimizer=adam". Returns nothing if all went well,
-// otherwise one sentence that names the option at fault.
+// "mf_dim=4;accessor.create_threshold=1;slot.7.mf_dim=16;slot.7.mf.optimizer=adam". The order of
+// the options does not matter. Returns nothing if all went well, otherwise one sentence that names
+// the option at fault.
 std::optional<std::string> ParseTableOptions(std::string_view text, TableOptions* options);
 
 }  // namespace tfps

@@ -32,51 +32,45 @@ bool AllFinite(const float* values, int n) {
 
 }  // namespace
 
-TableConfig::TableConfig(const TableOptions& table_options)
-    : options(table_options),
-      accessor(options.accessor),
-      lr(options.lr),
-      mf(options.mf),
-      layout{options.mf_dim, lr.StateFloats(1), mf.StateFloats(options.mf_dim)} {}
-
 Shard::Shard(const TableConfig* config, ChunkPool* pool)
-    : config_(*config), arena_(config->layout, pool), index_(pool) {}
+    : config_(*config), arena_(&config->size_classes(), pool), index_(pool) {}
 
-void Shard::PrefetchRow(uint64_t hash, int bytes) const {
+void Shard::PrefetchRow(uint64_t hash, int most_bytes) const {
   const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
-  if (entry != 0) PrefetchBytes(arena_.At(Index::HandleOf(entry)), bytes);
+  if (entry == 0) return;
+  const uint32_t handle = Index::HandleOf(entry);
+  const int bytes =
+      config_.one_policy() ? most_bytes : std::min(arena_.RowBytes(handle), most_bytes);
+  PrefetchBytes(arena_.At(handle), bytes);
 }
 
-void Shard::Pull(const KeyAt* keys, int64_t n, float* rows) const {
-  const RowLayout& layout = config_.layout;
-  const int mf_dim = layout.mf_dim;
-  const int64_t width = 1 + mf_dim;
-  const int bytes = sizeof(RowHead) + 4 * (layout.mf_w() + mf_dim);
+void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width) const {
+  const int bytes = config_.pulled_bytes();
   std::shared_lock<std::shared_mutex> lock(mutex_);
   for (int64_t i = -kAhead; i < n; ++i) {
     if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
     if (i + kAhead < n) {
       const KeyAt& ahead = keys[i + kAhead];
       PrefetchRow(SplitMix64(ahead.key), bytes);
-      PrefetchBytes(rows + ahead.position * width, static_cast<int>(4 * width));
+      PrefetchBytes(rows + int64_t{ahead.position} * width, 4 * width);
     }
     if (i < 0) continue;
-    float* out = rows + keys[i].position * width;
+    float* out = rows + int64_t{keys[i].position} * width;
+    float* const end = out + width;
     const uint32_t entry = *FindEntry(SplitMix64(keys[i].key), keys[i].key);
     const RowHead* row = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
-    out[0] = row == nullptr ? 0.0f : Floats(row)[0];
+    *out++ = row == nullptr ? 0.0f : Floats(row)[0];
     if (row != nullptr && IsAdmitted(row)) {
-      std::copy_n(Floats(row) + layout.mf_w(), mf_dim, out + 1);
-    } else {
-      std::fill_n(out + 1, mf_dim, 0.0f);
+      const RowLayout& layout = config_.PolicyOf(row).layout;
+      out = std::copy_n(Floats(row) + layout.mf_w(), std::min(layout.mf_dim, width - 1), out);
     }
+    std::fill(out, end, 0.0f);
   }
   pulled_keys_.fetch_add(n, std::memory_order_relaxed);
 }
 
 bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
-  const int width = 1 + config_.layout.mf_dim;
-  const int bytes = config_.layout.bytes(/*admitted=*/true);
+  const int bytes = config_.row_bytes();
   float gradient[kMaxRowFloats];
   bool room = true;
   std::unique_lock<std::shared_mutex> lock(mutex_);
@@ -85,7 +79,7 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
     if (i + kAhead < n) {
       const KeyAt& ahead = keys[i + kAhead];
       PrefetchRow(SplitMix64(ahead.key), bytes);
-      PrefetchBytes(batch.gradients + int64_t{ahead.position} * width, 4 * width);
+      PrefetchBytes(batch.gradients + int64_t{ahead.position} * batch.width, 4 * batch.width);
     }
     if (i >= 0 && !PushOne(keys[i].key, keys[i].position, batch, gradient)) room = false;
   }
@@ -93,10 +87,8 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
 }
 
 bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient) {
-  const Accessor& accessor = config_.accessor;
-  const RowLayout& layout = config_.layout;
-  const int width = 1 + layout.mf_dim;
-  const float* g = batch.gradients + position * width;
+  const float* g = batch.gradients + position * batch.width;
+  const int32_t slot = batch.slots[position];
   const float show_f = batch.show[position];
   const double show = show_f;
   const double click = batch.click[position];
@@ -104,10 +96,13 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   const uint64_t hash = SplitMix64(key);
   uint32_t* entry = FindEntry(hash, key);
   const bool existed = *entry != 0;
-  RowHead* row = existed ? arena_.At(Index::HandleOf(*entry))
-                         : Create(key, hash, batch.slots[position], accessor.Admits(show, click));
+  RowHead* row = existed ? arena_.At(Index::HandleOf(*entry)) : nullptr;
+  const Policy& policy = config_.PolicyOf(existed ? row->slot : slot);
+  const Accessor& accessor = policy.accessor;
+  const RowLayout& layout = policy.layout;
+  if (!existed) row = Create(key, hash, slot, policy, accessor.Admits(show, click));
   if (row == nullptr) return false;
-  if (row->slot != batch.slots[position]) ++statistics_.slot_conflicts;
+  if (row->slot != slot) ++statistics_.slot_conflicts;
   ++statistics_.pushed_keys;
   if (existed) Touch(Index::HandleOf(*entry));
 
@@ -118,69 +113,76 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   statistics_.show += show;
   statistics_.click += click;
 
-  if (config_.options.gradient_scale == GradientScale::kPerShow && show_f > 0) {
-    for (int d = 0; d < width; ++d) gradient[d] = g[d] / show_f;
+  const int given = std::min(batch.width, 1 + layout.mf_dim);
+  if (config_.options().gradient_scale == GradientScale::kPerShow && show_f > 0) {
+    for (int d = 0; d < given; ++d) gradient[d] = g[d] / show_f;
     g = gradient;
   }
-  if (AllFinite(g, width)) {
+  if (AllFinite(g, given)) {
     float* floats = Floats(row);
-    config_.lr.Step(floats, floats + layout.lr_state(), g, 1);
+    policy.lr.Step(floats, floats + layout.lr_state(), g, 1);
     if (existed && IsAdmitted(row)) {
-      config_.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, layout.mf_dim);
+      if (given <= layout.mf_dim) {
+        if (g != gradient) std::copy_n(g, given, gradient);
+        std::fill(gradient + given, gradient + 1 + layout.mf_dim, 0.0f);
+        g = gradient;
+      }
+      policy.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, layout.mf_dim);
     }
   } else {
     ++statistics_.nonfinite_gradients;
   }
 
   if (IsAdmitted(row) || !accessor.Admits(row->show, row->click)) return true;
-  return Admit(entry, row);
+  return Admit(entry, row, policy);
 }
 
-uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, bool admitted) {
+uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, int size_class) {
   if (!index_.HasRoom()) {
     if (!index_.Reset(static_cast<uint32_t>(statistics_.rows) + 1)) return Arena::kNone;
     IndexAllRows();
   }
-  const uint32_t handle = arena_.Allocate(key, admitted);
+  const uint32_t handle = arena_.Allocate(key, size_class);
   if (handle != Arena::kNone) index_.InsertNew(hash, handle);
   return handle;
 }
 
-RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted) {
-  const uint32_t handle = AllocateIndexed(key, hash, admitted);
+RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy,
+                       bool admitted) {
+  const uint32_t handle = AllocateIndexed(key, hash, policy.size_class[admitted]);
   if (handle == Arena::kNone) return nullptr;
   RowHead* row = arena_.At(handle);
   *row = {key, 0, 0, 0, slot, 0, 0};
   Touch(handle);
   float* floats = Floats(row);
   floats[0] = 0;
-  config_.lr.InitState(floats + config_.layout.lr_state(), 1);
-  if (admitted) InitMfPart(row);
+  policy.lr.InitState(floats + policy.layout.lr_state(), 1);
+  if (admitted) InitMfPart(row, policy);
   ++statistics_.rows;
   return row;
 }
 
 // Moves an unadmitted row to the larger size, where its mf vector begins.
-bool Shard::Admit(uint32_t* entry, const RowHead* row) {
-  const uint32_t handle = arena_.Allocate(row->key, /*admitted=*/true);
+bool Shard::Admit(uint32_t* entry, const RowHead* row, const Policy& policy) {
+  const uint32_t handle = arena_.Allocate(row->key, policy.size_class[true]);
   if (handle == Arena::kNone) return false;
   RowHead* larger = arena_.At(handle);
   *larger = *row;
   larger->flags &= ~kTouched;
-  std::copy_n(Floats(row), config_.layout.head_floats(), Floats(larger));
-  InitMfPart(larger);
+  std::copy_n(Floats(row), policy.layout.head_floats(), Floats(larger));
+  InitMfPart(larger, policy);
   Touch(handle);
   arena_.Free(Index::HandleOf(*entry));
   Index::SetHandle(entry, handle);
   return true;
 }
 
-void Shard::InitMfPart(RowHead* row) {
-  const RowLayout& layout = config_.layout;
+void Shard::InitMfPart(RowHead* row, const Policy& policy) {
+  const RowLayout& layout = policy.layout;
   float* floats = Floats(row);
-  InitMf(config_.options.seed, row->key, config_.options.mf_init_range, floats + layout.mf_w(),
+  InitMf(config_.options().seed, row->key, config_.options().mf_init_range, floats + layout.mf_w(),
          layout.mf_dim);
-  config_.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
+  policy.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
   row->flags |= kAdmitted;
   ++statistics_.admitted;
 }
@@ -206,7 +208,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
       arena_.Free(handle);
       return;
     }
-    config_.accessor.Age(&row->show, &row->click, &row->unseen_days);
+    config_.PolicyOf(row).accessor.Age(&row->show, &row->click, &row->unseen_days);
     statistics_.show += row->show;
     statistics_.click += row->click;
   });
@@ -240,7 +242,6 @@ void Shard::AppendKeys(std::vector<uint64_t>* keys) const {
 }
 
 void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) const {
-  const RowLayout& layout = config_.layout;
   std::shared_lock<std::shared_mutex> lock(mutex_);
   const uint32_t entry = *FindEntry(SplitMix64(key), key);
   static constexpr RowHead kAbsent = {0, 0, 0, 0, 0, 0, 0};
@@ -254,10 +255,10 @@ void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) co
   out.unseen_days[position] = row->unseen_days;
   out.admitted[position] = row->flags & kAdmitted;
   out.served[position] = row->flags & kServed;
-  float* floats = out.floats + position * layout.admitted_floats();
-  const int present = found ? layout.floats(IsAdmitted(row)) : 0;
-  if (found) std::copy_n(Floats(row), present, floats);
-  std::fill(floats + present, floats + layout.admitted_floats(), 0.0f);
+  float* floats = out.floats + position * config_.row_floats();
+  float* const end = floats + config_.row_floats();
+  if (found) floats = std::copy_n(Floats(row), config_.FloatsOf(row), floats);
+  std::fill(floats, end, 0.0f);
 }
 
 }  // namespace tfps

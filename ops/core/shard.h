@@ -13,15 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "ops/core/accessor.h"
 #include "ops/core/arena.h"
 #include "ops/core/chunk_pool.h"
 #include "ops/core/export_columns.h"
 #include "ops/core/index.h"
-#include "ops/core/optimizer.h"
-#include "ops/core/options.h"
 #include "ops/core/row.h"
 #include "ops/core/row_columns.h"
+#include "ops/core/table_config.h"
 
 namespace tfps {
 
@@ -29,38 +27,22 @@ inline constexpr char kNoRoom[] =
     "The rows of a shard find no room: the memory is used up, or they are more than the 128 MiB "
     "that a shard holds; give the table more servers.";
 
-// What all shards of a table share and nobody changes.
-struct TableConfig {
-  explicit TableConfig(const TableOptions& table_options);
-
-  // How many floats row i has.
-  int FloatsOf(const RowColumns& columns, int64_t i) const;
-
-  // Returns one sentence unless there are as many floats as these rows have.
-  std::optional<std::string> CheckFloats(const RowColumns& columns,
-                                         const RowColumnsSize& size) const;
-
-  TableOptions options;
-  Accessor accessor;
-  Optimizer lr;
-  Optimizer mf;
-  RowLayout layout;
-};
-
 // One key of a batch, and its position there.
 struct KeyAt {
   uint64_t key;
   uint32_t position;
 };
 
-// A batch of pushes: n rows of key, slot, show, click and 1 + mf_dim gradients.
+// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
+// as many of mf_w as it has; those beyond `width` are zero.
 struct PushBatch {
   int64_t n;
+  int width;
   const uint64_t* keys;    // (n)
   const int32_t* slots;    // (n)
   const float* show;       // (n)
   const float* click;      // (n)
-  const float* gradients;  // (n, 1 + mf_dim)
+  const float* gradients;  // (n, width)
 };
 
 // Where Inspect writes.
@@ -71,7 +53,7 @@ struct InspectedRows {
   int32_t* unseen_days;  // (n)
   bool* admitted;        // (n)
   bool* served;          // (n)
-  float* floats;         // (n, row_floats): lr_w, lr state, mf_w, mf state
+  float* floats;         // (n, row_floats): lr_w, lr state, mf_w, mf state, zeros
 };
 
 struct ShardStatistics {
@@ -94,8 +76,9 @@ class alignas(64) Shard {
   // Brings the start of a look-up into the cache; needs no lock.
   void Prefetch(uint64_t key) const { index_.Prefetch(SplitMix64(key)); }
 
-  // This shard's part of a batch. Push returns false if there was no room for some rows.
-  void Pull(const KeyAt* keys, int64_t n, float* rows) const;
+  // This shard's part of a batch; `rows` have `width` floats each. Push returns false if there was
+  // no room for some rows.
+  void Pull(const KeyAt* keys, int64_t n, float* rows, int width) const;
   bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
 
   // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
@@ -153,13 +136,13 @@ class alignas(64) Shard {
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
   }
-  void PrefetchRow(uint64_t hash, int bytes) const;
+  void PrefetchRow(uint64_t hash, int most_bytes) const;
   bool IsDue(const RowHead* row) const {
-    return config_.accessor.Evicts(row->show, row->click, row->unseen_days);
+    return config_.PolicyOf(row).accessor.Evicts(row->show, row->click, row->unseen_days);
   }
 
   bool IsExported(Export which, const RowHead* row) const {
-    const Accessor& accessor = config_.accessor;
+    const Accessor& accessor = config_.PolicyOf(row).accessor;
     return which == Export::kBase
                ? accessor.InBase(row->show, row->click, row->delta_score, row->unseen_days)
                : accessor.InDelta(row->show, row->click, row->delta_score, row->unseen_days);
@@ -168,10 +151,10 @@ class alignas(64) Shard {
 
   bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
-  uint32_t AllocateIndexed(uint64_t key, uint64_t hash, bool admitted);
-  RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, bool admitted);
-  bool Admit(uint32_t* entry, const RowHead* row);
-  void InitMfPart(RowHead* row);
+  uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
+  RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);
+  bool Admit(uint32_t* entry, const RowHead* row, const Policy& policy);
+  void InitMfPart(RowHead* row, const Policy& policy);
   void IndexAllRows();  // into an index that is empty; in the order of memory
   void RemoveAllRows();
   std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);

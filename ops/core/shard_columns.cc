@@ -7,26 +7,7 @@
 
 namespace tfps {
 
-int TableConfig::FloatsOf(const RowColumns& columns, int64_t i) const {
-  return layout.floats((columns.flags[i] & kAdmitted) != 0);
-}
-
-std::optional<std::string> TableConfig::CheckFloats(const RowColumns& columns,
-                                                    const RowColumnsSize& size) const {
-  int64_t floats = 0, admitted = 0;
-  for (int64_t i = 0; i < size.rows; ++i) {
-    floats += FloatsOf(columns, i);
-    admitted += (columns.flags[i] & kAdmitted) != 0;
-  }
-  if (floats == size.floats) return std::nullopt;
-  return std::to_string(size.rows) + " rows, " + std::to_string(admitted) +
-         " of them admitted, come with " + std::to_string(size.floats) +
-         " floats, but this table's mf_dim and optimizers make that " + std::to_string(floats) +
-         ".";
-}
-
 ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
-  const RowLayout& layout = config_.layout;
   std::unique_lock<std::shared_mutex> lock(mutex_);
   const bool whole = which == Rows::kAll || all_touched_;
   const auto for_each = [&](auto visit) {
@@ -39,7 +20,7 @@ ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
   RowColumnsSize size = {0, 0};
   for_each([&](const RowHead* row) {
     ++size.rows;
-    size.floats += layout.floats(IsAdmitted(row));
+    size.floats += config_.FloatsOf(row);
   });
   const RowColumns out = allocate(size);
   int64_t i = 0;
@@ -52,7 +33,7 @@ ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
     out.statistics[3 * i + 2] = row->delta_score;
     out.unseen_days[i] = row->unseen_days;
     out.flags[i] = row->flags & kSavedFlags;
-    floats = std::copy_n(Floats(row), layout.floats(IsAdmitted(row)), floats);
+    floats = std::copy_n(Floats(row), config_.FloatsOf(row), floats);
     ++i;
   });
   arena_.ClearTouched();
@@ -96,14 +77,14 @@ bool Shard::Upsert(const RowColumns& columns, int64_t i, const float* floats) {
 bool Shard::UpsertLocked(const RowColumns& columns, int64_t i, const float* floats) {
   const uint64_t key = columns.keys[i];
   const uint64_t hash = SplitMix64(key);
-  const bool admitted = columns.flags[i] & kAdmitted;
+  const int size_class = config_.SizeClassOf(columns, i);
   uint32_t* entry = FindEntry(hash, key);
   uint32_t handle;
   if (*entry == 0) {
-    handle = AllocateIndexed(key, hash, admitted);
+    handle = AllocateIndexed(key, hash, size_class);
     if (handle == Arena::kNone) return false;
   } else {
-    handle = arena_.Allocate(key, admitted);
+    handle = arena_.Allocate(key, size_class);
     if (handle == Arena::kNone) return false;
     const RowHead* old = arena_.At(Index::HandleOf(*entry));
     --statistics_.rows;
@@ -151,7 +132,7 @@ std::optional<std::string> Shard::InsertRows(const RowColumns& columns, int64_t 
     const uint64_t hash = SplitMix64(key);
     uint32_t* entry = FindEntry(hash, key);
     if (*entry != 0) return "Key " + std::to_string(static_cast<int64_t>(key)) + " comes twice.";
-    const uint32_t handle = arena_.Allocate(key, (columns.flags[i] & kAdmitted) != 0);
+    const uint32_t handle = arena_.Allocate(key, config_.SizeClassOf(columns, i));
     if (handle == Arena::kNone) return kNoRoom;
     index_.Insert(entry, hash, handle);
     FillRow(handle, columns, i, floats);

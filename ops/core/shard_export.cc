@@ -16,9 +16,7 @@ int64_t Shard::CountExported(Export which) const {
 
 int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
                        std::vector<uint64_t>* removed) const {
-  const RowLayout& layout = config_.layout;
-  const int mf_dim = layout.mf_dim;
-  const int64_t width = 1 + mf_dim;
+  const int64_t width = 1 + config_.mf_dim();
   std::shared_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
   arena_.ForEach([&](uint32_t, const RowHead* row) {
@@ -34,12 +32,13 @@ int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
     out.keys[i] = row->key;
     out.delta_scores[i] = row->delta_score;
     float* floats = out.rows + i * width;
-    floats[0] = Floats(row)[0];
+    float* const end = floats + width;
+    *floats++ = Floats(row)[0];
     if (IsAdmitted(row)) {
-      std::copy_n(Floats(row) + layout.mf_w(), mf_dim, floats + 1);
-    } else {
-      std::fill_n(floats + 1, mf_dim, 0.0f);
+      const RowLayout& layout = config_.PolicyOf(row).layout;
+      floats = std::copy_n(Floats(row) + layout.mf_w(), layout.mf_dim, floats);
     }
+    std::fill(floats, end, 0.0f);
   });
   for (const uint64_t key : removals_) {
     const uint32_t entry = *FindEntry(SplitMix64(key), key);

@@ -85,9 +85,8 @@ Table::Table(const TableOptions& options) : config_(options) {
     shards_.push_back(std::make_unique<Shard>(&config_, &pool_));
 }
 
-void Table::Pull(const uint64_t* keys, int64_t n, float* rows,
+void Table::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
                  const ParallelFor& parallel_for) const {
-  const int64_t width = row_width();
   const KeysByShard by_shard(keys, n, num_shards(), [&](int64_t i) {
     const bool wanted = keys[i] != kPadding && !IsReserved(keys[i]);
     if (!wanted) std::fill_n(rows + i * width, width, 0.0f);
@@ -97,7 +96,7 @@ void Table::Pull(const uint64_t* keys, int64_t n, float* rows,
                [&](int64_t first, int64_t last) {
                  by_shard.ForEachShard(shards_, first, last,
                                        [&](const Shard* shard, const KeyAt* part, int64_t count) {
-                                         shard->Pull(part, count, rows);
+                                         shard->Pull(part, count, rows, width);
                                        });
                });
 }

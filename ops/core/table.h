@@ -27,15 +27,17 @@ class Table {
   // `options` must be valid, as ParseTableOptions leaves them.
   explicit Table(const TableOptions& options);
 
-  const TableOptions& options() const { return config_.options; }
-  int num_shards() const { return config_.options.num_shards; }
-  int row_width() const { return 1 + config_.options.mf_dim; }  // what a pull reads: lr_w, mf_w
-  int row_floats() const {
-    return config_.layout.admitted_floats();
-  }  // lr_w, lr state, mf_w, mf state
+  const TableOptions& options() const { return config_.options(); }
+  int num_shards() const { return options().num_shards; }
 
-  // Writes lr_w and mf_w of each key to rows (n, row_width); zeros for what there is not.
-  void Pull(const uint64_t* keys, int64_t n, float* rows, const ParallelFor& parallel_for) const;
+  // Of the longest rows: lr_w and mf_w; these and the optimizers' states.
+  int row_width() const { return 1 + config_.mf_dim(); }
+  int row_floats() const { return config_.row_floats(); }
+
+  // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as
+  // much of mf_w as there is room for, and zeros for what there is not.
+  void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
+            const ParallelFor& parallel_for) const;
 
   // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped;
   // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns

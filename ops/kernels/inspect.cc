@@ -21,7 +21,8 @@ class InspectOp : public OpKernel {
     const Table& table = resource->table();
     const Tensor& keys = ctx->input(1);
     OP_REQUIRES_OK(ctx, RequireKeys(keys));
-    OP_REQUIRES_OK(ctx, RequireWidth("row_floats", row_floats_, "lr_w, lr state, mf_w and mf state",
+    OP_REQUIRES_OK(ctx, RequireWidth("row_floats", row_floats_,
+                                     "lr_w, lr state, mf_w and mf state of the slot with most",
                                      table.row_floats()));
     const int64_t n = keys.NumElements();
     Tensor *found, *slot, *statistics, *unseen_days, *admitted, *served, *floats;

@@ -22,11 +22,11 @@ class PullOp : public OpKernel {
     const Table& table = resource->table();
     const Tensor& keys = ctx->input(1);
     OP_REQUIRES_OK(ctx, RequireKeys(keys));
-    OP_REQUIRES_OK(ctx, RequireWidth("row_width", row_width_, "1 + mf_dim", table.row_width()));
+    OP_REQUIRES_OK(ctx, RequireRowWidth("row_width", row_width_, table));
     const int64_t n = keys.NumElements();
     Tensor* rows;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({n, row_width_}), &rows));
-    table.Pull(KeysOf(keys), n, rows->flat<float>().data(), WorkerPool(ctx));
+    table.Pull(KeysOf(keys), n, rows->flat<float>().data(), row_width_, WorkerPool(ctx));
   }
 
  private:

@@ -27,8 +27,11 @@ class PushOp : public OpKernel {
     OP_REQUIRES_OK(ctx, RequireShape("slots", slots, {n}));
     OP_REQUIRES_OK(ctx, RequireShape("show", show, {n}));
     OP_REQUIRES_OK(ctx, RequireShape("click", click, {n}));
-    OP_REQUIRES_OK(ctx, RequireShape("gradients", gradients, {n, table.row_width()}));
+    const int64_t width = gradients.dims() == 2 ? gradients.dim_size(1) : 0;
+    OP_REQUIRES_OK(ctx, RequireShape("gradients", gradients, {n, width}));
+    OP_REQUIRES_OK(ctx, RequireRowWidth("The width of gradients", width, table));
     const PushBatch batch = {n,
+                             static_cast<int>(width),
                              KeysOf(keys),
                              slots.flat<int32_t>().data(),
                              show.flat<float>().data(),

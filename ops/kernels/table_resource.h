@@ -70,6 +70,14 @@ inline tensorflow::Status RequireWidth(const char* name, int64_t value, const ch
                                              meaning, "), not ", value, ".");
 }
 
+// The floats of a pulled or pushed row: lr_w and as much of mf_w as the caller wants.
+inline tensorflow::Status RequireRowWidth(const char* name, int64_t value, const Table& table) {
+  if (2 <= value && value <= table.row_width()) return tensorflow::OkStatus();
+  return tensorflow::errors::InvalidArgument(
+      name, " must be from 2 to ", table.row_width(),
+      " for this table (1 + mf_dim, at most that of the slot with the largest), not ", value, ".");
+}
+
 // TensorFlow's int64 keys are the core's uint64 with the same bits.
 inline const uint64_t* KeysOf(const tensorflow::Tensor& keys) {
   return reinterpret_cast<const uint64_t*>(keys.flat<int64_t>().data());

@@ -30,7 +30,7 @@ this returned.
 
 table: of TfpsTable.
 keys: [n].
-rows: [n, 1 + mf_dim], lr_w and mf_w; zeros where there is no mf.
+rows: [n, 1 + the largest mf_dim], lr_w and mf_w; zeros beyond the row's own mf, or without one.
 delta_scores: [n], the delta_score of each row.
 removed: [r], keys that serving is to drop: served rows that were evicted and, in a delta, served rows
   that a base would not hold.

@@ -41,10 +41,10 @@ statistics: [n, 3], show, click, delta_score.
 unseen_days: [n], whole days since the last push.
 admitted: [n], whether it owns an mf vector.
 served: [n], whether serving holds it.
-floats: [n, row_floats], lr_w, lr state, mf_w, mf state. The state of dim weights is for sgd
-  nothing; adagrad g2sum; std_adagrad g2sum[dim]; adam m[dim], v[dim], beta1^t, beta2^t; ftrl
-  z[dim], n[dim].
-row_floats: the floats of an admitted row, 1 + lr state + mf_dim + mf state.
+floats: [n, row_floats], lr_w, lr state, mf_w, mf state of the row's slot, then zeros. The state
+  of dim weights is for sgd nothing; adagrad g2sum; std_adagrad g2sum[dim]; adam m[dim], v[dim],
+  beta1^t, beta2^t; ftrl z[dim], n[dim].
+row_floats: the floats of an admitted row, 1 + lr state + mf_dim + mf state, of the slot with most.
 )doc");
 
 }  // namespace tfps

@@ -30,7 +30,8 @@ table: of TfpsTable.
 keys: [n], the feasigns, with the bits of the unsigned number.
 rows: [n, row_width], lr_w and then mf_w; zeros for a key that is absent, padding (0) or reserved
   (-2^63, -2^63 + 1), and for the mf_w of a feasign that is not admitted.
-row_width: 1 + mf_dim of the table.
+row_width: from 2 to 1 + the largest mf_dim of any slot. A shorter mf_w ends in zeros, a longer one
+  is cut.
 )doc");
 
 }  // namespace tfps

@@ -45,7 +45,9 @@ keys: [n], the feasigns, with the bits of the unsigned number.
 slots: [n], the slot of each.
 show: [n], how often each occurred in the batch.
 click: [n], how often it did so in a clicked example.
-gradients: [n, 1 + mf_dim], of the summed loss with respect to lr_w and mf_w.
+gradients: [n, row_width], of the summed loss with respect to lr_w and mf_w, where row_width is from
+  2 to 1 + the largest mf_dim of any slot. A row with a longer mf_w takes zeros for the rest, one
+  with a shorter only its own.
 )doc");
 
 }  // namespace tfps

@@ -29,7 +29,10 @@ options: name=value pairs, separated by ;. What is not named keeps its default. 
     and with the prefix lr. for the lr weights and mf. for the mf vectors: optimizer (adagrad; or
     sgd, std_adagrad, adam, ftrl), learning_rate (0.05, for adam 0.001), initial_g2sum (3), beta1
     (0.9), beta2 (0.999), epsilon (1e-8), alpha (0.05), beta (1), l1 (0), l2 (0), weight_min (-10),
-    weight_max (10).
+    weight_max (10);
+    and with the prefix slot.NUMBER. for the rows that this slot created: mf_dim, accessor.*, lr.*
+    and mf.*; what is not named is the table's. A learning rate that neither of them was given is
+    the default of the slot's optimizer.
 )doc");
 
 }  // namespace tfps

@@ -1,5 +1,6 @@
 #include "ops/core/arena.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <random>
@@ -14,6 +15,8 @@ namespace {
 
 constexpr int64_t kChunk = ChunkPool::kChunkBytes;
 constexpr RowLayout kLayout = {/*mf_dim=*/8, /*lr_state_floats=*/1, /*mf_state_floats=*/1};
+const std::vector<SizeClass> kSizes = {SizeClass(kLayout.bytes(false)),
+                                       SizeClass(kLayout.bytes(true))};
 
 uintptr_t SlabOf(const char* chunk) {
   return reinterpret_cast<uintptr_t>(chunk) / ChunkPool::kSlabBytes;
@@ -85,7 +88,7 @@ TEST(PoolGivesRunsLargerThanASlab) {
 
 TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   std::mt19937 random(2);
   std::map<uint32_t, uint64_t> rows;  // handle to key
   for (uint64_t key = 1; key <= 20000; ++key) {
@@ -112,9 +115,42 @@ TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
   CHECK_TRUE(visited == rows);
 }
 
+TEST(RowsOfManySizesKeepTheirContents) {
+  ChunkPool pool;
+  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(2000), SizeClass(88),
+                                        SizeClass(16384), SizeClass(56)};
+  Arena arena(&sizes, &pool);
+  const auto bytes_of = [&](int number) { return static_cast<int>(sizes[number].units) * 8; };
+  std::mt19937 random(3);
+  std::map<uint32_t, int> size_class_of;  // by handle
+  for (uint64_t key = 1; key <= 20000; ++key) {
+    const int size_class = random() % 8 ? random() % 5 / 2 * 2 : random() % 4;
+    const uint32_t handle = arena.Allocate(key, size_class);
+    CHECK_TRUE(size_class_of.emplace(handle, size_class).second);
+    CHECK_EQ(arena.RowBytes(handle), bytes_of(size_class));
+    std::memset(arena.At(handle) + 1, static_cast<int>(key),
+                bytes_of(size_class) - sizeof(RowHead));
+    const auto victim = size_class_of.lower_bound(random() % (1u << 22));
+    if (random() % 3 || victim == size_class_of.end()) continue;
+    arena.Free(victim->first);
+    size_class_of.erase(victim);
+  }
+  size_t visits = 0;
+  arena.ForEach([&](uint32_t handle, const RowHead* row) {
+    ++visits;
+    CHECK_EQ(size_class_of.count(handle), 1u);
+    const int size = bytes_of(size_class_of[handle]) - static_cast<int>(sizeof(RowHead));
+    const auto* bytes = reinterpret_cast<const unsigned char*>(row + 1);
+    CHECK_EQ(std::count(bytes, bytes + size, static_cast<unsigned char>(row->key)), size);
+    arena.Free(handle);
+  });
+  CHECK_EQ(visits, size_class_of.size());
+  CHECK_EQ(pool.bytes_in_use(), 0);
+}
+
 TEST(FreedRowsAreUsedAgain) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   std::vector<uint32_t> handles;
   for (uint64_t key = 1; key <= 1000; ++key) handles.push_back(arena.Allocate(key, false));
   const int64_t bytes = pool.bytes_in_use();
@@ -126,7 +162,7 @@ TEST(FreedRowsAreUsedAgain) {
 
 TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
   ChunkPool pool;
-  Arena arena(kLayout, &pool);
+  Arena arena(&kSizes, &pool);
   for (int round = 0; round < 3; ++round) {
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, key % 2);
     int visits = 0;
@@ -142,7 +178,7 @@ TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
 TEST(ChunksOfAnEndedArenaGoBack) {
   ChunkPool pool;
   {
-    Arena arena(kLayout, &pool);
+    Arena arena(&kSizes, &pool);
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, false);
   }
   CHECK_EQ(pool.bytes_in_use(), 0);
@@ -150,8 +186,8 @@ TEST(ChunksOfAnEndedArenaGoBack) {
 
 TEST(AFullArenaSaysSo) {
   ChunkPool pool;
-  const RowLayout large = {/*mf_dim=*/4000, /*lr_state_floats=*/1, /*mf_state_floats=*/1};
-  Arena arena(large, &pool);
+  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(ChunkPool::kChunkBytes)};
+  Arena arena(&sizes, &pool);
   uint32_t last = 0;
   for (uint64_t key = 1; key <= Arena::kMaxChunks; ++key) {
     last = arena.Allocate(key, true);

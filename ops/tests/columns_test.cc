@@ -86,6 +86,26 @@ TEST(RowsComeBackBitForBit) {
   CheckSame(from, to, 4000);
 }
 
+TEST(RowsOfSlotsWithTheirOwnLayoutComeBack) {
+  const std::string options =
+      std::string(kOptions) + ";slot.1.mf_dim=9;slot.2.lr.optimizer=ftrl;slot.3.mf.optimizer=sgd";
+  TestedTable from(options), to(options), other(kOptions);
+  Fill(&from, 3000);
+  int64_t rows = 0;
+  for (int shard = 0; shard < 4; ++shard) {
+    const Columns columns = Read(*from, shard);
+    rows += columns.size().rows;
+    CHECK_EQ(Write(*to, shard, columns), "");
+    CHECK_NE(Write(*other, shard, columns).find("mf_dim and optimizers"), std::string::npos);
+  }
+  CHECK_EQ(rows, 3000);
+  CheckSame(from, to, 3000);
+  CHECK_EQ(other.Statistic("rows"), 0.0);
+  Fill(&from, 3000);
+  Fill(&to, 3000);
+  CheckSame(from, to, 3000);
+}
+
 TEST(AnEmptyShardComesBackEmpty) {
   TestedTable from(kOptions), to(kOptions);
   Fill(&to, 100);

@@ -151,7 +151,7 @@ TEST(PullsGoOnWhileADayEnds) {
   std::vector<float> rows(keys.size() * table->row_width());
   std::thread puller([&] {
     while (!done) {
-      table->Pull(keys.data(), keys.size(), rows.data(), SerialFor);
+      table->Pull(keys.data(), keys.size(), rows.data(), table->row_width(), SerialFor);
       ++pulls;
     }
   });

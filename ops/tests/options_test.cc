@@ -85,6 +85,56 @@ TEST(AdamsLearningRateHasItsOwnDefault) {
   CHECK_EQ(Parsed("mf.learning_rate=0.05;mf.optimizer=adam").mf.learning_rate, 0.05);
 }
 
+TEST(ASlotOverridesTheTable) {
+  const TableOptions options = Parsed(
+      "slot.7.mf_dim=16;mf_dim=4;accessor.create_threshold=3;lr.optimizer=ftrl;"
+      "slot.7.lr.l1=0.5;slot.0.accessor.decay_rate=1;slot.2147483647.mf.optimizer=sgd");
+  CHECK_EQ(options.mf_dim, 4);
+  CHECK_EQ(options.lr.l1, 0.0);
+  CHECK_EQ(options.slots.size(), 3u);
+  const PolicyOptions& seven = options.slots.at(7);
+  CHECK_EQ(seven.mf_dim, 16);
+  CHECK_EQ(seven.accessor.create_threshold, 3.0);
+  CHECK_TRUE(seven.lr.kind == OptimizerKind::kFtrl);
+  CHECK_EQ(seven.lr.l1, 0.5);
+  CHECK_EQ(options.slots.at(0).mf_dim, 4);
+  CHECK_EQ(options.slots.at(0).accessor.decay_rate, 1.0);
+  CHECK_EQ(options.slots.at(0).accessor.create_threshold, 3.0);
+  CHECK_TRUE(options.slots.at(2147483647).mf.kind == OptimizerKind::kSgd);
+  CHECK_TRUE(options.slots.at(2147483647).lr.kind == OptimizerKind::kFtrl);
+}
+
+TEST(ALearningRateThatNobodyGaveIsThatOfTheSlotsOptimizer) {
+  const auto rate = [](const std::string& text) {
+    return Parsed(text).slots.at(1).mf.learning_rate;
+  };
+  CHECK_EQ(rate("slot.1.mf.optimizer=adam"), 0.001);
+  CHECK_EQ(rate("slot.1.mf.optimizer=adagrad;mf.optimizer=adam"), 0.05);
+  CHECK_EQ(rate("slot.1.mf_dim=2;mf.optimizer=adam"), 0.001);
+  CHECK_EQ(rate("slot.1.mf.optimizer=adam;mf.learning_rate=0.3"), 0.3);
+  CHECK_EQ(rate("slot.1.mf.optimizer=adam;slot.1.mf.learning_rate=0.05"), 0.05);
+  CHECK_EQ(rate("slot.1.mf.optimizer=adam;lr.learning_rate=0.3"), 0.001);
+  CHECK_EQ(rate("slot.1.mf.optimizer=adam;slot.2.mf.learning_rate=0.3"), 0.001);
+}
+
+TEST(BadOptionsOfSlotsAreRefusedInOneSentence) {
+  CheckRefused("slot.3.seed=1", "slot.3.seed", "mf_dim, accessor.*");
+  CheckRefused("slot.3.mf_dmi=1", "slot.3.mf_dmi", "mf_dim, accessor.*");
+  CheckRefused("slot.3.slot.4.mf_dim=1", "slot.3.slot.4.mf_dim");
+  CheckRefused("slot.user_id.mf_dim=1", "slot.user_id.mf_dim", "from 0 to 2147483647");
+  CheckRefused("slot.-1.mf_dim=1", "slot.-1.mf_dim", "from 0 to 2147483647");
+  CheckRefused("slot.2147483648.mf_dim=1", "slot.2147483648.mf_dim", "from 0 to 2147483647");
+  CheckRefused("slot.mf_dim=1", "slot.mf_dim", "from 0 to 2147483647");
+  CheckRefused("slot.3=1", "slot.3", "from 0 to 2147483647");
+  CheckRefused("slot.3.mf_dim=1;slot.03.mf_dim=1", "slot.03.mf_dim", "twice");
+  CheckRefused("slot.3.mf_dim=0", "slot.3.mf_dim", "from 1 to");
+  CheckRefused("slot.3.mf_dim=4097", "slot.3.mf_dim", "4096");
+  CheckRefused("slot.3.mf.optimizer=adamw", "slot.3.mf.optimizer", "ftrl");
+  CheckRefused("slot.3.lr.weight_min=11", "slot.3.lr.weight_min", "slot.3.lr.weight_max");
+  CheckRefused("slot.3.mf_dim=4000;mf.optimizer=adam", "slot.3.mf_dim=4000", "16384");
+  CheckRefused("mf_dim=4000;slot.3.mf.optimizer=adam", "slot.3.mf.optimizer", "16384");
+}
+
 TEST(BadOptionsAreRefusedInOneSentence) {
   CheckRefused("mf_dmi=8", "mf_dmi");
   CheckRefused("optimizer=adam", "optimizer");

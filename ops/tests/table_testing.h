@@ -58,16 +58,22 @@ class TestedTable {
       show.push_back(row.show);
       click.push_back(row.click);
     }
+    const int width = rows.empty() ? 1 : static_cast<int>(gradients.size() / rows.size());
     return table_
-        ->Push({static_cast<int64_t>(rows.size()), keys.data(), slots.data(), show.data(),
+        ->Push({static_cast<int64_t>(rows.size()), width, keys.data(), slots.data(), show.data(),
                 click.data(), gradients.data()},
                parallel_for_)
         .value_or("");
   }
 
   std::vector<float> Pull(const std::vector<uint64_t>& keys) const {
-    std::vector<float> rows(keys.size() * table_->row_width(), -1);
-    table_->Pull(keys.data(), static_cast<int64_t>(keys.size()), rows.data(), parallel_for_);
+    return Pull(keys, table_->row_width());
+  }
+
+  std::vector<float> Pull(const std::vector<uint64_t>& keys, int width) const {
+    std::vector<float> rows(keys.size() * width, -1);
+    table_->Pull(keys.data(), static_cast<int64_t>(keys.size()), rows.data(), width,
+                 parallel_for_);
     return rows;
   }
 

@@ -17,8 +17,10 @@ using tfps_test::Read;
 using tfps_test::TestedTable;
 using tfps_test::Write;
 
+// Three slots, with rows of four sizes.
 const char kOptions[] =
-    "mf_dim=3;num_shards=2;accessor.create_threshold=1;accessor.delete_threshold=0.3";
+    "mf_dim=3;num_shards=2;accessor.create_threshold=1;accessor.delete_threshold=0.3;"
+    "slot.2.mf_dim=9;slot.3.mf.optimizer=adam";
 
 std::set<uint64_t> TouchedKeys(TestedTable& table) {
   std::set<uint64_t> keys;
@@ -36,7 +38,7 @@ void ReadAll(TestedTable& table) {
 }
 
 PushedRow Row(uint64_t key, float click = 0) {
-  return {.key = key, .click = click, .gradient = 0.5f};
+  return {.key = key, .click = click, .gradient = 0.5f, .slot = static_cast<int32_t>(1 + key % 3)};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 import tf_keras as keras
 
+from tfps.checkpoint import ended
 from tfps.checkpoint.manager import CheckpointManager
 from tfps.embedding import tables_of
 from tfps.training.position import Position
@@ -29,7 +30,9 @@ class Checkpoint(keras.callbacks.Callback):
     ValueError: a number is below 1.
   """
 
-  def __init__(self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True):
+  def __init__(
+    self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True
+  ):
     super().__init__()
     for name, value in (
       ("every_days", every_days),
@@ -40,12 +43,16 @@ class Checkpoint(keras.callbacks.Callback):
         raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
     self.moment_every_tickets = every_tickets
     self.manager = None
-    self._folder = folder
+    self._folder = str(folder)
     self._tables = tables
     self._every_days = every_days
     self._keep = keep
     self._incremental = incremental
     self._position = self._saved = None
+
+  def on_train_begin(self, logs=None):
+    del logs
+    ended.clear(self._folder)
 
   def resume(self):
     """Called by `fit` before its first ticket; returns the `Position` of the checkpoint, None if there is none."""
@@ -78,6 +85,8 @@ class Checkpoint(keras.callbacks.Callback):
     del logs
     if self._position != self._saved:
       self._save()
+    if self.manager is not None:
+      ended.mark(self._folder)
 
   def _save(self):
     self.manager.save(

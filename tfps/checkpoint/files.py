@@ -44,6 +44,18 @@ def _measure(path, device):
   return {"bytes": int(size), "crc32c": int(crc32c)}
 
 
+def sizes(folder, names):
+  """The bytes of the named files of `folder`, in order; None where there is no such file."""
+  return [_size(join(folder, name)) for name in names]
+
+
+def _size(path):
+  try:
+    return tf.io.gfile.stat(path).length
+  except tf.errors.NotFoundError:
+    return None
+
+
 def sync(path):
   """Makes a file or folder outlast a power cut; other file systems than this machine's do so themselves."""
   if "://" in path:

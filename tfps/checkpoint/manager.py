@@ -4,13 +4,13 @@ import re
 
 import tensorflow as tf
 
-from tfps.checkpoint import dense, files, manifest
+from tfps.checkpoint import dense
+from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint import manifest
 from tfps.checkpoint import tables as tables_lib
 from tfps.checkpoint.errors import CheckpointError
 
-_COMPLETE = re.compile(r"checkpoint-(\d+)/?")
 _MOST_INCREMENTS = 100
-_TEMPORARY = re.compile(r"(writing|removing)-checkpoint-\d+/?")
 
 
 class CheckpointManager:
@@ -26,12 +26,13 @@ class CheckpointManager:
     model: the Keras model, or None for tables alone. To restore, its variables must exist.
     tables: the `tfps.FeasignTable`s.
     keep: how many checkpoints are kept; at least 1.
+    read_only: it only restores, beside another manager that writes to the folder, and changes nothing there.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
   """
 
-  def __init__(self, folder, model, tables, keep=3):
+  def __init__(self, folder, model, tables, keep=3, read_only=False):
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
     self.folder = str(folder).rstrip("/")
@@ -49,8 +50,8 @@ class CheckpointManager:
         )
     self._last = None  # The checkpoint after which touched rows are counted.
     self._increments = self._increment_rows = 0  # Since the last full one.
-    for name in self._names(_TEMPORARY):
-      files.remove(files.join(self.folder, name))
+    if not read_only:
+      folder_lib.remove_unfinished(self.folder)
 
   def save(self, calendar, *, incremental=False):
     """Writes a checkpoint of this moment.
@@ -64,31 +65,26 @@ class CheckpointManager:
     Returns:
       The checkpoint's path.
     """
-    number = max([0, *self._numbers()]) + 1
-    writing = files.join(self.folder, f"writing-checkpoint-{number}")
-    files.remove(writing)
-    tf.io.gfile.makedirs(writing)
     before = self._last if incremental and self._may_increment() else None
     self._last = None  # Should anything fail, the touched rows that were read are nowhere.
-    saved, written = {}, 0
-    for table in self._tables:
-      saved[table.name], rows = tables_lib.save(table, writing, only_touched=before is not None)
-      written += rows
-    if self._model is not None:
-      dense.save(self._model, writing)
-    names = files.list_files(writing)
-    content = {
-      "increment_of": before and _name(before),
-      "lineage": None,
-      "calendar": calendar,
-      "tables": saved,
-      "files": dict(zip(names, files.measure(writing, names, self._devices()))),
-    }
-    manifest.write(writing, content)
-    files.sync_all(writing)
-    path = self._path(number)
-    tf.io.gfile.rename(writing, path)
-    files.sync(self.folder)
+    written = 0
+
+    def write(path):
+      nonlocal written
+      saved = {}
+      for table in self._tables:
+        saved[table.name], rows = tables_lib.save(table, path, only_touched=before is not None)
+        written += rows
+      if self._model is not None:
+        dense.save(self._model, path)
+      return {
+        "increment_of": before and _name(before),
+        "lineage": None,
+        "calendar": calendar,
+        "tables": saved,
+      }
+
+    path = folder_lib.publish(self.folder, write, self._devices())
     self._last = path
     if before is None:
       self._increments, self._increment_rows = 0, 0
@@ -99,13 +95,15 @@ class CheckpointManager:
 
   def latest(self):
     """The path of the newest checkpoint, None if there is none."""
-    numbers = self._numbers()
-    return self._path(numbers[-1]) if numbers else None
+    numbers = folder_lib.numbers(self.folder)
+    return folder_lib.path_of(self.folder, numbers[-1]) if numbers else None
 
   def restore(self, path=None):
     """Puts the state of a checkpoint in the place of what model and tables hold.
 
-    Every file is checked before anything is changed.
+    Before anything is changed, it is known that every file is there and as long as it was, and that no other than the
+    tables' rows was changed. These are read once, tensor by tensor with its checksum: if that does not hold, the
+    tables are left with a part of the rows.
 
     Args:
       path: the checkpoint; the newest by default.
@@ -120,9 +118,9 @@ class CheckpointManager:
     if path is None:
       return None
     path = str(path).rstrip("/")
-    chain, problem = self._read(path)
+    chain, problem = self._read(path, checksums="not rows")
     if problem:
-      raise CheckpointError(f"Checkpoint {path} is damaged: {problem}; {self._remedy(path)}")
+      raise self._damaged(path, problem)
     content = chain[-1][1]
     self._last = None
     try:
@@ -139,23 +137,26 @@ class CheckpointManager:
         f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, or "
         "into another folder."
       ) from error
+    except tf.errors.DataLossError as error:
+      problem = self._read(path)[1]  # Now every file is read, to name the one that was changed.
+      raise self._damaged(path, problem or error.message.rstrip(".")) from error
     return content["calendar"]
 
   def _may_increment(self):
     rows = sum(table.statistics()["rows"] for table in self._tables)
     return (
       self._last is not None
-      and tf.io.gfile.exists(files.join(self._last, manifest.NAME))
+      and folder_lib.is_checkpoint(self._last)
       and self._increments < _MOST_INCREMENTS
       and self._increment_rows < rows
     )
 
   def _remove_old(self):
     """Removes the checkpoints that are neither among the last few nor what one of these is put over."""
-    numbers = self._numbers()
+    numbers = folder_lib.numbers(self.folder)
     kept = set()
     for number in numbers[-self._keep :]:
-      path = self._path(number)
+      path = folder_lib.path_of(self.folder, number)
       while path is not None and path not in kept:
         kept.add(path)
         try:
@@ -163,60 +164,34 @@ class CheckpointManager:
         except CheckpointError:
           path = None  # Damaged: it cannot be restored, whatever is kept.
     for number in reversed(numbers):
-      if self._path(number) not in kept:
-        # Renamed first: a folder that is half removed must not look like a checkpoint.
-        removing = files.join(self.folder, f"removing-checkpoint-{number}")
-        tf.io.gfile.rename(self._path(number), removing)
-        files.remove(removing)
+      if folder_lib.path_of(self.folder, number) not in kept:
+        folder_lib.remove(self.folder, number)
 
-  def _read(self, path):
+  def _read(self, path, checksums="all"):
     """([(folder, manifest)] from the full checkpoint to this one, None), or (None, what is wrong)."""
     try:
-      chain = manifest.chain(path)
+      return manifest.complete_chain(path, self._devices(), checksums=checksums), None
     except CheckpointError as error:
       return None, str(error)
-    for folder, content in chain:
-      # Of those before, only the rows are read.
-      wanted = None if folder == path else _is_of_a_table
-      problem = manifest.damage(folder, content, self._devices(), wanted)
-      if problem:
-        return None, problem if folder == path else f"it goes over {folder}, and there {problem}"
-    return chain, None
 
-  def _remedy(self, path):
-    """Which checkpoint to restore instead of the damaged one at `path`."""
-    for number in reversed(self._numbers()):
-      other = self._path(number)
+  def _damaged(self, path, problem):
+    """The error of a damaged checkpoint, which says what to restore instead."""
+    remedy = f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
+    for number in reversed(folder_lib.numbers(self.folder)):
+      other = folder_lib.path_of(self.folder, number)
       if other != path and self._read(other)[1] is None:
-        return f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it to restore."
-    return f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
+        remedy = (
+          f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it "
+          "to restore."
+        )
+        break
+    return CheckpointError(f"Checkpoint {path} is damaged: {problem}; {remedy}")
 
   def _devices(self):
     """Where files are checked: all servers share the work."""
     devices = [server.device for table in self._tables for server in table.servers]
     return list(dict.fromkeys(devices)) or ["/device:CPU:0"]
 
-  def _path(self, number):
-    return files.join(self.folder, f"checkpoint-{number}")
-
-  def _names(self, pattern):
-    if not tf.io.gfile.isdir(self.folder):
-      return []
-    return [name for name in tf.io.gfile.listdir(self.folder) if pattern.fullmatch(name)]
-
-  def _numbers(self):
-    """The numbers of the checkpoints in order; a folder without a manifest is none."""
-    numbers = (int(_COMPLETE.fullmatch(name)[1]) for name in self._names(_COMPLETE))
-    return sorted(
-      number
-      for number in numbers
-      if tf.io.gfile.exists(files.join(self._path(number), manifest.NAME))
-    )
-
 
 def _name(path):
   return path.rsplit("/", 1)[-1]
-
-
-def _is_of_a_table(name):
-  return not name.startswith("dense/")

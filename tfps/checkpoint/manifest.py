@@ -14,16 +14,26 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 FORMAT = 2
 
 
-def write(folder, content):
+def write(folder, content, name=NAME):
   """Writes the manifest of a checkpoint, whose other files are there, with a checksum of its own.
 
   Args:
     folder: the checkpoint's folder.
     content: a dict of what JSON has.
+    name: of the file.
   """
   content = {"format": FORMAT, **content}
-  with tf.io.gfile.GFile(files.join(folder, NAME), "w") as file:
+  with tf.io.gfile.GFile(files.join(folder, name), "w") as file:
     json.dump({**content, "checksum": _checksum(content)}, file)
+
+
+def replace(folder, content):
+  """Puts another manifest in the place of a checkpoint's, in one step."""
+  beside = f"new-{NAME}"
+  write(folder, content, beside)
+  files.sync(files.join(folder, beside))
+  tf.io.gfile.rename(files.join(folder, beside), files.join(folder, NAME), overwrite=True)
+  files.sync(folder)
 
 
 def read(folder):
@@ -76,26 +86,61 @@ def chain(folder):
   return links
 
 
-def damage(folder, content, devices, wanted=None):
+def complete_chain(folder, devices, *, checksums="all"):
+  """`chain`, once all files that restoring it reads were found to be as they were written.
+
+  Args:
+    folder: of the newest checkpoint of the chain.
+    devices: where the files are read, each on one of these.
+    checksums: as of `damage`.
+
+  Raises:
+    CheckpointError: in half a sentence, what is wrong with which file.
+  """
+  links = chain(folder)
+  for path, content in links:
+    problem = damage(path, content, devices, only_rows=path != folder, checksums=checksums)
+    if problem:
+      where = "" if path == folder else f"it goes over {path}, and there "
+      raise CheckpointError(where + problem)
+  return links
+
+
+def damage(folder, content, devices, *, only_rows=False, checksums="all"):
   """What is wrong with the files that a manifest names, as half a sentence; None if nothing is.
 
   Args:
     folder: the checkpoint's folder.
     content: its manifest, from `read`.
     devices: where the files are read, each on one of these.
-    wanted: function of a file's name, whether to look at it; all by default.
+    only_rows: look at the files of tables only: the dense weights of a checkpoint that others go over are not read.
+    checksums: of which files beside the size the checksum is compared: "all" of them, "not rows": all but the tables'
+      rows, each tensor of which has one of its own that is compared when it is read, or "none".
   """
   expected = {
-    name: measured for name, measured in content["files"].items() if not wanted or wanted(name)
+    name: file
+    for name, file in content["files"].items()
+    if not (only_rows and name.startswith("dense/"))
   }
-  for (name, there), found in zip(expected.items(), files.measure(folder, expected, devices)):
-    if found is None:
+  read = {
+    "all": expected,
+    "not rows": [name for name in expected if not _is_rows(name)],
+    "none": [],
+  }[checksums]
+  sizes = files.sizes(folder, expected)
+  for name, size in zip(expected, sizes):
+    if size is None:
       return f"{name} is missing"
-    if found["bytes"] != there["bytes"]:
-      return f"{name} has {found['bytes']} bytes instead of {there['bytes']}"
-    if found != there:
+    if size != expected[name]["bytes"]:
+      return f"{name} has {size} bytes instead of {expected[name]['bytes']}"
+  for name, there in zip(read, files.measure(folder, read, devices)):
+    if there != expected[name]:
       return f"{name} was changed: its checksum does not hold"
   return None
+
+
+def _is_rows(name):
+  return not name.startswith("dense/") and ".data-" in name
 
 
 def _checksum(content):

@@ -10,8 +10,8 @@ from tfps import placement
 from tfps.checkpoint import files
 from tfps.checkpoint.errors import CheckpointError
 
-# The options that decide how a row looks or where it is; the others may change between two runs.
-_LAYOUT = ("num_shards", "mf_dim", "lr.optimizer", "mf.optimizer")
+# The options that decide how a slot's rows look; they and num_shards may not change between two runs.
+_LAYOUT = ("mf_dim", "lr.optimizer", "mf.optimizer")
 
 
 def save(table, folder, *, only_touched):
@@ -58,11 +58,18 @@ def save(table, folder, *, only_touched):
 def check(table, saved):
   """Raises CheckpointError, in half a sentence, if the rows that a manifest describes do not fit `table`."""
   there, here = _pairs(saved["options"]), _pairs(table.options)
-  for name in _LAYOUT:
+  for name in ("num_shards", *_LAYOUT):
     if there[name] != here[name]:
       raise CheckpointError(
         f"table '{table.name}' was saved with {name}={there[name]} and now has {name}={here[name]}"
       )
+  for slot, number in saved["slots"].items():
+    for name in _LAYOUT:
+      was, now = _of_slot(there, number, name), _of_slot(here, table.slots.get(slot), name)
+      if was != now:
+        raise CheckpointError(
+          f"slot '{slot}' of table '{table.name}' was saved with {name}={was} and now has {name}={now}"
+        )
 
 
 def place(table, saved):
@@ -72,7 +79,7 @@ def place(table, saved):
   """
   assignment = np.array(saved["assignment"], np.int32)
   if saved["num_servers"] != table.num_servers:
-    assignment = placement.reassign(assignment, table.num_servers)
+    assignment = placement.reassign(assignment, table.num_servers, saved["num_servers"])
   table.place(assignment)
 
 
@@ -127,3 +134,8 @@ def pair(tables, saved):
 
 def _pairs(options):
   return dict(pair.split("=", 1) for pair in options.split(";"))
+
+
+def _of_slot(pairs, number, name):
+  """The option of the slot with this number: its own, or else the table's."""
+  return pairs.get(f"slot.{number}.{name}", pairs[name])

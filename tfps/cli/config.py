@@ -156,7 +156,10 @@ def _check_field(config: config_dict.ConfigDict, field: str) -> None:
     ) from error
   if isinstance(kind, type) and issubclass(kind, config_dict.ConfigDict):
     inner = ", ".join(config_path.get_value(field, config))
-    raise ConfigError(f"config.{field} is a group of fields; set one of them: {inner}.")
+    remedy = (
+      f"set one of them: {inner}" if inner else "it has none yet, so set it in the config file"
+    )
+    raise ConfigError(f"config.{field} is a group of fields; {remedy}.")
   if kind not in _EXPECTED:
     raise ConfigError(
       f"config.{field} is a {kind.__name__} and cannot be overridden; make it a tuple, a number, "

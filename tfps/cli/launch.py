@@ -1,4 +1,4 @@
-"""Runs a whole cluster on this machine: a chief, workers and parameter servers.
+"""Runs a whole cluster on this machine: a chief, workers, parameter servers, perhaps an evaluator.
 
 What follows -- is what every role runs: a command of tfps (train --config=...), or a program of
 your own (script.py with its arguments) that calls tfps.strategy(). Every process finds its role in
@@ -27,13 +27,21 @@ HELP = "run a cluster of processes on this machine"
 _CHIEF_MAY_EXPLAIN_SECONDS = 5.0  # what the chief has to end by itself after another has failed
 _OTHERS_END_SECONDS = 20.0  # what the others have to end by themselves after the chief
 _TERMINATE_SECONDS = 5.0  # from SIGTERM to SIGKILL
+_SINGLE = ("chief", "evaluator")  # of which there is one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.usage = "tfps launch [--workers=N] [--ps=N] [--log-dir=DIR] [--verbose] -- COMMAND ..."
+  parser.usage = (
+    "tfps launch [--workers=N] [--ps=N] [--evaluator] [--log-dir=DIR] [--verbose] -- COMMAND ..."
+  )
   parser.add_argument("--workers", type=_count, default=2, metavar="N", help="default 2")
   parser.add_argument(
     "--ps", type=_count, default=2, metavar="N", help="parameter servers, default 2"
+  )
+  parser.add_argument(
+    "--evaluator",
+    action="store_true",
+    help="one more process, which evaluates the checkpoints; its failure does not end the others",
   )
   parser.add_argument(
     "--log-dir",
@@ -59,16 +67,20 @@ def run(args: argparse.Namespace) -> int:
       signal.signal(signum, lambda number, frame: received.append(number))
   children = []
   try:
-    for job, index, tf_config in _tf_configs(args.workers, args.ps):
-      name = job if job == "chief" else f"{job} {index}"
-      log = log_dir / ("chief.log" if job == "chief" else f"{job}-{index}.log")
+    for job, index, tf_config in _tf_configs(args.workers, args.ps, args.evaluator):
+      name = job if job in _SINGLE else f"{job} {index}"
+      log = log_dir / f"{name.replace(' ', '-')}.log"
       env = {**os.environ, "TF_CONFIG": json.dumps(tf_config), "PYTHONUNBUFFERED": "1"}
       children.append(processes.Child(name, program, env, log, foreground=job == "chief"))
     stream = processes.Stream(children)
-    stream.say(
-      f"A chief, {args.workers} workers and {args.ps} parameter servers; logs in {log_dir}"
-    )
-    code = _follow(children, stream, received)
+    roles = f"A chief, {args.workers} workers and {args.ps} parameter servers"
+    roles += ", and an evaluator" if args.evaluator else ""
+    stream.say(f"{roles}; logs in {log_dir}")
+    cluster = [child for child in children if child.name != "evaluator"]
+    evaluators = children[len(cluster) :]
+    code = _follow(cluster, evaluators, stream, received)
+    if code == 0:
+      code = _follow_evaluators(evaluators, stream, received)
     _end(children, stream)
     stream.drain()
     return code
@@ -79,9 +91,12 @@ def run(args: argparse.Namespace) -> int:
       child.log_file.close()
 
 
-def _follow(children: list, stream: processes.Stream, received: list[int]) -> int:
-  """Follows the cluster until it is to be ended; returns the exit code."""
-  chief, *others = children
+def _follow(cluster: list, evaluators: list, stream: processes.Stream, received: list[int]) -> int:
+  """Follows the cluster until it is to be ended; returns the exit code.
+
+  An evaluator that fails is reported, and nothing else.
+  """
+  chief, *others = cluster
   reported = set()
   first_failure = None
   while chief.exit_code() is None:
@@ -89,6 +104,7 @@ def _follow(children: list, stream: processes.Stream, received: list[int]) -> in
     if received:
       stream.say(f"Ending the cluster: {signal.Signals(received[0]).name}.")
       return 128 + received[0]
+    _report_failures(evaluators, stream, reported, expected={0})
     if not any(child.exit_code() for child in others):
       continue
     # A chief that ends now ends the others too: only one that goes on is told about.
@@ -115,6 +131,19 @@ def _follow(children: list, stream: processes.Stream, received: list[int]) -> in
       break
   _report_failures(others, stream, reported, {0} if code == 0 else {0, 1, code, CHIEF_LOST})
   return code
+
+
+def _follow_evaluators(evaluators: list, stream: processes.Stream, received: list[int]) -> int:
+  """Waits until they have evaluated what the ended training has left; returns the exit code."""
+  running = [child for child in evaluators if child.exit_code() is None]
+  if running:
+    stream.say("Training has ended; waiting for the evaluator.")
+  while any(child.exit_code() is None for child in running):
+    stream.pump(0.1)
+    if received:
+      return 128 + received[0]
+  _report_failures(running, stream, set(), expected={0})
+  return 0
 
 
 def _report_failures(others, stream, reported: set, expected: set[int]) -> None:
@@ -158,14 +187,16 @@ def _program(command: list[str]) -> list[str]:
   return [sys.executable, "-m", "tfps", *command]
 
 
-def _tf_configs(workers: int, ps: int):
-  """Yields (task type, index, TF_CONFIG) of every process, the chief first."""
+def _tf_configs(workers: int, ps: int, evaluator: bool = False):
+  """Yields (task type, index, TF_CONFIG) of every process, the chief first, the evaluator last."""
   addresses = iter([f"127.0.0.1:{port}" for port in _free_ports(1 + workers + ps)])
   counts = {"chief": 1, "worker": workers, "ps": ps}
   cluster = {job: [next(addresses) for _ in range(count)] for job, count in counts.items()}
   for job, count in counts.items():
     for index in range(count):
       yield job, index, {"cluster": cluster, "task": {"type": job, "index": index}}
+  if evaluator:
+    yield "evaluator", 0, {"cluster": cluster, "task": {"type": "evaluator", "index": 0}}
 
 
 def _free_ports(count: int) -> list[int]:

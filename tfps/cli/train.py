@@ -1,7 +1,8 @@
 """Trains the model that a config describes.
 
-Without TF_CONFIG it trains in this process. With it, this process is the chief, a worker or a
-parameter server (ps) of a cluster, by what TF_CONFIG says; the same command starts every role.
+Without TF_CONFIG it trains in this process. With it, this process is the chief, a worker, a
+parameter server (ps) or the evaluator of a cluster, by what TF_CONFIG says; the same command starts
+every role.
 
 Fields of the config are overridden like --config.batch_size=1024 or
 --config.model.args.hidden="(64, 32)"; --print-config shows them all."""
@@ -44,14 +45,25 @@ def run(args: argparse.Namespace) -> None:
   if args.print_config:
     print(json.dumps(config.to_dict(), indent=2, default=str))
     return
-  tf_config.read()  # What is wrong with it is said at once, not after TensorFlow's import.
+  task = tf_config.read()  # What is wrong with it is said at once, not after TensorFlow's import.
   source = config_lib.function(module, "source")
   model_class = config_lib.load_attribute(
     config.model.file, config.model.name, base=config_lib.root(module)
   )
+  if task is not None and task.type == "evaluator":
+    from tfps.evaluation import run as evaluation
+
+    evaluation.run(config, task, evaluation.evaluation_source(config, module), model_class)
+    return
   import tfps
 
   tfps.strategy()  # A worker or ps serves from here on, and needs no data.
   from tfps.training import run as training
 
-  training.run(config, source(config), model_class)
+  training.run(
+    config,
+    source(config),
+    model_class,
+    fill=getattr(module, "warm_start", None),
+    more_callbacks=getattr(module, "callbacks", None),
+  )

@@ -68,6 +68,10 @@ class ChiefWatch:
     lost_seconds: how long its port must refuse connections until it counts as lost; by default
       the environment variable TFPS_CHIEF_LOST_SECONDS, or 30.
     appear_seconds: how long to wait for it to appear in the first place.
+
+  Attributes:
+    seen: whether it has accepted a connection at all.
+    lost_seconds: as given.
   """
 
   def __init__(
@@ -76,10 +80,15 @@ class ChiefWatch:
     if lost_seconds is None:
       lost_seconds = _seconds_from_environment("TFPS_CHIEF_LOST_SECONDS", 30.0)
     self._address = address
-    self._lost_seconds = lost_seconds
+    self.lost_seconds = lost_seconds
     self._appear_seconds = appear_seconds
-    self._seen = False
-    self._last_seen = self._last_probe = time.monotonic()
+    self.seen = False
+    self._refused_since = self._last_probe = time.monotonic()
+
+  @property
+  def silent_seconds(self) -> float:
+    """For how long all probes have been refused; 0.0 where the last one was accepted."""
+    return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
 
   def poll(self) -> str | None:
     """Probes the chief if it is time to; returns a sentence once it is lost, else None."""
@@ -88,13 +97,15 @@ class ChiefWatch:
       return None
     self._last_probe = now
     if accepts_connections(self._address):
-      self._seen = True
-      self._last_seen = time.monotonic()
+      self.seen = True
+      self._refused_since = None
       return None
-    silent = time.monotonic() - self._last_seen
-    if self._seen and silent >= self._lost_seconds:
+    if self._refused_since is None:
+      self._refused_since = time.monotonic()
+    silent = self.silent_seconds
+    if self.seen and silent >= self.lost_seconds:
       return f"The chief at {self._address} is lost: no connection for {silent:.0f} s."
-    if not self._seen and silent >= self._appear_seconds:
+    if not self.seen and silent >= self._appear_seconds:
       return f"The chief at {self._address} did not appear within {silent:.0f} s."
     return None
 

@@ -28,7 +28,7 @@ def strategy(connect_timeout: float = 600.0):
     `tf.distribute.ParameterServerStrategy`, the same one for every call.
 
   Raises:
-    ConfigError: TF_CONFIG is wrong, or this process's task type is not supported.
+    ConfigError: TF_CONFIG is wrong, or this process's task type is evaluator.
     TimeoutError: a worker or parameter server did not come up in time; the message names it.
     SystemExit: in a worker or ps process, always.
   """
@@ -40,8 +40,8 @@ def strategy(connect_timeout: float = 600.0):
     return tf.distribute.get_strategy()
   if task.type == "evaluator":
     raise tf_config.ConfigError(
-      'TF_CONFIG: task.type is "evaluator", which is not supported; evaluate on the chief, and '
-      "start only chief, worker and ps tasks."
+      'TF_CONFIG: task.type is "evaluator", which takes no part in the strategy; start it with tfps train, or '
+      "use tfps.evaluation.Evaluator in your program."
     )
   # A call to a task that has died ends in an error instead of waiting for it to come back.
   os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")

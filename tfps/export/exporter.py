@@ -113,6 +113,9 @@ class Exporter:
           "row_width": table.row_width,
           "buckets": buckets[table.name],
           "predicate": _predicate(table.accessor),
+          "predicate_of_slots": {
+            slot: _predicate(table.policy_of(slot).accessor) for slot in table.slot_policies
+          },
           "slots": table.slots,
         }
         for table in self._tables

@@ -36,13 +36,19 @@ class ExportedRows:
     )
 
   def _in_base(self, keys):
-    accessor, found = self._table.accessor, self._table.lookup(keys)
+    found = self._table.lookup(keys)
     show, click, delta_score = found["statistics"].T
-    return (
-      (accessor.score(show, click) >= accessor.base_update_threshold)
-      & (delta_score >= 0)
-      & (found["unseen_days"] <= accessor.delta_keep_days)
-    )
+    names = {number: slot for slot, number in self._table.slots.items()}
+    held = np.zeros(len(show), bool)
+    for number in np.unique(found["slot"]):
+      accessor = self._table.policy_of(names.get(number)).accessor
+      held |= (
+        (found["slot"] == number)
+        & (accessor.score(show, click) >= accessor.base_update_threshold)
+        & (delta_score >= 0)
+        & (found["unseen_days"] <= accessor.delta_keep_days)
+      )
+    return held
 
 
 def predict(model, features, tables):

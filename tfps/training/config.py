@@ -15,7 +15,7 @@ def default_config():
   config.model = config_dict.ConfigDict()
   config.model.file = "models/deepfm.py"
   config.model.name = "DeepFM"
-  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean")
+  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean", dropout=0.0)
   config.slots = ()
 
   config.table = config_dict.create(
@@ -25,6 +25,9 @@ def default_config():
   # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.
   config.mf_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
   config.lr_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
+  # What a slot has of its own: {slot: {mf_dim, accessor, mf_optimizer, lr_optimizer}}, each of them as above, with
+  # only what differs; an optimizer with a name of its own starts from that optimizer's defaults.
+  config.slot_policies = config_dict.ConfigDict()
 
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
@@ -45,6 +48,17 @@ def default_config():
   # Base exports for TensorFlow Serving at days' ends: none where the folder is empty. examples of the
   # day are kept to check the export with; keep is how many exports stay, 0 for all.
   config.export = config_dict.create(folder="", every_days=1, examples=256, keep=0)
+  # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from its table of that name:
+  # slots "user_id", or "user_id=user" where the slot is called user there; all that have one name where there are none.
+  config.warm_start = config_dict.create(checkpoint="", table="", slots=())
+  # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
+  # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
+  # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
+  # checkpoints: "every", or "newest" to leave out those that are no longer the last.
+  config.evaluation = config_dict.create(
+    tensorboard="", gauc_slot="", slots=(), most_values=20, max_examples=1_000_000, checkpoints="every",
+    poll_seconds=10.0,
+  )  # fmt: skip
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False

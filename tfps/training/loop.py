@@ -164,10 +164,11 @@ def predict(model, source):
   return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *predictions)
 
 
-def score(model, source):
+def score(model, source, tickets=None, features=()):
   """Yields what was scored in one ticket after the other; see `tfps.Model.score`."""
   with model.distribute_strategy.scope():
     model.build_for(source)
-    score_ticket = model.make_ticket_function("score", source)
-  for _, scored in tickets_lib.finished(score_ticket, source.tickets(), model.distribute_strategy):
+    score_ticket = model.make_ticket_function("score", source, tuple(features))
+  tickets = source.tickets() if tickets is None else tickets
+  for _, scored in tickets_lib.finished(score_ticket, tickets, model.distribute_strategy):
     yield scored

@@ -7,7 +7,9 @@ import tf_keras as keras
 
 import tfps
 from tfps import callbacks as tfps_callbacks
+from tfps.migration import run as migration
 from tfps.training import summary
+from tfps.training import tables
 
 
 def build(config, model_class, strategy):
@@ -15,13 +17,10 @@ def build(config, model_class, strategy):
   keras.utils.set_random_seed(config.seed)
   if config.deterministic:
     tf.config.experimental.enable_op_determinism()
+    # Random layers keep their states in variables, which a checkpoint can hold.
+    keras.backend.experimental.enable_tf_random_generator()
   with strategy.scope():
-    table = tfps.FeasignTable(
-      **config.table,
-      accessor=tfps.CtrAccessor(**config.accessor),
-      optimizer=_sparse_optimizer("mf_optimizer", config.mf_optimizer),
-      lr_optimizer=_sparse_optimizer("lr_optimizer", config.lr_optimizer),
-    )
+    table = tables.make_table(config)
     model = model_class(table, list(config.slots), **config.model.args)
     try:
       optimizer = keras.optimizers.get(config.dense_optimizer.name)
@@ -35,29 +34,37 @@ def build(config, model_class, strategy):
   return table, model
 
 
-def run(config, source, model_class):
+def run(config, source, model_class, fill=None, more_callbacks=None):
   """Trains as `config` says, prints the summary and returns it.
 
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
     source: the `tfps.data` source to train on.
     model_class: called as model_class(table, slots, **config.model.args).
+    fill: function of (config, table) that puts rows into the table of a run that begins, after `config.warm_start`.
+    more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among them, with hooks of its
+      own, takes the place of the usual one.
 
   Returns:
     `tfps.training.summary.Summary`.
   """
   strategy = tfps.strategy()
   table, model = build(config, model_class, strategy)
+  migration.fill(config, table, fill)
+  more = list(more_callbacks(config, table)) if more_callbacks else []
+  ends = [callback for callback in more if isinstance(callback, tfps_callbacks.EndOfDay)]
+  end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
-  exports = [_base_export(config.export, model, source)] if config.export.folder else []
-  # Without tables it exports and ends no day.
-  end_of_day = tfps_callbacks.EndOfDay(
-    *([table] if config.end_of_day else []), base_export=exports
-  )
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test else []
   callbacks.append(throughput)
-  callbacks.append(end_of_day)
+  if config.export.folder:
+    # Before any day ends; without tables, it ends none itself.
+    export = _base_export(config.export, model, source)
+    callbacks.append(tfps_callbacks.EndOfDay(base_export=[export]))
+  if config.end_of_day and not ends:
+    callbacks.append(end_of_day)
+  callbacks += more
   if config.checkpoint.folder:
     callbacks.append(_checkpoint(config.checkpoint, table))
   if config.tensorboard:
@@ -97,16 +104,3 @@ def _checkpoint(settings, table):
     )
   except ValueError as error:
     raise ValueError(f"config.checkpoint: {error}") from None
-
-
-def _sparse_optimizer(field, settings):
-  settings = dict(settings)
-  name = settings.pop("name")
-  if name not in ("SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"):
-    raise ValueError(
-      f"config.{field}.name must be SGD, Adagrad, StdAdagrad, Adam or FTRL, not '{name}'."
-    )
-  try:
-    return getattr(tfps, name)(**settings)
-  except TypeError as error:
-    raise ValueError(f"config.{field}: {name} does not take these settings: {error}.") from None

@@ -1,0 +1,92 @@
+// What all shards of a table share and nobody changes: its options, and what follows from them for
+// the rows of each slot.
+#ifndef OPS_CORE_TABLE_CONFIG_H_
+#define OPS_CORE_TABLE_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ops/core/accessor.h"
+#include "ops/core/arena.h"
+#include "ops/core/optimizer.h"
+#include "ops/core/options.h"
+#include "ops/core/row.h"
+#include "ops/core/row_columns.h"
+
+namespace tfps {
+
+// How a row lies in memory, lives and steps: the slot that created it decides.
+struct Policy {
+  explicit Policy(const PolicyOptions& options);
+
+  Accessor accessor;
+  Optimizer lr;
+  Optimizer mf;
+  RowLayout layout;
+  int size_class[2] = {0, 0};  // in the arena, unadmitted and admitted
+};
+
+class TableConfig {
+ public:
+  explicit TableConfig(const TableOptions& table_options);
+  TableConfig(const TableConfig&) = delete;
+  TableConfig& operator=(const TableConfig&) = delete;
+
+  const TableOptions& options() const { return options_; }
+
+  // The policy of the rows that `slot` creates. A table of one policy looks nothing up.
+  const Policy& PolicyOf(int32_t slot) const {
+    const uint32_t number = static_cast<uint32_t>(slot);
+    if (number < by_slot_.size()) return *by_slot_[number];
+    if (by_large_slot_.empty()) return policies_.front();
+    const auto found = by_large_slot_.find(slot);
+    return found == by_large_slot_.end() ? policies_.front() : *found->second;
+  }
+  const Policy& PolicyOf(const RowHead* row) const { return PolicyOf(row->slot); }
+
+  // How many floats a row has, in a table or at `i` of columns, and where in the arena that goes.
+  int FloatsOf(const RowHead* row) const { return PolicyOf(row).layout.floats(IsAdmitted(row)); }
+  int FloatsOf(const RowColumns& columns, int64_t i) const {
+    return PolicyOf(columns.slots[i]).layout.floats((columns.flags[i] & kAdmitted) != 0);
+  }
+  int SizeClassOf(const RowColumns& columns, int64_t i) const {
+    return PolicyOf(columns.slots[i]).size_class[(columns.flags[i] & kAdmitted) != 0];
+  }
+
+  // Returns one sentence unless there are as many floats as these rows have.
+  std::optional<std::string> CheckFloats(const RowColumns& columns,
+                                         const RowColumnsSize& size) const;
+
+  const std::vector<SizeClass>& size_classes() const { return size_classes_; }
+
+  bool one_policy() const { return policies_.size() == 1; }
+
+  // The most of any policy:
+  int mf_dim() const { return mf_dim_; }
+  int row_floats() const { return row_floats_; }      // lr_w, lr state, mf_w, mf state
+  int row_bytes() const { return row_bytes_; }        // with the head
+  int pulled_bytes() const { return pulled_bytes_; }  // up to the end of mf_w
+
+ private:
+  // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
+  static constexpr int32_t kLargeSlot = 65536;
+
+  int AddSizeClass(int row_bytes);
+
+  const TableOptions options_;
+  std::vector<Policy> policies_;  // the table's own, then those of slots; never grows once made
+  std::vector<const Policy*> by_slot_;
+  std::unordered_map<int32_t, const Policy*> by_large_slot_;
+  std::vector<SizeClass> size_classes_;
+  int mf_dim_ = 0;
+  int row_floats_ = 0;
+  int row_bytes_ = 0;
+  int pulled_bytes_ = 0;
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_TABLE_CONFIG_H_

@@ -1,0 +1,25 @@
+"""A mark beside the checkpoints of a run that says: training ended, nothing more will come."""
+
+import tensorflow as tf
+
+from tfps.checkpoint import files
+
+_NAME = "training-ended"
+
+
+def mark(folder):
+  """Says that training, which saves its checkpoints in `folder`, has ended as it should."""
+  tf.io.gfile.makedirs(folder)
+  with tf.io.gfile.GFile(files.join(folder, _NAME), "w") as file:
+    file.write("Training ended; the newest checkpoint here is its last.\n")
+
+
+def clear(folder):
+  """Takes the mark back: training begins or goes on."""
+  if is_marked(folder):
+    tf.io.gfile.remove(files.join(folder, _NAME))
+
+
+def is_marked(folder):
+  """Whether training has ended as it should."""
+  return tf.io.gfile.exists(files.join(folder, _NAME))

@@ -1,0 +1,6 @@
+"""The evaluator: scores every checkpoint that a training run saves, beside it and without touching it."""
+
+from tfps.evaluation.evaluator import Evaluator
+from tfps.evaluation.scores import ExampleScores
+
+__all__ = ["Evaluator", "ExampleScores"]

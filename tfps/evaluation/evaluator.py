@@ -1,0 +1,153 @@
+"""The evaluator's loop: restore a checkpoint, score the examples, write the metrics, wait for the next."""
+
+import time
+import zlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfps.checkpoint import CheckpointError, CheckpointManager, files, manifest
+from tfps.checkpoint import folder as folder_lib
+from tfps.evaluation.log import EvaluationLog
+from tfps.evaluation.scores import ExampleScores
+from tfps.model import check_features
+from tfps.training.position import Position
+from tfps.training.tracing import keras_unconverted
+
+_ORDERS = ("every", "newest")
+
+
+class Evaluator:
+  """Scores the examples of a source with each checkpoint of a run, and writes the metrics to TensorBoard.
+
+  It restores into a model and tables of its own, in this process, and changes nothing in the checkpoints'
+  folder. Metrics are written at the step that the dense optimizer had reached. What is in `log_dir` already is not
+  evaluated again.
+
+  Args:
+    folder: where the run's checkpoints are.
+    model: a compiled `tfps.Model` like the run's, with one output, the click probability.
+    tables: its `tfps.FeasignTable`s, made without a cluster's strategy.
+    source: the `tfps.data` source to score.
+    log_dir: folder for TensorBoard's files.
+    gauc_slot, slots, most_values: what is measured beside AUC, log loss and calibration; see `ExampleScores`.
+    max_examples: where the source has more, only so many are scored: the same tickets each time, evenly
+      spread over it. 0: all.
+    checkpoints: "every" evaluates one after the other; "newest" leaves out those that are not the last when it
+      comes to them.
+
+  Raises:
+    ValueError: an argument is out of its range, or the source is empty or has no such feature.
+  """
+
+  def __init__(
+    self, folder, model, tables, source, log_dir, *, gauc_slot="", slots=(), most_values=20,
+    max_examples=1_000_000, checkpoints="every",
+  ):  # fmt: skip
+    if checkpoints not in _ORDERS:
+      raise ValueError(f"checkpoints must be one of {_ORDERS}, not '{checkpoints}'.")
+    for name, value, least in (("most_values", most_values, 1), ("max_examples", max_examples, 0)):
+      if value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value}.")
+    check_features(source, ExampleScores(gauc_slot, slots).features)
+    self._manager = CheckpointManager(folder, model, tables, read_only=True)
+    self._model = model
+    self._source = source
+    self._tickets = _spread(list(source.tickets()), max_examples)
+    self._log = EvaluationLog(log_dir)
+    self._newest_only = checkpoints == "newest"
+    self._scores = lambda: ExampleScores(gauc_slot, slots, most_values)
+    self._passed = set(self._log.done)  # identities of those that are evaluated, or gone
+
+  def follow(self, over, poll_seconds=10.0):
+    """Evaluates what there is and what comes, until training is over.
+
+    Args:
+      over: a function that says whether no checkpoint will come any more: what is there when it first
+        returns something true is still evaluated.
+      poll_seconds: how long to wait before looking for new checkpoints.
+
+    Returns:
+      What `over` returned.
+
+    Raises:
+      CheckpointError: a checkpoint is damaged, or is not one of this model.
+    """
+    while True:
+      told = over()
+      if not self.evaluate_next():
+        if told:
+          return told
+        time.sleep(poll_seconds)
+
+  @keras_unconverted()
+  def evaluate_next(self):
+    """Evaluates the next checkpoint, prints one line about it, and returns its path; None where there is none."""
+    pending = self._pending()
+    if not pending:
+      return None
+    if self._newest_only:
+      self._passed.update(identity for _, identity in pending[:-1])
+      pending = pending[-1:]
+    path, identity = pending[0]
+    self._passed.add(identity)
+    begin = time.monotonic()
+    self._model.build_for(self._source)  # A checkpoint is restored into variables that exist.
+    try:
+      position = Position(**self._manager.restore(path))
+    except (CheckpointError, tf.errors.OpError):
+      if _identity(path) == identity:
+        raise
+      print(f"{path} was removed while it was read; going on with the next.", flush=True)
+      return path
+    scores = self._score()
+    results = scores.results()
+    step = int(self._model.optimizer.iterations.numpy())
+    self._log.write(identity, results, step)
+    _print_line(path, position, step, results, time.monotonic() - begin, len(pending) - 1)
+    return path
+
+  def _score(self):
+    scores = self._scores()
+    total = sum(ticket.records for ticket in self._tickets)
+    with tqdm(total=total, unit=" examples", delay=1, leave=False, disable=None) as bar:
+      for scored in self._model.score(self._source, self._tickets, scores.features):
+        scores.update(scored)
+        bar.update(len(scored["y_pred"]))
+    return scores
+
+  def _pending(self):
+    """[(path, identity)] of the checkpoints that are still to be evaluated, the oldest first."""
+    folder = self._manager.folder
+    paths = [folder_lib.path_of(folder, number) for number in folder_lib.numbers(folder)]
+    found = [(path, _identity(path)) for path in paths]
+    return [pair for pair in found if pair[1] and pair[1] not in self._passed]
+
+
+def _identity(path):
+  """A text that this checkpoint has, and none of the same name in another run; None where it is gone."""
+  try:
+    with tf.io.gfile.GFile(files.join(path, manifest.NAME), "rb") as file:
+      return f"{path.rsplit('/', 1)[-1]} {zlib.crc32(file.read()):08x}"
+  except tf.errors.NotFoundError:
+    return None
+
+
+def _spread(tickets, max_examples):
+  """So many of the tickets, evenly spread, that they hold about `max_examples`; all where that is 0."""
+  records = sum(ticket.records for ticket in tickets)
+  if not records:
+    raise ValueError("there are no examples to evaluate: the source is empty.")
+  if not max_examples or records <= max_examples:
+    return tickets
+  count = max(1, len(tickets) * max_examples // records)
+  return [tickets[i] for i in np.linspace(0, len(tickets), count, endpoint=False).astype(int)]
+
+
+def _print_line(path, position, step, results, seconds, behind):
+  names = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
+  told = ", ".join(f"{names[tag]} {results[tag]:.4f}" for tag in names if tag in results)
+  more = f"; {behind} more to evaluate" if behind else ""
+  name = path.rsplit("/", 1)[-1]
+  print(f"{name} (step {step:,}, {position}): {told} [{seconds:.1f} s{more}]", flush=True)

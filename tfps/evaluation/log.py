@@ -1,0 +1,44 @@
+"""What has been evaluated: TensorBoard's event files, which are also the memory of an evaluator."""
+
+import tensorflow as tf
+
+_CHECKPOINT_TAG = "checkpoint"
+
+
+class EvaluationLog:
+  """Writes the metrics of checkpoints for TensorBoard, and knows which are there.
+
+  Args:
+    folder: where the event files are, those of an earlier evaluator too.
+  """
+
+  def __init__(self, folder):
+    self.done = set(_checkpoints_in(folder))
+    self._writer = tf.summary.create_file_writer(folder)
+
+  def write(self, identity, results, step):
+    """Writes what was found for a checkpoint; afterwards `identity` is in `done`, now and after a restart.
+
+    Args:
+      identity: text that no other checkpoint has.
+      results: {tag: float}.
+      step: where on TensorBoard's axis.
+    """
+    with self._writer.as_default():
+      for tag, value in results.items():
+        tf.summary.scalar(tag, value, step=step)
+      # Last: metrics of which it is missing are not complete.
+      tf.summary.text(_CHECKPOINT_TAG, identity, step=step)
+    self._writer.flush()
+    self.done.add(identity)
+
+
+def _checkpoints_in(folder):
+  for path in sorted(tf.io.gfile.glob(f"{folder}/events.out.tfevents.*")):
+    try:
+      for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        for value in tf.compat.v1.Event.FromString(record).summary.value:
+          if value.tag == _CHECKPOINT_TAG:
+            yield value.tensor.string_val[0].decode()
+    except tf.errors.DataLossError:
+      pass  # The last record of a process that was killed.

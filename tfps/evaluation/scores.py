@@ -1,0 +1,113 @@
+"""Metrics of scored examples: over all of them, within groups, and for the values of slots."""
+
+import numpy as np
+
+from tfps.feasigns import feasign
+from tfps.metrics import ClickScores, grouped_auc
+
+
+class ExampleScores:
+  """AUC, log loss and calibration of examples, their GAUC, and the same for single values of slots.
+
+  It keeps what it is given of each example, some 24 bytes and 16 for every value of the slots.
+
+  Args:
+    gauc_slot: the feature that groups the examples for GAUC, one value each; none where it is "".
+    slots: what else is told apart: "genres" for the values of that feature with most examples,
+      "genres=Drama" for this one. A value is what the feature holds or, where that is a feasign,
+      what `tfps.feasign` makes one of: a string, or an integer.
+    most_values: how many values "genres" stands for.
+  """
+
+  def __init__(self, gauc_slot="", slots=(), most_values=20):
+    self._gauc_slot = gauc_slot
+    self._most_values = most_values
+    self._all_values = {name for name in slots if "=" not in name}
+    self._named = {}  # {slot: the names of single values}
+    for slot, name in (entry.split("=", 1) for entry in slots if "=" in entry):
+      self._named.setdefault(slot, []).append(name)
+    self._slots = list(dict.fromkeys(entry.split("=", 1)[0] for entry in slots))
+    self._parts = []  # (label, prediction, weight) of each ticket
+    self._features = {name: [] for name in self.features}
+
+  @property
+  def features(self):
+    """The names of the features that `update` needs."""
+    return tuple(dict.fromkeys(([self._gauc_slot] if self._gauc_slot else []) + self._slots))
+
+  def update(self, scored):
+    """Counts what `tfps.Model.score` yields, given these `features`."""
+    label, prediction = (np.asarray(scored[name]).reshape(-1) for name in ("y", "y_pred"))
+    weight = scored.get("sample_weight")
+    weight = np.ones_like(label) if weight is None else np.asarray(weight).reshape(-1)
+    ClickScores().update(label, prediction, weight)  # raises what is wrong with them
+    self._parts.append((label, prediction, weight))
+    for name in self.features:
+      self._features[name].append(scored["features"][name])
+
+  def results(self):
+    """{tag: float}: auc, gauc, log_loss, calibration, and auc/genres=Drama and so on; nothing that is undefined."""
+    if not self._parts:
+      return {}
+    columns = [np.concatenate(parts) for parts in zip(*self._parts)]
+    results = _click_scores(columns)
+    if self._gauc_slot:
+      results["gauc"] = self._gauc(columns)
+    for slot in self._slots:
+      for name, examples in self._groups(slot):
+        scores = _click_scores([column[examples] for column in columns])
+        results.update({f"{metric}/{slot}={name}": value for metric, value in scores.items()})
+    return {tag: value for tag, value in results.items() if np.isfinite(value)}
+
+  def _gauc(self, columns):
+    values, examples = self._values(self._gauc_slot)
+    if np.any(examples[1:] == examples[:-1]):
+      raise ValueError(
+        f"gauc_slot is '{self._gauc_slot}', of which an example has several values; name a feature "
+        "with one, like the user's id."
+      )
+    _, group = np.unique(values, return_inverse=True)
+    label, prediction, _ = (column[examples] for column in columns)
+    return grouped_auc(label, prediction, group) if len(group) else float("nan")
+
+  def _groups(self, slot):
+    """Yields (name, numbers of the examples) of a slot's values, the one with most examples first."""
+    values, examples = self._values(slot)
+    distinct, value_of = np.unique(values, return_inverse=True)
+    # An example that has a value twice counts once.
+    pairs = np.unique(np.stack([value_of, examples], axis=1), axis=0)
+    bounds = np.searchsorted(pairs[:, 0], np.arange(len(distinct) + 1))
+    names = self._names(slot, values.dtype)
+    order = np.argsort(bounds[:-1] - bounds[1:], kind="stable")
+    for rank, at in enumerate(order):
+      value = distinct[at]
+      reported = slot in self._all_values and rank < self._most_values
+      if reported or value in names:
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        yield names.get(value, text), pairs[bounds[at] : bounds[at + 1], 1]
+
+  def _names(self, slot, dtype):
+    """{value as the feature holds it: its name} of the values that are named."""
+    names = {}
+    for name in self._named.get(slot, ()):
+      if dtype.kind == "O":  # bytes
+        names[name.encode()] = name
+        continue
+      names[int(feasign(slot, name))] = name
+      if name.lstrip("-").isdecimal() and -(2**63) <= int(name) < 2**63:
+        names[int(feasign(slot, np.int64(name)))] = name
+        names[int(name)] = name
+    return names
+
+  def _values(self, slot):
+    """(values [N], the example of each [N]) of a feature, without padding."""
+    values, lengths = (np.concatenate(parts) for parts in zip(*self._features[slot]))
+    examples = np.repeat(np.arange(len(lengths)), lengths)
+    there = values != (b"" if values.dtype.kind == "O" else 0)
+    return values[there], examples[there]
+
+
+def _click_scores(columns):
+  scores = ClickScores()
+  scores.update(*columns)
+  return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}

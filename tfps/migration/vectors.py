@@ -1,0 +1,154 @@
+"""Rows of plain vectors: keys with values from elsewhere become admitted feasigns."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from tfps.checkpoint.layout import TableLayout
+from tfps.checkpoint.rows import ADMITTED, make_rows
+from tfps.feasigns import feasign
+
+CHUNK_ROWS = 65_536
+_LAST_RESERVED = -(2**63) + 1
+
+
+@dataclasses.dataclass
+class Imported:
+  """What became of the rows of an import.
+
+  Attributes:
+    rows: how many are in the table now.
+    admitted: how many of these own an mf vector.
+    reserved: dropped, since their key is padding or reserved.
+    repeated: dropped, since a row of their key was there already: the first one stays.
+    nonfinite: dropped, since a NaN or an infinity is in their values, show or click.
+  """
+
+  rows: int = 0
+  admitted: int = 0
+  reserved: int = 0
+  repeated: int = 0
+  nonfinite: int = 0
+
+  def __str__(self):
+    dropped = {name: getattr(self, name) for name in ("reserved", "repeated", "nonfinite")}
+    told = [f"{count:,} {name}" for name, count in dropped.items() if count]
+    more = f"; dropped: {', '.join(told)}" if told else ""
+    return f"{self.rows:,} rows, {self.admitted:,} admitted{more}"
+
+
+class VectorWriter:
+  """Puts keys with vectors into one slot of a table, as feasigns that are admitted and took no step yet.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    slot: the slot's name.
+    feasigns: the keys are feasigns already; otherwise values of the slot, of which `tfps.feasign` makes them.
+
+  Attributes:
+    imported: the `Imported` so far.
+    mf_dim: of the slot.
+  """
+
+  def __init__(self, table, slot, feasigns):
+    self._table = table
+    self._name = slot
+    self._feasigns = feasigns
+    self._number = table.slot_id(slot)
+    self._layout = TableLayout(table.options)
+    self._slot = self._layout.slot(self._number)
+    self.imported = Imported()
+    self.mf_dim = self._slot.mf_dim
+
+  def check(self, what, key_dtype, width):
+    """Raises ValueError if keys of such a dtype, or values of so many floats, cannot be put in."""
+    if self._feasigns and key_dtype.kind not in "iu":
+      raise ValueError(f"{what}: feasigns are integers, but the keys are {key_dtype}.")
+    if width not in (self.mf_dim, 1 + self.mf_dim):
+      raise ValueError(
+        f"{what}: a value has {width} floats, but slot '{self._name}' of table '{self._table.name}' has "
+        f"mf_dim {self.mf_dim}: give {self.mf_dim} floats, or {1 + self.mf_dim} with lr_w before them."
+      )
+
+  def write(self, keys, values, show=None, click=None):
+    """Puts some rows in.
+
+    Args:
+      keys: [n] integers or strings.
+      values: float [n, mf_dim], or [n, 1 + mf_dim] with lr_w first; lr_w is 0 otherwise.
+      show, click: [n]. Without show, what makes the score that a feasign needs to be admitted and to survive the
+        next day's end; without click, 0.
+    """
+    keys = self._keys(np.asarray(keys))
+    values = np.asarray(values, np.float32)
+    if show is None:
+      show, default_click = shows_to_stay(self._slot.accessor)
+      click = default_click if click is None else click
+    counts = np.zeros([len(keys), 2])
+    counts[:, 0], counts[:, 1] = show, 0 if click is None else click
+    finite = np.isfinite(values).all(axis=1) & np.isfinite(counts).all(axis=1)
+    there = (keys != 0) & (keys > _LAST_RESERVED)
+    self.imported.reserved += int((~there).sum())
+    self.imported.nonfinite += int((there & ~finite).sum())
+    new = self._new(keys, there & finite)
+    keys, values, counts = keys[new], values[new], counts[new]
+    self.imported.rows += len(keys)
+    self.imported.admitted += len(keys)
+    self._table.upsert(*self._rows(keys, values, counts))
+
+  def _keys(self, keys):
+    if self._feasigns:
+      return keys.view(np.int64) if keys.dtype == np.uint64 else keys.astype(np.int64)
+    return feasign(self._name, keys).numpy()
+
+  def _new(self, keys, wanted):
+    """The positions of the keys that are `wanted`, for the first time, and not in the table yet."""
+    positions = np.flatnonzero(wanted)
+    _, first = np.unique(keys[positions], return_index=True)
+    new = positions[np.sort(first)]
+    new = new[~self._table.lookup(keys[new])["found"]]
+    self.imported.repeated += len(positions) - len(new)
+    return new
+
+  def _rows(self, keys, values, counts):
+    lr_w = values[:, : -self.mf_dim] if values.shape[1] > self.mf_dim else np.zeros([len(keys), 1])
+    floats = np.concatenate(
+      [
+        with_state(lr_w, self._slot.lr_optimizer),
+        with_state(values[:, -self.mf_dim :], self._slot.mf_optimizer),
+      ],
+      axis=1,
+    )
+    scores = self._slot.accessor.score(*counts.T)
+    return make_rows(
+      keys,
+      np.full(len(keys), self._number, np.int32),
+      np.stack([*counts.T, scores], axis=1),
+      np.zeros(len(keys), np.uint16),
+      np.full(len(keys), ADMITTED, np.uint16),
+      floats.reshape(-1),
+      self._layout,
+    )
+
+
+def shows_to_stay(accessor):
+  """(show, click) of a feasign that is just admitted, and that the next day's end does not evict."""
+  score = max(accessor.create_threshold, accessor.delete_threshold, 0.0)
+  if accessor.nonclk_coeff > 0:
+    show, click = score / accessor.nonclk_coeff, 0.0
+  elif accessor.clk_coeff > 0:
+    show = click = score / accessor.clk_coeff
+  else:
+    show = click = 0.0
+  while show and accessor.score(show, click) < score:  # by a rounding
+    show, click = math.nextafter(show, math.inf), math.nextafter(click, math.inf) if click else 0.0
+  return show, click
+
+
+def with_state(weights, optimizer):
+  """float32 [n, .]: weights [n, dim] of so many rows, and after them the state of an optimizer that took no step."""
+  state = np.float32(optimizer.initial_state(weights.shape[1]))
+  return np.concatenate(
+    [np.float32(weights), np.broadcast_to(state, [len(weights), len(state)])], axis=1
+  )
