@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 PINNED = "tensorflow==2.16.2"
 _PINNED_KERAS = "tf-keras==2.16.0"
+_SERVING = "tensorflow-serving-api==2.16.1"
 _TFRA = (
   'tensorflow-recommenders-addons==0.8.1; python_version < "3.12" and platform_machine == "x86_64"'
 )
@@ -70,12 +71,12 @@ def requirements():
   """Returns what goes with the installed TensorFlow, and the pinned pair where there is none."""
   found = find()
   if found is None:
-    return [PINNED, _PINNED_KERAS, _TFRA]
+    return [PINNED, _PINNED_KERAS, _SERVING, _TFRA]
   if found.distribution != "tensorflow":
-    return []  # tf-keras and TFRA require `tensorflow` by that name: pip would add it.
+    return []  # tf-keras, TFRA and TensorFlow Serving's messages require `tensorflow` by that name: pip would add it.
   minor = ".".join(found.version.split(".")[:2])
   tfra = [_TFRA] if found.version in _TFRA_VERSIONS else []
-  return [f"tensorflow=={minor}.*", f"tf-keras=={minor}.*", *tfra]
+  return [f"tensorflow=={minor}.*", f"tf-keras=={minor}.*", f"tensorflow-serving-api=={minor}.*", *tfra]
 
 
 if __name__ == "__main__":

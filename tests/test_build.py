@@ -133,6 +133,7 @@ def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
   assert _names(installed_tensorflow.requirements()) == [
     "tensorflow==2.16.2",
     "tf-keras==2.16.0",
+    "tensorflow-serving-api==2.16.1",
     "tensorflow-recommenders-addons==0.8.1",
   ]
 
@@ -140,8 +141,8 @@ def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
 @pytest.mark.parametrize(
   "version, required",
   [
-    ("2.16.1", ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
-    ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*"]),
+    ("2.16.1", ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-serving-api==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
+    ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*", "tensorflow-serving-api==2.17.*"]),
   ],
 )
 def test_the_installed_tensorflow_meets_the_requirement(site_packages, tmp_path, version, required):

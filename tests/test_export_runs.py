@@ -20,9 +20,7 @@ def run_tfps(*arguments):
   env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
-  done = subprocess.run(
-    command, env=env, capture_output=True, text=True, timeout=300, check=False
-  )
+  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done.stdout
 
@@ -56,7 +54,9 @@ def test_the_quickstart_exports_at_days_ends(tmp_path):
 
 
 # The published files' form, with less in it.
-MOVIES = "\n".join(f"{i}::Film {i} ({1950 + i})::{('Drama|War', 'Comedy', '')[i % 3]}" for i in range(40))
+MOVIES = "\n".join(
+  f"{i}::Film {i} ({1950 + i})::{('Drama|War', 'Comedy', '')[i % 3]}" for i in range(40)
+)
 USERS = "\n".join(f"{i}::{'MF'[i % 2]}::{25 + i % 3}::{i % 4}::{10000 + i}" for i in range(30))
 
 
@@ -66,10 +66,12 @@ def test_strings_of_movielens_in_probabilities_out(tmp_path):
   data.mkdir()
   (data / "movies.dat").write_text(MOVIES)
   (data / "users.dat").write_text(USERS)
-  (data / "ratings.dat").write_text("\n".join(
-    f"{rng.integers(30)}::{rng.integers(40)}::{rng.integers(1, 6)}::{978300000 + 200 * i}"
-    for i in range(900)
-  ))
+  (data / "ratings.dat").write_text(
+    "\n".join(
+      f"{rng.integers(30)}::{rng.integers(40)}::{rng.integers(1, 6)}::{978300000 + 200 * i}"
+      for i in range(900)
+    )
+  )
   slots = ["user_id", "movie_id", "genres", "gender_x_age", "occupation_x_genres"]
   source = tfps.data.movielens(data, slots=slots, batch_size=64, work_dir=tmp_path)
   sys.path.insert(0, str(ROOT))
@@ -82,10 +84,12 @@ def test_strings_of_movielens_in_probabilities_out(tmp_path):
   export = tfps.callbacks.BaseExport(model, tmp_path / "export", source.raw_inputs)
   model.fit(source, verbose=0, callbacks=[tfps.callbacks.EndOfDay(base_export=[export])])
   assert len(export.paths) == len(source.days())
-  raw = source.raw_inputs.sample(0, 50)
-  assert raw["genres"].dtype == object and set(raw) == {
+  specs = source.raw_inputs.specs
+  assert set(specs) == {
     "user_id", "movie_id", "year", "genres", "gender", "age", "occupation", "zip",
   }  # fmt: skip
+  sample = source.raw_inputs.sample(0, 50)
+  raw = {name: sample[name] for name in specs}
   session = tfps.export.SavedModelSession(export.paths[-1])
   served = session.run(raw)["predictions"]
   session.close()

@@ -81,6 +81,7 @@ class Exporter:
     captures = {table.name: TableCapture(table, "base") for table in self._tables}
     weights = served.packed_weights.read()
     inputs = self._raw.empty_batch() if examples is None else examples
+    inputs = {name: np.asarray(inputs[name]) for name in self._raw.specs}
     features = served.inputs.from_raw(self._tensors(inputs))
     predictions = self._predictions(features)
     self.pause_seconds = time.monotonic() - began
@@ -137,9 +138,7 @@ class Exporter:
     return {name: value.numpy() for name, value in named(prediction).items()}
 
   def _devices(self):
-    return list(
-      dict.fromkeys(server.device for table in self._tables for server in table.servers)
-    )
+    return list(dict.fromkeys(server.device for table in self._tables for server in table.servers))
 
 
 def _first(inputs):

@@ -34,7 +34,9 @@ class ModelInputs:
     traced = tf.function(self.from_raw, autograph=False).get_concrete_function(dict(raw.specs))
     self.specs = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)
     for slot in self._slots - set(self.specs):
-      raise ExportError(f"the raw inputs' features have no slot '{slot}', which the model looks up.")
+      raise ExportError(
+        f"the raw inputs' features have no slot '{slot}', which the model looks up."
+      )
     self.dense_specs = {name: _dense(name, spec) for name, spec in self.specs.items()}
 
   def from_raw(self, raw):

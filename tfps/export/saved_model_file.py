@@ -32,4 +32,3 @@ def save(served, folder):
     file.write(content.SerializeToString(deterministic=True))
   # It is that of the file before.
   tf.io.gfile.remove(files.join(folder, "fingerprint.pb"))
-

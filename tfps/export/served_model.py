@@ -169,9 +169,9 @@ class ServedModel(tf.Module):
 
   def _put(self, weights):
     values = tf.io.decode_raw(weights[0], tf.float32)
-    with tf.control_dependencies([
-      _check(tf.size(values) == tf.size(self.weights), "the dense weights are not of this model")
-    ]):
+    with tf.control_dependencies(
+      [_check(tf.size(values) == tf.size(self.weights), "the dense weights are not of this model")]
+    ):
       self.weights.assign(values)
     return True
 

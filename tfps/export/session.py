@@ -157,7 +157,9 @@ def _free_strings(tensor):
 
 
 def _allocate(dtype, shape, size):
-  return _library().TF_AllocateTensor(dtype, (ctypes.c_int64 * len(shape))(*shape), len(shape), size)
+  return _library().TF_AllocateTensor(
+    dtype, (ctypes.c_int64 * len(shape))(*shape), len(shape), size
+  )
 
 
 def _to_array(tensor):

@@ -90,9 +90,7 @@ class TracedModel:
       return_elements=[output.name for output in self._graph.outputs],
       name="model",
     )
-    return tf.nest.pack_sequence_as(
-      self._graph.structured_outputs, outputs, expand_composites=True
-    )
+    return tf.nest.pack_sequence_as(self._graph.structured_outputs, outputs, expand_composites=True)
 
 
 def _variable_of_this_run(variable, value):

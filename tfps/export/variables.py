@@ -20,20 +20,20 @@ def write(folder, captures):
   prefix = files.join(folder, "variables/variables")
   parts = files.join(folder, "variables/parts")
   tf.io.gfile.makedirs(parts)
-  empty = {
-    name for begin, capture in captures.items() if capture.rows for name in _names(begin)
-  }
+  empty = {name for begin, capture in captures.items() if capture.rows for name in _names(begin)}
   jobs = [(None, files.join(parts, "chief"), *_others(prefix, empty))]
   for begin, capture in captures.items():
     for device, first, keys, rows in capture.slices():
       n, width = rows.shape
-      jobs.append((
-        device,
-        files.join(parts, f"rows-{len(jobs)}"),
-        _names(begin),
-        [f"{capture.rows} {first},{n}", f"{capture.rows} {width} {first},{n}:-"],
-        [keys, rows],
-      ))
+      jobs.append(
+        (
+          device,
+          files.join(parts, f"rows-{len(jobs)}"),
+          _names(begin),
+          [f"{capture.rows} {first},{n}", f"{capture.rows} {width} {first},{n}:-"],
+          [keys, rows],
+        )
+      )
   with futures.ThreadPoolExecutor(len(jobs)) as pool:
     list(pool.map(lambda job: _save(*job), jobs))
   for path in tf.io.gfile.glob(prefix + ".*"):
