@@ -5,6 +5,7 @@ from concurrent import futures
 import tensorflow as tf
 
 from tfps import native
+from tfps.export import base_artifact
 
 
 class TableCapture:
@@ -31,6 +32,17 @@ class TableCapture:
       lambda server, _: native.ops.tfps_capture(table=server.handle, which=which)
     )
     self.rows = sum(self._lengths())
+
+  @property
+  def predicates(self):
+    """Which rows a base holds, for the manifest."""
+    policies = {slot: self.table.policy_of(slot) for slot in self.table.slot_policies}
+    of_slots = {slot: policy.accessor for slot, policy in policies.items()}
+    return base_artifact.predicates(self.table.accessor, of_slots)
+
+  def streams(self):
+    """`slices`, in lists that are written at once; here each server writes its own."""
+    return [[one] for one in self.slices()]
 
   def slices(self):
     """[(device, first row, keys int64 [n], rows float32 [n, row_width])] of servers that have any."""

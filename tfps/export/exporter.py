@@ -5,18 +5,13 @@ import time
 import uuid
 
 import numpy as np
-import tensorflow as tf
 
 from tfps.checkpoint import files
 from tfps.embedding import tables_of
-from tfps.export import artifact, extras, saved_model_file, trained, variables
+from tfps.export import artifact, base_artifact, extras, trained
 from tfps.export.capture import TableCapture
 from tfps.export.errors import ExportError
 from tfps.export.served_model import ServedModel
-from tfps.export.served_model import named
-
-_WARMUP_EXAMPLES = 8
-
 
 class Exporter:
   """Writes `<folder>/base/<version>/`, SavedModels of stock ops that TensorFlow Serving loads.
@@ -74,7 +69,7 @@ class Exporter:
 
   def _base(self, day, step, examples):
     folder = files.join(self._folder, "base")
-    version = max([0, *artifact.numbers(folder)]) + 1
+    version = base_artifact.next_version(folder)
     served = ServedModel(self._model, self._raw, self.lineage, version)
     # From here the tables stand still.
     began = time.monotonic()
@@ -82,73 +77,27 @@ class Exporter:
     weights = served.packed_weights.read()
     inputs = self._raw.empty_batch() if examples is None else examples
     inputs = {name: np.asarray(inputs[name]) for name in self._raw.specs}
-    features = served.inputs.from_raw(self._tensors(inputs))
-    predictions = self._predictions(features)
+    features = served.inputs.from_raw(base_artifact.tensors(self._raw, inputs))
+    predictions = trained.predict(
+      self._model, features, {table: trained.BaseRows(table) for table in self._tables}
+    )
     self.pause_seconds = time.monotonic() - began
     # From here they need not.
-    writing = artifact.begin(folder, version)
-    rows = {name: capture.rows for name, capture in captures.items()}
-    buckets = served.load(weights, rows)
-    saved_model_file.save(served, writing)
-    prefixes = variables.table_prefixes(writing)
-    variables.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
-    extras.write_examples(writing, inputs, predictions)
-    extras.write_warmup(
-      writing,
-      [
-        ("serving_default", _first(inputs)),
-        ("feasigns", _first(served.inputs.to_dense(features))),
-      ],
-    )
-    path = files.join(folder, str(version))
-    content = {
-      "kind": "base",
+    said = {
       "lineage": self.lineage,
-      "version": version,
       "day": day,
       "step": step,
-      "weights": {"layout": served.packed_weights.layout, "size": served.packed_weights.size},
-      "tables": {
-        table.name: {
-          "rows": rows[table.name],
-          "row_width": table.row_width,
-          "buckets": buckets[table.name],
-          "predicate": _predicate(table.accessor),
-          "predicate_of_slots": {
-            slot: _predicate(table.policy_of(slot).accessor) for slot in table.slot_policies
-          },
-          "slots": table.slots,
-        }
-        for table in self._tables
-      },
       "pause_seconds": self.pause_seconds,
     }
-    artifact.finish(writing, path, content, self._devices())
+    path = base_artifact.write(
+      folder, version, served, captures, weights, inputs, features, predictions, said,
+      self._devices(),
+    )  # fmt: skip
     for capture in captures.values():
       capture.commit()
     if self._keep is not None:
       artifact.remove_old(folder, self._keep)
     return path
 
-  def _tensors(self, raw):
-    return {name: tf.constant(raw[name], spec.dtype) for name, spec in self._raw.specs.items()}
-
-  def _predictions(self, features):
-    prediction = trained.predict(self._model, features, self._tables)
-    return {name: value.numpy() for name, value in named(prediction).items()}
-
   def _devices(self):
     return list(dict.fromkeys(server.device for table in self._tables for server in table.servers))
-
-
-def _first(inputs):
-  return {name: np.asarray(value)[:_WARMUP_EXAMPLES] for name, value in inputs.items()}
-
-
-def _predicate(accessor):
-  """The rows of a base, in words."""
-  return (
-    f"(show - click) * {accessor.nonclk_coeff} + click * {accessor.clk_coeff} >= "
-    f"{accessor.base_update_threshold} and delta_score >= 0 and unseen_days <= "
-    f"{accessor.delta_keep_days}"
-  )

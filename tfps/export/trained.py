@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from tfps import native
 from tfps import serving
+from tfps.export.served_model import named
 from tfps.lookup import Lookup
 
 
-class ExportedRows:
+class BaseRows:
   """A feasign table of which embedding layers see only the rows that a base holds; eager only."""
 
   def __init__(self, table):
@@ -24,7 +25,6 @@ class ExportedRows:
       assignment=table.assignment,
       num_servers=table.num_servers,
     )
-    rows = table.pull(routed.keys)[:, :row_width]
     return Lookup(
       table=table,
       keys=[],
@@ -32,8 +32,13 @@ class ExportedRows:
       positions=routed.positions,
       row_splits=bags.row_splits,
       num_slots=num_slots,
-      rows=tf.where(self._in_base(tf.concat(routed.keys, axis=0))[:, np.newaxis], rows, 0.0),
+      rows=self.rows(routed.keys)[:, :row_width],
     )
+
+  def rows(self, keys):
+    """The rows of feasigns: a list of int64 [n_s], those of each server; float32 [sum, row_width]."""
+    rows = self._table.pull(keys)
+    return tf.where(self._in_base(tf.concat(keys, axis=0))[:, np.newaxis], rows, 0.0)
 
   def _in_base(self, keys):
     found = self._table.lookup(keys)
@@ -51,13 +56,17 @@ class ExportedRows:
     return held
 
 
-def predict(model, features, tables):
-  """What the model predicts from the rows that a base of this moment holds.
+def predict(model, features, rows):
+  """What the model predicts from the rows that a base holds.
 
   Args:
     model: the Keras model.
     features: its input, eager tensors.
-    tables: its `tfps.FeasignTable`s.
+    rows: {`tfps.FeasignTable`: `BaseRows`}.
+
+  Returns:
+    {name: array}.
   """
-  with serving.serve_from({table: ExportedRows(table) for table in tables}):
-    return model(features, training=False)
+  with serving.serve_from(rows):
+    prediction = model(features, training=False)
+  return {name: value.numpy() for name, value in named(prediction).items()}

@@ -15,31 +15,40 @@ def write(folder, captures):
 
   Args:
     folder: the SavedModel's.
-    captures: {what the names of a table's tensors begin with: `TableCapture`}.
+    captures: {what the names of a table's tensors begin with: `TableCapture`, or what has `rows` and
+      `streams()` as it does}.
   """
   prefix = files.join(folder, "variables/variables")
   parts = files.join(folder, "variables/parts")
   tf.io.gfile.makedirs(parts)
   empty = {name for begin, capture in captures.items() if capture.rows for name in _names(begin)}
-  jobs = [(None, files.join(parts, "chief"), *_others(prefix, empty))]
-  for begin, capture in captures.items():
-    for device, first, keys, rows in capture.slices():
+  chief = files.join(parts, "chief")
+  _save(None, chief, *_others(prefix, empty))
+  streams = [
+    (begin, capture.rows, stream)
+    for begin, capture in captures.items()
+    for stream in capture.streams()
+  ]
+
+  def write_stream(number):
+    begin, total, stream = streams[number]
+    written = []
+    for device, first, keys, rows in stream:
       n, width = rows.shape
-      jobs.append(
-        (
-          device,
-          files.join(parts, f"rows-{len(jobs)}"),
-          _names(begin),
-          [f"{capture.rows} {first},{n}", f"{capture.rows} {width} {first},{n}:-"],
-          [keys, rows],
-        )
-      )
-  with futures.ThreadPoolExecutor(len(jobs)) as pool:
-    list(pool.map(lambda job: _save(*job), jobs))
+      part = files.join(parts, f"rows-{number}-{len(written)}")
+      slices = [f"{total} {first},{n}", f"{total} {width} {first},{n}:-"]
+      _save(device, part, _names(begin), slices, [keys, rows])
+      written.append(part)
+    return written
+
+  with futures.ThreadPoolExecutor(max(len(streams), 1)) as pool:
+    written = list(pool.map(write_stream, range(len(streams))))
   for path in tf.io.gfile.glob(prefix + ".*"):
     tf.io.gfile.remove(path)
   tf.raw_ops.MergeV2Checkpoints(
-    checkpoint_prefixes=[job[1] for job in jobs], destination_prefix=prefix, delete_old_dirs=True
+    checkpoint_prefixes=[chief, *(part for parts in written for part in parts)],
+    destination_prefix=prefix,
+    delete_old_dirs=True,
   )
 
 
