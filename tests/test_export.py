@@ -39,8 +39,7 @@ def _exported(tmp_path_factory):
   raw = exports.raw_batch(rng, 30)
   features = exports.RAW.features(tensors(raw)), tables
   inputs = ModelInputs(model, exports.RAW).from_raw(tensors(raw))
-  rows = {table: trained.BaseRows(table) for table in tables}
-  expected = trained.predict(model, inputs, rows)["predictions"]
+  expected = trained.predict(model, inputs, tables).numpy()
   path = exporter.base(day=7, step=10, examples=examples)
   session = tfps.export.SavedModelSession(path)
   yield SimpleNamespace(**locals())

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfps.checkpoint import files
 from tfps.export import artifact, extras, saved_model_file, variables
+from tfps.export.served_model import named
 
 _WARMUP_EXAMPLES = 8
 
@@ -19,7 +20,7 @@ def tensors(raw, inputs):
   return {name: tf.constant(inputs[name], spec.dtype) for name, spec in raw.specs.items()}
 
 
-def write(folder, version, served, captures, weights, inputs, features, predictions, said, devices):
+def write(folder, version, served, captures, weights, inputs, features, prediction, said, devices):
   """Writes a base; once this returns, it is durable.
 
   Args:
@@ -30,7 +31,7 @@ def write(folder, version, served, captures, weights, inputs, features, predicti
     weights: the packed dense weights.
     inputs: {name: array} of raw examples.
     features: these as the model takes them.
-    predictions: {name: array}, what the model predicts of them from the captured rows.
+    prediction: what the model returns for them from the captured rows.
     said: a dict, what the manifest says beside the rest.
     devices: where its files are read for their checksums.
 
@@ -42,6 +43,7 @@ def write(folder, version, served, captures, weights, inputs, features, predicti
   saved_model_file.save(served, writing)
   prefixes = variables.table_prefixes(writing)
   variables.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
+  predictions = {name: value.numpy() for name, value in named(prediction).items()}
   extras.write_examples(writing, inputs, predictions)
   extras.write_warmup(
     writing,

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from tfps import native
 from tfps import serving
-from tfps.export.served_model import named
 from tfps.lookup import Lookup
 
 
@@ -56,17 +55,14 @@ class BaseRows:
     return held
 
 
-def predict(model, features, rows):
-  """What the model predicts from the rows that a base holds.
+def predict(model, features, tables, rows=BaseRows):
+  """What the model predicts from the rows that a base of this moment holds.
 
   Args:
     model: the Keras model.
     features: its input, eager tensors.
-    rows: {`tfps.FeasignTable`: `BaseRows`}.
-
-  Returns:
-    {name: array}.
+    tables: its `tfps.FeasignTable`s.
+    rows: a function of a table that returns its `BaseRows`.
   """
-  with serving.serve_from(rows):
-    prediction = model(features, training=False)
-  return {name: value.numpy() for name, value in named(prediction).items()}
+  with serving.serve_from({table: rows(table) for table in tables}):
+    return model(features, training=False)

@@ -1,4 +1,4 @@
-"""The variables of a SavedModel: the chief's own, and rows that every parameter server writes itself."""
+"""Tensor bundles with rows that every parameter server writes itself: a SavedModel's variables."""
 
 from concurrent import futures
 
@@ -10,41 +10,55 @@ from tfps.checkpoint import files
 def write(folder, captures):
   """Puts captured rows into the variables of a SavedModel whose tables are empty.
 
+  Args:
+    folder: the SavedModel's.
+    captures: {what the names of a table's tensors begin with: as of `write_bundle`}.
+  """
+  prefix = files.join(folder, "variables/variables")
+  empty = {name for begin, capture in captures.items() if capture.rows for name in _names(begin)}
+  others = _others(prefix, empty)
+  for path in tf.io.gfile.glob(prefix + ".*"):
+    tf.io.gfile.remove(path)
+  write_bundle(
+    prefix, others, {begin: (_names(begin), capture) for begin, capture in captures.items()}
+  )
+
+
+def write_bundle(prefix, tensors, captures):
+  """Writes a tensor bundle to which every parameter server adds its rows itself.
+
   Each server writes its rows as a slice of the tensors; merging moves files and joins their
   indexes, as TensorFlow's own sharded saver does.
 
   Args:
-    folder: the SavedModel's.
-    captures: {what the names of a table's tensors begin with: `TableCapture`, or what has `rows` and
-      `streams()` as it does}.
+    prefix: path of the bundle without its endings.
+    tensors: {name: tensor} that the chief adds.
+    captures: {any: ((name of the keys' tensor, name of the rows'), `TableCapture`, or what has `rows`
+      and `streams()` as it does)}.
   """
-  prefix = files.join(folder, "variables/variables")
-  parts = files.join(folder, "variables/parts")
+  parts = prefix + "-parts"
   tf.io.gfile.makedirs(parts)
-  empty = {name for begin, capture in captures.items() if capture.rows for name in _names(begin)}
   chief = files.join(parts, "chief")
-  _save(None, chief, *_others(prefix, empty))
+  _save(None, chief, list(tensors), [""] * len(tensors), list(tensors.values()))
   streams = [
-    (begin, capture.rows, stream)
-    for begin, capture in captures.items()
+    (names, capture.rows, stream)
+    for names, capture in captures.values()
     for stream in capture.streams()
   ]
 
   def write_stream(number):
-    begin, total, stream = streams[number]
+    names, total, stream = streams[number]
     written = []
     for device, first, keys, rows in stream:
       n, width = rows.shape
       part = files.join(parts, f"rows-{number}-{len(written)}")
       slices = [f"{total} {first},{n}", f"{total} {width} {first},{n}:-"]
-      _save(device, part, _names(begin), slices, [keys, rows])
+      _save(device, part, list(names), slices, [keys, rows])
       written.append(part)
     return written
 
   with futures.ThreadPoolExecutor(max(len(streams), 1)) as pool:
     written = list(pool.map(write_stream, range(len(streams))))
-  for path in tf.io.gfile.glob(prefix + ".*"):
-    tf.io.gfile.remove(path)
   tf.raw_ops.MergeV2Checkpoints(
     checkpoint_prefixes=[chief, *(part for parts in written for part in parts)],
     destination_prefix=prefix,
@@ -64,10 +78,10 @@ def _names(begin):
 
 
 def _others(prefix, without):
-  """(names, slices, tensors) of a bundle's tensors, some left out."""
+  """{name: tensor} of a bundle's tensors, some left out."""
   reader = tf.train.load_checkpoint(prefix)
   names = sorted(set(reader.get_variable_to_shape_map()) - without)
-  return names, [""] * len(names), [tf.constant(reader.get_tensor(name)) for name in names]
+  return {name: tf.constant(reader.get_tensor(name)) for name in names}
 
 
 def _save(device, prefix, names, slices, tensors):
