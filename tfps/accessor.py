@@ -49,3 +49,11 @@ class CtrAccessor:
   def score(self, show, click):
     """The score of `show` and `click` (floats or arrays)."""
     return (show - click) * self.nonclk_coeff + click * self.clk_coeff
+
+  def in_base(self, show, click, delta_score, unseen_days):
+    """Whether a base export holds rows of these statistics (numbers or arrays)."""
+    return (
+      (self.score(show, click) >= self.base_update_threshold)
+      & (delta_score >= 0)
+      & (unseen_days <= self.delta_keep_days)
+    )

@@ -96,6 +96,26 @@ class TableLayout:
       )
     return due
 
+  def in_base(self, rows):
+    """Which of the `SavedRows` a base export holds, by their slots' accessors: bool [n]."""
+    held = np.empty(len(rows.keys), bool)
+    for layout, where in self._parts(rows.slots):
+      held[where] = layout.accessor.in_base(*rows.statistics[where].T, rows.unseen_days[where])
+    return held
+
+  def weights(self, rows, width):
+    """What serving needs of the `SavedRows`, float32 [n, width]: lr_w, then mf_w or zeros."""
+    weights = np.zeros([len(rows.keys), width], np.float32)
+    first = rows.offsets[:-1]
+    weights[:, 0] = rows.floats[first]
+    for layout, where in self._parts(rows.slots):
+      at = np.flatnonzero(where & rows.admitted)
+      mf = np.arange(layout.mf_dim)
+      weights[at[:, np.newaxis], 1 + mf] = rows.floats[
+        (first[at] + layout.lr_floats)[:, np.newaxis] + mf
+      ]
+    return weights
+
   def _parts(self, slots):
     """(SlotLayout, bool [n]) for the rows of the slots that have their own, and for the others."""
     others = np.ones(len(slots), bool)

@@ -67,29 +67,21 @@ def chunks(path):
     table = content["tables"].get(name)
     keys = rows = removed = np.zeros([0])
     if table:
-      keys = _read(prefix, f"{name}/keys", tf.int64, [table["rows"]], begin, size)
-      rows = _read(prefix, f"{name}/rows", tf.float32, [table["rows"], table["row_width"]], begin, size)
-      removed = _read(prefix, f"{name}/removed", tf.int64, [table["removed"]], begin, size)
+      keys = variables.read_slice(prefix, f"{name}/keys", tf.int64, [table["rows"]], begin, size)
+      shape = [table["rows"], table["row_width"]]
+      rows = variables.read_slice(prefix, f"{name}/rows", tf.float32, shape, begin, size)
+      shape = [table["removed"]]
+      removed = variables.read_slice(prefix, f"{name}/removed", tf.int64, shape, begin, size)
     last = position == len(parts)
-    weights = tf.train.load_checkpoint(prefix).get_tensor(_WEIGHTS) if last else np.zeros([0])
+    dense = weights(path) if last else np.zeros([0])
     inputs = {
       "lineage": content["lineage"], "base": content["base"], "sequence": content["sequence"],
       "position": position, "last": int(last), "table": name, "keys": keys.tobytes(),
-      "rows": rows.tobytes(), "removed": removed.tobytes(), "weights": weights.tobytes(),
+      "rows": rows.tobytes(), "removed": removed.tobytes(), "weights": dense.tobytes(),
     }  # fmt: skip
     yield {name: [value] for name, value in inputs.items()}
 
 
-def _read(prefix, name, dtype, shape, begin, size):
-  """Up to `size` rows of a tensor in a bundle, from row `begin` on."""
-  size = min(size, shape[0] - begin)
-  if size <= 0:
-    return np.zeros([0])
-  piece = ":".join([f"{begin},{size}", *["-"] * (len(shape) - 1)])
-  (tensor,) = tf.raw_ops.RestoreV2(
-    prefix=prefix,
-    tensor_names=[name],
-    shape_and_slices=[" ".join([*map(str, shape), piece])],
-    dtypes=[dtype],
-  )
-  return tensor.numpy()
+def weights(path):
+  """float32 array: the packed dense weights of a delta."""
+  return tf.train.load_checkpoint(files.join(path, _BUNDLE)).get_tensor(_WEIGHTS)

@@ -10,7 +10,6 @@ import sys
 import numpy as np
 
 from tfps.export import extras
-from tfps.export import paths
 from tfps.export.session import SavedModelSession
 
 
@@ -19,13 +18,16 @@ def replay(path, examples):
 
   Args:
     path: the SavedModel.
-    examples: file of `extras.write_examples`.
+    examples: file of `extras.write_examples`; None to load the model only.
 
   Returns:
     {"examples": number, "difference": the largest of any prediction}.
   """
-  inputs, expected = extras.read_examples(examples)
   session = SavedModelSession(path)
+  if examples is None:
+    session.close()
+    return {"examples": 0, "difference": 0.0}
+  inputs, expected = extras.read_examples(examples)
   try:
     served = session.run(inputs)
   finally:
@@ -48,7 +50,7 @@ def main():
   parser.add_argument("examples", nargs="?")
   args = parser.parse_args()
   try:
-    result = replay(args.path, args.examples or paths.join(args.path, extras.EXAMPLES))
+    result = replay(args.path, args.examples)
   except ValueError as error:
     result = {"error": " ".join(str(error).split())}
   if "tfps.native" in sys.modules:

@@ -41,14 +41,11 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
       name=f"served_{name}",
     )
 
-  def make_room(self, rows, growth=1.25):
-    """Sizes the table that will be loaded: `growth` times `rows` fit before it must grow."""
-    buckets = 4
-    while rows * growth > buckets * _MAX_LOAD:
-      buckets *= 2
+  def make_room(self, rows):
+    """Sizes the table that will be loaded, as `buckets_for` says."""
     # The table that this process has stays empty; the loaded one is made by the saved graph.
-    self._initial_num_buckets = buckets
-    return buckets
+    self._initial_num_buckets = buckets_for(rows)
+    return self._initial_num_buckets
 
   def pull(self, bags, row_width):
     """What an embedding layer pulls: the `tfps.lookup.Lookup` of `tfps.bags.Bags`."""
@@ -71,6 +68,14 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
 
   def _restore_from_tensors(self, restored_tensors):
     return self.put(restored_tensors[_KEYS], restored_tensors[_ROWS])
+
+
+def buckets_for(rows, growth=1.25):
+  """How many buckets a table needs so that `growth` times `rows` fit before it must grow."""
+  buckets = 4
+  while rows * growth > buckets * _MAX_LOAD:
+    buckets *= 2
+  return buckets
 
 
 def _mixed(key):

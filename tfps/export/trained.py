@@ -41,17 +41,12 @@ class BaseRows:
 
   def _in_base(self, keys):
     found = self._table.lookup(keys)
-    show, click, delta_score = found["statistics"].T
+    statistics, unseen_days = found["statistics"], found["unseen_days"]
     names = {number: slot for slot, number in self._table.slots.items()}
-    held = np.zeros(len(show), bool)
+    held = np.zeros(len(unseen_days), bool)
     for number in np.unique(found["slot"]):
       accessor = self._table.policy_of(names.get(number)).accessor
-      held |= (
-        (found["slot"] == number)
-        & (accessor.score(show, click) >= accessor.base_update_threshold)
-        & (delta_score >= 0)
-        & (found["unseen_days"] <= accessor.delta_keep_days)
-      )
+      held |= (found["slot"] == number) & accessor.in_base(*statistics.T, unseen_days)
     return held
 
 

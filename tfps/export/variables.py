@@ -2,6 +2,7 @@
 
 from concurrent import futures
 
+import numpy as np
 import tensorflow as tf
 
 from tfps.checkpoint import files
@@ -15,12 +16,12 @@ def write(folder, captures):
     captures: {what the names of a table's tensors begin with: as of `write_bundle`}.
   """
   prefix = files.join(folder, "variables/variables")
-  empty = {name for begin, capture in captures.items() if capture.rows for name in _names(begin)}
-  others = _others(prefix, empty)
+  empty = {name for begin, capture in captures.items() if capture.rows for name in row_tensors(begin)}
+  others = other_tensors(prefix, empty)
   for path in tf.io.gfile.glob(prefix + ".*"):
     tf.io.gfile.remove(path)
   write_bundle(
-    prefix, others, {begin: (_names(begin), capture) for begin, capture in captures.items()}
+    prefix, others, {begin: (row_tensors(begin), capture) for begin, capture in captures.items()}
   )
 
 
@@ -73,11 +74,38 @@ def table_prefixes(folder):
   return {begin.split("/")[1]: begin for begin in begins}
 
 
-def _names(begin):
-  return [begin + "-keys", begin + "-rows"]
+def read_slice(prefix, name, dtype, shape, begin, size):
+  """Rows of a tensor in a bundle.
+
+  Args:
+    prefix: path of the bundle without its endings.
+    name: of the tensor.
+    dtype, shape: the whole tensor's.
+    begin: the first row wanted.
+    size: the most rows wanted.
+
+  Returns:
+    Array [at most size, ...].
+  """
+  size = min(size, shape[0] - begin)
+  if size <= 0:
+    return np.zeros([0, *shape[1:]], dtype.as_numpy_dtype)
+  piece = ":".join([f"{begin},{size}", *["-"] * (len(shape) - 1)])
+  (tensor,) = tf.raw_ops.RestoreV2(
+    prefix=prefix,
+    tensor_names=[name],
+    shape_and_slices=[" ".join([*map(str, shape), piece])],
+    dtypes=[dtype],
+  )
+  return tensor.numpy()
 
 
-def _others(prefix, without):
+def row_tensors(begin):
+  """What the tensors of a table are called: (keys, rows)."""
+  return begin + "-keys", begin + "-rows"
+
+
+def other_tensors(prefix, without):
   """{name: tensor} of a bundle's tensors, some left out."""
   reader = tf.train.load_checkpoint(prefix)
   names = sorted(set(reader.get_variable_to_shape_map()) - without)

@@ -16,7 +16,8 @@ def verify(path, examples=None, tolerance=TOLERANCE):
 
   Args:
     path: the artifact, `<folder>/base/<version>`.
-    examples: file of examples with the trainer's predictions; that in the artifact by default.
+    examples: file of examples with the trainer's predictions; that in the artifact by default. A
+      folded base has none: it is loaded, and nothing compared.
     tolerance: the largest difference that is none.
 
   Returns:
@@ -28,11 +29,12 @@ def verify(path, examples=None, tolerance=TOLERANCE):
   path = str(path).rstrip("/")
   content = artifact.read(path)
   artifact.check_files(path, content)
-  examples = examples or paths.join(path, extras.EXAMPLES)
+  if not examples and extras.EXAMPLES in content["files"]:
+    examples = paths.join(path, extras.EXAMPLES)
   root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
   python_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
   done = subprocess.run(
-    [sys.executable, "-m", "tfps.export.replay", path, examples],
+    [sys.executable, "-m", "tfps.export.replay", path, *filter(None, [examples])],
     env={**os.environ, "PYTHONPATH": python_path, "TF_CPP_MIN_LOG_LEVEL": "3"},
     capture_output=True, text=True, check=False,
   )  # fmt: skip
