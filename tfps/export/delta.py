@@ -44,7 +44,7 @@ def write(folder, number, captures, weights, content, devices, chunk_rows):
   return path
 
 
-def chunks(path):
+def delta_chunks(path):
   """Yields the inputs of one apply_delta request after the other, {name: list of one value}.
 
   Rows come first, table by table, and the dense weights with the last chunk. No more than a chunk
@@ -68,7 +68,9 @@ def chunks(path):
     keys = rows = removed = np.zeros([0])
     if table:
       keys = _read(prefix, f"{name}/keys", tf.int64, [table["rows"]], begin, size)
-      rows = _read(prefix, f"{name}/rows", tf.float32, [table["rows"], table["row_width"]], begin, size)
+      rows = _read(
+        prefix, f"{name}/rows", tf.float32, [table["rows"], table["row_width"]], begin, size
+      )
       removed = _read(prefix, f"{name}/removed", tf.int64, [table["removed"]], begin, size)
     last = position == len(parts)
     weights = tf.train.load_checkpoint(prefix).get_tensor(_WEIGHTS) if last else np.zeros([0])

@@ -142,7 +142,7 @@ class ServedModel(tf.Module):
       ),
       _check(
         tf.logical_or(tf.strings.length(weights[0]) == 0, last[0] > 0),
-        "the dense weights come with a delta's last chunk",
+        "the dense weights come with the last chunk of a delta",
       ),
     ]
     with tf.control_dependencies(checks):
