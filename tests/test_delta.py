@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 import tfps
 from tests import exports
-from tfps.export import artifact, delta, trained
+from tfps.export import artifact, trained
 from tfps.export.inputs import ModelInputs
 
 
 def apply(session, path):
-  for chunk in delta.chunks(path):
+  for chunk in tfps.export.delta_chunks(path):
     session.run(chunk, "apply_delta")
 
 

@@ -44,7 +44,7 @@ def write(folder, number, captures, weights, content, devices, chunk_rows):
   return path
 
 
-def chunks(path):
+def delta_chunks(path):
   """Yields the inputs of one apply_delta request after the other, {name: list of one value}.
 
   Rows come first, table by table, and the dense weights with the last chunk. No more than a chunk
