@@ -48,6 +48,7 @@ class Exporter:
     self.lineage = uuid.uuid4().hex
     self.pause_seconds = None
     self._base_version, self._sequence, self._packed = None, 0, None
+    self._writing = None  # The Future of a delta that is being written.
     # A strategy's scope belongs to a thread, and would put the export's variables on servers.
     self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="tfps-export")
 
@@ -82,23 +83,94 @@ class Exporter:
     Raises:
       ExportError: there is no base yet that it could follow.
     """
-    return self._thread.submit(self._delta, day, step, chunk_rows).result()
+    return self.start_delta(day=day, step=step, chunk_rows=chunk_rows).result()
 
-  def _delta(self, day, step, chunk_rows):
+  def start_delta(self, **arguments):
+    """As `delta`, but returns as soon as the rows are copied: tickets may run while they are written.
+
+    Returns:
+      A `concurrent.futures.Future` of the path. If it fails, nothing is lost: what was captured is in the next delta.
+    """
+    self._thread.submit(lambda: None).result()  # One delta at a time: the last one is written first.
+    captured = self._thread.submit(self._capture_delta).result()
+    self._writing = self._thread.submit(self._write_delta, *captured, **arguments)
+    return self._writing
+
+  @property
+  def is_writing(self):
+    """Whether a delta is being written."""
+    return self._writing is not None and not self._writing.done()
+
+  def wait(self):
+    """Waits until nothing is being written; what failed is no error here."""
+    if self._writing is not None:
+      futures.wait([self._writing])
+
+  @property
+  def has_base(self):
+    """Whether a delta could follow: there is a base of this lineage."""
+    return self._base_version is not None
+
+  def state(self):
+    """What a checkpoint keeps of the lineage, a dict of what JSON has; None before the first base."""
+    if self._base_version is None:
+      return None
+    return {"id": self.lineage, "base": self._base_version, "sequence": self._sequence}
+
+  def resume(self, state):
+    """Goes on with the lineage of a checkpoint, if nothing was published after it.
+
+    Otherwise the lineage is a new one, which begins with a base: what was published later holds what the tables do not
+    know of.
+
+    Args:
+      state: of the checkpoint, as `state` gave it.
+
+    Returns:
+      Whether it goes on.
+    """
+    if state is None or self._published() != state:
+      return False
+    self.lineage = state["id"]
+    self._base_version, self._sequence = state["base"], state["sequence"]
+    return True
+
+  def _published(self):
+    """The newest artifact in the folder, as `state` would say it; None if there is none."""
+    bases = artifact.numbers(files.join(self._folder, "base"))
+    if not bases:
+      return None
+    deltas = artifact.numbers(files.join(self._folder, "delta", str(bases[-1])))
+    try:
+      base = artifact.read(files.join(self._folder, "base", str(bases[-1])))
+    except ExportError:
+      return None
+    return {"id": base["lineage"], "base": bases[-1], "sequence": max([0, *deltas])}
+
+  def _capture_delta(self):
     if self._base_version is None:
       raise ExportError("a delta follows a base, and there is none of this lineage: export a base.")
+    if self._packed is None:  # The base was exported by an earlier process.
+      served = ServedModel(self._model, self._raw, self.lineage, self._base_version)
+      self._packed = served.packed_weights
     began = time.monotonic()
     captures = [TableCapture(table, "delta") for table in self._tables]
     weights = self._packed.read()
     self.pause_seconds = time.monotonic() - began
+    return captures, weights, self.pause_seconds, time.time()
+
+  def _write_delta(
+    self, captures, weights, pause_seconds, captured_at, day=None, step=None, chunk_rows=10_000
+  ):
     content = {
       "lineage": self.lineage,
       "base": self._base_version,
       "sequence": self._sequence + 1,
       "day": day,
       "step": step,
+      "captured_at": captured_at,
       "weights": {"layout": self._packed.layout, "size": self._packed.size},
-      "pause_seconds": self.pause_seconds,
+      "pause_seconds": pause_seconds,
     }
     folder = files.join(self._folder, "delta", str(self._base_version))
     path = delta_lib.write(
