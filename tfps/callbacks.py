@@ -16,6 +16,7 @@ import tf_keras as keras
 from tfps.checkpoint.callback import Checkpoint as Checkpoint
 from tfps import eviction
 from tfps.export.base_export import BaseExport as BaseExport
+from tfps.export.delta_export import DeltaExport as DeltaExport
 from tfps.metrics import ClickScores
 
 

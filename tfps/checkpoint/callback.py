@@ -22,6 +22,7 @@ class Checkpoint(keras.callbacks.Callback):
     every_tickets: save within a day, too, after so many of its tickets; not at all by default.
     keep: how many checkpoints are kept, and beside them what these are put over.
     incremental: within a day write only the rows that were touched since the last checkpoint.
+    exporter: the `tfps.export.Exporter` whose lineage is to go on; list what exports before this callback.
 
   Attributes:
     manager: the `CheckpointManager`, once `fit` has begun.
@@ -31,8 +32,9 @@ class Checkpoint(keras.callbacks.Callback):
   """
 
   def __init__(
-    self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True
-  ):
+    self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True,
+    exporter=None,
+  ):  # fmt: skip
     super().__init__()
     for name, value in (
       ("every_days", every_days),
@@ -48,6 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
     self._every_days = every_days
     self._keep = keep
     self._incremental = incremental
+    self._exporter = exporter
     self._position = self._saved = None
 
   def on_train_begin(self, logs=None):
@@ -59,7 +62,9 @@ class Checkpoint(keras.callbacks.Callback):
     if self.manager is not None:
       return None
     tables = tables_of(self.model) if self._tables is None else self._tables
-    manager = CheckpointManager(self._folder, self.model, tables, keep=self._keep)
+    manager = CheckpointManager(
+      self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
+    )
     path = manager.latest()
     calendar = manager.restore(path) if path else None
     self.manager = manager

@@ -26,19 +26,22 @@ class CheckpointManager:
     model: the Keras model, or None for tables alone. To restore, its variables must exist.
     tables: the `tfps.FeasignTable`s.
     keep: how many checkpoints are kept; at least 1.
+    exporter: the `tfps.export.Exporter` whose lineage a checkpoint holds; none by default. A delta that is being written
+      is waited for, and a restored lineage goes on unless something was published after the checkpoint.
     read_only: it only restores, beside another manager that writes to the folder, and changes nothing there.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
   """
 
-  def __init__(self, folder, model, tables, keep=3, read_only=False):
+  def __init__(self, folder, model, tables, keep=3, exporter=None, read_only=False):
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
     self.folder = str(folder).rstrip("/")
     self._model = model
     self._tables = list(tables)
     self._keep = keep
+    self._exporter = exporter
     names = [table.name for table in self._tables]
     for name in names:
       if names.count(name) > 1:
@@ -65,6 +68,8 @@ class CheckpointManager:
     Returns:
       The checkpoint's path.
     """
+    if self._exporter is not None:
+      self._exporter.wait()
     before = self._last if incremental and self._may_increment() else None
     self._last = None  # Should anything fail, the touched rows that were read are nowhere.
     written = 0
@@ -79,7 +84,7 @@ class CheckpointManager:
         dense.save(self._model, path)
       return {
         "increment_of": before and _name(before),
-        "lineage": None,
+        "lineage": self._exporter and self._exporter.state(),
         "calendar": calendar,
         "tables": saved,
       }
@@ -140,6 +145,8 @@ class CheckpointManager:
     except tf.errors.DataLossError as error:
       problem = self._read(path)[1]  # Now every file is read, to name the one that was changed.
       raise self._damaged(path, problem or error.message.rstrip(".")) from error
+    if self._exporter is not None:
+      self._exporter.resume(content["lineage"])
     return content["calendar"]
 
   def _may_increment(self):

@@ -31,6 +31,7 @@ class Exporter:
   Attributes:
     lineage: the id that all its artifacts share.
     pause_seconds: how long the last export needed the tables to stand still.
+    bases: how many it has exported.
 
   Raises:
     ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
@@ -48,6 +49,7 @@ class Exporter:
     self.lineage = uuid.uuid4().hex
     self.pause_seconds = None
     self._base_version, self._sequence, self._packed = None, 0, None
+    self.bases = 0
     self._writing = None  # The Future of a delta that is being written.
     # A strategy's scope belongs to a thread, and would put the export's variables on servers.
     self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="tfps-export")
@@ -214,6 +216,7 @@ class Exporter:
     )  # fmt: skip
     self._commit(captures.values())
     self._base_version, self._sequence, self._packed = version, 0, served.packed_weights
+    self.bases += 1
     if self._keep is not None:
       artifact.remove_old(folder, self._keep)
     return path

@@ -45,9 +45,12 @@ def default_config():
   config.checkpoint = config_dict.create(
     folder="", every_days=1, every_tickets=0, keep=3, incremental=True
   )
-  # Base exports for TensorFlow Serving at days' ends: none where the folder is empty. examples of the
-  # day are kept to check the export with; keep is how many exports stay, 0 for all.
-  config.export = config_dict.create(folder="", every_days=1, examples=256, keep=0)
+  # Exports for TensorFlow Serving: none where the folder is empty. A base at days' ends, and a delta whenever so many
+  # examples are trained or minutes have passed (0: not then). examples of the day are kept to check a base with; keep is
+  # how many bases stay, 0 for all.
+  config.export = config_dict.create(
+    folder="", every_days=1, examples=256, keep=0, delta_every_examples=0, delta_every_minutes=0.0
+  )
   # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from its table of that name:
   # slots "user_id", or "user_id=user" where the slot is called user there; all that have one name where there are none.
   config.warm_start = config_dict.create(checkpoint="", table="", slots=())

@@ -28,6 +28,11 @@ class _CallbackList(keras.callbacks.CallbackList):
     positions = [callback.resume() for callback in self.callbacks if hasattr(callback, "resume")]
     return next((position for position in positions if position is not None), None)
 
+  def want_moment(self, position):
+    """Whether a callback wants no ticket to be running, now that those up to `position` are finished."""
+    wants = [callback.wants_moment for callback in self.callbacks if hasattr(callback, "wants_moment")]
+    return any([want(position) for want in wants])
+
   def tickets_to_moment(self, done):
     """How many tickets may run before a callback wants none to be running, after `done` of a day; None for all."""
     every = [getattr(callback, "moment_every_tickets", None) for callback in self.callbacks]
@@ -113,9 +118,8 @@ def _train_day(model, train_ticket, tickets, position, step, callbacks):
   while following is not None and not model.stop_training:
     run = itertools.chain([following], tickets)
     run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
-    results = tickets_lib.finished(
-      train_ticket, _until_stopped(model, run), model.distribute_strategy
-    )
+    run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
+    results = tickets_lib.finished(train_ticket, run, model.distribute_strategy)
     with contextlib.closing(results):
       for ticket, logs in results:
         position = position.after(ticket)
@@ -129,12 +133,15 @@ def _train_day(model, train_ticket, tickets, position, step, callbacks):
   return (position if following is not None else position.end()), logs
 
 
-def _until_stopped(model, tickets):
+def _until_stopped(model, tickets, wants_moment):
+  """Yields tickets, at least one, until the model is told to stop or a moment is wanted."""
   while not model.stop_training:
     ticket = next(tickets, None)
     if ticket is None:
       return
     yield ticket
+    if wants_moment():
+      return
 
 
 def evaluate(model, source, *, verbose, callbacks):

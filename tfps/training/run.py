@@ -58,15 +58,18 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test else []
   callbacks.append(throughput)
+  exporter = None
   if config.export.folder:
+    base, delta = _exports(config.export, model, source)
+    exporter = base.exporter
     # Before any day ends; without tables, it ends none itself.
-    export = _base_export(config.export, model, source)
-    callbacks.append(tfps_callbacks.EndOfDay(base_export=[export]))
+    callbacks.append(tfps_callbacks.EndOfDay(base_export=[base]))
+    callbacks += [delta] if delta else []
   if config.end_of_day and not ends:
     callbacks.append(end_of_day)
   callbacks += more
   if config.checkpoint.folder:
-    callbacks.append(_checkpoint(config.checkpoint, table))
+    callbacks.append(_checkpoint(config.checkpoint, table, exporter))
   if config.tensorboard:
     callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
     callbacks.append(
@@ -88,19 +91,27 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   return result
 
 
-def _base_export(settings, model, source):
+def _exports(settings, model, source):
+  """(the BaseExport, the DeltaExport or None) of config.export."""
+  settings = dict(settings)
+  examples, minutes = (settings.pop(f"delta_every_{unit}") for unit in ("examples", "minutes"))
+  settings["keep"] = settings["keep"] or None
   try:
-    return tfps_callbacks.BaseExport(
-      model, raw=source.raw_inputs, **{**settings, "keep": settings.keep or None}
+    base = tfps_callbacks.BaseExport(model, raw=source.raw_inputs, **settings)
+    if not examples and not minutes:
+      return base, None
+    delta = tfps_callbacks.DeltaExport(
+      base.exporter, every_examples=examples or None, every_minutes=minutes or None
     )
   except ValueError as error:
     raise ValueError(f"config.export: {error}") from None
+  return base, delta
 
 
-def _checkpoint(settings, table):
+def _checkpoint(settings, table, exporter):
   try:
     return tfps_callbacks.Checkpoint(
-      **{**settings, "every_tickets": settings.every_tickets or None}, tables=[table]
+      **{**settings, "every_tickets": settings.every_tickets or None}, tables=[table], exporter=exporter
     )
   except ValueError as error:
     raise ValueError(f"config.checkpoint: {error}") from None
