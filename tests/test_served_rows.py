@@ -6,6 +6,7 @@ import tempfile
 
 from hypothesis import settings, stateful, strategies as st
 import numpy as np
+import pytest
 import tensorflow as tf
 import tfps
 from tests import exports, reference
@@ -168,4 +169,90 @@ class Schedule(stateful.RuleBasedStateMachine):
 
 
 TestSchedule = Schedule.TestCase
-TestSchedule.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSchedule.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_a_captured_row_that_is_evicted_and_comes_back_is_another_row(base):
+  schedule = Schedule()
+  schedule.begin(threshold=0.0)
+  schedule.push(KEYS, seed=1)
+  schedule.push(KEYS, seed=2)
+  schedule.begin_export(base=True)
+  schedule.export_is_durable()
+  schedule.push(KEYS, seed=3)
+  schedule.begin_export(base)
+  for _ in range(4):
+    schedule.end_of_day()
+  schedule.push(KEYS[:5], seed=5)
+  assert schedule.left_since == set(KEYS)
+  schedule.export_is_durable()
+  schedule.push(KEYS[:3], seed=6)
+  schedule.begin_export(base=False)
+  assert schedule.removed >= set(KEYS[5:])
+  schedule.export_is_durable()
+  schedule.teardown()
+
+
+class Trainer:
+  """A process's model with its exporter, and a server that follows it."""
+
+  def __init__(self, folder, checkpoints, threshold, restore):
+    accessor = tfps.CtrAccessor(
+      create_threshold=1.0, base_update_threshold=0.6, delta_update_threshold=threshold,
+      delta_keep_days=1, delete_threshold=0.3, delete_after_unseen_days=2, decay_rate=0.7,
+    )  # fmt: skip
+    self.model, self.table = exports.make_small_model(train=True, accessor=accessor)
+    self.manager = CheckpointManager(checkpoints, self.model, [self.table])
+    self.day = self.manager.restore()["day"] if restore else 0
+    self.exporter = tfps.export.Exporter(self.model, folder, exports.SMALL_RAW)
+    self.server = None
+
+  def base(self):
+    if self.server:
+      self.server.close()
+    self.server = tfps.export.SavedModelSession(self.exporter.base())
+
+  def step(self, rng):
+    """Something of a day, then a delta that the server takes."""
+    for _ in range(rng.integers(3)):
+      words = [f"w{i}" for i in rng.choice(np.arange(40)[rng.integers(30) :], 16)]
+      clicks = rng.binomial(1, 0.4, (16, 1)).astype(np.float32)
+      self.model.train_on_batch({"city": tf.constant(words)}, clicks)
+    for _ in range(rng.integers(3)):
+      self.day += 1
+      self.table.end_of_day(self.day)
+    apply(self.server, self.exporter.delta(chunk_rows=5))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_server_predicts_what_a_base_of_that_moment_does_also_after_a_crash(tmp_path, seed):
+  rng = np.random.default_rng(seed)
+  raw = {"city": np.array([f"w{i}" for i in range(45)])}
+  checkpoints, folder = tmp_path / "checkpoints", tmp_path / "export"
+  trainer = Trainer(folder, checkpoints, 0.0, restore=False)
+  trainer.base()
+  for at in range(3):
+    trainer.step(rng)
+    if at == 1:
+      trainer.manager.save({"day": trainer.day})
+  old = trainer
+  trainer = Trainer(folder, checkpoints, 0.0, restore=True)
+  with pytest.raises(tfps.export.ExportError, match="export a base"):
+    trainer.exporter.delta()
+  trainer.base()
+  for _ in range(2):
+    trainer.step(rng)
+  # Neither server takes what is of the other's lineage, and so stays what it is.
+  before = old.server.run(raw)["predictions"]
+  for server, delta in ((old.server, "2/1"), (trainer.server, "1/3")):
+    with pytest.raises(ValueError, match="of lineage"):
+      apply(server, f"{folder}/delta/{delta}")
+  np.testing.assert_array_equal(old.server.run(raw)["predictions"], before)
+  served = trainer.server.run(raw)["predictions"]
+  other = tfps.export.Exporter(trainer.model, tmp_path / "other", exports.SMALL_RAW)
+  fresh = tfps.export.SavedModelSession(other.base())
+  np.testing.assert_allclose(served, fresh.run(raw)["predictions"], atol=1e-6, rtol=0)
+  assert np.ptp(served) > 1e-3
+  for session in (old.server, trainer.server, fresh):
+    session.close()
