@@ -1,7 +1,11 @@
 """Whatever the order of training, exports, evictions and restarts, serving holds what docs/semantics.md says."""
 
 import copy
+import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 
 from hypothesis import settings, stateful, strategies as st
@@ -14,8 +18,10 @@ from tests.checkpoints import make_table
 from tests.test_fold import apply
 from tfps import placement
 from tfps.checkpoint import CheckpointManager
+from tfps.export import artifact
 from tfps.export.capture import TableCapture
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEYS = [int(reference.splitmix64(i)) - 2**63 for i in range(12)]
 # A handful of pushes and days crosses each of these in both directions.
 ACCESSOR = dict(
@@ -256,3 +262,42 @@ def test_a_server_predicts_what_a_base_of_that_moment_does_also_after_a_crash(tm
   assert np.ptp(served) > 1e-3
   for session in (old.server, trainer.server, fresh):
     session.close()
+
+
+KILLED = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+import tfps
+from tests.test_served_rows import Trainer
+from tfps.export import artifact, capture
+import numpy as np
+folder, checkpoints, point = sys.argv[1:]
+trainer = Trainer(folder, checkpoints, 0.0, restore=False)
+trainer.base()
+trainer.manager.save({{"day": 0}})
+def kill(*arguments, **named):
+  os.kill(os.getpid(), signal.SIGKILL)
+setattr(*{{"sync": (artifact.files, "sync_all"), "commit": (capture.TableCapture, "commit")}}[point], kill)
+trainer.exporter.delta()
+"""
+
+
+@pytest.mark.parametrize("point, deltas", [("sync", []), ("commit", [1])])
+def test_a_killed_delta_is_whole_or_not_there_and_counts_nothing(tmp_path, point, deltas):
+  folder, checkpoints = tmp_path / "export", tmp_path / "checkpoints"
+  done = subprocess.run(
+    [sys.executable, "-c", KILLED, folder, checkpoints, point],
+    capture_output=True, text=True, timeout=120, check=False,
+  )  # fmt: skip
+  assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+  assert artifact.numbers(f"{folder}/delta/1") == deltas
+  for number in deltas:
+    path = f"{folder}/delta/1/{number}"
+    artifact.check_files(path, artifact.read(path))
+  # The trainer that goes on has delta_score as of its checkpoint, and can only begin a lineage.
+  trainer = Trainer(folder, checkpoints, 0.0, restore=True)
+  with pytest.raises(tfps.export.ExportError, match="export a base"):
+    trainer.exporter.delta()
+  trainer.base()
+  assert artifact.read(f"{folder}/base/2")["lineage"] != artifact.read(f"{folder}/base/1")["lineage"]
+  trainer.server.close()
