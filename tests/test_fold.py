@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 import tfps
 from tests import exports
 from tests.commands import fails, run
@@ -36,24 +37,51 @@ def status(session):
   return {name: value[0] for name, value in found.items()}
 
 
+def two_tables():
+  """A compiled model of one slot that is in two tables, and these."""
+  keras.utils.set_random_seed(3)
+  accessor = tfps.CtrAccessor(
+    create_threshold=1.0, base_update_threshold=0.5, delta_update_threshold=0.0,
+    delete_threshold=0.3, decay_rate=0.4,
+  )  # fmt: skip
+  tables = [
+    tfps.FeasignTable(name, mf_dim=dim, accessor=accessor, mf_init_range=0.5)
+    for name, dim in (("first", 3), ("first_1", 5))
+  ]
+  inputs = {"city": keras.Input([], dtype=tf.string, name="city")}
+  outputs = [tfps.Embedding(table, ["city"])(inputs) for table in tables]
+  mf = keras.layers.Flatten()(tf.concat([output.mf for output in outputs], axis=2))
+  logit = keras.layers.Dense(1)(mf) + outputs[0].lr_logit + outputs[1].lr_logit
+  model = tfps.Model(inputs, tf.sigmoid(logit))
+  model.compile("adam", "binary_crossentropy")
+  return model, tables
+
+
+def train(model, rng):
+  """Clicks of a part of the words, other ones each time."""
+  words = np.arange(75)[rng.integers(40) :]
+  for _ in range(2):
+    cities = [f"w{i}" for i in rng.choice(words, 60)]
+    clicks = rng.binomial(1, 0.3, (60, 1)).astype(np.float32)
+    model.train_on_batch({"city": tf.constant(cities)}, clicks)
+
+
 @pytest.fixture(scope="module", name="lineage")
 def _lineage(tmp_path_factory):
   """A base, four deltas of days with evictions on top of it, and what each of them says."""
   rng = np.random.default_rng(0)
   folder = tmp_path_factory.mktemp("export")
-  model, tables = exports.make_model(
-    base_update_threshold=0.5, delta_update_threshold=0.0, delete_threshold=0.3, decay_rate=0.6
-  )
-  exports.train(model, rng, steps=2)
-  exporter = tfps.export.Exporter(model, folder, exports.RAW)
+  model, tables = two_tables()
+  train(model, rng)
+  exporter = tfps.export.Exporter(model, folder, exports.SMALL_RAW)
   base = exporter.base()
   deltas = []
   for day in range(4):
-    exports.train(model, rng, steps=2)
+    train(model, rng)
     for table in tables:
       table.end_of_day(day)
     deltas.append(exporter.delta(day=day, chunk_rows=11))
-  raw = exports.raw_batch(rng, 40)
+  raw = {"city": np.array([f"w{i}" for i in range(75)])}
   server = tfps.export.SavedModelSession(base)
   for path in deltas[:3]:
     apply(server, path)

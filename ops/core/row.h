@@ -28,6 +28,7 @@ static_assert(sizeof(RowHead) == 40, "a head is 40 bytes");
 constexpr uint16_t kAdmitted = 1;  // the row owns an mf vector
 constexpr uint16_t kServed = 2;    // the row is in what serving holds
 constexpr uint16_t kTouched = 4;   // the row was changed since its shard was last read; see Arena
+constexpr uint16_t kCaptured = 8;  // the row was in an export's capture; a row of its key that comes later was not
 constexpr uint16_t kSavedFlags = kAdmitted | kServed;
 
 inline bool IsAdmitted(const RowHead* row) { return row->flags & kAdmitted; }

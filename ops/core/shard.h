@@ -122,13 +122,13 @@ class alignas(64) Shard {
   int64_t CountExported(Export which) const;
 
   // Writes those rows, `room` at most, and appends the keys that serving is to drop: pending removals and, for a delta,
-  // served rows that a base would not hold. Changes nothing. Returns how many rows there are.
+  // served rows that a base would not hold. Marks the rows, and changes nothing else. Returns how many there are.
   int64_t Capture(Export which, int64_t room, const ExportColumns& out,
-                  std::vector<uint64_t>* removed) const;
+                  std::vector<uint64_t>* removed);
 
   // The export is durable: what was captured leaves delta_score and is served, what was removed is not. A base is all
   // that serving holds, so that every other row is not served. A captured row that was evicted meanwhile becomes a
-  // pending removal.
+  // pending removal, also where there is a new row of its key.
   void Commit(Export which, const std::vector<CapturedKey>& captured,
               const std::vector<uint64_t>& removed);
 

@@ -15,11 +15,11 @@ int64_t Shard::CountExported(Export which) const {
 }
 
 int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
-                       std::vector<uint64_t>* removed) const {
+                       std::vector<uint64_t>* removed) {
   const int64_t width = 1 + config_.mf_dim();
-  std::shared_lock<std::shared_mutex> lock(mutex_);
+  std::unique_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
-  arena_.ForEach([&](uint32_t, const RowHead* row) {
+  arena_.ForEach([&](uint32_t, RowHead* row) {
     if (!IsExported(which, row)) {
       if (which == Export::kDelta && (row->flags & kServed) &&
           !IsExported(Export::kBase, row)) {
@@ -29,6 +29,7 @@ int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
     }
     const int64_t i = rows++;
     if (i >= room) return;
+    row->flags |= kCaptured;
     out.keys[i] = row->key;
     out.delta_scores[i] = row->delta_score;
     float* floats = out.rows + i * width;
@@ -77,11 +78,12 @@ void Shard::Commit(Export which, const std::vector<CapturedKey>& captured,
   }
   for (const CapturedKey& row : captured) {
     const uint32_t entry = *FindEntry(SplitMix64(row.key), row.key);
-    if (entry == 0) {
+    RowHead* there = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
+    if (there == nullptr || !(there->flags & kCaptured)) {
       removals_.push_back(row.key);
       continue;
     }
-    arena_.At(Index::HandleOf(entry))->delta_score -= row.delta_score;
+    there->delta_score -= row.delta_score;
     SetServed(Index::HandleOf(entry), true);
   }
 }

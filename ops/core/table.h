@@ -86,10 +86,10 @@ class Table {
   std::optional<std::string> Upsert(const RowColumns& columns, const RowColumnsSize& size);
 
   // Copies the rows of an export to where `allocate` says, and appends the keys that serving is to drop; see Shard.
-  // Changes nothing. Returns one sentence if the table was pushed to meanwhile.
+  // Returns one sentence if the table was pushed to meanwhile.
   std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
                                      std::vector<uint64_t>* removed,
-                                     const ParallelFor& parallel_for) const;
+                                     const ParallelFor& parallel_for);
 
   // What was captured is durable; see Shard.
   void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,

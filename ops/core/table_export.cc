@@ -6,7 +6,7 @@ namespace tfps {
 
 std::optional<std::string> Table::Capture(Export which, const AllocateExport& allocate,
                                           std::vector<uint64_t>* removed,
-                                          const ParallelFor& parallel_for) const {
+                                          const ParallelFor& parallel_for) {
   const int64_t cost = CostOfScan();
   std::vector<int64_t> ends(num_shards() + 1);
   parallel_for(num_shards(), cost, [&](int64_t first, int64_t last) {

@@ -23,7 +23,7 @@ class CaptureOp : public OpKernel {
   void Compute(OpKernelContext* ctx) override {
     TablePtr resource;
     OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    const Table& table = resource->table();
+    Table& table = resource->table();
     Tensor *keys = nullptr, *rows = nullptr, *delta_scores = nullptr;
     Status status;
     std::vector<uint64_t> removed;
