@@ -84,6 +84,7 @@ def make_model(**accessor):
 
 def make_small_model(train=True):
   """A compiled model of one slot, trained if wanted, and its table."""
+  keras.utils.set_random_seed(3)
   table = tfps.FeasignTable("small", mf_dim=2, accessor=tfps.CtrAccessor(create_threshold=2.0))
   inputs = {"city": keras.Input([], dtype=tf.string, name="city")}
   embedded = tfps.Embedding(table, ["city"])(inputs)

@@ -18,10 +18,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import evict, inspect, launch, rebalance, train, verify_export
+from tfps.cli import evict, inspect, launch, push_delta, rebalance, sync, train, verify_export
 from tfps.cluster import ending, failures
 
-COMMANDS = (train, launch, inspect, evict, rebalance, verify_export)
+COMMANDS = (train, launch, inspect, evict, rebalance, verify_export, push_delta, sync)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
