@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import tfps
 
-
 from tests import reference
 from tests.checkpoints import make_table
 from tests.engines import EvictedRows, Inspection, NativeEngine
@@ -33,15 +32,20 @@ class ServersEngine(NativeEngine):
   def _open(self):
     self.table = make_table(
       self._num_servers,
-      mf_dim=self.mf_dim,
-      accessor=tfps.CtrAccessor(**dataclasses.asdict(self.accessor)),
-      optimizer=_optimizer(self.mf_optimizer),
-      lr_optimizer=_optimizer(self.lr_optimizer),
+      **_policy(self.policy),
+      slot_policies=self._slot_policies(),
       gradient_scale=self.gradient_scale,
       seed=self.seed,
       mf_init_range=self.mf_init_range,
       num_shards=self.num_shards,
     )
+
+  def _slot_policies(self):
+    # A table numbers its slots in the order of their names here.
+    assert list(self.slots) == list(range(1, 1 + len(self.slots)))
+    return {
+      f"slot-{number}": tfps.SlotPolicy(**_policy(policy)) for number, policy in self.slots.items()
+    }
 
   def close(self):
     del self.table
@@ -57,12 +61,12 @@ class ServersEngine(NativeEngine):
     shards = [reference.virtual_shard(int(key), self.num_shards) for key in keys]
     return self.table.assignment[np.array(shards, int)]
 
-  def pull(self, keys):
+  def pull(self, keys, width=None):
     keys = np.asarray(keys, np.int64)
     server_of = self._server_of(keys)
-    rows = np.empty([len(keys), 1 + self.mf_dim], np.float32)
+    rows = np.empty([len(keys), width or 1 + self.mf_dim], np.float32)
     for server, view in enumerate(self._servers()):
-      rows[server_of == server] = view.pull(keys[server_of == server])
+      rows[server_of == server] = view.pull(keys[server_of == server], width)
     return rows
 
   def push(self, keys, slots, show, click, gradients):
@@ -105,6 +109,16 @@ class ServersEngine(NativeEngine):
 
   def statistics(self):
     return self.table.statistics()
+
+
+def _policy(policy):
+  """A reference Policy as the arguments of a table or a SlotPolicy."""
+  return dict(
+    mf_dim=policy.mf_dim,
+    accessor=tfps.CtrAccessor(**dataclasses.asdict(policy.accessor)),
+    optimizer=_optimizer(policy.mf),
+    lr_optimizer=_optimizer(policy.lr),
+  )
 
 
 def _optimizer(settings):

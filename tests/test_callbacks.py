@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tensorflow as tf
 import tf_keras as keras
 import tfps
-from tfps import placement
 from tfps.cli import config as cli_config
 from tfps.training import run
 
 from models.deepfm import DeepFM
 from tests import reference
+from tests.checkpoints import make_table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ACCESSOR = dict(
@@ -30,13 +30,10 @@ class Tables:
   """A table on some servers, all in this process, and the reference."""
 
   def __init__(self, servers, num_shards=16):
-    make = lambda: tfps.FeasignTable(
-      "test", mf_dim=2, num_shards=num_shards, accessor=tfps.CtrAccessor(**ACCESSOR))  # fmt: skip
-    self.table = make()
-    # A table of a process has one server: the others are those of tables of their own.
-    self.others = [make() for _ in range(servers - 1)]
-    self.table._handles += [handle for other in self.others for handle in other._handles]
-    self.table.assignment = placement.assign_shards(num_shards, servers)
+    accessor = tfps.CtrAccessor(**ACCESSOR)
+    self.table = make_table(
+      servers, "test", mf_dim=2, num_shards=num_shards, accessor=accessor, optimizer=None
+    )
     self.slots = [self.table.slot_id(slot) for slot in SLOTS]
     self.reference = reference.ReferenceTable(mf_dim=2, accessor=reference.Accessor(**ACCESSOR))
 

@@ -230,14 +230,20 @@ class CheckpointMachine(test_conformance.TableMachine):
     self.day = self.manager.restore()["day"]
 
 
-@pytest.mark.parametrize("name", ["adagrad", "adam"])
-def test_any_operations_with_checkpoints_and_kills_leave_the_rows_of_the_reference(tmp_path, name):
+@pytest.mark.parametrize("name, with_slots", [("adagrad", False), ("adam", False), ("sgd", True)])
+def test_any_operations_with_checkpoints_and_kills_leave_the_rows_of_the_reference(
+  tmp_path, name, with_slots
+):
+  rng = np.random.default_rng(4)
+  slots = {number: test_conformance.random_policy(rng) for number in (1, 2)} if with_slots else {}
+
   class Machine(CheckpointMachine):
     settings = dict(
       mf_dim=3,
       accessor=test_conformance.ACCESSOR,
       lr=test_conformance.optimizer("ftrl"),
       mf=test_conformance.optimizer(name),
+      slots=slots,
       mf_init_range=0.5,
     )
     folders = (f"{tmp_path}/{number}" for number in itertools.count())

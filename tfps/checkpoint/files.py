@@ -1,6 +1,7 @@
 """The files of a checkpoint: where they are, what they hold, and that they reach the disk."""
 
 from concurrent import futures
+import contextlib
 import os
 
 import tensorflow as tf
@@ -77,5 +78,5 @@ def sync_all(folder):
 
 def remove(folder):
   """Removes a folder with all that is in it, if it is there."""
-  if tf.io.gfile.exists(folder):
+  with contextlib.suppress(tf.errors.NotFoundError):
     tf.io.gfile.rmtree(folder)

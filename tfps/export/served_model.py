@@ -156,20 +156,28 @@ class ServedModel(tf.Module):
     def apply():
       done = [
         tf.cond(
-          table[0] == name, lambda served=served: _put(served, keys, rows, removed), lambda: False
+          table[0] == name,
+          lambda served=served: _put(served, keys, rows, removed),
+          lambda: tf.constant(False),
         )
         for name, served in self.tables.items()
       ]
       known = tf.logical_or(tf.reduce_any(done), table[0] == "")
       with tf.control_dependencies([_check(known, "there is no table", table[0])]):
-        dense = tf.cond(tf.strings.length(weights[0]) > 0, lambda: self._put(weights), lambda: True)
+        dense = tf.cond(
+          tf.strings.length(weights[0]) > 0,
+          lambda: self._put(weights),
+          lambda: tf.constant(True),
+        )
+      # Only when all is in place: what fails before is due again.
       with tf.control_dependencies([dense]):
         length = tf.strings.length(keys[0]) + tf.strings.length(removed[0])
         after = entries + tf.cast(length // tf.int64.size, tf.int64)
-        self.progress.assign(tf.where(last[0] > 0, [due, 0], [whole, after]))
-      return True
+        progress = tf.where(last[0] > 0, [due, 0], [whole, after])
+        applied = self.progress.assign(progress, read_value=False)
+      return _after([applied])
 
-    applied = tf.cond(is_next, apply, lambda: False)
+    applied = tf.cond(is_next, apply, lambda: tf.constant(False))
     with tf.control_dependencies([applied]):
       status = self._delta_status(base)
     with tf.control_dependencies(list(status.values())):
@@ -182,8 +190,8 @@ class ServedModel(tf.Module):
     with tf.control_dependencies(
       [_check(tf.size(values) == tf.size(self.weights), "the dense weights are not of this model")]
     ):
-      self.weights.assign(values)
-    return True
+      assigned = self.weights.assign(values, read_value=False)
+    return _after([assigned])
 
   def _delta_status(self, ask):
     """The lineage, the base, the last whole delta, and the entries of the next one that are applied."""
@@ -211,7 +219,12 @@ def _put(table, keys, rows, removed):
   dropped = table.drop(tf.io.decode_raw(removed[0], tf.int64))
   with tf.control_dependencies([dropped]):
     put = table.put(tf.io.decode_raw(keys[0], tf.int64), tf.io.decode_raw(rows[0], tf.float32))
-  with tf.control_dependencies([put]):
+  return _after([put])
+
+
+def _after(operations):
+  """A true tensor that is there once the operations have succeeded."""
+  with tf.control_dependencies(operations):
     return tf.constant(True)
 
 
