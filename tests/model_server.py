@@ -34,9 +34,7 @@ class ModelServer:
     self._base = pathlib.Path(export).resolve() / "base"
     self._versions = versions
     self._files = tempfile.TemporaryDirectory(prefix="model_server-")
-    with socket.socket() as free:
-      free.bind(("127.0.0.1", 0))
-      self.address = "127.0.0.1:%d" % free.getsockname()[1]
+    self.address = self.free_address()
     self._channel = grpc.insecure_channel(
       self.address,
       [("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100)],
@@ -45,6 +43,13 @@ class ModelServer:
     self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
     self.process = None
     self.start()
+
+  @staticmethod
+  def free_address():
+    """host:port on which nothing listens."""
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      return "127.0.0.1:%d" % free.getsockname()[1]
 
   def start(self, wait=True):
     """Starts the process; waits until it serves."""
