@@ -32,10 +32,10 @@ class Chunk:
   position: int
   last: bool = False
   table: str = ""
-  keys: np.ndarray = np.zeros([0], np.int64)
-  rows: np.ndarray = np.zeros([0, 0], np.float32)
-  removed: np.ndarray = np.zeros([0], np.int64)
-  weights: np.ndarray = np.zeros([0], np.float32)
+  keys: np.ndarray = ()
+  rows: np.ndarray = ()
+  removed: np.ndarray = ()
+  weights: np.ndarray = ()
 
   @property
   def entries(self):
