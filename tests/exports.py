@@ -82,10 +82,11 @@ def make_model(**accessor):
   return model, tables
 
 
-def make_small_model(train=True):
+def make_small_model(train=True, accessor=None):
   """A compiled model of one slot, trained if wanted, and its table."""
   keras.utils.set_random_seed(3)
-  table = tfps.FeasignTable("small", mf_dim=2, accessor=tfps.CtrAccessor(create_threshold=2.0))
+  accessor = accessor or tfps.CtrAccessor(create_threshold=2.0)
+  table = tfps.FeasignTable("small", mf_dim=2, accessor=accessor)
   inputs = {"city": keras.Input([], dtype=tf.string, name="city")}
   embedded = tfps.Embedding(table, ["city"])(inputs)
   model = tfps.Model(inputs, tf.sigmoid(embedded.lr_logit + keras.layers.Dense(1)(embedded.lr)))

@@ -1,6 +1,6 @@
 """The signature apply_delta, in the C++ session loader: what a running server makes of chunks."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 import tfps
@@ -105,6 +105,7 @@ def test_joined_requests_are_one_chunk_or_refused(server, lineage):
     apply(server, {name: other[name] + third[name] for name in other})
 
 
+@settings(max_examples=5)
 @given(st.data())
 def test_chunks_sent_again_in_any_way_leave_what_each_once_leaves(base, data):
   lineage = artifact.read(base)["lineage"]

@@ -10,6 +10,7 @@ from tfps.bags import make_bags
 from tfps.bags import read_feature
 from tfps.lookup import Lookup
 from tfps.pooling import COMBINERS
+from tfps.pooling import pool
 from tfps.serving import served_table
 from tfps.step import current_step
 
@@ -168,6 +169,10 @@ class Embedding(keras.layers.Layer):
       step.record(lookup)
     return lookup
 
+  def _pool_rows(self, *arguments):
+    served = served_table(self._table)
+    return (pool if served is None else served.pool)(*arguments)
+
   def _pool(self, lookup, bags):
     """(lr [B, P], mf [B, P, mf_dim]) of the pooled slots."""
     count = len(self._pooled)
@@ -175,12 +180,12 @@ class Embedding(keras.layers.Layer):
       shape = [bags.batch_size, 0]
       return tf.zeros(shape), tf.zeros([*shape, self._mf_dim])
     if not self._unpooled:
-      return lookup.pool(
+      return self._pool_rows(
         lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners
       )
     end = bags.slot_ends[count - 1]
     row_splits = lookup.row_splits[: count * bags.batch_size + 1]
-    return lookup.pool(
+    return self._pool_rows(
       lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], self._combiners
     )
 
@@ -193,7 +198,7 @@ class Embedding(keras.layers.Layer):
     # Each id is a bag of its own.
     positions = lookup.positions[begin:]
     row_splits = tf.range(tf.size(positions, tf.int64) + 1)
-    lr, mf = lookup.pool(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
+    lr, mf = self._pool_rows(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
     sizes = ends - tf.concat([[begin], ends[:-1]], axis=0)
     count = len(self._unpooled)
     parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))

@@ -1,10 +1,8 @@
 """What one pull of an embedding layer leaves for the push that answers it."""
 
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-from tfps import pooling
 
 
 class Lookup(NamedTuple):
@@ -18,7 +16,6 @@ class Lookup(NamedTuple):
     row_splits: int64 [S * B + 1], bag s * B + b holds slot s of example b.
     num_slots: S.
     rows: float32 [U, 1 + the layer's mf_dim], what was pulled.
-    pool: what pools the rows, with the arguments of `tfps.pooling.pool`.
   """
 
   table: Any
@@ -28,4 +25,3 @@ class Lookup(NamedTuple):
   row_splits: tf.Tensor
   num_slots: int
   rows: tf.Tensor
-  pool: Callable[..., tuple[tf.Tensor, tf.Tensor]] = pooling.pool

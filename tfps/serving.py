@@ -26,7 +26,8 @@ def serve_from(tables):
   """In this scope and thread, embedding layers pull from stock tables.
 
   Args:
-    tables: {`tfps.FeasignTable`: `tfps.export.served_table.ServedTable`}.
+    tables: {`tfps.FeasignTable`: what has `pull(bags, row_width)`, which returns a `Lookup`, and
+      `pool` with the arguments of `tfps.pooling.pool`}, such as a `ServedTable`.
   """
   outer = getattr(_active, "tables", None)
   _active.tables = tables
@@ -44,7 +45,7 @@ def lookup(rows, bags):
     bags: `tfps.bags.Bags`.
 
   Returns:
-    `Lookup` whose `pool` has stock ops only; nothing can be pushed to it.
+    `tfps.lookup.Lookup`, to which nothing can be pushed.
   """
   positions = tf.where(is_special(bags.ids), -1, tf.range(tf.size(bags.ids)))
   return Lookup(
@@ -55,7 +56,6 @@ def lookup(rows, bags):
     row_splits=bags.row_splits,
     num_slots=bags.slot_ends.shape[0],
     rows=rows,
-    pool=pool,
   )
 
 

@@ -14,7 +14,7 @@ std::optional<std::string> Table::Capture(Export which, const AllocateExport& al
   });
   for (int s = 0; s < num_shards(); ++s) ends[s + 1] += ends[s];
   const ExportColumns out = allocate(ends.back());
-  if (out.keys == nullptr) return "There is no memory for the rows of an export.";
+  if (out.keys == nullptr && ends.back() > 0) return "There is no memory for the rows of an export.";
   std::vector<std::vector<uint64_t>> removed_of(num_shards());
   std::atomic<bool> same{true};
   parallel_for(num_shards(), cost, [&](int64_t first, int64_t last) {

@@ -3,6 +3,7 @@
 import importlib
 
 _PUBLIC = {
+  "delta_chunks": "tfps.export.delta",
   "Exporter": "tfps.export.exporter",
   "ExportError": "tfps.export.errors",
   "SavedModelSession": "tfps.export.session",

@@ -2,6 +2,7 @@
 
 from concurrent import futures
 
+import numpy as np
 import tensorflow as tf
 
 from tfps import native
@@ -40,6 +41,10 @@ class TableCapture:
         slices.append((server.device, first, part.keys, part.rows))
       first += length
     return slices
+
+  def removed(self):
+    """int64 array: the keys that serving is to drop, of all servers."""
+    return np.concatenate([part.removed.numpy() for part in self._parts])
 
   def commit(self):
     """The artifact is durable: what was captured leaves delta_score, and its rows are served."""

@@ -1,4 +1,4 @@
-"""Exporter: base exports of a model for TensorFlow Serving."""
+"""Exporter: base and delta exports of a model for TensorFlow Serving."""
 
 from concurrent import futures
 import time
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfps.checkpoint import files
 from tfps.embedding import tables_of
-from tfps.export import artifact, extras, saved_model_file, trained, variables
+from tfps.export import artifact, delta as delta_lib, extras, saved_model_file, trained, variables
 from tfps.export.capture import TableCapture
 from tfps.export.errors import ExportError
 from tfps.export.served_model import ServedModel
@@ -52,6 +52,7 @@ class Exporter:
       raise ExportError("the model has no tfps.Embedding layer: export it with Keras's own means.")
     self.lineage = uuid.uuid4().hex
     self.pause_seconds = None
+    self._base_version, self._sequence, self._packed = None, 0, None
     # A strategy's scope belongs to a thread, and would put the export's variables on servers.
     self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="tfps-export")
 
@@ -71,6 +72,54 @@ class Exporter:
       The artifact's path.
     """
     return self._thread.submit(self._base, day, step, examples).result()
+
+  def delta(self, *, day=None, step=None, chunk_rows=10_000):
+    """Exports what changed enough since the last export of this exporter, and what is to go.
+
+    Args:
+      day: ordinal of the day, for the manifest.
+      step: number of training steps, for the manifest.
+      chunk_rows: the most rows that a server is sent at a time.
+
+    Returns:
+      The artifact's path, `<folder>/delta/<base>/<sequence>`.
+
+    Raises:
+      ExportError: there is no base yet that it could follow.
+    """
+    return self._thread.submit(self._delta, day, step, chunk_rows).result()
+
+  def _delta(self, day, step, chunk_rows):
+    if self._base_version is None:
+      raise ExportError("a delta follows a base, and there is none of this lineage: export a base.")
+    began = time.monotonic()
+    captures = [TableCapture(table, "delta") for table in self._tables]
+    weights = self._packed.read()
+    self.pause_seconds = time.monotonic() - began
+    content = {
+      "lineage": self.lineage,
+      "base": self._base_version,
+      "sequence": self._sequence + 1,
+      "day": day,
+      "step": step,
+      "weights": {"layout": self._packed.layout, "size": self._packed.size},
+      "pause_seconds": self.pause_seconds,
+    }
+    folder = files.join(self._folder, "delta", str(self._base_version))
+    path = delta_lib.write(
+      folder, self._sequence + 1, captures, weights, content, self._devices(), chunk_rows
+    )
+    self._commit(captures)
+    self._sequence += 1
+    return path
+
+  def _commit(self, captures):
+    """The artifact is durable."""
+    # Should a server fail here, it is not known what counts as served: a base has to follow.
+    version, self._base_version = self._base_version, None
+    for capture in captures:
+      capture.commit()
+    self._base_version = version
 
   def _base(self, day, step, examples):
     folder = files.join(self._folder, "base")
@@ -124,8 +173,8 @@ class Exporter:
       "pause_seconds": self.pause_seconds,
     }
     artifact.finish(writing, path, content, self._devices())
-    for capture in captures.values():
-      capture.commit()
+    self._commit(captures.values())
+    self._base_version, self._sequence, self._packed = version, 0, served.packed_weights
     if self._keep is not None:
       artifact.remove_old(folder, self._keep)
     return path

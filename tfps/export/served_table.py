@@ -50,6 +50,8 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
     self._initial_num_buckets = buckets
     return buckets
 
+  pool = staticmethod(serving.pool)
+
   def pull(self, bags, row_width):
     """What an embedding layer pulls: the `tfps.lookup.Lookup` of `tfps.bags.Bags`."""
     # Padding and the reserved keys, which the stock table refuses, read a key that nobody inserts.

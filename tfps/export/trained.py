@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfps import native
+from tfps import pooling
 from tfps import serving
 from tfps.lookup import Lookup
 
@@ -13,6 +14,8 @@ class ExportedRows:
 
   def __init__(self, table):
     self._table = table
+
+  pool = staticmethod(pooling.pool)
 
   def pull(self, bags, row_width):
     table = self._table
