@@ -64,7 +64,7 @@ class Replica:
     return self._signature(version, "delta_status", {"ask": tf.constant([0], tf.int64)})
 
   def apply(self, version, chunk):
-    """Sends a `deltas.Chunk`; returns the `Status` after it."""
+    """Sends a `tfps.export.delta_reader.Chunk`; returns the `Status` after it."""
     return self._signature(version, "apply_delta", chunk.inputs())
 
   def close(self):

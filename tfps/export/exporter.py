@@ -73,13 +73,12 @@ class Exporter:
     """
     return self._thread.submit(self._base, day, step, examples).result()
 
-  def delta(self, *, day=None, step=None, chunk_rows=10_000):
+  def delta(self, *, day=None, step=None):
     """Exports what changed enough since the last export of this exporter, and what is to go.
 
     Args:
       day: ordinal of the day, for the manifest.
       step: number of training steps, for the manifest.
-      chunk_rows: the most rows that a server is sent at a time.
 
     Returns:
       The artifact's path, `<folder>/delta/<base>/<sequence>`.
@@ -87,12 +86,12 @@ class Exporter:
     Raises:
       ExportError: there is no base yet that it could follow.
     """
-    return self._thread.submit(self._delta, day, step, chunk_rows).result()
+    return self._thread.submit(self._delta, day, step).result()
 
-  def _delta(self, day, step, chunk_rows):
+  def _delta(self, day, step):
     if self._base_version is None:
       raise ExportError("a delta follows a base, and there is none of this lineage: export a base.")
-    began = time.monotonic()
+    captured_at, began = time.time(), time.monotonic()
     captures = [TableCapture(table, "delta") for table in self._tables]
     weights = self._packed.read()
     self.pause_seconds = time.monotonic() - began
@@ -100,6 +99,7 @@ class Exporter:
       "lineage": self.lineage,
       "base": self._base_version,
       "sequence": self._sequence + 1,
+      "captured_at": captured_at,
       "day": day,
       "step": step,
       "weights": {"layout": self._packed.layout, "size": self._packed.size},
@@ -107,7 +107,7 @@ class Exporter:
     }
     folder = files.join(self._folder, "delta", str(self._base_version))
     path = delta_lib.write(
-      folder, self._sequence + 1, captures, weights, content, self._devices(), chunk_rows
+      folder, self._sequence + 1, captures, weights, content, self._devices()
     )
     self._commit(captures)
     self._sequence += 1
