@@ -47,6 +47,19 @@ def test_eviction_memory():
     assert abs(row["resident_MB"] - row["reported_by_the_table_MB"]) < 20, row
 
 
+def test_checkpoint_speed(tmp_path):
+  done = run(
+    "checkpoint_speed.py", "--rows=200000", "--repeats=1", f"--folder={tmp_path}", "--speed=0.01",
+    "--percent=100", "--json", "--check",
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  megabytes = {row["what"]: row["MB"] for row in report["results"]}
+  assert megabytes["restore"] == pytest.approx(megabytes["save"], rel=0.01)
+  assert megabytes["save"] > 10 > 10 * megabytes["increment, 1% touched"]
+  assert len(report["goals"]) == 4 and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
   "flags, limit, exit_code",
   [
