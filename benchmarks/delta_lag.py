@@ -56,7 +56,6 @@ def main():
         for rows, repeats in zip(flags.rows, flags.repeats)
       ]
       latencies = asked.finish()
-      program = server.process.args
   results, goals = [], []
   for (rows, deltas), limit in zip(measured, flags.lags):
     quiet, busy = (p99(latencies, [delta[when] for delta in deltas]) for when in ("quiet", "busy"))
@@ -77,7 +76,7 @@ def main():
     )
     goals.append(harness.Goal(f"longest lag of {rows:,} rows", lag.high, limit, "s"))
     goals.append(harness.Goal(f"p99 over quiet, {rows:,} rows", slowdown, flags.slowdown))
-  title = f"Deltas to a running server ({pathlib.Path(program[0]).name} {' '.join(program[1:3])})"
+  title = f"Deltas to a running server ({ModelServer.PROGRAM})"
   return harness.report(flags, title, results, goals)
 
 

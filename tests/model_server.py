@@ -30,6 +30,8 @@ class ModelServer:
     versions: the bases to serve; the newest where it is empty.
   """
 
+  PROGRAM = BINARY or "tests/prediction_service.py"
+
   def __init__(self, export, versions=()):
     self._base = pathlib.Path(export).resolve() / "base"
     self._versions = versions
@@ -54,7 +56,7 @@ class ModelServer:
   def start(self, wait=True):
     """Starts the process; waits until it serves."""
     command = self._real() if BINARY else self._stand_in()
-    STARTED.append(command[0] if BINARY else "tests/prediction_service.py")
+    STARTED.append(self.PROGRAM)
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

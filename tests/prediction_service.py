@@ -2,7 +2,7 @@
 
 `python -m tests.prediction_service --port=8500 --model_name=ctr --model_base_path=FOLDER` serves the
 newest version in the folder and changes to a newer one when it appears, or, with --versions=1,2,
-just these. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is
+just these. Warm-up requests are run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is
 registered here. The port opens when a version is loaded.
 """
 
@@ -19,6 +19,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfps.export.session import SavedModelSession
@@ -45,7 +46,7 @@ class Versions:
     there = {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
     wanted = there & set(self._wanted) if self._wanted else set(sorted(there)[-1:])
     loaded = {
-      version: self._sessions.get(version) or SavedModelSession(self._folder / str(version))
+      version: self._sessions.get(version) or _load(self._folder / str(version))
       for version in sorted(wanted)
     }
     if loaded:
@@ -68,6 +69,19 @@ class Versions:
       return list(self._sessions)
 
 
+def _load(path):
+  """The session of a SavedModel, after its warm-up requests."""
+  session = SavedModelSession(path)
+  for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
+    request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+    session.run(_arrays(request), request.model_spec.signature_name)
+  return session
+
+
+def _arrays(request):
+  return {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+
+
 class Service(
   prediction_service_pb2_grpc.PredictionServiceServicer,
   model_service_pb2_grpc.ModelServiceServicer,
@@ -85,9 +99,8 @@ class Service(
       context.abort(
         grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature key "{signature}" not found.'
       )
-    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
     try:
-      outputs = session.run(inputs, signature)
+      outputs = session.run(_arrays(request), signature)
     except ValueError as error:
       context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     response = predict_pb2.PredictResponse()

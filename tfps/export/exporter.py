@@ -11,6 +11,7 @@ from tfps.checkpoint import files
 from tfps.embedding import tables_of
 from tfps.export import artifact, delta as delta_lib, extras, saved_model_file, trained, variables
 from tfps.export.capture import TableCapture
+from tfps.export.delta_reader import Chunk
 from tfps.export.errors import ExportError
 from tfps.export.served_model import ServedModel
 from tfps.export.served_model import named
@@ -147,6 +148,9 @@ class Exporter:
       [
         ("serving_default", _first(inputs)),
         ("feasigns", _first(served.inputs.to_dense(features))),
+        ("delta_status", {"ask": np.zeros([1], np.int64)}),
+        # A chunk of no delta, which changes nothing.
+        ("apply_delta", Chunk(self.lineage, version, sequence=0, position=0).inputs()),
       ],
     )
     path = files.join(folder, str(version))
