@@ -16,7 +16,7 @@ quickstart: ops
 	$(VENV)/bin/tfps train --config=configs/quickstart.py
 
 test: ops bazel
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 ops: $(installed)
 	@$(VENV)/bin/python setup.py -q build_ext --inplace
