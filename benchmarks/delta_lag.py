@@ -95,7 +95,7 @@ class Trainer:
 
     keras.utils.set_random_seed(1)
     accessor = tfps.CtrAccessor(
-      create_threshold=0.0, base_update_threshold=0.0, delta_update_threshold=0.0
+      create_threshold=0.0, base_update_threshold=0.0, delta_update_threshold=0.05
     )
     table = tfps.FeasignTable("ctr", mf_dim=MF_DIM, accessor=accessor)
     inputs = {"item": keras.Input([None], dtype=tf.int64, name="item")}
@@ -136,12 +136,14 @@ class Sync:
     self._lines = iter(self._process.stdout)
     next(self._lines)  # It says which base is served.
 
-  def sent(self):
-    """(begin, end) of the sending of the next delta, on the wall clock."""
+  def sent(self, rows):
+    """(begin, end) of the sending of the next delta, of so many rows, on the wall clock."""
     for line in self._lines:
-      if found := re.search(r"entries in ([\d.]+) s", line):
+      if found := re.search(r"([\d,]+) entries in ([\d.]+) s", line):
         end = time.time()
-        return end - float(found[1]), end
+        if int(found[1].replace(",", "")) != rows:
+          raise RuntimeError(f"{rows} rows changed, but tfps sync said: {line}")
+        return end - float(found[2]), end
     raise RuntimeError("tfps sync has ended")
 
   def __enter__(self):
@@ -230,7 +232,7 @@ def measure(trainer, server, sync, rows, quiet_seconds):
     "quiet": quiet,
     "lag": arrived - ended,
     "export": exported - ended,
-    "busy": sync.sent(),
+    "busy": sync.sent(len(feasigns)),
   }
 
 

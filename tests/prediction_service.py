@@ -138,6 +138,13 @@ class Service(
       context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
 
 
+def add(server, model_name, versions):
+  """Lets a grpc.Server answer the calls."""
+  service = Service(model_name, versions)
+  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+  model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+
+
 def main():
   parser = argparse.ArgumentParser()
   parser.add_argument("--port", type=int, required=True)
@@ -155,9 +162,7 @@ def main():
       return
   options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
   server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
-  service = Service(flags.model_name, versions)
-  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-  model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+  add(server, flags.model_name, versions)
   server.add_insecure_port(f"127.0.0.1:{flags.port}")
   server.start()
   if "tfps.native" in sys.modules:

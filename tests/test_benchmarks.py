@@ -60,6 +60,18 @@ def test_checkpoint_speed(tmp_path):
   assert len(report["goals"]) == 4 and not list(tmp_path.iterdir())
 
 
+def test_delta_lag():
+  # The slowdown of so few requests says nothing, so that goal is out of reach of chance here.
+  done = run(
+    "delta_lag.py", "--rows", "2000", "--lags", "5", "--repeats", "2", "--quiet=0.5",
+    "--slowdown=1000", "--json", "--check",
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  (row,) = report["results"]
+  assert row["quiet_requests"] > 50 and 0 < row["sending_s"]["median"] < row["lag_s"]["high"]
+
+
 @pytest.mark.parametrize(
   "flags, limit, exit_code",
   [

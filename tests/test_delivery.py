@@ -1,5 +1,6 @@
 """Deltas on their way: real servers that are killed, cut off, wrong, or asked by two at once."""
 
+from concurrent import futures
 import json
 import os
 import pathlib
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import threading
 
+import grpc
 from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
 import tfps
-from tests import commands, cut_connection, exports
+from tests import commands, cut_connection, exports, prediction_service
 from tests.model_server import MODEL, ModelServer
 from tfps.delivery import catch_up as catch_up_lib
 from tfps.delivery.channel import open_channel
@@ -219,6 +221,37 @@ def test_what_cannot_be_sent_is_said_and_others_go_on(server, folder, capsys):
   assert err.startswith(f"tfps: error: {dead} does not answer") and err.count("\n") == 1
   code, out, err = push(capsys, folder, server, model_name="other")
   assert (code, out) == (1, "") and "does not serve model 'other'" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+def test_only_a_client_with_a_certificate_gets_in(made, tmp_path, capsys):
+  key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+  command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+  command = [*command.split(), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+  subprocess.run(
+    [*command, "-keyout", key, "-out", certificate], check=True, capture_output=True
+  )
+  pair = key.read_bytes(), certificate.read_bytes()
+  server = grpc.server(futures.ThreadPoolExecutor(2))
+  versions = prediction_service.Versions(made / "export" / "base")
+  versions.refresh()
+  prediction_service.add(server, MODEL, versions)
+  port = server.add_secure_port(
+    "localhost:0", grpc.ssl_server_credentials([pair], pair[1], require_client_auth=True)
+  )
+  server.start()
+  address = f"localhost:{port}"
+  try:
+    code, _, err = push(capsys, made / "export", address, ca=certificate, timeout=1)
+    assert code == 1 and f"{address} does not answer" in err
+    code, out, err = push(
+      capsys, made / "export", address, ca=certificate, certificate=certificate, key=key
+    )
+    assert (code, err) == (0, "") and f"{address}: base 1 is at delta {DELTAS}" in out
+  finally:
+    server.stop(None).wait()
+  code, _, err = push(capsys, made / "export", address, key=key)
+  assert code == 2 and "--certificate and --key need each other" in err
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.data())
