@@ -237,11 +237,11 @@ def measure(trainer, server, sync, rows, quiet_seconds):
 
 
 def p99(latencies, windows):
-  """(ms that 99 percent of the requests in the windows stay below, how many these are)."""
-  begun = latencies[:, 0]
-  within = np.any([(begin <= begun) & (begun < end) for begin, end in windows], axis=0)
+  """(ms that 99 percent of the requests under way in the windows stay below, how many these are)."""
+  begun, ended = latencies[:, 0], latencies.sum(axis=1)
+  within = np.any([(begun < end) & (ended > begin) for begin, end in windows], axis=0)
   if not within.any():
-    return float("nan"), 0
+    raise RuntimeError("no prediction was asked for while deltas were sent: raise --rate")
   return 1000 * float(np.quantile(latencies[within, 1], 0.99)), int(within.sum())
 
 

@@ -78,7 +78,7 @@ class _Lines:
     self._failure = None
     self._say(
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "
-      f"{now - self._began:.2f} s; lag {lag:.2f} s"
+      f"{now - self._began:.3f} s; lag {lag:.2f} s"
     )
     if self._writer:
       with self._writer.as_default():
