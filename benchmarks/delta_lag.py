@@ -1,11 +1,12 @@
 """The lag of deltas: from the end of a training step to the changed prediction at a running server.
 
-Trains a table in this process, serves its base, and keeps the server up to date with `tfps sync`. One
-step changes so many rows; then a delta is exported, and the lag ends when the server predicts what the
-trainer does. Meanwhile another process asks for predictions at a steady rate: its p99 latency while
-a delta is sent is compared with that of the quiet seconds before each step, in the same run. All of
-these processes share this machine. The server is `tensorflow_model_server` where that is on the PATH,
-otherwise tests/prediction_service.py, a small one in Python around the same loader.
+Trains a table in this process, serves its base, and keeps the server up to date with `tfps sync`.
+One step changes so many rows; then a delta is exported, and the lag ends when the server predicts
+what the trainer does. Meanwhile another process asks for predictions at a steady rate: its p99
+latency while a delta is sent is compared with that of the quiet seconds before each step, in the
+same run. All of these processes share this machine. The server is `tensorflow_model_server` where
+that is on the PATH, otherwise tests/prediction_service.py, a small one in Python around the same
+loader.
 """
 
 import argparse
@@ -33,7 +34,9 @@ TOLERANCE = 1e-5
 
 def main():
   parser = harness.parser(__doc__)
-  parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="changed rows")
+  parser.add_argument(
+    "--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="changed rows"
+  )
   parser.add_argument("--lags", type=float, nargs="+", default=[5, 60], help="goals in seconds")
   parser.add_argument("--slowdown", type=float, default=2, help="goal: p99 over that of quiet")
   parser.add_argument("--repeats", type=int, nargs="+", default=[20, 5], help="deltas of each size")
@@ -237,7 +240,7 @@ def measure(trainer, server, sync, rows, quiet_seconds):
 
 
 def p99(latencies, windows):
-  """(ms that 99 percent of the requests under way in the windows stay below, how many these are)."""
+  """(ms that 99 percent of the requests under way in windows stay below, how many these are)."""
   begun, ended = latencies[:, 0], latencies.sum(axis=1)
   within = np.any([(begun < end) & (ended > begin) for begin, end in windows], axis=0)
   if not within.any():

@@ -23,18 +23,16 @@ STARTED = []  # the programs that this process started as servers
 class ModelServer:
   """A server process on a free loopback port, which it keeps when it is started again.
 
-  It is `tensorflow_model_server` where that is on the PATH, otherwise `tests/prediction_service.py`.
+  It is `tensorflow_model_server` where that is on the PATH, else `tests/prediction_service.py`.
 
   Args:
-    export: the export folder.
-    versions: the bases to serve; the newest where it is empty.
+    export: the export folder, whose newest base is served.
   """
 
   PROGRAM = BINARY or "tests/prediction_service.py"
 
-  def __init__(self, export, versions=()):
+  def __init__(self, export):
     self._base = pathlib.Path(export).resolve() / "base"
-    self._versions = versions
     self._files = tempfile.TemporaryDirectory(prefix="model_server-")
     self.address = self.free_address()
     self._channel = grpc.insecure_channel(
@@ -53,8 +51,8 @@ class ModelServer:
       free.bind(("127.0.0.1", 0))
       return "127.0.0.1:%d" % free.getsockname()[1]
 
-  def start(self, wait=True):
-    """Starts the process; waits until it serves."""
+  def start(self):
+    """Starts the process; it serves when `wait` returns."""
     command = self._real() if BINARY else self._stand_in()
     STARTED.append(self.PROGRAM)
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
@@ -64,10 +62,8 @@ class ModelServer:
     self.process = subprocess.Popen(
       command, env=environment, stdout=self._log, stderr=subprocess.STDOUT
     )
-    if wait:
-      self.wait()
 
-  def wait(self, seconds=60):
+  def wait(self, seconds=120):
     """Waits until it serves a version; returns the versions."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = MODEL
@@ -118,18 +114,10 @@ class ModelServer:
       sys.executable, "-m", "tests.prediction_service", "--port", self.address.split(":")[1],
       "--model_name", MODEL, "--model_base_path", str(self._base),
       "--file_system_poll_wait_seconds", "0.2",
-      "--versions", ",".join(map(str, self._versions)),
     ]  # fmt: skip
 
   def _real(self):
-    policy = " ".join(f"versions: {version}" for version in self._versions)
-    policy = f"model_version_policy {{ specific {{ {policy} }} }}" if policy else ""
-    config = pathlib.Path(self._files.name, "models.config")
-    config.write_text(
-      f'model_config_list {{ config {{ name: "{MODEL}" base_path: "{self._base}" '
-      f'model_platform: "tensorflow" {policy} }} }}'
-    )
     return [
-      BINARY, "--port=" + self.address.split(":")[1], f"--model_config_file={config}",
-      "--file_system_poll_wait_seconds=1",
+      BINARY, "--port=" + self.address.split(":")[1], f"--model_name={MODEL}",
+      f"--model_base_path={self._base}", "--file_system_poll_wait_seconds=1",
     ]  # fmt: skip

@@ -1,9 +1,9 @@
 """A small stand-in for `tensorflow_model_server`: its gRPC API over the C++ session loader.
 
-`python -m tests.prediction_service --port=8500 --model_name=ctr --model_base_path=FOLDER` serves the
-newest version in the folder and changes to a newer one when it appears, or, with --versions=1,2,
-just these. Warm-up requests are run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is
-registered here. The port opens when a version is loaded.
+`python -m tests.prediction_service --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
+the newest version in the folder and changes to a newer one when it appears. Warm-up requests are
+run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is registered
+here. The port opens when a version is loaded.
 """
 
 import argparse
@@ -151,12 +151,11 @@ def main():
   parser.add_argument("--model_name", required=True)
   parser.add_argument("--model_base_path", required=True)
   parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
-  parser.add_argument("--versions", default="")
   flags = parser.parse_args()
   stop = threading.Event()
   for signum in (signal.SIGTERM, signal.SIGINT):
     signal.signal(signum, lambda *_: stop.set())
-  versions = Versions(flags.model_base_path, [int(text) for text in flags.versions.split(",") if text])
+  versions = Versions(flags.model_base_path)
   while not versions.refresh():
     if stop.wait(flags.file_system_poll_wait_seconds):
       return

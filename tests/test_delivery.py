@@ -81,6 +81,8 @@ def _expected(made):
 @pytest.fixture(scope="module", name="servers")
 def _servers(made):
   with ModelServer(made / "export") as first, ModelServer(made / "export") as second:
+    first.wait()
+    second.wait()
     yield first, second
 
 
@@ -90,9 +92,19 @@ def _server(servers):
   for server in servers:
     if server.status() == (0, 0):
       return server
-  servers[0].kill()
-  servers[0].start()
+  for server in servers:
+    server.kill()
+    server.start()
+  for server in servers:
+    server.wait()
   return servers[0]
+
+
+def copy_later_base(made, folder):
+  """Puts base 2 and its delta where an exporter would."""
+  shutil.copytree(made / "later" / "delta", folder / "delta" / "2")
+  shutil.copytree(made / "later" / "base", folder / "base" / "writing-2")
+  (folder / "base" / "writing-2").rename(folder / "base" / "2")
 
 
 def predict(server, version=None):
@@ -180,7 +192,7 @@ def test_a_server_that_is_killed_amid_a_delta_is_brought_up_to_date(server, made
   def restart():
     assert server.status()[1] > 0
     server.kill()
-    server.start(wait=False)
+    server.start()
 
   listener = Listener(9, restart)
   assert catch_up(server.address, made / "export", 40, listener) == {1: (DELTAS, 0)}
@@ -224,16 +236,15 @@ def test_what_cannot_be_sent_is_said_and_others_go_on(server, folder, capsys):
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
-def test_only_a_client_with_a_certificate_gets_in(made, tmp_path, capsys):
+def test_a_client_with_a_certificate_and_two_bases_at_once(made, folder, tmp_path, capsys):
   key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
   command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
   command = [*command.split(), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-  subprocess.run(
-    [*command, "-keyout", key, "-out", certificate], check=True, capture_output=True
-  )
+  subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
   pair = key.read_bytes(), certificate.read_bytes()
+  copy_later_base(made, folder)
   server = grpc.server(futures.ThreadPoolExecutor(2))
-  versions = prediction_service.Versions(made / "export" / "base")
+  versions = prediction_service.Versions(folder / "base", wanted=(1, 2))
   versions.refresh()
   prediction_service.add(server, MODEL, versions)
   port = server.add_secure_port(
@@ -242,15 +253,14 @@ def test_only_a_client_with_a_certificate_gets_in(made, tmp_path, capsys):
   server.start()
   address = f"localhost:{port}"
   try:
-    code, _, err = push(capsys, made / "export", address, ca=certificate, timeout=1)
+    code, _, err = push(capsys, folder, address, ca=certificate, timeout=1)
     assert code == 1 and f"{address} does not answer" in err
-    code, out, err = push(
-      capsys, made / "export", address, ca=certificate, certificate=certificate, key=key
-    )
+    code, out, err = push(capsys, folder, address, ca=certificate, certificate=certificate, key=key)
     assert (code, err) == (0, "") and f"{address}: base 1 is at delta {DELTAS}" in out
+    assert f"{address}: base 2 is at delta 1; sent 1 now" in out
   finally:
     server.stop(None).wait()
-  code, _, err = push(capsys, made / "export", address, key=key)
+  code, _, err = push(capsys, folder, address, key=key)
   assert code == 2 and "--certificate and --key need each other" in err
 
 
@@ -293,6 +303,7 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
   later = tmp_path / "delta-3"
   (folder / "delta" / "1" / "3").rename(later)
   with ModelServer(folder) as server:
+    server.wait()
     process = tfps_process(
       "sync", folder, f"--server={server.address}", "--poll=0.2",
       f"--tensorboard={tmp_path / 'logs'}", "--timeout=30",
@@ -304,13 +315,11 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
       read_until(process, "delta 3 of base 1")
       np.testing.assert_array_equal(predict(server), expected)
       server.kill()
-      server.start(wait=False)
+      server.start()
       read_until(process, "delta 3 of base 1")
       np.testing.assert_array_equal(predict(server), expected)
       # A base that is newer, and its delta.
-      shutil.copytree(made / "later" / "delta", folder / "delta" / "2")
-      shutil.copytree(made / "later" / "base", folder / "base" / "writing-2")
-      (folder / "base" / "writing-2").rename(folder / "base" / "2")
+      copy_later_base(made, folder)
       read_until(process, "delta 1 of base 2")
       assert server.status(2) == (1, 0)
     finally:

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _push(line, replica, folder, args) -> bool:
+  import tensorflow as tf
   from tfps.delivery.catch_up import catch_up
 
   progress = _Progress(replica.address, line)
@@ -40,7 +41,7 @@ def _push(line, replica, folder, args) -> bool:
     reached = catch_up(replica, folder, args.chunk_bytes, progress)
     if not reached:
       raise ValueError(f"{replica.address} has no version of '{args.model_name}' ready to serve.")
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, tf.errors.OpError) as error:
     progress.close()
     sentence = " ".join(str(error).split())
     if replica.address not in sentence:

@@ -1,14 +1,15 @@
 """Keeps running servers up to date: sends every delta soon after it is exported.
 
 It follows the folder until it gets SIGTERM or SIGINT, then ends with exit code 0. A line is printed
-for every delta that a server has applied, with the lag: the seconds between the copy of its rows at
-the trainer and their being served. A server that goes on with an older base gets that base's deltas;
-one that is away is asked again; one that restarted is brought up to date from its base."""
+for every delta that a server has applied, with the lag: the seconds between the copy of its rows
+at the trainer and their being served. A server that goes on with an older base gets that base's
+deltas; one that is away is asked again; one that restarted is brought up to date from its base."""
 
 from __future__ import annotations
 
 import argparse
 import signal
+import threading
 
 from tfps.cli import delivery
 
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   delivery.check(args)
+  stop = threading.Event()
+  for signum in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(signum, lambda *_: stop.set())
   from tfps.delivery.deltas import ExportFolder
   from tfps.delivery.sync import Sync
 
-  sync = Sync(
-    delivery.replicas(args), ExportFolder(args.folder), args.chunk_bytes, args.poll, args.tensorboard
-  )
-  for signum in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(signum, lambda *_: sync.stop())
-  sync.run()
+  replicas = delivery.replicas(args)
+  folder = ExportFolder(args.folder)
+  Sync(replicas, folder, args.chunk_bytes, args.poll, args.tensorboard).run(stop)

@@ -70,7 +70,13 @@ def _send(replica, version, status, delta, chunk_bytes, listener):
       return now
     listener.sent(chunk)
     status = reached
-    due = (delta.sequence, 0) if chunk.last else (delta.sequence - 1, chunk.position + chunk.entries)
-    if status != due:
+    if status != _after(chunk):
       break
   return status
+
+
+def _after(chunk):
+  """The status of a replica that has just applied a chunk."""
+  if chunk.last:
+    return Status(chunk.sequence, 0)
+  return Status(chunk.sequence - 1, chunk.position + chunk.entries)

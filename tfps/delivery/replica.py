@@ -11,10 +11,15 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from tfps.delivery.errors import NotServed, Refused, Unreachable
+from tfps.delivery.errors import DeliveryError, NotServed, Refused, Unreachable
 
 _ASSERTION = re.compile(r"assertion failed: (.*?)\s*(?:\[\[|$)", re.DOTALL)
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+_AWAY = (
+  grpc.StatusCode.UNAVAILABLE,
+  grpc.StatusCode.DEADLINE_EXCEEDED,
+  grpc.StatusCode.CANCELLED,
+)
 _REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
@@ -39,7 +44,7 @@ class Replica:
     model_name: the model's name there.
     timeout: seconds for which a call waits for a server that is away or does not answer.
 
-  Every method raises `Unreachable`, `NotServed` or `Refused`.
+  Every method raises `Unreachable`, `NotServed`, `Refused`, or another `DeliveryError`.
   """
 
   def __init__(self, address, channel, model_name, timeout):
@@ -100,6 +105,8 @@ class Replica:
       assertion = _ASSERTION.search(details)
       reason = _plain(assertion[1]) if assertion else details
       return Refused(f"{self.address} refused: {reason}.")
+    if code not in _AWAY:
+      return DeliveryError(f"{self.address} failed ({code.name}: {details}).")
     return Unreachable(
       f"{self.address} does not answer ({code.name}: {details}): is a server running there, and "
       "is this its gRPC port?"

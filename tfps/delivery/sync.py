@@ -9,7 +9,7 @@ from tfps.delivery.catch_up import catch_up
 
 
 class Sync:
-  """Keeps replicas up to date until it is told to stop; one line on stdout for each delta.
+  """Keeps replicas up to date; prints one line on stdout for each delta.
 
   Args:
     replicas: the `replica.Replica`s.
@@ -25,18 +25,13 @@ class Sync:
     self._chunk_bytes = chunk_bytes
     self._poll_seconds = poll_seconds
     self._writer = tf.summary.create_file_writer(tensorboard) if tensorboard else None
-    self._stop = threading.Event()
 
-  def stop(self):
-    """May be called at any time, from a signal's handler too."""
-    self._stop.set()
-
-  def run(self):
-    """Returns after `stop`."""
-    threads = [threading.Thread(target=self._follow, args=[each]) for each in self._replicas]
+  def run(self, stop):
+    """Returns when the threading.Event `stop` is set."""
+    threads = [threading.Thread(target=self._follow, args=[each, stop]) for each in self._replicas]
     for thread in threads:
       thread.start()
-    self._stop.wait()
+    stop.wait()
     for replica in self._replicas:
       replica.close()
     for thread in threads:
@@ -44,16 +39,16 @@ class Sync:
     if self._writer:
       self._writer.close()
 
-  def _follow(self, replica):
+  def _follow(self, replica, stop):
     listener = _Lines(replica.address, self._writer)
-    while not self._stop.is_set():
+    while not stop.is_set():
       try:
         reached = catch_up(replica, self._folder, self._chunk_bytes, listener)
         listener.serves(reached)
       except (ValueError, OSError, tf.errors.OpError) as error:
-        if not self._stop.is_set():
+        if not stop.is_set():
           listener.failed(error)
-      self._stop.wait(self._poll_seconds)
+      stop.wait(self._poll_seconds)
 
 
 class _Lines:

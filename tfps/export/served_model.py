@@ -117,7 +117,7 @@ class ServedModel(tf.Module):
     """Applies one chunk of a delta: it is the next one, or was applied before, or is refused.
 
     A chunk's position is the number of entries, rows and removed keys, that come before it in its
-    delta: a delta may go on in chunks of another size. One chunk is applied at a time, whoever sends
+    delta: it may go on in chunks of another size. One chunk is applied at a time, whoever sends
     them. A server that joins requests fills a batch up with copies of its first one.
     """
     lock = tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(container="", shared_name="apply_delta"))
@@ -192,7 +192,7 @@ class ServedModel(tf.Module):
     return _after([assigned])
 
   def _delta_status(self, ask):
-    """The lineage, the base, the last whole delta, and the entries of the next one that are applied."""
+    """The lineage, the base, the last whole delta, and how much of the next one is applied."""
     sequence, position = tf.unstack(self.progress.read_value())
     same = lambda value: tf.fill(tf.shape(ask), value)  # noqa: E731
     return {
