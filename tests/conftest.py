@@ -20,3 +20,10 @@ hypothesis.settings.register_profile(
   "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS
 )
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Says which servers served the exports of this run."""
+  servers = sys.modules.get("tests.model_server")
+  for program in dict.fromkeys(servers.STARTED if servers else ()):
+    terminalreporter.write_line(f"Exports were served by {program}.")

@@ -59,7 +59,7 @@ def test_rows_change_and_go_in_place(server, lineage):
   assert apply(server, chunk(lineage, keys=feasigns("new"), rows=[[2, 0, 0]])) == ([0], [1])
   after = predict(server, "w1", "new", "unknown")
   assert abs(after[1] - before[1]) > 0.1 and after[0] == before[0] and after[2] == before[2]
-  assert apply(server, chunk(lineage, position=1, removed=feasigns("w1", "new"))) == ([0], [2])
+  assert apply(server, chunk(lineage, position=1, removed=feasigns("w1", "new"))) == ([0], [3])
   gone = predict(server, "w1", "new", "unknown")
   assert gone[0] == gone[1] == gone[2]
 
@@ -121,7 +121,7 @@ def test_chunks_sent_again_in_any_way_leave_what_each_once_leaves(base, data):
       keys=feasigns(*(words[i] for i in some[:3])), rows=rng.normal(size=(3, WIDTH)),
       removed=feasigns(words[some[3]]),
     ))  # fmt: skip
-    sequence, position = (sequence + 1, 0) if last else (sequence, position + 1)
+    sequence, position = (sequence + 1, 0) if last else (sequence, position + 4)
   expected = {}
   for sent in chunks:
     expected.update(dict.fromkeys(np.frombuffer(sent["removed"][0], np.int64).tolist()))

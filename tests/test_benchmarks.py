@@ -60,6 +60,18 @@ def test_checkpoint_speed(tmp_path):
   assert len(report["goals"]) == 4 and not list(tmp_path.iterdir())
 
 
+def test_delta_lag():
+  # A few requests say nothing of how much slower they are: that goal is not tested here.
+  done = run(
+    "delta_lag.py", "--rows", "20000", "--lags", "5", "--repeats", "4", "--quiet=0.5",
+    "--rate=200", "--slowdown=1000", "--json", "--check",
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  (row,) = report["results"]
+  assert row["quiet_requests"] > 50 and 0 < row["sending_s"]["median"] < row["lag_s"]["high"]
+
+
 @pytest.mark.parametrize(
   "flags, limit, exit_code",
   [

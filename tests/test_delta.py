@@ -12,7 +12,7 @@ from tfps.export.inputs import ModelInputs
 
 
 def apply(session, path):
-  for chunk in tfps.export.delta_chunks(path):
+  for chunk in tfps.export.delta_chunks(path, chunk_bytes=100):
     session.run(chunk, "apply_delta")
 
 
@@ -45,7 +45,7 @@ def test_after_every_delta_a_server_predicts_what_the_trainer_does(tmp_path, see
     for _ in range(rng.integers(3)):
       day += 1
       table.end_of_day(day)
-    path = exporter.delta(day=day, chunk_rows=7)
+    path = exporter.delta(day=day)
     assert path == f"{tmp_path}/delta/1/{sequence}"
     removed += artifact.read(path)["tables"]["small"]["removed"]
     apply(session, path)

@@ -167,11 +167,15 @@ def test_warm_up_requests_are_such_that_the_model_answers(exported):
     for record in tf.data.TFRecordDataset(path)
   ]
   requests = [log.predict_log.request for log in logs]
-  assert [r.model_spec.signature_name for r in requests] == ["serving_default", "feasigns"]
+  served = {}
   for request in requests:
     inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-    served = exported.session.run(inputs, request.model_spec.signature_name)
-    assert served["predictions"].shape == (8, 1)
+    signature = request.model_spec.signature_name
+    served[signature] = exported.session.run(inputs, signature)
+  assert list(served) == ["serving_default", "feasigns", "delta_status", "apply_delta"]
+  assert served["serving_default"]["predictions"].shape == (8, 1)
+  assert served["feasigns"]["predictions"].shape == (8, 1)
+  assert served["apply_delta"]["sequence"] == served["apply_delta"]["position"] == 0
 
 
 def test_verify_export_tells_what_differs(exported, tmp_path):

@@ -12,7 +12,7 @@ import tfps
 from tests import exports
 from tests.commands import fails, run
 from tfps.checkpoint import files
-from tfps.export import artifact, delta, fold, folded_rows, variables
+from tfps.export import artifact, delta_reader, fold, folded_rows, variables
 from tfps.export.verify import verify
 
 
@@ -28,7 +28,7 @@ def rows_of(path):
 
 
 def apply(session, path):
-  for chunk in delta.delta_chunks(path):
+  for chunk in delta_reader.delta_chunks(path):
     session.run(chunk, "apply_delta")
 
 

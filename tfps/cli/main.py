@@ -18,10 +18,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import evict, export, fold, inspect, launch, rebalance, train, verify_export
+from tfps.cli import evict, export, fold, inspect, launch, push_delta
+from tfps.cli import rebalance, sync, train, verify_export
 from tfps.cluster import ending, failures
 
-COMMANDS = (train, launch, inspect, evict, rebalance, export, fold, verify_export)
+COMMANDS = (
+  train, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 import importlib
 
 _PUBLIC = {
-  "delta_chunks": "tfps.export.delta",
+  "delta_chunks": "tfps.export.delta_reader",
   "Exporter": "tfps.export.exporter",
   "ExportError": "tfps.export.errors",
   "SavedModelSession": "tfps.export.session",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfps.checkpoint import files
 from tfps.export import artifact, extras, saved_model_file, variables
+from tfps.export.delta_reader import Chunk
 from tfps.export.served_model import named
 
 _WARMUP_EXAMPLES = 8
@@ -50,6 +51,9 @@ def write(folder, version, served, captures, weights, inputs, features, predicti
     [
       ("serving_default", _first(inputs)),
       ("feasigns", _first(served.inputs.to_dense(features))),
+      ("delta_status", {"ask": np.zeros([1], np.int64)}),
+      # A chunk of no delta, which changes nothing.
+      ("apply_delta", Chunk(said["lineage"], version, sequence=0, position=0).inputs()),
     ],
   )
   path = files.join(folder, str(version))

@@ -1,6 +1,5 @@
-"""Delta artifacts: what changed since the last export of a lineage, in chunks for apply_delta."""
+"""Delta artifacts: what changed since the last export of a lineage."""
 
-import numpy as np
 import tensorflow as tf
 
 from tfps.checkpoint import files
@@ -10,7 +9,7 @@ _BUNDLE = "rows"
 _WEIGHTS = "weights"
 
 
-def write(folder, number, captures, weights, content, devices, chunk_rows):
+def write(folder, number, captures, weights, content, devices):
   """Writes artifact `number` of `folder`, complete or not there at all.
 
   Args:
@@ -20,7 +19,6 @@ def write(folder, number, captures, weights, content, devices, chunk_rows):
     weights: the packed dense weights.
     content: for the manifest.
     devices: where checksums are made.
-    chunk_rows: the most rows, or removed keys, that a server is sent at a time.
 
   Returns:
     The artifact's path.
@@ -39,49 +37,6 @@ def write(folder, number, captures, weights, content, devices, chunk_rows):
     }
   variables.write_bundle(files.join(writing, _BUNDLE), tensors, rows)
   path = files.join(folder, str(number))
-  content = {**content, "kind": "delta", "chunk_rows": chunk_rows, "tables": tables}
+  content = {**content, "kind": "delta", "tables": tables}
   artifact.finish(writing, path, content, devices)
   return path
-
-
-def delta_chunks(path):
-  """Yields the inputs of one apply_delta request after the other, {name: list of one value}.
-
-  Rows come first, table by table, and the dense weights with the last chunk. No more than a chunk
-  is in memory.
-
-  Args:
-    path: the artifact.
-
-  Raises:
-    ExportError: it has no manifest, or a damaged one.
-  """
-  content = artifact.read(path)
-  prefix = files.join(path, _BUNDLE)
-  parts = [
-    (name, begin, min(content["chunk_rows"], max(table["rows"], table["removed"]) - begin))
-    for name, table in content["tables"].items()
-    for begin in range(0, max(table["rows"], table["removed"]), content["chunk_rows"])
-  ]
-  for position, (name, begin, size) in enumerate([*parts, ("", 0, 0)]):
-    table = content["tables"].get(name)
-    keys = rows = removed = np.zeros([0])
-    if table:
-      keys = variables.read_slice(prefix, f"{name}/keys", tf.int64, [table["rows"]], begin, size)
-      shape = [table["rows"], table["row_width"]]
-      rows = variables.read_slice(prefix, f"{name}/rows", tf.float32, shape, begin, size)
-      shape = [table["removed"]]
-      removed = variables.read_slice(prefix, f"{name}/removed", tf.int64, shape, begin, size)
-    last = position == len(parts)
-    dense = weights(path) if last else np.zeros([0])
-    inputs = {
-      "lineage": content["lineage"], "base": content["base"], "sequence": content["sequence"],
-      "position": position, "last": int(last), "table": name, "keys": keys.tobytes(),
-      "rows": rows.tobytes(), "removed": removed.tobytes(), "weights": dense.tobytes(),
-    }  # fmt: skip
-    yield {name: [value] for name, value in inputs.items()}
-
-
-def weights(path):
-  """float32 array: the packed dense weights of a delta."""
-  return tf.train.load_checkpoint(files.join(path, _BUNDLE)).get_tensor(_WEIGHTS)

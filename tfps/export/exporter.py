@@ -13,6 +13,7 @@ from tfps.export.capture import TableCapture
 from tfps.export.errors import ExportError
 from tfps.export.served_model import ServedModel
 
+
 class Exporter:
   """Writes `<folder>/base/<version>/`, SavedModels of stock ops that TensorFlow Serving loads.
 
@@ -71,13 +72,12 @@ class Exporter:
     """
     return self._thread.submit(self._base, day, step, examples).result()
 
-  def delta(self, *, day=None, step=None, chunk_rows=10_000):
+  def delta(self, *, day=None, step=None):
     """Exports what changed enough since the last export of this exporter, and what is to go.
 
     Args:
       day: ordinal of the day, for the manifest.
       step: number of training steps, for the manifest.
-      chunk_rows: the most rows that a server is sent at a time.
 
     Returns:
       The artifact's path, `<folder>/delta/<base>/<sequence>`.
@@ -85,7 +85,7 @@ class Exporter:
     Raises:
       ExportError: there is no base yet that it could follow.
     """
-    return self.start_delta(day=day, step=step, chunk_rows=chunk_rows).result()
+    return self.start_delta(day=day, step=step).result()
 
   def start_delta(self, **arguments):
     """As `delta`, but returns as soon as the rows are copied: tickets may run while they are written.
@@ -155,28 +155,26 @@ class Exporter:
     if self._packed is None:  # The base was exported by an earlier process.
       served = ServedModel(self._model, self._raw, self.lineage, self._base_version)
       self._packed = served.packed_weights
-    began = time.monotonic()
+    captured_at, began = time.time(), time.monotonic()
     captures = [TableCapture(table, "delta") for table in self._tables]
     weights = self._packed.read()
     self.pause_seconds = time.monotonic() - began
-    return captures, weights, self.pause_seconds, time.time()
+    return captures, weights, self.pause_seconds, captured_at
 
-  def _write_delta(
-    self, captures, weights, pause_seconds, captured_at, day=None, step=None, chunk_rows=10_000
-  ):
+  def _write_delta(self, captures, weights, pause_seconds, captured_at, day=None, step=None):
     content = {
       "lineage": self.lineage,
       "base": self._base_version,
       "sequence": self._sequence + 1,
+      "captured_at": captured_at,
       "day": day,
       "step": step,
-      "captured_at": captured_at,
       "weights": {"layout": self._packed.layout, "size": self._packed.size},
       "pause_seconds": pause_seconds,
     }
     folder = files.join(self._folder, "delta", str(self._base_version))
     path = delta_lib.write(
-      folder, self._sequence + 1, captures, weights, content, self._devices(), chunk_rows
+      folder, self._sequence + 1, captures, weights, content, self._devices()
     )
     self._commit(captures)
     self._sequence += 1

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.checkpoint import files
-from tfps.export import artifact, base_artifact, delta, extras, variables
+from tfps.export import artifact, base_artifact, delta_reader, extras, variables
 from tfps.export.errors import ExportError
 from tfps.export.folded_rows import FoldedRows
 from tfps.export.served_table import buckets_for
@@ -63,7 +63,7 @@ def fold(base, deltas, output=None):
   filled = {name for table, pair in begins.items() if tables[table].rows for name in pair}
   rows = {name for pair in begins.values() for name in pair}
   dense = variables.other_tensors(prefix, rows)
-  dense["weights" + _OF_VARIABLE] = tf.constant(delta.weights(paths[-1]))
+  dense["weights" + _OF_VARIABLE] = tf.constant(delta_reader.weights(paths[-1]))
   dense["sequence" + _OF_VARIABLE] = tf.constant(last["sequence"], tf.int64)
   for name, (keys, values) in begins.items():
     if keys not in filled:

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import delta, variables
+from tfps.export import delta_reader, variables
 
 _DEVICE = "/device:CPU:0"
 _SLICE_BYTES = 32 << 20
@@ -85,7 +85,7 @@ class FoldedRows:
 
 def _chunks(path, name, rows=True):
   """Yields (keys, rows, removed) of a table in a delta; rows are None where they are not wanted."""
-  for chunk in delta.delta_chunks(path):
+  for chunk in delta_reader.delta_chunks(path):
     if chunk["table"][0] == name:
       keys = np.frombuffer(chunk["keys"][0], np.int64)
       values = np.frombuffer(chunk["rows"][0], np.float32).reshape(len(keys), -1) if rows else None

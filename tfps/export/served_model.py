@@ -30,8 +30,8 @@ class ServedModel(tf.Module):
     # What follows is saved: tables and variables.
     self.tables = dict(self._traced.tables)
     self.weights = tf.Variable(tf.zeros([self._traced.weights.size]), trainable=False)
-    self.sequence = tf.Variable(0, dtype=tf.int64, trainable=False)
-    self.position = tf.Variable(0, dtype=tf.int64, trainable=False)
+    # The last whole delta, and how many entries of the next: one variable, never half of a change.
+    self.progress = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
 
   # tf.Module would look for variables in these: the trainer's.
   _TF_MODULE_IGNORED_PROPERTIES = frozenset(
@@ -116,11 +116,16 @@ class ServedModel(tf.Module):
   ):
     """Applies one chunk of a delta: it is the next one, or was applied before, or is refused.
 
-    A server that joins requests fills a batch up with copies of its first one.
+    A chunk's position is the number of entries, rows and removed keys, that come before it in its
+    delta: it may go on in chunks of another size. One chunk is applied at a time, whoever sends
+    them. A server that joins requests fills a batch up with copies of its first one.
     """
+    lock = tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(container="", shared_name="apply_delta"))
+    with tf.control_dependencies([lock]):
+      whole, entries = tf.unstack(self.progress.read_value())
     columns = [lineage, base, sequence, position, last, table, keys, rows, removed, weights]
     alone = tf.reduce_all([tf.reduce_all(tf.equal(column, column[0])) for column in columns])
-    due = self.sequence + 1
+    due = whole + 1
     checks = [
       _check(alone, "two different chunks came at once: send one after the other"),
       _check(
@@ -131,11 +136,11 @@ class ServedModel(tf.Module):
       ),
       _check(
         tf.logical_or(
-          sequence[0] < due, tf.logical_and(sequence[0] == due, position[0] <= self.position)
+          sequence[0] < due, tf.logical_and(sequence[0] == due, position[0] <= entries)
         ),
-        "chunks come in order; due is delta, chunk",
+        "chunks come in order; due is delta, entry",
         due,
-        self.position,
+        entries,
         "and this is",
         sequence[0],
         position[0],
@@ -146,7 +151,7 @@ class ServedModel(tf.Module):
       ),
     ]
     with tf.control_dependencies(checks):
-      is_next = tf.logical_and(sequence[0] == due, position[0] == self.position)
+      is_next = tf.logical_and(sequence[0] == due, position[0] == entries)
 
     def apply():
       done = [
@@ -166,17 +171,19 @@ class ServedModel(tf.Module):
         )
       # Only when all is in place: what fails before is due again.
       with tf.control_dependencies([dense]):
-        is_last = tf.identity(last[0] > 0)
-        next_position = tf.where(is_last, tf.constant(0, tf.int64), position[0] + 1)
-        done = [
-          self.position.assign(next_position, read_value=False),
-          self.sequence.assign_add(tf.cast(is_last, tf.int64), read_value=False),
-        ]
-      return _after(done)
+        length = tf.strings.length(keys[0]) + tf.strings.length(removed[0])
+        after = entries + tf.cast(length // tf.int64.size, tf.int64)
+        progress = tf.where(last[0] > 0, [due, 0], [whole, after])
+        applied = self.progress.assign(progress, read_value=False)
+      return _after([applied])
 
     applied = tf.cond(is_next, apply, lambda: tf.constant(False))
     with tf.control_dependencies([applied]):
-      return self._delta_status(base)
+      status = self._delta_status(base)
+    with tf.control_dependencies(list(status.values())):
+      unlock = tf.raw_ops.ConsumeMutexLock(mutex_lock=lock)
+    with tf.control_dependencies([unlock]):
+      return {name: tf.identity(value) for name, value in status.items()}
 
   def _put(self, weights):
     # The variable itself refuses a vector of another length.
@@ -185,13 +192,14 @@ class ServedModel(tf.Module):
     return _after([assigned])
 
   def _delta_status(self, ask):
-    """The lineage, the base, the last whole delta, and the chunks of the next one that are applied."""
+    """The lineage, the base, the last whole delta, and how much of the next one is applied."""
+    sequence, position = tf.unstack(self.progress.read_value())
     same = lambda value: tf.fill(tf.shape(ask), value)  # noqa: E731
     return {
       "lineage": same(self._lineage),
       "base": same(tf.constant(self._base, tf.int64)),
-      "sequence": same(self.sequence.read_value()),
-      "position": same(self.position.read_value()),
+      "sequence": same(sequence),
+      "position": same(position),
     }
 
 

@@ -1,0 +1,175 @@
+"""A small stand-in for `tensorflow_model_server`: its gRPC API over the C++ session loader.
+
+`python -m tests.prediction_service --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
+the newest version in the folder and changes to a newer one when it appears. Warm-up requests are
+run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is registered
+here. The port opens when a version is loaded.
+"""
+
+import argparse
+from concurrent import futures
+import pathlib
+import signal
+import sys
+import threading
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from tfps.export.session import SavedModelSession
+
+_ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
+
+
+class Versions:
+  """The loaded versions of a model.
+
+  Args:
+    folder: has a SavedModel for each version, named by its number.
+    wanted: the versions to serve; the newest where it is empty.
+  """
+
+  def __init__(self, folder, wanted=()):
+    self._folder = pathlib.Path(folder)
+    self._wanted = wanted
+    self._sessions = {}
+    self._changed = threading.Lock()
+
+  def refresh(self):
+    """Loads what is there and not loaded; afterwards drops what is not wanted any more."""
+    there = {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
+    wanted = there & set(self._wanted) if self._wanted else set(sorted(there)[-1:])
+    loaded = {
+      version: self._sessions.get(version) or _load(self._folder / str(version))
+      for version in sorted(wanted)
+    }
+    if loaded:
+      with self._changed:
+        self._sessions = loaded  # A dropped session ends with the last request that has it.
+    return loaded.keys()
+
+  def get(self, spec, context):
+    with self._changed:
+      sessions = dict(self._sessions)
+    version = spec.version.value if spec.HasField("version") else max(sessions)
+    if version not in sessions:
+      context.abort(
+        grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({version})"
+      )
+    return version, sessions[version]
+
+  def loaded(self):
+    with self._changed:
+      return list(self._sessions)
+
+
+def _load(path):
+  """The session of a SavedModel, after its warm-up requests."""
+  session = SavedModelSession(path)
+  for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
+    request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+    session.run(_arrays(request), request.model_spec.signature_name)
+  return session
+
+
+def _arrays(request):
+  return {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+
+
+class Service(
+  prediction_service_pb2_grpc.PredictionServiceServicer,
+  model_service_pb2_grpc.ModelServiceServicer,
+):
+  """The calls of a server with one model."""
+
+  def __init__(self, model_name, versions):
+    self._model_name = model_name
+    self._versions = versions
+
+  def Predict(self, request, context):
+    version, session = self._session(request.model_spec, context)
+    signature = request.model_spec.signature_name or "serving_default"
+    if signature not in session.signatures:
+      context.abort(
+        grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature key "{signature}" not found.'
+      )
+    try:
+      outputs = session.run(_arrays(request), signature)
+    except ValueError as error:
+      context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = self._model_name
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = signature
+    for name, value in outputs.items():
+      response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return response
+
+  def GetModelStatus(self, request, context):
+    self._check_name(request.model_spec, context)
+    return get_model_status_pb2.GetModelStatusResponse(
+      model_version_status=[
+        _ModelVersionStatus(version=version, state=_ModelVersionStatus.AVAILABLE)
+        for version in self._versions.loaded()
+      ]
+    )
+
+  def GetModelMetadata(self, request, context):
+    version, session = self._session(request.model_spec, context)
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = self._model_name
+    response.model_spec.version.value = version
+    signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=session.signatures)
+    response.metadata["signature_def"].Pack(signatures)
+    return response
+
+  def _session(self, spec, context):
+    self._check_name(spec, context)
+    return self._versions.get(spec, context)
+
+  def _check_name(self, spec, context):
+    if spec.name != self._model_name:
+      context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+
+
+def add(server, model_name, versions):
+  """Lets a grpc.Server answer the calls."""
+  service = Service(model_name, versions)
+  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+  model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--port", type=int, required=True)
+  parser.add_argument("--model_name", required=True)
+  parser.add_argument("--model_base_path", required=True)
+  parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
+  flags = parser.parse_args()
+  stop = threading.Event()
+  for signum in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(signum, lambda *_: stop.set())
+  versions = Versions(flags.model_base_path)
+  while not versions.refresh():
+    if stop.wait(flags.file_system_poll_wait_seconds):
+      return
+  options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+  server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
+  add(server, flags.model_name, versions)
+  server.add_insecure_port(f"127.0.0.1:{flags.port}")
+  server.start()
+  if "tfps.native" in sys.modules:
+    sys.exit("tfps's ops were loaded into the server.")
+  while not stop.wait(flags.file_system_poll_wait_seconds):
+    versions.refresh()
+  server.stop(grace=1).wait()
+
+
+if __name__ == "__main__":
+  main()

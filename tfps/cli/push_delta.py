@@ -1,0 +1,88 @@
+"""Sends running servers the deltas that they miss, and ends.
+
+Every replica is asked how far it is, and gets what is missing of the deltas of each base that it
+serves: in order, each once, in small chunks between which it goes on answering. A replica that
+restarted is brought up to date from its base. Other servers go on where one fails; then the exit
+code is 1."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent import futures
+import sys
+
+from tfps.cli import delivery
+
+NAME = "push-delta"
+HELP = "send running servers the deltas that they miss"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  delivery.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+  delivery.check(args)
+  from tfps.delivery.deltas import ExportFolder
+
+  folder = ExportFolder(args.folder)
+  replicas = delivery.replicas(args)
+  with futures.ThreadPoolExecutor(len(replicas)) as pool:
+    done = list(pool.map(lambda pair: _push(*pair, folder, args), enumerate(replicas)))
+  return 0 if all(done) else 1
+
+
+def _push(line, replica, folder, args) -> bool:
+  import tensorflow as tf
+  from tfps.delivery.catch_up import catch_up
+
+  progress = _Progress(replica.address, line)
+  try:
+    reached = catch_up(replica, folder, args.chunk_bytes, progress)
+    if not reached:
+      raise ValueError(f"{replica.address} has no version of '{args.model_name}' ready to serve.")
+  except (ValueError, OSError, tf.errors.OpError) as error:
+    progress.close()
+    sentence = " ".join(str(error).split())
+    if replica.address not in sentence:
+      sentence = f"{replica.address}: {sentence}"
+    print(f"tfps: error: {sentence}", file=sys.stderr, flush=True)
+    return False
+  finally:
+    progress.close()
+    replica.close()
+  for version, status in reached.items():
+    print(
+      f"{replica.address}: base {version} is at delta {status.sequence}; sent "
+      f"{progress.deltas.get(version, 0)} now, {progress.entries:,} entries.",
+      flush=True,
+    )
+  return True
+
+
+class _Progress:
+  """A bar on stderr where that is a terminal, and the counts of what was sent."""
+
+  def __init__(self, address, line):
+    import tqdm
+
+    self.entries = 0
+    self.deltas = {}
+    self._bar = tqdm.tqdm(
+      total=0, desc=address, unit=" entries", unit_scale=True, position=line, leave=False,
+      disable=None,
+    )  # fmt: skip
+
+  def begun(self, delta, entries):
+    self._bar.total = self.entries + entries
+    self._bar.refresh()
+
+  def sent(self, chunk):
+    self.entries += chunk.entries
+    self._bar.update(chunk.entries)
+
+  def applied(self, version, delta):
+    self.deltas[version] = self.deltas.get(version, 0) + 1
+
+  def close(self):
+    self._bar.close()

@@ -1,0 +1,82 @@
+"""Bringing one replica up to date."""
+
+from typing import Protocol
+
+from tfps.delivery.errors import NotServed, Refused
+from tfps.delivery.replica import Status
+
+
+class Listener(Protocol):
+  """Is told what happens."""
+
+  def begun(self, delta, entries):
+    """So many of a delta's entries are still to be sent."""
+
+  def sent(self, chunk):
+    """A chunk was applied."""
+
+  def applied(self, version, delta):
+    """All of a delta was applied."""
+
+
+def catch_up(replica, folder, chunk_bytes, listener):
+  """Sends a replica what is missing of the deltas of every base that it serves.
+
+  Args:
+    replica: the `replica.Replica`.
+    folder: the `deltas.ExportFolder`.
+    chunk_bytes: how many bytes of entries are in one call at most.
+    listener: a `Listener`.
+
+  Returns:
+    {version: `Status`} of the versions that it served.
+
+  Raises:
+    DeliveryError: the replica refused a chunk or does not answer, or a delta is missing.
+    ExportError: a delta is damaged.
+  """
+  reached, gone = {}, set()
+  while pending := set(replica.versions()) - reached.keys() - gone:
+    version = min(pending)
+    try:
+      reached[version] = _catch_up(replica, version, folder, chunk_bytes, listener)
+    except NotServed:  # Another base has taken its place.
+      gone.add(version)
+  return reached
+
+
+def _catch_up(replica, version, folder, chunk_bytes, listener):
+  status = replica.status(version)
+  while delta := folder.next_delta(version, status.sequence):
+    status = _send(replica, version, status, delta, chunk_bytes, listener)
+    if status == Status(delta.sequence, 0):
+      listener.applied(version, delta)
+  return status
+
+
+def _send(replica, version, status, delta, chunk_bytes, listener):
+  """Sends a delta from where the replica is; returns where that is then.
+
+  That is not the delta's end if the replica restarted, or somebody else sends to it too.
+  """
+  listener.begun(delta, delta.entries - status.position)
+  for chunk in delta.chunks(status.position, chunk_bytes):
+    try:
+      reached = replica.apply(version, chunk)
+    except Refused:
+      now = replica.status(version)
+      if now == status:
+        raise
+      return now
+    listener.sent(chunk)
+    status = reached
+    if status != _after(chunk):
+      break
+  return status
+
+
+def _after(chunk):
+  """The status of a replica that has just applied a chunk."""
+  if chunk.last:
+    return Status(chunk.sequence, 0)
+  return Status(chunk.sequence - 1, chunk.position + chunk.entries)

@@ -1,0 +1,100 @@
+"""Following an export folder: every replica gets each delta soon after it is there."""
+
+import threading
+import time
+
+import tensorflow as tf
+
+from tfps.delivery.catch_up import catch_up
+
+
+class Sync:
+  """Keeps replicas up to date; prints one line on stdout for each delta.
+
+  Args:
+    replicas: the `replica.Replica`s.
+    folder: the `deltas.ExportFolder`.
+    chunk_bytes: how many bytes of entries are in one call at most.
+    poll_seconds: how long to wait before looking for new deltas.
+    tensorboard: folder for TensorBoard's files: the lag of each delta at each replica; or None.
+  """
+
+  def __init__(self, replicas, folder, chunk_bytes, poll_seconds, tensorboard=None):
+    self._replicas = replicas
+    self._folder = folder
+    self._chunk_bytes = chunk_bytes
+    self._poll_seconds = poll_seconds
+    self._writer = tf.summary.create_file_writer(tensorboard) if tensorboard else None
+
+  def run(self, stop):
+    """Returns when the threading.Event `stop` is set."""
+    threads = [threading.Thread(target=self._follow, args=[each, stop]) for each in self._replicas]
+    for thread in threads:
+      thread.start()
+    stop.wait()
+    for replica in self._replicas:
+      replica.close()
+    for thread in threads:
+      thread.join()
+    if self._writer:
+      self._writer.close()
+
+  def _follow(self, replica, stop):
+    listener = _Lines(replica.address, self._writer)
+    while not stop.is_set():
+      try:
+        reached = catch_up(replica, self._folder, self._chunk_bytes, listener)
+        listener.serves(reached)
+      except (ValueError, OSError, tf.errors.OpError) as error:
+        if not stop.is_set():
+          listener.failed(error)
+      stop.wait(self._poll_seconds)
+
+
+class _Lines:
+  """What happens at one replica, in lines and for TensorBoard."""
+
+  def __init__(self, address, writer):
+    self._address = address
+    self._writer = writer
+    self._served = None
+    self._failure = None
+    self._began = None
+
+  def begun(self, delta, entries):
+    self._began = time.time()
+
+  def sent(self, chunk):
+    pass
+
+  def applied(self, version, delta):
+    now = time.time()
+    lag = now - delta.captured_at
+    self._failure = None
+    self._say(
+      f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "
+      f"{now - self._began:.3f} s; lag {lag:.2f} s"
+    )
+    if self._writer:
+      with self._writer.as_default():
+        tf.summary.scalar(f"lag_seconds/{self._address}", lag, step=delta.step)
+        tf.summary.scalar(f"delta_entries/{self._address}", delta.entries, step=delta.step)
+      self._writer.flush()
+
+  def serves(self, reached):
+    if self._failure:
+      self._say("answers again")
+    self._failure = None
+    if reached.keys() != self._served:
+      self._served = reached.keys()
+      bases = ", ".join(f"{base} at delta {status.sequence}" for base, status in reached.items())
+      self._say(f"serves base {bases}" if bases else "has no version ready to serve yet")
+
+  def failed(self, error):
+    sentence = " ".join(str(error).split())
+    if sentence != self._failure:  # Once, not at every look.
+      self._failure = sentence
+      self._say(sentence.removeprefix(f"{self._address} "))
+
+  def _say(self, text):
+    print(f"{self._address}: {text.rstrip('.')}.", flush=True)
