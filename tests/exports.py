@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tfps
 import tf_keras as keras
+from tfps.training.tracing import keras_unconverted
 
 SPECS = {
   "user": tf.TensorSpec([None], tf.int64),
@@ -82,6 +83,7 @@ def make_model(**accessor):
   return model, tables
 
 
+@keras_unconverted()
 def make_small_model(train=True, accessor=None):
   """A compiled model of one slot, trained if wanted, and its table."""
   keras.utils.set_random_seed(3)
@@ -101,6 +103,7 @@ def make_small_model(train=True, accessor=None):
 SMALL_RAW = tfps.data.RawInputs({"city": SPECS["city"]}, dict)
 
 
+@keras_unconverted()
 def train(model, rng, steps=10):
   """Trains on random clicks."""
   for _ in range(steps):

@@ -14,6 +14,7 @@ from tests.commands import fails, run
 from tfps.checkpoint import files
 from tfps.export import artifact, delta_reader, fold, folded_rows, variables
 from tfps.export.verify import verify
+from tfps.training.tracing import keras_unconverted
 
 
 def rows_of(path):
@@ -57,6 +58,7 @@ def two_tables():
   return model, tables
 
 
+@keras_unconverted()
 def train(model, rng):
   """Clicks of a part of the words, other ones each time."""
   words = np.arange(75)[rng.integers(40) :]
