@@ -29,7 +29,7 @@ def rows_of(path):
 
 
 def apply(session, path):
-  for chunk in delta_reader.delta_chunks(path):
+  for chunk in delta_reader.delta_chunks(path, chunk_bytes=200):
     session.run(chunk, "apply_delta")
 
 
@@ -82,7 +82,7 @@ def _lineage(tmp_path_factory):
     train(model, rng)
     for table in tables:
       table.end_of_day(day)
-    deltas.append(exporter.delta(day=day, chunk_rows=11))
+    deltas.append(exporter.delta(day=day))
   raw = {"city": np.array([f"w{i}" for i in range(75)])}
   server = tfps.export.SavedModelSession(base)
   for path in deltas[:3]:

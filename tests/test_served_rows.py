@@ -230,7 +230,7 @@ class Trainer:
     for _ in range(rng.integers(3)):
       self.day += 1
       self.table.end_of_day(self.day)
-    apply(self.server, self.exporter.delta(chunk_rows=5))
+    apply(self.server, self.exporter.delta())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
