@@ -63,8 +63,14 @@ def fold(base, deltas, output=None):
   filled = {name for table, pair in begins.items() if tables[table].rows for name in pair}
   rows = {name for pair in begins.values() for name in pair}
   dense = variables.other_tensors(prefix, rows)
-  dense["weights" + _OF_VARIABLE] = tf.constant(delta_reader.weights(paths[-1]))
-  dense["sequence" + _OF_VARIABLE] = tf.constant(last["sequence"], tf.int64)
+  now = {
+    "weights": tf.constant(delta_reader.weights(paths[-1])),
+    "progress": tf.constant([last["sequence"], 0], tf.int64),
+  }
+  for name, value in now.items():
+    if name + _OF_VARIABLE not in dense:
+      raise ExportError(f"{base} has no variable '{name}': it is of another version of tfps.")
+    dense[name + _OF_VARIABLE] = value
   for name, (keys, values) in begins.items():
     if keys not in filled:
       dense[keys] = tf.zeros([0], tf.int64)

@@ -33,7 +33,7 @@ class FoldedRows:
     named = np.zeros(0, np.int64)
     self.rows = 0
     for path in reversed(deltas):
-      chunks = list(_chunks(path, name, rows=False))
+      chunks = list(_chunks(path, name))
       keys = np.concatenate([np.zeros(0, np.int64), *(keys for keys, _, _ in chunks)])
       removed = [removed for _, _, removed in chunks]
       holds = ~_among(named, keys)
@@ -66,7 +66,8 @@ class FoldedRows:
       for keys, rows, _ in _chunks(path, self._name):
         here = holds[begin : begin + keys.size]
         begin += keys.size
-        yield keys[here], rows[here]
+        if here.any():
+          yield keys[here], rows[here]
 
   def _base_slices(self):
     """Yields (number of the first row, keys) of the base."""
@@ -83,13 +84,12 @@ class FoldedRows:
   _read = staticmethod(variables.read_slice)
 
 
-def _chunks(path, name, rows=True):
-  """Yields (keys, rows, removed) of a table in a delta; rows are None where they are not wanted."""
-  for chunk in delta_reader.delta_chunks(path):
-    if chunk["table"][0] == name:
-      keys = np.frombuffer(chunk["keys"][0], np.int64)
-      values = np.frombuffer(chunk["rows"][0], np.float32).reshape(len(keys), -1) if rows else None
-      yield keys, values, np.frombuffer(chunk["removed"][0], np.int64)
+def _chunks(path, name):
+  """Yields (keys, rows, removed) of a table in a delta; a chunk has either rows or removed keys."""
+  for chunk in delta_reader.open_delta(path).chunks(0, delta_reader.CHUNK_BYTES):
+    if chunk.table == name:
+      keys, removed = (np.asarray(part, np.int64) for part in (chunk.keys, chunk.removed))
+      yield keys, chunk.rows, removed
 
 
 def _among(ordered, keys):
