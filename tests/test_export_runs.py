@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tfps
-from tests import exports
+from tests import checkpoints, exports
 from tfps.checkpoint import CheckpointManager
 from tfps.export import artifact, variables
 
@@ -33,6 +33,13 @@ def rows_of(path):
     keys, rows = reader.get_tensor(begin + "-keys"), reader.get_tensor(begin + "-rows")
     found[name] = keys[np.argsort(keys)], rows[np.argsort(keys)]
   return found
+
+
+def delta_rows_of(path, table):
+  """(keys, rows) of a table in a delta, in the order of keys."""
+  reader = tf.train.load_checkpoint(f"{path}/rows")
+  keys, rows = reader.get_tensor(f"{table}/keys"), reader.get_tensor(f"{table}/rows")
+  return keys[np.argsort(keys)], rows[np.argsort(keys)]
 
 
 def test_the_quickstart_exports_at_days_ends(tmp_path):
@@ -93,6 +100,9 @@ def test_strings_of_movielens_in_probabilities_out(tmp_path):
   session = tfps.export.SavedModelSession(export.paths[-1])
   served = session.run(raw)["predictions"]
   session.close()
+  # Its own examples, in a process that has no ops of tfps.
+  checked = run_tfps("verify-export", export.paths[-1])
+  assert "rows of ctr" in checked and "examples differ by" in checked
   trainer = model.predict(source.day(0))[:50]
   assert np.ptp(trainer) > 0.01
   np.testing.assert_allclose(served, trainer, atol=1e-6, rtol=0)
@@ -103,21 +113,27 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 import tfps
 strategy = tfps.strategy()
-from tests import exports
+from tests import checkpoints, exports
 from tfps.checkpoint import CheckpointManager
 with strategy.scope():
   model, table = exports.make_small_model(train=False)
   CheckpointManager(sys.argv[1], model, [table]).restore()
   print("servers", table.num_servers)
   cities = {{"city": [f"w{{i}}" for i in range(20)]}}
-  print(tfps.export.Exporter(model, sys.argv[2], exports.SMALL_RAW).base(examples=cities))
+  exporter = tfps.export.Exporter(model, sys.argv[2], exports.SMALL_RAW)
+  print(exporter.base(examples=cities))
+  checkpoints.push(table, checkpoints.KEYS, seed=5)
+  print(exporter.delta())
 """
 
 
 def test_a_cluster_exports_what_one_process_exports(tmp_path):
   model, table = exports.make_small_model()
   CheckpointManager(tmp_path / "checkpoints", model, [table]).save({})
-  alone = tfps.export.Exporter(model, tmp_path / "alone", exports.SMALL_RAW).base()
+  exporter = tfps.export.Exporter(model, tmp_path / "alone", exports.SMALL_RAW)
+  alone = exporter.base()
+  checkpoints.push(table, checkpoints.KEYS, seed=5)
+  alone_delta = exporter.delta()
   script = tmp_path / "script.py"
   script.write_text(RESTORE_AND_EXPORT)
   out = run_tfps(
@@ -133,6 +149,13 @@ def test_a_cluster_exports_what_one_process_exports(tmp_path):
   np.testing.assert_array_equal(keys, cluster_keys)
   np.testing.assert_array_equal(rows, cluster_rows)
   assert "20 examples differ by" in run_tfps("verify-export", exported)
+  # What was pushed since is in the delta, from both servers.
+  (keys, rows), (cluster_keys, cluster_rows) = (
+    delta_rows_of(path, "small") for path in (alone_delta, f"{tmp_path}/cluster/delta/1/1")
+  )
+  assert len(keys) > 20
+  np.testing.assert_array_equal(keys, cluster_keys)
+  np.testing.assert_array_equal(rows, cluster_rows)
 
 
 def test_a_source_that_does_not_say_what_clients_send_is_refused(tmp_path):

@@ -68,7 +68,7 @@ def text(checkpoint, described) -> str:
       ("checkpoint", checkpoint.path),
       ("increments", increments),
       ("calendar", _calendar(described["calendar"])),
-      ("lineage", str(described["lineage"] or "none yet")),
+      ("lineage", _lineage(described["lineage"])),
     ]
   )
   for name, table in described["tables"].items():
@@ -137,3 +137,9 @@ def _range(edges, i, whole) -> str:
   if whole:
     return f"{begin:,}" if begin + 1 == end else f"{begin:,} to {end - 1:,}"
   return f"{begin:,g} to <{end:,g}"
+
+
+def _lineage(lineage):
+  if lineage is None:
+    return "none yet"
+  return f"{lineage['id']}, base {lineage['base']} with {lineage['sequence']} deltas"
