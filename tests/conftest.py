@@ -10,6 +10,7 @@ if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists
   )
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 _ALWAYS = dict(deadline=None, print_blob=True)
 
@@ -22,8 +23,23 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("quick")
 
 
+_servers = []  # that served the exports of this run, also in pytest-xdist's workers
+
+
+def pytest_sessionfinish(session):
+  module = sys.modules.get("tests.model_server")
+  _servers.extend(module.STARTED if module else ())
+  if hasattr(session.config, "workeroutput"):
+    session.config.workeroutput["servers"] = list(_servers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+  """Called by pytest-xdist when a worker ends."""
+  _servers.extend(getattr(node, "workeroutput", {}).get("servers", ()))
+
+
 def pytest_terminal_summary(terminalreporter):
   """Says which servers served the exports of this run."""
-  servers = sys.modules.get("tests.model_server")
-  for program in dict.fromkeys(servers.STARTED if servers else ()):
+  for program in dict.fromkeys(_servers):
     terminalreporter.write_line(f"Exports were served by {program}.")
