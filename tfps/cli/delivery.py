@@ -6,7 +6,7 @@ import argparse
 import re
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:]+):\d{1,5}")
-_CHUNK_BYTES = 256 * 1024  # delta_reader.CHUNK_BYTES, which this must not import
+_CHUNK_BYTES = 64 * 1024  # delta_reader.CHUNK_BYTES, which this must not import
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

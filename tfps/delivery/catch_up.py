@@ -1,5 +1,7 @@
 """Bringing one replica up to date."""
 
+import time
+
 from typing import Protocol
 
 from tfps.delivery.errors import NotServed, Refused
@@ -61,6 +63,7 @@ def _send(replica, version, status, delta, chunk_bytes, listener):
   """
   listener.begun(delta, delta.entries - status.position)
   for chunk in delta.chunks(status.position, chunk_bytes):
+    began = time.monotonic()
     try:
       reached = replica.apply(version, chunk)
     except Refused:
@@ -69,6 +72,8 @@ def _send(replica, version, status, delta, chunk_bytes, listener):
         raise
       return now
     listener.sent(chunk)
+    # As long as a chunk took, the server has for its requests.
+    time.sleep(time.monotonic() - began)
     status = reached
     if status != _after(chunk):
       break

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfps.export import artifact, paths
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 # A bundle gives a part of a tensor by reading all that one parameter server wrote of it.
 _BLOCK = 1 << 20
 
