@@ -8,11 +8,12 @@ import tf_keras as keras
 from tfps import native
 from tfps.bags import make_bags
 from tfps.bags import read_feature
-from tfps.lookup import Lookup
 from tfps.pooling import COMBINERS
 from tfps.pooling import pool
 from tfps.serving import served_table
+from tfps.step import current_exchange
 from tfps.step import current_step
+from tfps.step import pull_now
 
 
 class EmbeddingOutput(NamedTuple):
@@ -147,27 +148,26 @@ class Embedding(keras.layers.Layer):
     served = served_table(table)
     if served is not None:
       return served.pull(bags, 1 + self._mf_dim)
-    slot_ids = [table.slot_id(slot) for slot in self._pooled + self._unpooled]
-    routed = native.ops.tfps_route(
-      ids=bags.ids,
-      slot_ends=bags.slot_ends,
-      slot_ids=slot_ids,
-      assignment=_assignment(table),
-      num_servers=table.num_servers,
-    )
-    lookup = Lookup(
-      table=table,
-      keys=routed.keys,
-      slots=routed.slots,
-      positions=routed.positions,
-      row_splits=bags.row_splits,
-      num_slots=len(slot_ids),
-      rows=table.pull(routed.keys, 1 + self._mf_dim),
-    )
-    step = current_step()
+    width = 1 + self._mf_dim
+    exchange, step = current_exchange(), current_step()
+    if exchange is not None:
+      lookup = exchange.pull(table, bags, width, self._route)
+    else:
+      lookup = pull_now(table, bags, width, self._route, answered=step is not None)
     if step is not None:
       step.record(lookup)
     return lookup
+
+  def _route(self, bags):
+    """The distinct feasigns of the bags, by server."""
+    table = self._table
+    return native.ops.tfps_route(
+      ids=bags.ids,
+      slot_ends=bags.slot_ends,
+      slot_ids=[table.slot_id(slot) for slot in self._pooled + self._unpooled],
+      assignment=_assignment(table),
+      num_servers=table.num_servers,
+    )
 
   def _pool_rows(self, *arguments):
     served = served_table(self._table)

@@ -14,8 +14,8 @@ class Lookup(NamedTuple):
     slots: for each server int32 [n_s], the slot that each feasign first appeared in.
     positions: int32 [N], the row of each id; -1 for padding.
     row_splits: int64 [S * B + 1], bag s * B + b holds slot s of example b.
-    num_slots: S.
     rows: float32 [U, 1 + the layer's mf_dim], what was pulled.
+    replies: for each server uint8 [m], the message that its rows came in; none where nothing can be pushed.
   """
 
   table: Any
@@ -23,5 +23,5 @@ class Lookup(NamedTuple):
   slots: list[tf.Tensor]
   positions: tf.Tensor
   row_splits: tf.Tensor
-  num_slots: int
   rows: tf.Tensor
+  replies: list[tf.Tensor] = ()

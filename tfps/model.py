@@ -8,7 +8,7 @@ from tf_keras.src.engine.functional import Functional
 
 from tfps.bags import read_values
 from tfps.data.source import Source
-from tfps.step import Step
+from tfps.step import Step, current_exchange
 from tfps.training import loop
 from tfps.training import tickets
 from tfps.training.tracing import keras_unconverted
@@ -74,18 +74,36 @@ class Model(keras.Model):
     self._validate_target_and_loss(y, loss)
     variables = self.trainable_variables
     gradients = tape.gradient(loss, [variables, step.rows])
-    self.optimizer.apply_gradients(zip(gradients[0], variables))
     show, click = self.counts(x, y, sample_weight)
-    factor = self._sum_over_mean(show)
-    step.push([None if g is None else g * factor for g in gradients[1]], show, click)
+    scale = self._sum_over_mean(show)
+    self.apply_gradients(zip(gradients[0], variables), scale)
+    step.push(gradients[1], show, click, scale)
     return self.compute_metrics(x, y, y_pred, sample_weight)
+
+  def apply_gradients(self, gradients_and_variables, scale):
+    """Steps the dense weights, or adds to a merged step's gradients as `tfps.Communication` says.
+
+    A subclass with a train_step of its own calls it in the place of `self.optimizer.apply_gradients`.
+
+    Args:
+      gradients_and_variables: pairs, as Keras's optimizers take them.
+      scale: what turns the gradients into those of the sum over examples of the loss: the batch's size where the loss is their mean.
+    """
+    exchange = current_exchange()
+    if exchange is None or exchange.gradient_sums is None:
+      self.optimizer.apply_gradients(gradients_and_variables)
+    else:
+      exchange.gradient_sums.add(gradients_and_variables, scale)
 
   def _sum_over_mean(self, show):
     """What turns the gradient of the compiled loss into that of the sum over the batch's examples."""
+    return 1.0 if self.loss_is_sum else tf.cast(tf.size(show), tf.float32)
+
+  @property
+  def loss_is_sum(self):
+    """Whether the compiled loss is a sum over a batch's examples, rather than their mean."""
     losses = [loss for loss in tf.nest.flatten(self.loss) if isinstance(loss, keras.losses.Loss)]
-    if any(loss.reduction == keras.losses.Reduction.SUM for loss in losses):
-      return 1.0
-    return tf.cast(tf.size(show), tf.float32)
+    return any(loss.reduction == keras.losses.Reduction.SUM for loss in losses)
 
   @keras_unconverted()
   def fit(

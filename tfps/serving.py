@@ -54,7 +54,6 @@ def lookup(rows, bags):
     slots=[],
     positions=positions,
     row_splits=bags.row_splits,
-    num_slots=bags.slot_ends.shape[0],
     rows=rows,
   )
 

@@ -1,10 +1,22 @@
-"""One training step's dealings with the feasign tables: what was pulled, and the push that answers it."""
+"""One training step's dealings with the feasign tables: what was pulled, and the push that answers it.
+
+A step on its own pulls in its forward pass and pushes at its end. Within a ticket the worker's loop
+(`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to learn what is to be pulled, and the step
+in an `Exchanged` that has what was pulled, and keeps the push for the loop to send.
+"""
 
 import threading
 
 import tensorflow as tf
 
 from tfps import native
+from tfps.lookup import Lookup
+
+# The name of what stands for rows while it is only asked which they are.
+NOT_PULLED = "rows_not_pulled"
+
+# Of a step that belongs to no ticket: nothing tells whether a push was there before.
+NO_TICKET = (-1, 0, 0)
 
 _active = threading.local()
 
@@ -12,6 +24,85 @@ _active = threading.local()
 def current_step():
   """The `Step` that is being traced or run in this thread, or None outside of one."""
   return getattr(_active, "step", None)
+
+
+def current_exchange():
+  """The `Routing` or `Exchanged` in which this thread is, or None."""
+  return getattr(_active, "exchange", None)
+
+
+def pull_now(table, bags, row_width, route, answered):
+  """The `tfps.lookup.Lookup` of `tfps.bags.Bags`.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    bags: the `tfps.bags.Bags`.
+    row_width: floats wanted of each row.
+    route: a function of bags that returns their distinct feasigns by server: keys, slots and positions.
+    answered: whether a push will answer it.
+  """
+  routed = route(bags)
+  if not answered:
+    return Lookup(table, *routed, bags.row_splits, table.pull(routed.keys, row_width))
+  replies = table.exchange(routed.keys, table.no_messages(), row_width)
+  return Lookup(table, *routed, bags.row_splits, table.read_replies(replies, row_width), replies)
+
+
+class _Scope:
+  """A context manager that makes itself what `current_exchange` returns."""
+
+  def __enter__(self):
+    self._outer = current_exchange()
+    _active.exchange = self
+    return self
+
+  def __exit__(self, *exc_info):
+    _active.exchange = self._outer
+
+
+class Routing(_Scope):
+  """Collects what the embedding layers of a forward pass want to pull, and gives them zeros.
+
+  Attributes:
+    lookups: the `tfps.lookup.Lookup`s, in the order of the layers' calls; without replies.
+  """
+
+  def __init__(self):
+    self.lookups = []
+
+  def pull(self, table, bags, row_width, route):
+    routed = route(bags)
+    count = tf.add_n([tf.shape(keys)[0] for keys in routed.keys])
+    rows = tf.zeros([count, row_width], name=NOT_PULLED)
+    self.lookups.append(Lookup(table, *routed, bags.row_splits, rows))
+    return self.lookups[-1]
+
+
+class Exchanged(_Scope):
+  """Gives the embedding layers of a step what was pulled for them, and keeps what it pushes.
+
+  Args:
+    lookups: for each pull of the forward pass, in order, a `tfps.lookup.Lookup` with its replies; the rest is not read.
+    step: int64 [3]: the ticket's number, the batch's number in it, and the number below which all tickets are finished.
+    wire_dtype: of pushed gradients.
+    gradient_sums: the `tfps.training.gradient_sums.GradientSums` that take the dense gradients; None where the optimizer does.
+
+  Attributes:
+    pushes: {`FeasignTable`: for each server uint8 [m], the message that pushes}.
+  """
+
+  def __init__(self, lookups, step, wire_dtype, gradient_sums=None):
+    self.step = step
+    self.wire_dtype = wire_dtype
+    self.gradient_sums = gradient_sums
+    self.pushes = {}
+    self._lookups = iter(lookups)
+
+  def pull(self, table, bags, row_width, route):
+    del route
+    given = next(self._lookups)
+    rows = table.read_replies(given.replies, row_width)
+    return given._replace(table=table, row_splits=bags.row_splits, rows=rows)
 
 
 class Step:
@@ -44,61 +135,37 @@ class Step:
     return [lookup.rows for lookup in self._lookups]
 
   @tf.autograph.experimental.do_not_convert
-  def push(self, row_gradients, show, click):
+  def push(self, row_gradients, show, click, scale=1.0):
     """Pushes gradients and counts to every table that was pulled from.
 
     Args:
-      row_gradients: for each of `rows`, the gradient of the sum over examples of the loss; None where the
-        loss does not depend on it.
+      row_gradients: for each of `rows`, the gradient of the loss; None where the loss does not depend on it.
       show: float [B], what one occurrence in each example adds to its feasign's show.
       click: float [B], likewise for click.
+      scale: what turns the gradients into those of the sum over examples of the loss.
     """
-    pushes = {}
+    exchange = current_exchange()
+    by_table = {}
     for lookup, gradient in zip(self._lookups, row_gradients):
       gradient = tf.zeros_like(lookup.rows) if gradient is None else tf.convert_to_tensor(gradient)
-      counts = native.ops.tfps_count(
-        positions=lookup.positions,
-        row_splits=lookup.row_splits,
+      by_table.setdefault(lookup.table, []).append((lookup, gradient))
+    for table, pairs in by_table.items():
+      lookups, gradients = zip(*pairs)
+      messages = native.ops.tfps_make_push(
+        keys=[keys for lookup in lookups for keys in lookup.keys],
+        slots=[slots for lookup in lookups for slots in lookup.slots],
+        pulled=[reply for lookup in lookups for reply in lookup.replies],
+        positions=[lookup.positions for lookup in lookups],
+        row_splits=[lookup.row_splits for lookup in lookups],
+        gradients=gradients,
         show=show,
         click=click,
-        num_rows=tf.shape(lookup.rows)[0],
+        scale=scale,
+        step=NO_TICKET if exchange is None else exchange.step,
+        num_servers=table.num_servers,
+        wire_dtype=tf.float32 if exchange is None else exchange.wire_dtype,
       )
-      sizes = [tf.shape(keys)[0] for keys in lookup.keys]
-      parts = zip(
-        lookup.keys,
-        lookup.slots,
-        *(tf.split(values, sizes) for values in (counts.row_show, counts.row_click, gradient)),
-      )
-      pushes.setdefault(lookup.table, []).append(list(parts))
-    for table, lookups in pushes.items():
-      table.push(lookups[0] if len(lookups) == 1 else _merge(lookups))
-
-
-def _merge(lookups):
-  """Merges the pushes of several lookups of one table, so that each feasign is in one row.
-
-  A gradient that is narrower than another ends in zeros: its lookup did not see the rest of the row.
-  """
-  width = max(gradient.shape[1] for parts in lookups for *_, gradient in parts)
-  lookups = [
-    [
-      (*counts, tf.pad(gradient, [[0, 0], [0, width - gradient.shape[1]]]))
-      for *counts, gradient in parts
-    ]
-    for parts in lookups
-  ]
-  merged = []
-  for parts in zip(*lookups):
-    keys, slots, show, click, gradient = (tf.concat(column, axis=0) for column in zip(*parts))
-    unique, position = tf.unique(keys)
-    count = tf.shape(unique)[0]
-    merged.append(
-      (
-        unique,
-        tf.math.unsorted_segment_min(slots, position, count),
-        tf.math.unsorted_segment_sum(show, position, count),
-        tf.math.unsorted_segment_sum(click, position, count),
-        tf.math.unsorted_segment_sum(gradient, position, count),
-      )
-    )
-  return merged
+      if exchange is None:
+        table.send(messages)
+      else:
+        exchange.pushes[table] = messages

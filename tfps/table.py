@@ -211,6 +211,49 @@ class FeasignTable:
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
       )
 
+  def exchange(self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False):
+    """Pushes and then pulls, in one message to each server and one back.
+
+    Args:
+      keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+      pushes: for each server uint8 [m], what `TfpsMakePush` returned, any number of these one after the other.
+      row_width: floats wanted of each row.
+      wire_dtype: in which dtype rows come.
+      references: whether they come with references, by which a push finds them again.
+      accumulate: keep what is pushed until `apply_accumulated`.
+
+    Returns:
+      For each server uint8 [m], its reply.
+    """
+    return [
+      native.ops.tfps_exchange(
+        table=handle,
+        request=native.ops.tfps_make_request(keys=server_keys, pushes=push),
+        row_width=row_width,
+        wire_dtype=wire_dtype,
+        references=references,
+        accumulate=accumulate,
+      )
+      for handle, server_keys, push in zip(self._handles, keys, pushes)
+    ]
+
+  def read_replies(self, replies, row_width):
+    """The rows of what `exchange` returned: float32 [sum of n_s, row_width], servers in order."""
+    return native.ops.tfps_read_pulled(messages=replies, row_width=row_width)
+
+  def no_messages(self):
+    """What `exchange` takes as pushes where there are none."""
+    return [tf.zeros([0], tf.uint8)] * self.num_servers
+
+  def send(self, pushes, **options):
+    """Pushes without pulling; see `exchange`."""
+    self.exchange([tf.zeros([0], tf.int64)] * self.num_servers, pushes, 2, **options)
+
+  def apply_accumulated(self):
+    """Pushes what was accumulated, merged by feasign, as one batch."""
+    for handle in self._handles:
+      native.ops.tfps_apply_accumulated(table=handle)
+
   def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
     """Puts whole rows in, or over those that have their keys; each is one atomic step.
 

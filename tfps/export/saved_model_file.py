@@ -5,7 +5,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.checkpoint import files
 from tfps.export import served_model
-from tfps.export.graph_defs import clear_devices
+from tfps.graph_defs import clear_devices
 
 _METHODS = {
   served_model.CLASSIFY: "tensorflow/serving/classify",

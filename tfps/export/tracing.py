@@ -5,7 +5,7 @@ import tensorflow as tf
 from tfps import serving
 from tfps.embedding import tables_of
 from tfps.export.errors import ExportError
-from tfps.export.graph_defs import anywhere
+from tfps.graph_defs import anywhere
 from tfps.export.served_table import ServedTable
 from tfps.export.weights import PackedWeights
 

@@ -33,7 +33,6 @@ class BaseRows:
       slots=[],
       positions=routed.positions,
       row_splits=bags.row_splits,
-      num_slots=num_slots,
       rows=self.rows(routed.keys)[:, :row_width],
     )
 

@@ -27,7 +27,7 @@ def anywhere(graph_def):
   result.library.function.extend(functions[name] for name in sorted(called))
   # A name that TensorFlow has seen must mean what it meant then.
   mark = uuid.uuid4().hex[:8]
-  names = {name: f"{name}_served_{mark}" for name in called}
+  names = {name: f"{name}_{mark}" for name in called}
   for function in result.library.function:
     function.signature.name = names[function.signature.name]
     for attribute in [name for name in function.attr if name not in _KEPT]:

@@ -1,0 +1,89 @@
+"""A function traced once, with variables that can be other ones wherever it is called."""
+
+import tensorflow as tf
+
+from tfps.graph_defs import anywhere
+
+# What TensorFlow's kernel takes for: a resource of its own each time that the op runs.
+_OF_NO_NAME = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
+
+# What leaves a variable as it is.
+_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarIsInitializedOp")
+
+
+class Traced:
+  """A function as a graph without devices, in which variables are replaced when it is called.
+
+  Args:
+    function: a Python function of tensors.
+    *specs: nested tf.TypeSpecs of its arguments.
+    side_effects: whether what it does is wanted, or only what it returns.
+
+  Attributes:
+    variables: the tf.Variables that it uses.
+    changed: those of them that it may change.
+    concrete: the ConcreteFunction.
+  """
+
+  def __init__(self, function, *specs, side_effects=True):
+    self.concrete = tf.function(function).get_concrete_function(*specs)
+    graph = self.concrete.graph
+    named = {id(variable.handle): variable for variable in self.concrete.variables}
+    self.others = [(e, p) for e, p in graph.captures if id(e) not in named]
+    self._variables = [(named[id(e)], p) for e, p in graph.captures if id(e) in named]
+    graph_def = graph.as_graph_def()
+    roots = [output.op.name for output in graph.outputs]
+    if side_effects:
+      roots += [op.name for op in graph.control_outputs]
+    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, roots)
+    there = {node.name for node in graph_def.node}
+    self._variables = [(v, p) for v, p in self._variables if p.op.name in there]
+    self.others = [(e, p) for e, p in self.others if p.op.name in there]
+    self.variables = [variable for variable, _ in self._variables]
+    self.changed = [
+      variable
+      for variable, placeholder in self._variables
+      if any(op.type not in _READS for op in placeholder.consumers() if op.name in there)
+    ]
+    arguments = graph.inputs[: len(graph.inputs) - len(graph.captures)]
+    self._arguments = [(i, p) for i, p in enumerate(arguments) if p.op.name in there]
+    self.graph_def = anywhere(graph_def)
+    for nodes in (self.graph_def.node, *(f.node_def for f in self.graph_def.library.function)):
+      for node in nodes:
+        node.attr.pop("_class", None)  # With which node it was to be placed.
+
+  def __call__(self, *arguments, handles):
+    """What the function returns.
+
+    Args:
+      *arguments: as the specs say.
+      handles: {reference of a variable: the resource handle that takes its place}.
+    """
+    flat = tf.nest.flatten(arguments, expand_composites=True)
+    inputs = {placeholder.name: flat[i] for i, placeholder in self._arguments}
+    for external, placeholder in self.others:
+      inputs[placeholder.name] = _captured(external)
+    for variable, placeholder in self._variables:
+      inputs[placeholder.name] = handles[variable.ref()]
+    outputs = tf.graph_util.import_graph_def(
+      self.graph_def,
+      input_map=inputs,
+      return_elements=[output.name for output in self.concrete.graph.outputs],
+    )
+    structure = self.concrete.graph.structured_outputs
+    return tf.nest.pack_sequence_as(structure, outputs, expand_composites=True)
+
+
+def local_variable(variable, value):
+  """The handle of a variable like `variable` that holds `value` and lives as long as the call that makes it."""
+  handle = tf.raw_ops.VarHandleOp(
+    dtype=variable.dtype, shape=variable.shape, shared_name=_OF_NO_NAME
+  )
+  assign = tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+  with tf.control_dependencies([assign]):
+    return tf.identity(handle)
+
+
+def _captured(external):
+  # The identity captures a resource in the graph that is being made.
+  return tf.identity(external) if external.dtype == tf.resource else tf.constant(external.numpy())

@@ -1,0 +1,45 @@
+"""Gradients of the dense weights, added up over batches until one step takes them all."""
+
+import tensorflow as tf
+
+
+class GradientSums:
+  """Sums of gradients, so that one step with several batches is the step with these batches joined.
+
+  Make it in the scope of the model's strategy. A batch's gradient counts by its number of examples where the loss is a mean over
+  them, and as it is where the loss is a sum.
+
+  Args:
+    model: the Keras model, built and compiled.
+
+  Attributes:
+    variables: the tf.Variables that hold the sums.
+  """
+
+  def __init__(self, model):
+    self._model = model
+    self._weights = list(model.trainable_variables)
+    self._sums = [
+      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum") for weight in self._weights
+    ]
+    self._examples = tf.Variable(0.0, trainable=False, name="gradient_sum_examples")
+    self.was_given = False
+    self.variables = [*self._sums, self._examples]
+
+  def add(self, gradients_and_variables, scale):
+    """Adds one batch's gradients; see `tfps.Model.apply_gradients`."""
+    self.was_given = True
+    sums = {weight.ref(): sum_ for weight, sum_ in zip(self._weights, self._sums)}
+    for gradient, variable in gradients_and_variables:
+      if gradient is not None:
+        sums[variable.ref()].assign_add(tf.convert_to_tensor(gradient) * scale)
+    self._examples.assign_add(scale)
+
+  def apply(self):
+    """One step of the optimizer with what was added up, which is then nothing again."""
+    # The sum of a loss that is a sum is that of the joined batch.
+    examples = tf.ones([]) if self._model.loss_is_sum else tf.maximum(self._examples, 1.0)
+    pairs = [(sum_ / examples, weight) for sum_, weight in zip(self._sums, self._weights)]
+    self._model.optimizer.apply_gradients(pairs)
+    for sum_ in self.variables:
+      sum_.assign(tf.zeros_like(sum_))
