@@ -1,0 +1,32 @@
+#include "ops/core/request.h"
+#include "ops/kernels/table_resource.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+class MakeRequestOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor &keys = ctx->input(0), &pushes = ctx->input(1);
+    OP_REQUIRES_OK(ctx, RequireKeys(keys));
+    OP_REQUIRES_OK(ctx, RequireShape("pushes", pushes, {pushes.NumElements()}));
+    const Request request = {KeysOf(keys), keys.NumElements(), pushes.tensor_data().data(),
+                             pushes.NumElements()};
+    Tensor* message;
+    const TensorShape shape({RequestBytes(request.n, request.push_bytes)});
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, shape, &message));
+    WriteRequest(request, reinterpret_cast<char*>(message->flat<uint8_t>().data()));
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsMakeRequest").Device(tensorflow::DEVICE_CPU), MakeRequestOp);
+
+}  // namespace
+}  // namespace tfps
