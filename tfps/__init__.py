@@ -29,6 +29,7 @@ _PUBLIC = {
   "FTRL": "tfps.optimizers",
   "Embedding": "tfps.embedding",
   "Model": "tfps.model",
+  "Communication": "tfps.training.communication",
   "feasign": "tfps.feasigns",
 }
 _MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "export", "migration")

@@ -11,6 +11,7 @@ from tfps.data.source import Source
 from tfps.step import Step, current_exchange
 from tfps.training import loop
 from tfps.training import tickets
+from tfps.training.communication import Communication
 from tfps.training.tracing import keras_unconverted
 
 
@@ -120,18 +121,24 @@ class Model(keras.Model):
     class_weight=None,
     sample_weight=None,
     initial_epoch=0,
+    communication=None,
     **kwargs,
   ):
     """Trains, as `keras.Model.fit` does; with a source as `x` by its tickets.
 
     With a source, a step of the progress bar and of the batch-level callbacks is one finished ticket, callbacks may
     have `on_day_begin(day)` and `on_day_end(day, logs)`, metrics start anew with each day, and the arguments
-    that describe arrays (`y`, `batch_size`, `shuffle`, ...) do not apply.
+    that describe arrays (`y`, `batch_size`, `shuffle`, ...) do not apply. `communication`, a `tfps.Communication`, says
+    how workers and parameter servers agree; asynchronously by default.
 
     Raises:
-      ValueError: if an argument does not go with a source.
+      ValueError: if an argument does not go with a source, or `communication` with anything else.
     """
     if not isinstance(x, Source):
+      if communication is not None:
+        raise ValueError(
+          "communication says how a source's tickets run; wrap x in tfps.data.source, or leave it out."
+        )
       return super().fit(
         x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
         class_weight, sample_weight, initial_epoch, **kwargs,
@@ -153,6 +160,7 @@ class Model(keras.Model):
       verbose=1 if verbose == "auto" else verbose,
       callbacks=callbacks,
       validation_source=validation_data,
+      communication=communication or Communication(),
     )
 
   @keras_unconverted()
@@ -232,16 +240,23 @@ class Model(keras.Model):
     self._built_for_source = True
 
   def make_ticket_function(self, kind, source, *arguments):
-    """The tf.function that trains ("train") on one ticket of `source`, or scores ("score", features) it."""
+    """The tf.function that trains ("train", communication) on one ticket of `source`, or scores ("score", features) it."""
     # All sources that open alike share one trace: a day of a calendar is the same function as the next.
     functions = self.__dict__.setdefault("_ticket_functions", {})
     key = (kind, source.opener, *arguments)
     if key not in functions:
-      function = {"train": self._train_ticket, "score": self._score_ticket}[kind]
-      functions[key] = tickets.ticket_function(lambda ticket: function(source, ticket, *arguments))
+      make, function = {
+        "train": (tickets.training_function, self._train_ticket),
+        "score": (tickets.scoring_function, self._score_ticket),
+      }[kind]
+      functions[key] = make(lambda *ticket: function(source, *ticket, *arguments))
     return functions[key]
 
-  def _train_ticket(self, source, ticket):
+  def apply_accumulated(self):
+    """STUB, to be replaced: applies what the tickets of a synchronous step have accumulated."""
+
+  def _train_ticket(self, source, ticket, number, finished_below, communication=Communication()):
+    del number, finished_below, communication  # STUB, to be replaced.
     for batch in iter(source.open(ticket)):
       self.distribute_strategy.run(self.train_step, args=(batch,))
     return {metric.name: metric.result() for metric in self.metrics}

@@ -329,19 +329,34 @@ class FeasignTable:
     counts = eviction.count_evictable(self._handles, tf.int64.max)
     return {names.get(slot, slot): count for slot, count in counts.items()}
 
+  def next_ticket(self):
+    """A ticket number that no server has seen, as far as it knows: above all of those that its clock has."""
+    if not hasattr(native.ops, "tfps_clock"):  # STUB until the op is there.
+      return 0
+    numbers = [0]
+    for handle in self._handles:
+      finished_below, running = native.ops.tfps_clock(table=handle)
+      numbers.append(int(finished_below))
+      numbers.extend(int(ticket) + 1 for ticket in running.numpy()[:, 0])
+    return max(numbers)
+
   def statistics(self):
-    """Totals over all servers.
+    """Totals over all servers, of names that end in "_max" the largest.
 
     Returns:
       {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
       reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
-      evicted.
+      evicted, pushes and repeated_pushes (messages that were applied, and dropped since they had been before),
+      staleness_sum and staleness_max (how many messages a server applied between a step's pull and its push) and
+      tickets_ahead_max (by how much the number of a ticket that had pushed was larger than that of one that pushed).
     """
     totals = {}
     for handle in self._handles:
       names, values = native.ops.tfps_statistics(table=handle)
       for name, value in zip(names.numpy(), values.numpy()):
-        totals[name.decode()] = totals.get(name.decode(), 0.0) + float(value)
+        name, value = name.decode(), float(value)
+        before = totals.get(name, 0.0)
+        totals[name] = max(before, value) if name.endswith("_max") else before + value
     return totals
 
   def lookup(self, keys):

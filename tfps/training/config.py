@@ -5,11 +5,12 @@ import dataclasses
 from ml_collections import config_dict
 
 from tfps.accessor import CtrAccessor
+from tfps.training.communication import Communication
 
 
 def default_config():
   """A ConfigDict with every field that `tfps train` reads; a config sets what differs and adds `data`."""
-  config = config_dict.ConfigDict()
+  config, defaults = config_dict.ConfigDict(), Communication()
 
   # The Keras model: a class in a file of its own, called as name(table, slots, **args).
   config.model = config_dict.ConfigDict()
@@ -37,6 +38,23 @@ def default_config():
   config.batch_size = 512
   config.batches_per_ticket = 10
   config.epochs = 1
+  # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay before it; "sync": the
+  # gradients of tickets_per_step tickets (0: one for each worker) are applied as one. More in docs/consistency.md.
+  config.consistency = defaults.consistency
+  config.max_delay = defaults.max_delay
+  config.tickets_per_step = defaults.tickets_per_step
+  # How pulled rows and pushed gradients cross the wire: "float32", "bfloat16" or "float16"; and whether a pull brings
+  # references by which the push finds its rows.
+  config.wire_dtype = defaults.wire_dtype
+  config.row_references = defaults.row_references
+  # A worker reads the dense weights and merges its changes after so many batches of a ticket (0: once a ticket); with
+  # dense_local_steps it steps its own copy in between.
+  config.dense_sync_every = defaults.dense_sync_every
+  config.dense_local_steps = defaults.dense_local_steps
+  # The next batch is pulled while this one computes, and a pull waits for the pushes of the push_window batches before
+  # it (0: for none).
+  config.prefetch = defaults.prefetch
+  config.push_window = defaults.push_window
   # Test each day before it is trained on; end the tables' day (eviction, ageing, decay) after it.
   config.progressive_test = True
   config.end_of_day = True

@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.embedding import tables_of
 from tfps.training import position as position_lib
 from tfps.training import tickets as tickets_lib
+from tfps.training.schedule import Schedule
 
 
 class _CallbackList(keras.callbacks.CallbackList):
@@ -30,7 +32,9 @@ class _CallbackList(keras.callbacks.CallbackList):
 
   def want_moment(self, position):
     """Whether a callback wants no ticket to be running, now that those up to `position` are finished."""
-    wants = [callback.wants_moment for callback in self.callbacks if hasattr(callback, "wants_moment")]
+    wants = [
+      callback.wants_moment for callback in self.callbacks if hasattr(callback, "wants_moment")
+    ]
     return any([want(position) for want in wants])
 
   def tickets_to_moment(self, done):
@@ -39,12 +43,14 @@ class _CallbackList(keras.callbacks.CallbackList):
     return min((n - done % n for n in every if n), default=None)
 
 
-def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_source):
+def fit(
+  model, source, *, epochs, initial_epoch, verbose, callbacks, validation_source, communication
+):
   """Trains on every ticket of `source`, day by day; see `tfps.Model.fit`."""
   strategy = model.distribute_strategy
   with strategy.scope():
     model.build_for(source)
-    train_ticket = model.make_ticket_function("train", source)
+    train_ticket = model.make_ticket_function("train", source, communication)
     days = source.days()
     callbacks = _CallbackList(
       callbacks,
@@ -58,6 +64,9 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
     model.stop_training = False
     callbacks.on_train_begin()
     resumed = callbacks.resume()
+    first = _first_number(model, resumed)
+    schedule = Schedule(communication, tickets_lib.num_workers(strategy), first)
+    model._schedule = schedule
     logs, epoch_logs = {}, {}
     if resumed is not None:
       initial_epoch = max(initial_epoch, resumed.epoch)
@@ -81,7 +90,7 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
           # A progressive test within the day's hook leaves its own state in the metrics.
           model.reset_metrics()
         position, day_logs = _train_day(
-          model, train_ticket, tickets, position, step + position.tickets, callbacks
+          model, train_ticket, schedule, tickets, position, step + position.tickets, callbacks
         )
         logs = day_logs or logs
         step += position.tickets
@@ -101,12 +110,22 @@ def fit(model, source, *, epochs, initial_epoch, verbose, callbacks, validation_
   return model.history
 
 
-def _train_day(model, train_ticket, tickets, position, step, callbacks):
+def _first_number(model, resumed):
+  """A number that no ticket has had: neither before the checkpoint, nor in an earlier `fit` on the same tables."""
+  numbers = [table.next_ticket() for table in tables_of(model)]
+  if (earlier := getattr(model, "_schedule", None)) is not None:
+    numbers.append(earlier.next_ticket)
+  numbers.append(resumed.next_ticket if resumed is not None else 0)
+  return max(numbers)
+
+
+def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks):
   """Trains on the rest of a day, or until the model is told to stop.
 
   Between two tickets where a callback wants a moment, no ticket is outstanding.
 
   Args:
+    schedule: the fit's `Schedule`.
     tickets: an iterator of the day's tickets that are not finished at `position`.
     step: how many tickets of the epoch are finished.
 
@@ -114,12 +133,15 @@ def _train_day(model, train_ticket, tickets, position, step, callbacks):
     (the `Position` afterwards, as ended if all of the day's tickets are finished; the logs of the last ticket).
   """
   logs = {}
+  position = position.before_ticket(schedule.next_ticket)
   following = next(tickets, None)
   while following is not None and not model.stop_training:
     run = itertools.chain([following], tickets)
     run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
-    results = tickets_lib.finished(train_ticket, run, model.distribute_strategy)
+    results = tickets_lib.trained(
+      train_ticket, run, model.distribute_strategy, schedule, model.apply_accumulated
+    )
     with contextlib.closing(results):
       for ticket, logs in results:
         position = position.after(ticket)
@@ -127,6 +149,8 @@ def _train_day(model, train_ticket, tickets, position, step, callbacks):
         callbacks.on_train_batch_begin(step)
         callbacks.on_train_batch_end(step, logs)
         step += 1
+    # All that have begun are finished, so that the day's first tickets are, in whatever order.
+    position = position.before_ticket(schedule.next_ticket)
     following = next(tickets, None)
     if following is not None and not model.stop_training:
       callbacks.call_day_hook("on_moment", position)
@@ -177,5 +201,5 @@ def score(model, source, tickets=None, features=()):
     model.build_for(source)
     score_ticket = model.make_ticket_function("score", source, tuple(features))
   tickets = source.tickets() if tickets is None else tickets
-  for _, scored in tickets_lib.finished(score_ticket, tickets, model.distribute_strategy):
+  for _, scored in tickets_lib.scored(score_ticket, tickets, model.distribute_strategy):
     yield scored

@@ -11,9 +11,10 @@ class Position:
     epoch: 0, 1, ...
     day: ordinal of the day in the source's calendar.
     day_name: its name.
-    tickets: how many tickets of the day are finished, in their order.
+    tickets: how many tickets of the day are finished: at a moment, the first ones in their order.
     records: how many examples these hold.
     ended: whether the day has ended, so that the next one is to begin.
+    next_ticket: the number with which the next ticket of the run is scheduled.
   """
 
   epoch: int
@@ -22,6 +23,7 @@ class Position:
   tickets: int = 0
   records: int = 0
   ended: bool = False
+  next_ticket: int = 0
 
   def __str__(self):
     epoch = f"epoch {self.epoch}, " if self.epoch else ""
@@ -33,10 +35,14 @@ class Position:
     return dataclasses.asdict(self)
 
   def after(self, ticket):
-    """The position once `ticket`, the next one, is finished."""
+    """The position once `ticket`, another one of the day, is finished."""
     return dataclasses.replace(
       self, tickets=self.tickets + 1, records=self.records + int(ticket.records)
     )
+
+  def before_ticket(self, number):
+    """The same position, with the number of the next ticket."""
+    return dataclasses.replace(self, next_ticket=number)
 
   def end(self):
     """The position once the day has ended."""

@@ -1,5 +1,6 @@
 """What `tfps train` does with a config: build, fit, and say how it went."""
 
+import dataclasses
 import json
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from tfps import callbacks as tfps_callbacks
 from tfps.migration import run as migration
 from tfps.training import summary
 from tfps.training import tables
+from tfps.training.communication import Communication
 
 
 def build(config, model_class, strategy):
@@ -48,6 +50,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   Returns:
     `tfps.training.summary.Summary`.
   """
+  communication = make_communication(config)
   strategy = tfps.strategy()
   table, model = build(config, model_class, strategy)
   migration.fill(config, table, fill)
@@ -75,7 +78,9 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     callbacks.append(
       tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
     )
-  model.fit(source, epochs=config.epochs, callbacks=callbacks, verbose=1)
+  model.fit(
+    source, epochs=config.epochs, callbacks=callbacks, verbose=1, communication=communication
+  )
   result = summary.Summary(
     days=test.days,
     total=test.total,
@@ -89,6 +94,16 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     with tf.io.gfile.GFile(config.summary_file, "w") as file:
       json.dump(result.as_dict(), file, indent=2)
   return result
+
+
+def make_communication(config):
+  """The `tfps.Communication` that a config describes; raises ValueError, which names the field at fault."""
+  try:
+    return Communication(
+      **{field.name: config[field.name] for field in dataclasses.fields(Communication)}
+    )
+  except ValueError as error:
+    raise ValueError(f"config.{error}") from None
 
 
 def _exports(settings, model, source):
@@ -111,7 +126,9 @@ def _exports(settings, model, source):
 def _checkpoint(settings, table, exporter):
   try:
     return tfps_callbacks.Checkpoint(
-      **{**settings, "every_tickets": settings.every_tickets or None}, tables=[table], exporter=exporter
+      **{**settings, "every_tickets": settings.every_tickets or None},
+      tables=[table],
+      exporter=exporter,
     )
   except ValueError as error:
     raise ValueError(f"config.checkpoint: {error}") from None

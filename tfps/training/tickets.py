@@ -1,14 +1,20 @@
 """Running tickets: in this process, or as closures on whichever worker is free."""
 
 import collections
+import queue
+import threading
+import time
 
 import tensorflow as tf
 
 from tfps import placement
 from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
 
+_NUMBER_SPEC = tf.TensorSpec([], tf.int64)
+_SETTLING_SECONDS = 0.2
 
-def ticket_function(function):
+
+def scoring_function(function):
   """A tf.function of one ticket, whose fields are scalar tensors inside."""
 
   @tf.function(input_signature=list(TICKET_SPEC))
@@ -18,43 +24,174 @@ def ticket_function(function):
   return run_ticket
 
 
-def finished(run_ticket, tickets, strategy):
-  """Runs tickets and hands them on as they finish, in order.
+def training_function(function):
+  """The same of a ticket, its number, and the number below which all tickets are finished everywhere."""
+
+  @tf.function(input_signature=[*TICKET_SPEC, _NUMBER_SPEC, _NUMBER_SPEC])
+  def run_ticket(*arguments):
+    *fields, number, finished_below = arguments
+    return function(Ticket(*fields), number, finished_below)
+
+  return run_ticket
+
+
+def scored(run_ticket, tickets, strategy):
+  """Runs tickets that change nothing and hands them on as they finish, in order.
 
   On a cluster a small number of tickets, two for each worker, is outstanding at any time; a ticket whose worker dies
   is run again on another.
 
   Args:
-    run_ticket: what `ticket_function` returned.
+    run_ticket: what `scoring_function` returned.
     tickets: an iterable of `Ticket`.
     strategy: the `tf.distribute.Strategy` in whose scope the model was made.
 
   Yields:
     (ticket, what `run_ticket` returned, as NumPy), each ticket once, in the order of `tickets`.
   """
-  if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
+  if not is_cluster(strategy):
     for ticket in tickets:
       yield ticket, _to_numpy(run_ticket(*as_tensors(ticket)))
     return
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-  most_outstanding = 2 * len(placement.cluster_devices("worker"))
+  most_outstanding = 2 * num_workers(strategy)
   outstanding = collections.deque()
   try:
     for ticket in tickets:
       result = coordinator.schedule(run_ticket, args=tuple(as_tensors(ticket)))
       outstanding.append((ticket, result))
       if len(outstanding) > most_outstanding:
-        yield _fetch(outstanding)
+        ticket, result = outstanding.popleft()
+        yield ticket, _fetch(result)
     while outstanding:
-      yield _fetch(outstanding)
+      ticket, result = outstanding.popleft()
+      yield ticket, _fetch(result)
   except GeneratorExit:
     coordinator.join()
     raise
 
 
-def _fetch(outstanding):
-  ticket, result = outstanding.popleft()
-  return ticket, tf.nest.map_structure(lambda value: value.fetch(), result)
+def trained(run_ticket, tickets, strategy, schedule, apply):
+  """Runs tickets when `schedule` lets them, and hands them on as they finish, in whatever order that is.
+
+  In sync the tickets of a round are handed on once they are applied. When `tickets` ends, so does the round. A ticket
+  whose worker dies is run again on another, with the same number.
+
+  Args:
+    run_ticket: what `training_function` returned.
+    tickets: an iterable of `Ticket`.
+    strategy: the `tf.distribute.Strategy` in whose scope the model was made.
+    schedule: a `tfps.training.schedule.Schedule` that has no ticket running.
+    apply: function that applies what the tickets of a round have accumulated; only called in sync.
+
+  Yields:
+    (ticket, what `run_ticket` returned, as NumPy), each ticket once.
+  """
+  tickets = iter(tickets)
+  runner = _OnWorkers(run_ticket, strategy) if is_cluster(strategy) else _InProcess(run_ticket)
+  running, finished = {}, []
+  is_last = False
+  try:
+    while not is_last or running:
+      while not is_last and schedule.may_begin():
+        ticket = next(tickets, None)
+        if ticket is None:
+          is_last = True
+          break
+        finished_below, number = schedule.finished_below, schedule.begin()
+        running[number] = ticket
+        numbers = tf.constant(number, tf.int64), tf.constant(finished_below, tf.int64)
+        runner.start(number, (*as_tensors(ticket), *numbers))
+      for number, result in runner.wait() if running else ():
+        schedule.finish(number)
+        finished.append((running.pop(number), result))
+      if schedule.step_is_due:
+        apply()
+        schedule.step()
+      if not schedule.is_accumulating:
+        yield from finished
+        finished.clear()
+  except GeneratorExit:
+    runner.join()
+    raise
+
+
+def is_cluster(strategy):
+  """Whether tickets run on workers."""
+  return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
+def num_workers(strategy):
+  """How many workers run tickets; 0: this process does."""
+  return len(placement.cluster_devices("worker")) if is_cluster(strategy) else 0
+
+
+class _InProcess:
+  """Runs tickets one after the other, here."""
+
+  def __init__(self, run_ticket):
+    self._run_ticket = run_ticket
+    self._finished = []
+
+  def start(self, number, arguments):
+    self._finished.append((number, _to_numpy(self._run_ticket(*arguments))))
+
+  def wait(self):
+    finished, self._finished = self._finished, []
+    return finished
+
+  def join(self):
+    pass
+
+
+class _OnWorkers:
+  """Runs tickets on whichever worker is free."""
+
+  def __init__(self, run_ticket, strategy):
+    self._run_ticket = run_ticket
+    self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    self._finished = queue.SimpleQueue()
+
+  def start(self, number, arguments):
+    result = self._coordinator.schedule(self._run_ticket, args=arguments)
+    # A daemon, as the coordinator's own threads: what a lost cluster never answers does not keep the process.
+    threading.Thread(target=self._await, args=(number, result), daemon=True).start()
+
+  def wait(self):
+    """[(number, what it returned)] of those that are finished, at least one; raises the error of one that failed."""
+    finished = [self._finished.get()]
+    while not self._finished.empty():
+      finished.append(self._finished.get())
+    for _, _, error in finished:
+      if error is not None:
+        raise error
+    return [(number, result) for number, result, _ in finished]
+
+  def join(self):
+    self._coordinator.join()
+
+  def _await(self, number, result):
+    try:
+      self._finished.put((number, _fetch(result), None))
+    except Exception as error:  # Whatever it is, it is raised where the ticket is awaited.
+      self._finished.put((number, None, error))
+
+
+def _fetch(result):
+  """What a scheduled ticket returned, as NumPy.
+
+  A worker that dies while its result is being copied fails the copy, and the coordinator runs the ticket again. The
+  error with which a ticket has failed for good is the same object every time.
+  """
+  last = None
+  while True:
+    try:
+      return result.fetch()
+    except tf.errors.OpError as error:
+      if error is last:
+        raise
+      last = error
+    time.sleep(_SETTLING_SECONDS)
 
 
 def _to_numpy(result):
