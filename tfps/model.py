@@ -13,6 +13,7 @@ from tfps.training import loop
 from tfps.training import tickets
 from tfps.training.communication import Communication
 from tfps.training.tracing import keras_unconverted
+from tfps.training.worker import TicketTrainer
 
 
 class Model(keras.Model):
@@ -30,9 +31,10 @@ class Model(keras.Model):
   """
 
   click_label = None
+  _trainer = None  # Of the ticket function that trains now, on a cluster.
   # tf.Module, which looks for layers in all attributes, sorts the keys of dicts, and sources have no order.
   _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-    ("_ticket_functions", *keras.Model._TF_MODULE_IGNORED_PROPERTIES)
+    ("_ticket_functions", "_trainer", *keras.Model._TF_MODULE_IGNORED_PROPERTIES)
   )
 
   def __new__(cls, *args, **kwargs):
@@ -245,18 +247,31 @@ class Model(keras.Model):
     functions = self.__dict__.setdefault("_ticket_functions", {})
     key = (kind, source.opener, *arguments)
     if key not in functions:
-      make, function = {
-        "train": (tickets.training_function, self._train_ticket),
-        "score": (tickets.scoring_function, self._score_ticket),
-      }[kind]
-      functions[key] = make(lambda *ticket: function(source, *ticket, *arguments))
-    return functions[key]
+      make = self._make_training if kind == "train" else self._make_scoring
+      functions[key] = make(source, *arguments)
+    function, self._trainer = functions[key], getattr(functions[key], "trainer", self._trainer)
+    return function
+
+  def _make_training(self, source, communication):
+    """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
+    if not tickets.is_cluster(self.distribute_strategy):
+      return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))
+    trainer = TicketTrainer(self, source, communication)
+    function = tickets.training_function(
+      lambda ticket, *numbers: trainer(source.open(ticket), ticket.records, *numbers)
+    )
+    function.trainer = trainer
+    return function
+
+  def _make_scoring(self, source, *arguments):
+    return tickets.scoring_function(lambda ticket: self._score_ticket(source, ticket, *arguments))
 
   def apply_accumulated(self):
-    """STUB, to be replaced: applies what the tickets of a synchronous step have accumulated."""
+    """Applies what the tickets of a synchronous step have accumulated on the parameter servers, as one step."""
+    if self._trainer is not None:
+      self._trainer.apply_accumulated()
 
-  def _train_ticket(self, source, ticket, number, finished_below, communication=Communication()):
-    del number, finished_below, communication  # STUB, to be replaced.
+  def _train_ticket(self, source, ticket):
     for batch in iter(source.open(ticket)):
       self.distribute_strategy.run(self.train_step, args=(batch,))
     return {metric.name: metric.result() for metric in self.metrics}

@@ -18,6 +18,7 @@ class Traced:
     function: a Python function of tensors.
     *specs: nested tf.TypeSpecs of its arguments.
     side_effects: whether what it does is wanted, or only what it returns.
+    autograph: whether AutoGraph converts it.
 
   Attributes:
     variables: the tf.Variables that it uses.
@@ -25,8 +26,8 @@ class Traced:
     concrete: the ConcreteFunction.
   """
 
-  def __init__(self, function, *specs, side_effects=True):
-    self.concrete = tf.function(function).get_concrete_function(*specs)
+  def __init__(self, function, *specs, side_effects=True, autograph=True):
+    self.concrete = tf.function(function, autograph=autograph).get_concrete_function(*specs)
     graph = self.concrete.graph
     named = {id(variable.handle): variable for variable in self.concrete.variables}
     self.others = [(e, p) for e, p in graph.captures if id(e) not in named]
@@ -60,11 +61,12 @@ class Traced:
       handles: {reference of a variable: the resource handle that takes its place}.
     """
     flat = tf.nest.flatten(arguments, expand_composites=True)
-    inputs = {placeholder.name: flat[i] for i, placeholder in self._arguments}
+    inputs = {placeholder.name: _here(flat[i]) for i, placeholder in self._arguments}
     for external, placeholder in self.others:
-      inputs[placeholder.name] = _captured(external)
+      is_handle = external.dtype == tf.resource
+      inputs[placeholder.name] = _here(external) if is_handle else tf.constant(external.numpy())
     for variable, placeholder in self._variables:
-      inputs[placeholder.name] = handles[variable.ref()]
+      inputs[placeholder.name] = _here(handles[variable.ref()])
     outputs = tf.graph_util.import_graph_def(
       self.graph_def,
       input_map=inputs,
@@ -84,6 +86,8 @@ def local_variable(variable, value):
     return tf.identity(handle)
 
 
-def _captured(external):
-  # The identity captures a resource in the graph that is being made.
-  return tf.identity(external) if external.dtype == tf.resource else tf.constant(external.numpy())
+def _here(tensor):
+  """The tensor in the graph that is being made."""
+  graph = tf.compat.v1.get_default_graph()
+  tensor = tf.convert_to_tensor(tensor)
+  return graph.capture(tensor) if isinstance(tensor, tf.__internal__.EagerTensor) or tensor.graph is not graph else tensor

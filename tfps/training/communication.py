@@ -30,7 +30,7 @@ class Communication:
     dense_local_steps: between these a worker steps its own copy of the dense weights, batch by batch, and merges the
       difference; otherwise it merges the gradients, and they are applied once.
     prefetch: the next batch's pull runs while this batch computes.
-    push_window: a pull waits for the pushes of the batches of its ticket up to this many before it; 0: for none.
+    push_window: of async: a worker sends its pushes with every so manyth pull; 1: with each.
 
   Raises:
     ValueError: a field has no such value; the sentence begins with the field's name.
@@ -44,7 +44,7 @@ class Communication:
   dense_sync_every: int = 0
   dense_local_steps: bool = True
   prefetch: bool = True
-  push_window: int = 0
+  push_window: int = 1
 
   def __post_init__(self):
     for name, choices in (("consistency", MODES), ("wire_dtype", WIRE_DTYPES)):
@@ -53,8 +53,9 @@ class Communication:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
     for name in ("max_delay", "tickets_per_step", "dense_sync_every", "push_window"):
       value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
+      least = int(name == "push_window")
+      if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
     for name in ("row_references", "dense_local_steps", "prefetch"):
       value = getattr(self, name)
       if not isinstance(value, bool):

@@ -65,8 +65,21 @@ class TicketTrainer:
         "gradients can be merged."
       )
     self._results = Traced(functools.partial(_results, model), side_effects=False)
-    self._apply = Traced(self._sums.apply) if self._merges and not synchronous else None
+    strategy = model.distribute_strategy
+    apply = lambda: strategy.run(self._sums.apply)  # noqa: E731
+    self._apply = Traced(apply) if self._merges and not synchronous else None
+    self._apply_sums = tf.function(apply) if synchronous else None
     self._place_dense(model)
+
+  def apply_accumulated(self):
+    """One step with everything that the tickets since the last one accumulated on the parameter servers.
+
+    Nothing where steps are not synchronous.
+    """
+    if self.gradient_sums is not None:
+      for table in self._tables:
+        table.apply_accumulated()
+      self._apply_sums()
 
   def _trace_routes(self, model, data):
     """For each pull of a forward pass: keys by server, slots by server, positions."""
