@@ -35,9 +35,10 @@ class Table {
   int row_floats() const { return config_.row_floats(); }
 
   // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as
-  // much of mf_w as there is room for, and zeros for what there is not.
+  // much of mf_w as there is room for, and zeros for what there is not. `references` (n), if given,
+  // get what saves a later push the look-ups.
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
-            const ParallelFor& parallel_for) const;
+            const ParallelFor& parallel_for, uint32_t* references = nullptr) const;
 
   // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped;
   // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns
