@@ -221,7 +221,12 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"nonfinite_counts", number(nonfinite_counts_)},
           {"pulled_keys", number(total.pulled_keys)},
           {"pushed_keys", number(total.pushed_keys)},
-          {"evicted", number(total.evicted)}};
+          {"evicted", number(total.evicted)},
+          {"pushes", number(version_)},
+          {"repeated_pushes", number(repeated_pushes_)},
+          {"staleness_sum", number(staleness_sum_)},
+          {"staleness_max", number(staleness_max_)},
+          {"tickets_ahead_max", number(tickets_ahead_max_)}};
 }
 
 std::vector<uint64_t> Table::Keys(int first_shard, int last_shard) const {

@@ -23,6 +23,8 @@
 
 namespace tfps {
 
+struct PushMessage;
+
 class Table {
  public:
   // `options` must be valid, as ParseTableOptions leaves them.
@@ -48,6 +50,14 @@ class Table {
 
   // Which batches were pushed, for those who push each once.
   Clock& clock() { return clock_; }
+
+  // How many messages were applied so far.
+  int64_t version() const { return version_; }
+
+  // Applies what a worker sent, unless the clock has seen it. `message` must be whole, as ReadPush
+  // leaves it, its width one of the table's rows, and its step must pass CheckStep. Returns as Push.
+  std::optional<std::string> ApplyMessage(const PushMessage& message, bool accumulate,
+                                          const ParallelFor& parallel_for);
 
   // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were
   // evicted.
@@ -111,6 +121,11 @@ class Table {
   Clock clock_;
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
+  std::atomic<int64_t> version_{0};
+  std::atomic<int64_t> repeated_pushes_{0};
+  std::atomic<int64_t> staleness_sum_{0};
+  std::atomic<int64_t> staleness_max_{0};
+  std::atomic<int64_t> tickets_ahead_max_{0};
 };
 
 }  // namespace tfps
