@@ -22,10 +22,16 @@ namespace tfps {
 // them alike.
 struct SizeClass {
   explicit SizeClass(int row_bytes)
-      : units(row_bytes / 8), capacity(static_cast<uint32_t>(ChunkPool::kChunkBytes) / row_bytes) {}
+      : units(row_bytes / 8),
+        capacity(static_cast<uint32_t>(ChunkPool::kChunkBytes) / row_bytes),
+        reciprocal(((1u << 22) + units - 1) / units) {}
 
-  uint32_t units;     // of a row, each 8 bytes
-  uint32_t capacity;  // rows in a chunk
+  // The number of the row that holds this place of a chunk: place / units, exactly, as both are at most 2^11.
+  uint32_t RowAt(uint32_t place) const { return place * reciprocal >> 22; }
+
+  uint32_t units;       // of a row, each 8 bytes
+  uint32_t capacity;    // rows in a chunk
+  uint32_t reciprocal;  // 2^22 / units, rounded up
 };
 
 class Arena {
@@ -49,6 +55,26 @@ class Arena {
 
   RowHead* At(uint32_t handle) const {
     return reinterpret_cast<RowHead*>(bases_[handle >> kPlaceBits] + (handle & kPlaceMask) * 8);
+  }
+
+  // Whether the chunk of a handle is in use, so that its bytes may be touched. Any number may be asked about.
+  bool HasChunkOf(uint32_t handle) const {
+    const uint32_t chunk = handle >> kPlaceBits;
+    return chunk < bases_.size() && bases_[chunk] != nullptr;
+  }
+
+  // The row in use that has this key, which is not 0, if it is the one that the handle names; otherwise nullptr. Any
+  // number may be asked about: one that was a handle once, or never.
+  RowHead* FindAt(uint32_t handle, uint64_t key) const {
+    if (!HasChunkOf(handle)) return nullptr;
+    const uint32_t chunk = handle >> kPlaceBits;
+    const uint32_t place = handle & kPlaceMask;
+    const SizeClass& size_class = ClassOf(chunk);
+    const uint32_t number = size_class.RowAt(place);
+    // What lies beyond the carved rows is what the chunk's last owner left.
+    if (number >= chunks_[chunk].carved || number * size_class.units != place) return nullptr;
+    RowHead* row = At(handle);
+    return row->key == key ? row : nullptr;
   }
 
   int RowBytes(uint32_t handle) const {

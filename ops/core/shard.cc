@@ -35,23 +35,26 @@ bool AllFinite(const float* values, int n) {
 Shard::Shard(const TableConfig* config, ChunkPool* pool)
     : config_(*config), arena_(&config->size_classes(), pool), index_(pool) {}
 
-void Shard::PrefetchRow(uint64_t hash, int most_bytes) const {
-  const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
-  if (entry == 0) return;
-  const uint32_t handle = Index::HandleOf(entry);
+void Shard::PrefetchRow(uint32_t handle, int most_bytes) const {
   const int bytes =
       config_.one_policy() ? most_bytes : std::min(arena_.RowBytes(handle), most_bytes);
   PrefetchBytes(arena_.At(handle), bytes);
 }
 
-void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width) const {
+void Shard::PrefetchIndexedRow(uint64_t hash, int most_bytes) const {
+  const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
+  if (entry != 0) PrefetchRow(Index::HandleOf(entry), most_bytes);
+}
+
+void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width,
+                 uint32_t* references) const {
   const int bytes = config_.pulled_bytes();
   std::shared_lock<std::shared_mutex> lock(mutex_);
   for (int64_t i = -kAhead; i < n; ++i) {
     if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
     if (i + kAhead < n) {
       const KeyAt& ahead = keys[i + kAhead];
-      PrefetchRow(SplitMix64(ahead.key), bytes);
+      PrefetchIndexedRow(SplitMix64(ahead.key), bytes);
       PrefetchBytes(rows + int64_t{ahead.position} * width, 4 * width);
     }
     if (i < 0) continue;
@@ -59,6 +62,9 @@ void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width) const {
     float* const end = out + width;
     const uint32_t entry = *FindEntry(SplitMix64(keys[i].key), keys[i].key);
     const RowHead* row = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
+    if (references != nullptr) {
+      references[keys[i].position] = entry == 0 ? Arena::kNone : Index::HandleOf(entry);
+    }
     *out++ = row == nullptr ? 0.0f : Floats(row)[0];
     if (row != nullptr && IsAdmitted(row)) {
       const RowLayout& layout = config_.PolicyOf(row).layout;
@@ -75,18 +81,26 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
   bool room = true;
   std::unique_lock<std::shared_mutex> lock(mutex_);
   for (int64_t i = -kAhead; i < n; ++i) {
-    if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
+    if (i + 2 * kAhead < n && keys[i + 2 * kAhead].reference == Arena::kNone) {
+      Prefetch(keys[i + 2 * kAhead].key);
+    }
     if (i + kAhead < n) {
       const KeyAt& ahead = keys[i + kAhead];
-      PrefetchRow(SplitMix64(ahead.key), bytes);
+      if (ahead.reference == Arena::kNone) {
+        PrefetchIndexedRow(SplitMix64(ahead.key), bytes);
+      } else if (arena_.HasChunkOf(ahead.reference)) {
+        PrefetchRow(ahead.reference, bytes);
+      }
       PrefetchBytes(batch.gradients + int64_t{ahead.position} * batch.width, 4 * batch.width);
     }
-    if (i >= 0 && !PushOne(keys[i].key, keys[i].position, batch, gradient)) room = false;
+    if (i >= 0 && !PushOne(keys[i], batch, gradient)) room = false;
   }
   return room;
 }
 
-bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient) {
+bool Shard::PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient) {
+  const uint64_t key = key_at.key;
+  const int64_t position = key_at.position;
   const float* g = batch.gradients + position * batch.width;
   const int32_t slot = batch.slots[position];
   const float show_f = batch.show[position];
@@ -94,9 +108,14 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   const double click = batch.click[position];
 
   const uint64_t hash = SplitMix64(key);
-  uint32_t* entry = FindEntry(hash, key);
-  const bool existed = *entry != 0;
-  RowHead* row = existed ? arena_.At(Index::HandleOf(*entry)) : nullptr;
+  uint32_t handle = key_at.reference;
+  RowHead* row = arena_.FindAt(handle, key);
+  if (row == nullptr) {
+    const uint32_t entry = *FindEntry(hash, key);
+    handle = Index::HandleOf(entry);
+    if (entry != 0) row = arena_.At(handle);
+  }
+  const bool existed = row != nullptr;
   const Policy& policy = config_.PolicyOf(existed ? row->slot : slot);
   const Accessor& accessor = policy.accessor;
   const RowLayout& layout = policy.layout;
@@ -104,7 +123,7 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   if (row == nullptr) return false;
   if (row->slot != slot) ++statistics_.slot_conflicts;
   ++statistics_.pushed_keys;
-  if (existed) Touch(Index::HandleOf(*entry));
+  if (existed) Touch(handle);
 
   row->show += show;
   row->click += click;
@@ -134,7 +153,7 @@ bool Shard::PushOne(uint64_t key, int64_t position, const PushBatch& batch, floa
   }
 
   if (IsAdmitted(row) || !accessor.Admits(row->show, row->click)) return true;
-  return Admit(entry, row, policy);
+  return Admit(hash, row, policy);
 }
 
 uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, int size_class) {
@@ -163,7 +182,8 @@ RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& 
 }
 
 // Moves an unadmitted row to the larger size, where its mf vector begins.
-bool Shard::Admit(uint32_t* entry, const RowHead* row, const Policy& policy) {
+bool Shard::Admit(uint64_t hash, const RowHead* row, const Policy& policy) {
+  uint32_t* const entry = FindEntry(hash, row->key);
   const uint32_t handle = arena_.Allocate(row->key, policy.size_class[true]);
   if (handle == Arena::kNone) return false;
   RowHead* larger = arena_.At(handle);

@@ -27,14 +27,16 @@ inline constexpr char kNoRoom[] =
     "The rows of a shard find no room: the memory is used up, or they are more than the 128 MiB "
     "that a shard holds; give the table more servers.";
 
-// One key of a batch, and its position there.
+// One key of a batch, its position there, and where its row may be.
 struct KeyAt {
   uint64_t key;
   uint32_t position;
+  uint32_t reference;  // a handle that the row had once, or anything: it is a hint only
 };
 
 // A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
-// as many of mf_w as it has; those beyond `width` are zero.
+// as many of mf_w as it has; those beyond `width` are zero. References are what a pull returned for
+// the keys, at any time before: they save the look-up of rows that are still there.
 struct PushBatch {
   int64_t n;
   int width;
@@ -43,6 +45,7 @@ struct PushBatch {
   const float* show;       // (n)
   const float* click;      // (n)
   const float* gradients;  // (n, width)
+  const uint32_t* references = nullptr;  // (n), or none
 };
 
 // Where Inspect writes.
@@ -76,9 +79,10 @@ class alignas(64) Shard {
   // Brings the start of a look-up into the cache; needs no lock.
   void Prefetch(uint64_t key) const { index_.Prefetch(SplitMix64(key)); }
 
-  // This shard's part of a batch; `rows` have `width` floats each. Push returns false if there was
-  // no room for some rows.
-  void Pull(const KeyAt* keys, int64_t n, float* rows, int width) const;
+  // This shard's part of a batch; `rows` have `width` floats each. `references`, if given, get the
+  // rows' handles, Arena::kNone for an absent one. Push returns false if there was no room for some
+  // rows.
+  void Pull(const KeyAt* keys, int64_t n, float* rows, int width, uint32_t* references) const;
   bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
 
   // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
@@ -136,7 +140,8 @@ class alignas(64) Shard {
   uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
   }
-  void PrefetchRow(uint64_t hash, int most_bytes) const;
+  void PrefetchRow(uint32_t handle, int most_bytes) const;
+  void PrefetchIndexedRow(uint64_t hash, int most_bytes) const;
   bool IsDue(const RowHead* row) const {
     return config_.PolicyOf(row).accessor.Evicts(row->show, row->click, row->unseen_days);
   }
@@ -149,11 +154,11 @@ class alignas(64) Shard {
   }
   void SetServed(uint32_t handle, bool served);
 
-  bool PushOne(uint64_t key, int64_t position, const PushBatch& batch, float* gradient);
+  bool PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);
-  bool Admit(uint32_t* entry, const RowHead* row, const Policy& policy);
+  bool Admit(uint64_t hash, const RowHead* row, const Policy& policy);
   void InitMfPart(RowHead* row, const Policy& policy);
   void IndexAllRows();  // into an index that is empty; in the order of memory
   void RemoveAllRows();

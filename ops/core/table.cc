@@ -26,9 +26,10 @@ std::vector<RowHead> Concatenate(const std::vector<std::vector<RowHead>>& parts)
 // The keys of a batch, grouped by shard and in their order within one.
 class KeysByShard {
  public:
-  // Takes keys[i] where wanted(i).
+  // Takes keys[i], and its reference if there are any, where wanted(i).
   template <typename Wanted>
-  KeysByShard(const uint64_t* keys, int64_t n, int num_shards, Wanted wanted)
+  KeysByShard(const uint64_t* keys, const uint32_t* references, int64_t n, int num_shards,
+              Wanted wanted)
       : shard_of_(n), ends_(num_shards + 1) {
     for (int64_t i = 0; i < n; ++i) {
       if (!wanted(i)) {
@@ -44,7 +45,8 @@ class KeysByShard {
     // placed.
     for (int64_t i = 0; i < n; ++i) {
       if (shard_of_[i] == kNoShard) continue;
-      items_[ends_[shard_of_[i]]++] = {keys[i], static_cast<uint32_t>(i)};
+      items_[ends_[shard_of_[i]]++] = {keys[i], static_cast<uint32_t>(i),
+                                       references == nullptr ? Arena::kNone : references[i]};
     }
   }
 
@@ -61,6 +63,7 @@ class KeysByShard {
       if (Begin(s) == next) continue;
       const int64_t ahead_end = std::min(next + kShardAhead, end);
       for (int64_t i = next; i < ahead_end; ++i) {
+        if (items_[i].reference != Arena::kNone) continue;
         shards[VirtualShard(items_[i].key, shards.size())]->Prefetch(items_[i].key);
       }
       visit(shards[s].get(), &items_[Begin(s)], next - Begin(s));
@@ -86,24 +89,25 @@ Table::Table(const TableOptions& options) : config_(options) {
 }
 
 void Table::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
-                 const ParallelFor& parallel_for) const {
-  const KeysByShard by_shard(keys, n, num_shards(), [&](int64_t i) {
+                 const ParallelFor& parallel_for, uint32_t* references) const {
+  const KeysByShard by_shard(keys, nullptr, n, num_shards(), [&](int64_t i) {
     const bool wanted = keys[i] != kPadding && !IsReserved(keys[i]);
     if (!wanted) std::fill_n(rows + i * width, width, 0.0f);
+    if (!wanted && references != nullptr) references[i] = Arena::kNone;
     return wanted;
   });
   parallel_for(num_shards(), CostOfShard(by_shard.size(), kPullCycles),
                [&](int64_t first, int64_t last) {
                  by_shard.ForEachShard(shards_, first, last,
                                        [&](const Shard* shard, const KeyAt* part, int64_t count) {
-                                         shard->Pull(part, count, rows, width);
+                                         shard->Pull(part, count, rows, width, references);
                                        });
                });
 }
 
 std::optional<std::string> Table::Push(const PushBatch& batch, const ParallelFor& parallel_for) {
   int64_t reserved = 0, nonfinite = 0;
-  const KeysByShard by_shard(batch.keys, batch.n, num_shards(), [&](int64_t i) {
+  const KeysByShard by_shard(batch.keys, batch.references, batch.n, num_shards(), [&](int64_t i) {
     if (batch.keys[i] == kPadding) return false;
     if (IsReserved(batch.keys[i])) {
       ++reserved;
@@ -217,7 +221,12 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"nonfinite_counts", number(nonfinite_counts_)},
           {"pulled_keys", number(total.pulled_keys)},
           {"pushed_keys", number(total.pushed_keys)},
-          {"evicted", number(total.evicted)}};
+          {"evicted", number(total.evicted)},
+          {"pushes", number(version_)},
+          {"repeated_pushes", number(repeated_pushes_)},
+          {"staleness_sum", number(staleness_sum_)},
+          {"staleness_max", number(staleness_max_)},
+          {"tickets_ahead_max", number(tickets_ahead_max_)}};
 }
 
 std::vector<uint64_t> Table::Keys(int first_shard, int last_shard) const {

@@ -23,6 +23,8 @@
 
 namespace tfps {
 
+struct PushMessage;
+
 class Table {
  public:
   // `options` must be valid, as ParseTableOptions leaves them.
@@ -36,9 +38,10 @@ class Table {
   int row_floats() const { return config_.row_floats(); }
 
   // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as
-  // much of mf_w as there is room for, and zeros for what there is not.
+  // much of mf_w as there is room for, and zeros for what there is not. `references` (n), if given,
+  // get what saves a later push the look-ups.
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
-            const ParallelFor& parallel_for) const;
+            const ParallelFor& parallel_for, uint32_t* references = nullptr) const;
 
   // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped;
   // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns
@@ -47,6 +50,14 @@ class Table {
 
   // Which batches were pushed, for those who push each once.
   Clock& clock() { return clock_; }
+
+  // How many messages were applied so far.
+  int64_t version() const { return version_; }
+
+  // Applies what a worker sent, unless the clock has seen it. `message` must be whole, as ReadPush
+  // leaves it, its width one of the table's rows, and its step must pass CheckStep. Returns as Push.
+  std::optional<std::string> ApplyMessage(const PushMessage& message, bool accumulate,
+                                          const ParallelFor& parallel_for);
 
   // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were
   // evicted.
@@ -110,6 +121,11 @@ class Table {
   Clock clock_;
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
+  std::atomic<int64_t> version_{0};
+  std::atomic<int64_t> repeated_pushes_{0};
+  std::atomic<int64_t> staleness_sum_{0};
+  std::atomic<int64_t> staleness_max_{0};
+  std::atomic<int64_t> tickets_ahead_max_{0};
 };
 
 }  // namespace tfps

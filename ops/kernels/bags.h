@@ -17,16 +17,14 @@ inline tensorflow::Status CheckRank(const char* name, const tensorflow::Tensor& 
                                              tensor.shape().DebugString(), ".");
 }
 
-// The inputs "positions" and "row_splits". One of num_slots and batch_size may be -1, for
-// row_splits to tell.
-inline tensorflow::Status ReadBags(tensorflow::OpKernelContext* ctx, int64_t num_slots,
+// Bags of these positions and row_splits. One of num_slots and batch_size may be -1, for row_splits
+// to tell.
+inline tensorflow::Status ReadBags(const tensorflow::Tensor& positions,
+                                   const tensorflow::Tensor& row_splits, int64_t num_slots,
                                    int64_t batch_size, int64_t num_rows, Bags* bags) {
-  const tensorflow::Tensor *positions, *row_splits;
-  TF_RETURN_IF_ERROR(ctx->input("positions", &positions));
-  TF_RETURN_IF_ERROR(ctx->input("row_splits", &row_splits));
-  TF_RETURN_IF_ERROR(CheckRank("positions", *positions, 1));
-  TF_RETURN_IF_ERROR(CheckRank("row_splits", *row_splits, 1));
-  const int64_t num_bags = row_splits->dim_size(0) - 1;
+  TF_RETURN_IF_ERROR(CheckRank("positions", positions, 1));
+  TF_RETURN_IF_ERROR(CheckRank("row_splits", row_splits, 1));
+  const int64_t num_bags = row_splits.dim_size(0) - 1;
   if (num_slots < 0) num_slots = batch_size > 0 ? num_bags / batch_size : 0;
   if (batch_size < 0) batch_size = num_slots > 0 ? num_bags / num_slots : 0;
   if (num_bags < 0 || num_slots * batch_size != num_bags) {
@@ -34,12 +32,20 @@ inline tensorflow::Status ReadBags(tensorflow::OpKernelContext* ctx, int64_t num
         "row_splits must have slots * batch + 1 elements, but it has ", num_bags + 1, " with ",
         num_slots, " slots of ", batch_size, " examples.");
   }
-  *bags = {positions->flat<int32_t>().data(), positions->dim_size(0),
-           row_splits->flat<int64_t>().data(), num_slots,
-           batch_size};
+  *bags = {positions.flat<int32_t>().data(), positions.dim_size(0),
+           row_splits.flat<int64_t>().data(), num_slots, batch_size};
   const std::string problem = CheckBags(*bags, num_rows);
   if (!problem.empty()) return tensorflow::errors::InvalidArgument(problem);
   return tensorflow::OkStatus();
+}
+
+// Bags of the inputs "positions" and "row_splits".
+inline tensorflow::Status ReadBags(tensorflow::OpKernelContext* ctx, int64_t num_slots,
+                                   int64_t batch_size, int64_t num_rows, Bags* bags) {
+  const tensorflow::Tensor *positions, *row_splits;
+  TF_RETURN_IF_ERROR(ctx->input("positions", &positions));
+  TF_RETURN_IF_ERROR(ctx->input("row_splits", &row_splits));
+  return ReadBags(*positions, *row_splits, num_slots, batch_size, num_rows, bags);
 }
 
 // The input "weights", which is empty where every weight is 1.

@@ -1,0 +1,280 @@
+#include "ops/core/make_push.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/core/hash.h"
+#include "ops/core/unique_index.h"
+
+namespace tfps {
+namespace {
+
+constexpr uint32_t kMostWhole = 65535;  // a count that fits into uint16
+
+bool IsWhole(double count) {
+  return count >= 0 && count <= kMostWhole && count == std::floor(count);
+}
+
+// Show in the lower and click in the upper half.
+uint64_t Pack(float show, float click) {
+  return static_cast<uint64_t>(click) << 32 | static_cast<uint64_t>(show);
+}
+
+}  // namespace
+
+// The shows and clicks of the rows of a lookup. Where those of the examples are small whole numbers
+// they are summed in one integer, otherwise in doubles: the sums are the same.
+class PushMaker::RowCounts {
+ public:
+  RowCounts() = default;
+
+  // `packed` holds the examples' counts, of which none is above `most`; it is empty if they are no
+  // whole numbers.
+  RowCounts(const Bags& bags, int64_t num_rows, const float* show, const float* click,
+            const std::vector<uint64_t>& packed, uint32_t most) {
+    const bool fits = most * static_cast<uint64_t>(bags.num_ids) >> 32 == 0;
+    if (!packed.empty() && fits) {
+      packed_.resize(1 + num_rows);  // padding counts into the first
+      ForEachId(bags, [&](int64_t row, int64_t b) { packed_[1 + row] += packed[b]; });
+      return;
+    }
+    sums_.resize(1 + num_rows);
+    ForEachId(bags, [&](int64_t row, int64_t b) {
+      sums_[1 + row].show += show[b];
+      sums_[1 + row].click += click[b];
+    });
+  }
+
+  void Append(const RowCounts& from, int64_t row) {
+    if (sums_.empty()) sums_.emplace_back();
+    sums_.push_back({from.show(row), from.click(row)});
+  }
+
+  void Add(int64_t to, const RowCounts& from, int64_t row) {
+    sums_[1 + to].show += from.show(row);
+    sums_[1 + to].click += from.click(row);
+  }
+
+  // Whether each of these rows has counts that fit into uint16.
+  bool AreWhole(int64_t first, int64_t n) const {
+    if (!packed_.empty()) {
+      uint64_t all = 0;
+      for (int64_t i = 1 + first; i < 1 + first + n; ++i) all |= packed_[i];
+      return (all & ~(uint64_t{kMostWhole} << 32 | kMostWhole)) == 0;
+    }
+    for (int64_t row = first; row < first + n; ++row) {
+      if (!IsWhole(show(row)) || !IsWhole(click(row))) return false;
+    }
+    return true;
+  }
+
+  template <typename Number>
+  void Write(int64_t first, int64_t n, Number* pairs) const {
+    if (!packed_.empty()) {
+      const uint64_t* packed = packed_.data() + 1 + first;
+      for (int64_t i = 0; i < n; ++i) {
+        pairs[2 * i] = static_cast<Number>(packed[i] & UINT32_MAX);
+        pairs[2 * i + 1] = static_cast<Number>(packed[i] >> 32);
+      }
+      return;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      pairs[2 * i] = static_cast<Number>(show(first + i));
+      pairs[2 * i + 1] = static_cast<Number>(click(first + i));
+    }
+  }
+
+ private:
+  struct Sums {
+    double show = 0;
+    double click = 0;
+  };
+
+  // Row -1 is padding.
+  template <typename Visit>
+  static void ForEachId(const Bags& bags, Visit visit) {
+    const int64_t* splits = bags.row_splits;
+    for (int64_t s = 0; s < bags.num_slots; ++s) {
+      for (int64_t b = 0; b < bags.batch_size; ++b, ++splits) {
+        for (int64_t i = splits[0]; i < splits[1]; ++i) visit(bags.positions[i], b);
+      }
+    }
+  }
+
+  double show(int64_t row) const {
+    return packed_.empty() ? sums_[1 + row].show
+                           : static_cast<double>(packed_[1 + row] & UINT32_MAX);
+  }
+  double click(int64_t row) const {
+    return packed_.empty() ? sums_[1 + row].click : static_cast<double>(packed_[1 + row] >> 32);
+  }
+
+  std::vector<uint64_t> packed_;
+  std::vector<Sums> sums_;
+};
+
+// The rows of one server, where several lookups were merged.
+struct PushMaker::MergedRows {
+  std::vector<int64_t> keys;
+  std::vector<int32_t> slots;
+  std::vector<uint32_t> references;
+  std::vector<float> gradients;
+  RowCounts counts;
+};
+
+// What goes into the message to one server.
+struct PushMaker::Part {
+  PushShape shape;
+  std::vector<SlotRun> runs;
+  const int64_t* keys;
+  const uint32_t* references;
+  const RowCounts* counts;
+  int64_t first_row;  // in counts
+  const float* gradients;
+
+  // From here on `runs`, and what the shape says of runs and counts, are right.
+  void Finish(const int32_t* slots) {
+    for (int64_t begin = 0, end; begin < shape.n; begin = end) {
+      end = begin + 1;
+      while (end < shape.n && slots[end] == slots[begin]) ++end;
+      runs.push_back({slots[begin], static_cast<uint32_t>(end - begin)});
+    }
+    shape.runs = static_cast<uint32_t>(runs.size());
+    shape.references = references != nullptr;
+    shape.whole_counts = counts->AreWhole(first_row, shape.n);
+  }
+};
+
+PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
+  CountRows();
+  const size_t num_servers = input.lookups.front().parts.size();
+  std::vector<int64_t> first_rows(input.lookups.size());
+  for (size_t server = 0; server < num_servers; ++server) {
+    parts_.push_back(input.lookups.size() == 1
+                         ? OnlyPart(static_cast<int>(server), first_rows[0])
+                         : MergedPart(static_cast<int>(server), first_rows));
+    parts_.back().shape.dtype = input.dtype;
+    parts_.back().shape.step = input.step;
+    for (size_t l = 0; l < input.lookups.size(); ++l) {
+      first_rows[l] += input.lookups[l].parts[server].n;
+    }
+  }
+}
+
+PushMaker::~PushMaker() = default;
+
+void PushMaker::CountRows() {
+  const int64_t batch_size = input_.lookups.front().bags.batch_size;
+  std::vector<uint64_t> packed(batch_size);
+  double most = 0;
+  for (int64_t b = 0; b < batch_size; ++b) {
+    if (!IsWhole(input_.show[b]) || !IsWhole(input_.click[b])) {
+      packed.clear();
+      break;
+    }
+    packed[b] = Pack(input_.show[b], input_.click[b]);
+    most = std::max<double>({most, input_.show[b], input_.click[b]});
+  }
+  for (const PushedLookup& lookup : input_.lookups) {
+    int64_t num_rows = 0;
+    for (const PulledPart& part : lookup.parts) num_rows += part.n;
+    counts_.emplace_back(lookup.bags, num_rows, input_.show, input_.click, packed,
+                         static_cast<uint32_t>(most));
+  }
+}
+
+PushMaker::Part PushMaker::OnlyPart(int server, int64_t first_row) const {
+  const PushedLookup& lookup = input_.lookups.front();
+  const PulledPart& pulled = lookup.parts[server];
+  Part part = {};
+  part.shape.n = pulled.n;
+  part.shape.width = lookup.width;
+  part.shape.version = pulled.version;
+  part.keys = pulled.keys;
+  part.references = pulled.references;
+  part.counts = &counts_.front();
+  part.first_row = first_row;
+  part.gradients = lookup.gradients + first_row * lookup.width;
+  part.Finish(pulled.slots);
+  return part;
+}
+
+PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& first_rows) {
+  constexpr int64_t kBlock = 32;  // hashed ahead, so that their entries are on their way
+  int64_t most_rows = 0;
+  int width = 0;
+  bool references = false;
+  for (const PushedLookup& lookup : input_.lookups) {
+    most_rows += lookup.parts[server].n;
+    width = std::max(width, lookup.width);
+    references |= lookup.parts[server].references != nullptr;
+  }
+  merged_.push_back(std::make_unique<MergedRows>());
+  MergedRows& rows = *merged_.back();
+  rows.gradients.reserve(most_rows * width);
+  UniqueIndex index(most_rows);
+  uint64_t hashes[kBlock];
+  for (size_t l = 0; l < input_.lookups.size(); ++l) {
+    const PushedLookup& lookup = input_.lookups[l];
+    const PulledPart& pulled = lookup.parts[server];
+    const float* gradient = lookup.gradients + first_rows[l] * lookup.width;
+    for (int64_t i = 0; i < pulled.n; ++i, gradient += lookup.width) {
+      if (i % kBlock == 0) {
+        for (int64_t j = i; j < std::min(i + kBlock, pulled.n); ++j) {
+          hashes[j - i] = SplitMix64(static_cast<uint64_t>(pulled.keys[j]));
+          index.Prefetch(hashes[j - i]);
+        }
+      }
+      uint32_t& entry = index.Find(pulled.keys[i], hashes[i % kBlock], rows.keys);
+      if (entry == 0) {
+        rows.keys.push_back(pulled.keys[i]);
+        rows.slots.push_back(pulled.slots[i]);
+        rows.references.push_back(pulled.references == nullptr ? Arena::kNone
+                                                               : pulled.references[i]);
+        rows.counts.Append(counts_[l], first_rows[l] + i);
+        rows.gradients.insert(rows.gradients.end(), gradient, gradient + lookup.width);
+        rows.gradients.resize(rows.keys.size() * width);
+        entry = static_cast<uint32_t>(rows.keys.size());
+        continue;
+      }
+      rows.counts.Add(entry - 1, counts_[l], first_rows[l] + i);
+      float* sum = rows.gradients.data() + int64_t{entry - 1} * width;
+      for (int d = 0; d < lookup.width; ++d) sum[d] += gradient[d];
+    }
+  }
+  Part part = {};
+  part.shape.n = static_cast<int64_t>(rows.keys.size());
+  part.shape.width = width;
+  part.shape.version = input_.lookups.front().parts[server].version;
+  for (const PushedLookup& lookup : input_.lookups) {
+    part.shape.version = std::min(part.shape.version, lookup.parts[server].version);
+  }
+  part.keys = rows.keys.data();
+  part.references = references ? rows.references.data() : nullptr;
+  part.counts = &rows.counts;
+  part.gradients = rows.gradients.data();
+  part.Finish(rows.slots.data());
+  return part;
+}
+
+int64_t PushMaker::Bytes(int server) const { return PushBytes(parts_[server].shape); }
+
+void PushMaker::Write(int server, char* message) const {
+  const Part& part = parts_[server];
+  const PushShape& shape = part.shape;
+  const PushParts out = WritePushHeader(shape, message);
+  std::copy(part.runs.begin(), part.runs.end(), out.runs);
+  std::copy_n(part.keys, shape.n, out.keys);
+  if (shape.references) std::copy_n(part.references, shape.n, out.references);
+  if (shape.whole_counts) {
+    part.counts->Write(part.first_row, shape.n, out.whole_counts);
+  } else {
+    part.counts->Write(part.first_row, shape.n, out.counts);
+  }
+  const uint64_t seed =
+      SplitMix64(SplitMix64(static_cast<uint64_t>(shape.step.ticket)) + shape.step.batch);
+  RoundAtRandom(part.gradients, shape.n * shape.width, input_.scale, seed, shape.dtype,
+                out.gradients);
+}
+
+}  // namespace tfps

@@ -1,0 +1,71 @@
+// The worker's side of a push: from the gradients of a step to one message for each server.
+#ifndef OPS_CORE_MAKE_PUSH_H_
+#define OPS_CORE_MAKE_PUSH_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ops/core/bags.h"
+#include "ops/core/message.h"
+
+namespace tfps {
+
+// What one server holds of a lookup.
+struct PulledPart {
+  int64_t n;
+  const int64_t* keys;         // (n), each once
+  const int32_t* slots;        // (n)
+  const uint32_t* references;  // (n), or nullptr
+  int64_t version;
+};
+
+// One pull of a step. Its rows are those of server 0, 1, ... one after the other.
+struct PushedLookup {
+  std::vector<PulledPart> parts;  // by server
+  Bags bags;                      // must have passed CheckBags
+  const float* gradients;         // (rows, width)
+  int width;
+};
+
+struct MakePushInput {
+  std::vector<PushedLookup> lookups;  // all of one table, and over as many servers
+  const float* show;                  // (batch_size)
+  const float* click;                 // (batch_size)
+  float scale;                        // what gradients are multiplied by
+  Step step;
+  WireDtype dtype;
+};
+
+// Counts occurrences as Count does, and merges lookups: one row for each key, whose counts and
+// gradients add up and whose slot and reference are those of the first lookup that has it; a
+// gradient that is narrower than another ends in zeros.
+class PushMaker {
+ public:
+  // `input`, and what it points to, must outlive this.
+  explicit PushMaker(const MakePushInput& input);
+  ~PushMaker();
+
+  int64_t Bytes(int server) const;
+
+  // Writes Bytes(server) at `message`, which begins at a multiple of 8 bytes.
+  void Write(int server, char* message) const;
+
+ private:
+  class RowCounts;
+  struct MergedRows;
+  struct Part;
+
+  void CountRows();
+  Part OnlyPart(int server, int64_t first_row) const;
+  Part MergedPart(int server, const std::vector<int64_t>& first_rows);
+
+  const MakePushInput& input_;
+  std::vector<RowCounts> counts_;                    // by lookup
+  std::vector<std::unique_ptr<MergedRows>> merged_;  // what parts point to
+  std::vector<Part> parts_;                          // by server
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_MAKE_PUSH_H_

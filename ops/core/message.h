@@ -1,0 +1,114 @@
+// The two messages between a worker and a server: pulled rows, and a push.
+//
+//   pulled  header | references uint32 (n), if asked for | rows (n, width)
+//   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts | gradients (n, width)
+//
+// Every part begins at a multiple of 8 bytes of the message, with zeros before it where the last one
+// ends earlier, so that a reader may point into a message. Keys come slot by slot: a run is a slot
+// and how many keys in a row are of it. Counts are pairs of show and click: uint16 where all of the
+// message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
+//
+// A reader checks every size before it looks: whatever the bytes, it reads no others.
+#ifndef OPS_CORE_MESSAGE_H_
+#define OPS_CORE_MESSAGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "ops/core/shard.h"
+#include "ops/core/wire_floats.h"
+
+namespace tfps {
+
+// Where in the run a batch is: the number of its ticket (-1: none), its own number in the ticket,
+// and the number below which all tickets are finished.
+struct Step {
+  int64_t ticket = -1;
+  int64_t batch = 0;
+  int64_t finished_below = 0;
+};
+
+// What both messages begin with.
+struct MessageShape {
+  int64_t n = 0;
+  int width = 0;
+  WireDtype dtype = WireDtype::kFloat32;
+  bool references = false;
+  int64_t version = 0;  // of the table when the rows were pulled
+};
+
+struct PulledMessage {
+  MessageShape shape;
+  const uint32_t* references;  // (n), or nullptr
+  const char* rows;            // (n, width)
+};
+
+int64_t PulledBytes(const MessageShape& shape);
+
+// Writes all but the references and rows of a message of PulledBytes at `message`, which begins at
+// a multiple of 8 bytes.
+struct PulledParts {
+  uint32_t* references;  // nullptr if there are none
+  char* rows;
+};
+PulledParts WritePulledHeader(const MessageShape& shape, char* message);
+
+// What is wrong with a message, in one sentence; empty if nothing.
+std::string ReadPulled(const char* message, int64_t bytes, PulledMessage* pulled);
+
+struct SlotRun {
+  int32_t slot;
+  uint32_t count;
+};
+
+struct PushShape : MessageShape {
+  Step step;
+  uint32_t runs = 0;
+  bool whole_counts = false;
+};
+
+struct PushMessage {
+  PushShape shape;
+  const SlotRun* runs;
+  const uint64_t* keys;
+  const uint32_t* references;    // (n), or nullptr
+  const uint16_t* whole_counts;  // (n, 2), or nullptr
+  const float* counts;           // (n, 2), or nullptr
+  const char* gradients;         // (n, width)
+};
+
+int64_t PushBytes(const PushShape& shape);
+
+// As WritePulledHeader.
+struct PushParts {
+  SlotRun* runs;
+  uint64_t* keys;
+  uint32_t* references;
+  uint16_t* whole_counts;
+  float* counts;
+  char* gradients;
+};
+PushParts WritePushHeader(const PushShape& shape, char* message);
+
+std::string ReadPush(const char* message, int64_t bytes, PushMessage* push);
+
+// A message as a batch to push. Points into the message for keys, references and float32
+// gradients; owns the rest.
+class DecodedPush {
+ public:
+  explicit DecodedPush(const PushMessage& message);
+
+  const PushBatch& batch() const { return batch_; }
+
+ private:
+  std::unique_ptr<int32_t[]> slots_;
+  std::unique_ptr<float[]> show_;
+  std::unique_ptr<float[]> click_;
+  std::unique_ptr<float[]> gradients_;
+  PushBatch batch_;
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_MESSAGE_H_

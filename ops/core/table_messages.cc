@@ -1,0 +1,37 @@
+// What workers sent, applied once each, and how stale it was.
+#include <algorithm>
+#include <string>
+
+#include "ops/core/message.h"
+#include "ops/core/table.h"
+
+namespace tfps {
+namespace {
+
+void RaiseTo(int64_t value, std::atomic<int64_t>* most) {
+  int64_t seen = *most;
+  while (seen < value && !most->compare_exchange_weak(seen, value)) {
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool accumulate,
+                                               const ParallelFor& parallel_for) {
+  const Step& step = message.shape.step;
+  if (!clock_.Claim(step.ticket, step.batch, step.finished_below)) {
+    ++repeated_pushes_;
+    return std::nullopt;
+  }
+  if (step.ticket >= 0) RaiseTo(clock_.newest() - step.ticket, &tickets_ahead_max_);
+  const DecodedPush push(message);
+  if (accumulate) return "Nothing can be accumulated yet.";
+  // Of another table, or of this one before a restart, if it lies ahead.
+  const int64_t pulled = std::clamp<int64_t>(message.shape.version, 0, version_);
+  const int64_t staleness = std::max<int64_t>(version_++ - pulled, 0);
+  staleness_sum_ += staleness;
+  RaiseTo(staleness, &staleness_max_);
+  return Push(push.batch(), parallel_for);
+}
+
+}  // namespace tfps

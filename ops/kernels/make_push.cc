@@ -1,0 +1,143 @@
+#include "ops/core/make_push.h"
+
+#include <deque>
+#include <string>
+
+#include "ops/kernels/bags.h"
+#include "ops/kernels/messages.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::OpInputList;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::OpOutputList;
+using tensorflow::Status;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::InvalidArgument;
+
+constexpr int64_t kMostWidth = UINT16_MAX;
+
+class MakePushOp : public tensorflow::OpKernel {
+ public:
+  explicit MakePushOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    int parts;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("N", &parts));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_lookups", &num_lookups_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_servers", &num_servers_));
+    OP_REQUIRES_OK(ctx, ReadWireDtype(ctx, &dtype_));
+    OP_REQUIRES(ctx, parts == num_lookups_ * num_servers_,
+                InvalidArgument("keys, slots and pulled must have one tensor for each lookup and "
+                                "server, ", num_lookups_, " * ", num_servers_, ", not ", parts,
+                                "."));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor *show, *click;
+    OP_REQUIRES_OK(ctx, ctx->input("show", &show));
+    OP_REQUIRES_OK(ctx, ctx->input("click", &click));
+    OP_REQUIRES_OK(ctx, CheckRank("show", *show, 1));
+    OP_REQUIRES_OK(ctx, CheckRank("click", *click, 1));
+    OP_REQUIRES(ctx, show->dim_size(0) == click->dim_size(0),
+                InvalidArgument("show and click must have one element per example, but they have ",
+                                show->dim_size(0), " and ", click->dim_size(0), "."));
+    MakePushInput input;
+    std::deque<AlignedBytes> pulled;
+    OP_REQUIRES_OK(ctx, ReadLookups(ctx, show->dim_size(0), &input.lookups, &pulled));
+    input.show = show->flat<float>().data();
+    input.click = click->flat<float>().data();
+    input.dtype = dtype_;
+    OP_REQUIRES_OK(ctx, ReadScaleAndStep(ctx, &input));
+
+    const PushMaker maker(input);
+    OpOutputList messages;
+    OP_REQUIRES_OK(ctx, ctx->output_list("messages", &messages));
+    for (int server = 0; server < num_servers_; ++server) {
+      Tensor* message;
+      OP_REQUIRES_OK(ctx,
+                     messages.allocate(server, TensorShape({maker.Bytes(server)}), &message));
+      maker.Write(server, BytesOf(message));
+    }
+  }
+
+ private:
+  Status ReadScaleAndStep(OpKernelContext* ctx, MakePushInput* input) const {
+    const Tensor *scale, *step;
+    TF_RETURN_IF_ERROR(ctx->input("scale", &scale));
+    TF_RETURN_IF_ERROR(ctx->input("step", &step));
+    TF_RETURN_IF_ERROR(CheckRank("scale", *scale, 0));
+    if (step->shape() != TensorShape({3})) {
+      return InvalidArgument("step must be (ticket, batch, finished_below), not of the shape ",
+                             step->shape().DebugString(), ".");
+    }
+    input->scale = scale->scalar<float>()();
+    const auto numbers = step->vec<int64_t>();
+    input->step = {numbers(0), numbers(1), numbers(2)};
+    return tensorflow::OkStatus();
+  }
+
+  // `bytes` keeps what the lookups point into.
+  Status ReadLookups(OpKernelContext* ctx, int64_t batch_size, std::vector<PushedLookup>* lookups,
+                     std::deque<AlignedBytes>* bytes) const {
+    OpInputList keys, slots, pulled, positions, row_splits, gradients;
+    TF_RETURN_IF_ERROR(ctx->input_list("keys", &keys));
+    TF_RETURN_IF_ERROR(ctx->input_list("slots", &slots));
+    TF_RETURN_IF_ERROR(ctx->input_list("pulled", &pulled));
+    TF_RETURN_IF_ERROR(ctx->input_list("positions", &positions));
+    TF_RETURN_IF_ERROR(ctx->input_list("row_splits", &row_splits));
+    TF_RETURN_IF_ERROR(ctx->input_list("gradients", &gradients));
+    for (int l = 0; l < num_lookups_; ++l) {
+      PushedLookup lookup;
+      int64_t num_rows = 0;
+      for (int server = 0; server < num_servers_; ++server) {
+        const int i = l * num_servers_ + server;
+        bytes->emplace_back(pulled[i]);
+        PulledPart part;
+        TF_RETURN_IF_ERROR(ReadPart(keys[i], slots[i], bytes->back(), &part));
+        lookup.parts.push_back(part);
+        num_rows += part.n;
+      }
+      TF_RETURN_IF_ERROR(
+          ReadBags(positions[l], row_splits[l], -1, batch_size, num_rows, &lookup.bags));
+      TF_RETURN_IF_ERROR(CheckRank("gradients", gradients[l], 2));
+      const int64_t width = gradients[l].dim_size(1);
+      if (gradients[l].dim_size(0) != num_rows || width < 2 || width > kMostWidth) {
+        return InvalidArgument("gradients must have one row of 2 to ", kMostWidth,
+                               " floats per key, ", num_rows, " rows, not the shape ",
+                               gradients[l].shape().DebugString(), ".");
+      }
+      lookup.gradients = gradients[l].flat<float>().data();
+      lookup.width = static_cast<int>(width);
+      lookups->push_back(std::move(lookup));
+    }
+    return tensorflow::OkStatus();
+  }
+
+  static Status ReadPart(const Tensor& keys, const Tensor& slots, const AlignedBytes& bytes,
+                         PulledPart* part) {
+    TF_RETURN_IF_ERROR(CheckRank("keys", keys, 1));
+    TF_RETURN_IF_ERROR(CheckRank("slots", slots, 1));
+    PulledMessage pulled;
+    const std::string problem = ReadPulled(bytes.data(), bytes.size(), &pulled);
+    if (!problem.empty()) return InvalidArgument(problem);
+    if (slots.dim_size(0) != keys.dim_size(0) || pulled.shape.n != keys.dim_size(0)) {
+      return InvalidArgument("slots and pulled must have one row per key, ", keys.dim_size(0),
+                             ", not ", slots.dim_size(0), " and ", pulled.shape.n, ".");
+    }
+    *part = {keys.dim_size(0), keys.flat<int64_t>().data(), slots.flat<int32_t>().data(),
+             pulled.references, pulled.shape.version};
+    return tensorflow::OkStatus();
+  }
+
+  int num_lookups_;
+  int num_servers_;
+  WireDtype dtype_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsMakePush").Device(tensorflow::DEVICE_CPU), MakePushOp);
+
+}  // namespace
+}  // namespace tfps

@@ -1,0 +1,69 @@
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tfps {
+
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("TfpsMakePush")
+    .Input("keys: N * int64")
+    .Input("slots: N * int32")
+    .Input("pulled: N * uint8")
+    .Input("positions: num_lookups * int32")
+    .Input("row_splits: num_lookups * int64")
+    .Input("gradients: num_lookups * float")
+    .Input("show: float")
+    .Input("click: float")
+    .Input("scale: float")
+    .Input("step: int64")
+    .Output("messages: num_servers * uint8")
+    .Attr("N: int >= 1")
+    .Attr("num_lookups: int >= 1")
+    .Attr("num_servers: int >= 1")
+    .Attr("wire_dtype: {float, bfloat16, half} = DT_FLOAT")
+    .SetShapeFn([](InferenceContext* c) {
+      std::vector<ShapeHandle> inputs;
+      ShapeHandle unused;
+      for (const char* name : {"keys", "slots", "pulled", "positions", "row_splits", "show",
+                               "click", "step"}) {
+        TF_RETURN_IF_ERROR(c->input(name, &inputs));
+        for (ShapeHandle input : inputs) TF_RETURN_IF_ERROR(c->WithRank(input, 1, &unused));
+      }
+      TF_RETURN_IF_ERROR(c->input("gradients", &inputs));
+      for (ShapeHandle input : inputs) TF_RETURN_IF_ERROR(c->WithRank(input, 2, &unused));
+      TF_RETURN_IF_ERROR(c->input("scale", &inputs));
+      TF_RETURN_IF_ERROR(c->WithRank(inputs[0], 0, &unused));
+      TF_RETURN_IF_ERROR(c->input("step", &inputs));
+      DimensionHandle three;
+      TF_RETURN_IF_ERROR(c->WithValue(c->Dim(inputs[0], 0), 3, &three));
+      for (int i = 0; i < c->num_outputs(); ++i) c->set_output(i, c->Vector(c->UnknownDim()));
+      return tensorflow::OkStatus();
+    })
+    .Doc(R"doc(
+Packs what one step pushes to one table: a message for each parameter server.
+
+Counts the shows and clicks of each feasign as TfpsCount does. The lookups of a table are merged: each
+feasign is in one row, whose counts and gradients add up, with the slot of the first lookup that has
+it; a gradient that is narrower than another ends in zeros.
+
+keys: for each lookup and server, lookup after lookup, the feasigns that were pulled, each once.
+slots: the slot of each.
+pulled: the messages of TfpsPullMessage for them: their versions and references go into the push.
+positions: for each lookup [N_l], the row of each id; -1 for padding.
+row_splits: for each lookup [S_l * B + 1], bag s * B + b holds slot s of example b.
+gradients: for each lookup [U_l, row_width_l], of the loss with respect to the rows of server 0, 1, ...
+show: [B], what an occurrence in each example adds to its feasign's show.
+click: [B], what it adds to its click.
+scale: what gradients are multiplied by.
+step: [3], the number of the ticket (-1: none, nothing is checked), that of the batch in it, and the
+  number below which all tickets are finished.
+messages: one for each parameter server, for TfpsPushMessage.
+wire_dtype: what the gradients are rounded to: up or down at random, so that the mean is the gradient
+  itself; ticket, batch and place in the message decide. A finite gradient beyond the largest of half
+  becomes that one, and NaN and infinities stay.
+)doc");
+
+}  // namespace tfps
