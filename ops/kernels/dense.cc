@@ -19,13 +19,14 @@ Status FindVariable(OpKernelContext* ctx, int index, DenseVariable* variable) {
         "variables[", index, "] must be one resource handle, not the shape ",
         ctx->input(index).shape().DebugString(), ".");
   }
-  TF_RETURN_IF_ERROR(
-      LookupResource(ctx, tensorflow::HandleFromInput(ctx, index), &variable->var));
+  const Status uninitialized = tensorflow::errors::FailedPrecondition(
+      "variables[", index, "] is not initialized: initialize it before TfpsDense.");
+  const Status found =
+      LookupResource(ctx, tensorflow::HandleFromInput(ctx, index), &variable->var);
+  if (tensorflow::errors::IsNotFound(found)) return uninitialized;
+  TF_RETURN_IF_ERROR(found);
   tensorflow::tf_shared_lock lock(*variable->var->mu());
-  if (!variable->var->is_initialized) {
-    return tensorflow::errors::FailedPrecondition(
-        "variables[", index, "] is not initialized: initialize it before TfpsDense.");
-  }
+  if (!variable->var->is_initialized) return uninitialized;
   variable->dtype = variable->var->tensor()->dtype();
   variable->size = variable->var->tensor()->NumElements();
   if (variable->dtype == tensorflow::DT_FLOAT || variable->dtype == tensorflow::DT_INT64 ||
