@@ -103,7 +103,7 @@ class Embedding(keras.layers.Layer):
       ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training
         outside of the train step of a `tfps.Model`.
     """
-    if training and current_step() is None and not _is_keras_building():
+    if training and not (current_step() or current_exchange() or _is_keras_building()):
       raise ValueError(
         f"table '{self._table.name}' is used in a keras.Model, whose train step would never push "
         "to it: make the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."

@@ -36,6 +36,11 @@ class Traced:
     roots = [output.op.name for output in graph.outputs]
     if side_effects:
       roots += [op.name for op in graph.control_outputs]
+    else:
+      for node in graph_def.node:
+        data = [name for name in node.input if not name.startswith("^")]
+        node.ClearField("input")
+        node.input.extend(data)
     graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, roots)
     there = {node.name for node in graph_def.node}
     self._variables = [(v, p) for v, p in self._variables if p.op.name in there]
@@ -73,6 +78,8 @@ class Traced:
       return_elements=[output.name for output in self.concrete.graph.outputs],
     )
     structure = self.concrete.graph.structured_outputs
+    if structure is None:
+      return None
     return tf.nest.pack_sequence_as(structure, outputs, expand_composites=True)
 
 

@@ -208,6 +208,21 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
   return "";
 }
 
+int64_t FirstPushBytes(const char* messages, int64_t bytes) {
+  PushShape shape;
+  uint8_t flags;
+  if (!ReadHeader("", messages, bytes, sizeof(PushHeader), kPushMagic,
+                  kHasReferences | kHasWholeCounts, &shape, &flags)
+           .empty()) {
+    return bytes;
+  }
+  PushHeader header;
+  std::memcpy(&header, messages, sizeof(header));
+  shape.runs = header.runs;
+  shape.whole_counts = flags & kHasWholeCounts;
+  return std::min(bytes, PushLayout(shape).end);
+}
+
 DecodedPush::DecodedPush(const PushMessage& message) {
   const PushShape& shape = message.shape;
   slots_.reset(new int32_t[shape.n]);

@@ -93,6 +93,9 @@ PushParts WritePushHeader(const PushShape& shape, char* message);
 
 std::string ReadPush(const char* message, int64_t bytes, PushMessage* push);
 
+// How many of `bytes` the first of several push messages has; all, if that cannot be.
+int64_t FirstPushBytes(const char* messages, int64_t bytes);
+
 // A message as a batch to push. Points into the message for keys, references and float32
 // gradients; owns the rest.
 class DecodedPush {

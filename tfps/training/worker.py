@@ -157,15 +157,15 @@ class TicketTrainer:
     _, state = _while(
       lambda i, _: i < last, lambda i, state: (i + 1, batches.train(i, state, handles)), (first, state)
     )
-    with tf.control_dependencies(tf.nest.flatten(state)):
-      steps = last - first
-      if self._apply is not None:
-        self._apply(handles=handles)
-        steps = tf.ones([], tf.int64)
-      before.update({v.ref(): tf.zeros(v.shape, v.dtype) for v in self._changed if v.ref() not in before})
-      decays = self._decays.after(self._changed, last - first, steps)
-      logs = self._results(handles=handles)
-      self._merged.merge(before, handles, decays, batches.step(last - 1))
+    batches_trained, steps = last - first, last - first
+    if self._apply is not None:
+      self._apply(handles=handles)
+      steps = tf.ones([], tf.int64)
+    for variable in self._changed:
+      before.setdefault(variable.ref(), tf.zeros(variable.shape, variable.dtype))
+    decays = self._decays.after(self._changed, batches_trained, steps)
+    logs = self._results(handles=handles)
+    self._merged.merge(before, handles, decays, batches.step(last - 1))
     return logs, state
 
 
