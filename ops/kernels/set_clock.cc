@@ -12,9 +12,8 @@ class SetClockOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* ctx) override {
-    tensorflow::core::RefCountPtr<tensorflow::ResourceBase> resource;
-    Clock* clock = nullptr;
-    OP_REQUIRES_OK(ctx, FindClock(ctx, &resource, &clock));
+    ClockedPtr resource;
+    OP_REQUIRES_OK(ctx, FindClocked(ctx, &resource));
     const Tensor& finished_below = ctx->input(1);
     OP_REQUIRES(ctx, tensorflow::TensorShapeUtils::IsScalar(finished_below.shape()),
                 tensorflow::errors::InvalidArgument("finished_below must be a scalar, not of the shape ",
@@ -23,7 +22,7 @@ class SetClockOp : public OpKernel {
     OP_REQUIRES(ctx, number >= 0,
                 tensorflow::errors::InvalidArgument(
                     "finished_below must be 0 or more, not ", number, "."));
-    clock->SetFinishedBelow(number);
+    resource->SetClock(number);
   }
 };
 
