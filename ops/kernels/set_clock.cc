@@ -16,8 +16,9 @@ class SetClockOp : public OpKernel {
     OP_REQUIRES_OK(ctx, FindClocked(ctx, &resource));
     const Tensor& finished_below = ctx->input(1);
     OP_REQUIRES(ctx, tensorflow::TensorShapeUtils::IsScalar(finished_below.shape()),
-                tensorflow::errors::InvalidArgument("finished_below must be a scalar, not of the shape ",
-                                                    finished_below.shape().DebugString(), "."));
+                tensorflow::errors::InvalidArgument(
+                    "finished_below must be a scalar, not of the shape ",
+                    finished_below.shape().DebugString(), "."));
     const int64_t number = finished_below.scalar<int64_t>()();
     OP_REQUIRES(ctx, number >= 0,
                 tensorflow::errors::InvalidArgument(
