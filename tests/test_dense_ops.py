@@ -1,4 +1,4 @@
-"""The ops of dense weights and of clocks, in one process with real variables."""
+"""The ops of dense weights, of clocks and of what is accumulated, in one process with real variables."""
 
 from concurrent import futures
 import threading
@@ -164,6 +164,11 @@ def test_a_clock_of_something_else_is_refused():
   stock = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)
   with pytest.raises(InvalidArgument, match="must be a handle of TfpsTable or TfpsDense, not of"):
     clock_of(stock.resource_handle)
+
+
+def test_with_nothing_accumulated_nothing_is_applied():
+  table = native.ops.tfps_table(shared_name=uuid.uuid4().hex, options="num_shards=1")
+  assert native.ops.tfps_apply_accumulated(table=table).numpy() == 0
 
 
 def test_one_name_is_one_resource():

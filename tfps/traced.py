@@ -1,6 +1,7 @@
 """A function traced once, with variables that can be other ones wherever it is called."""
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tfps.graph_defs import anywhere
 
@@ -57,6 +58,9 @@ class Traced:
     for nodes in (self.graph_def.node, *(f.node_def for f in self.graph_def.library.function)):
       for node in nodes:
         node.attr.pop("_class", None)  # With which node it was to be placed.
+    for function in self.graph_def.library.function:
+      # Importing into the body of a loop does not make a function known where the loop runs.
+      context.context().add_function_def(function)
 
   def __call__(self, *arguments, handles):
     """What the function returns.

@@ -25,7 +25,7 @@ std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool 
   }
   if (step.ticket >= 0) RaiseTo(clock_.newest() - step.ticket, &tickets_ahead_max_);
   const DecodedPush push(message);
-  if (accumulate) return "Nothing can be accumulated yet.";
+  if (accumulate) return Accumulate(push.batch(), step.ticket, step.batch);
   // Of another table, or of this one before a restart, if it lies ahead.
   const int64_t pulled = std::clamp<int64_t>(message.shape.version, 0, version_);
   const int64_t staleness = std::max<int64_t>(version_++ - pulled, 0);

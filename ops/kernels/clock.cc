@@ -13,11 +13,10 @@ class ClockOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* ctx) override {
-    tensorflow::core::RefCountPtr<tensorflow::ResourceBase> resource;
-    Clock* clock = nullptr;
-    OP_REQUIRES_OK(ctx, FindClock(ctx, &resource, &clock));
-    const auto finished = clock->finished_below();
-    const auto running_tickets = clock->Running();
+    ClockedPtr resource;
+    OP_REQUIRES_OK(ctx, FindClocked(ctx, &resource));
+    const auto finished = resource->clock().finished_below();
+    const auto running_tickets = resource->clock().Running();
     const auto k = static_cast<int64_t>(running_tickets.size());
     Tensor *finished_below, *running;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &finished_below));

@@ -53,7 +53,8 @@ class DenseOp : public OpKernel {
       OP_REQUIRES_OK(ctx, FindVariable(ctx, i, &variables[i]));
       wanted.push_back(variables[i].var.get());
     }
-    OP_REQUIRES(ctx, std::set<tensorflow::Var*>(wanted.begin(), wanted.end()).size() == wanted.size(),
+    const std::set<tensorflow::Var*> distinct(wanted.begin(), wanted.end());
+    OP_REQUIRES(ctx, distinct.size() == wanted.size(),
                 tensorflow::errors::InvalidArgument(
                     "variables must be different ones, but one of them is given twice."));
     DenseResource* found = nullptr;

@@ -89,9 +89,9 @@ Status DenseResource::Read(float* floats, int64_t* integers, const ParallelFor& 
   return OkStatus();
 }
 
-Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, const Step& step,
-                            const float* floats, const int64_t* integers, const float* decays,
-                            const ParallelFor& parallel_for) {
+Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
+                            int64_t finished_below, const float* floats, const int64_t* integers,
+                            const float* decays, const ParallelFor& parallel_for) {
   tensorflow::mutex_lock lock(mutex_);
   std::vector<std::unique_ptr<tensorflow::mutex_lock>> variable_locks;
   for (Var* var : in_lock_order_) {
@@ -103,7 +103,7 @@ Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, const Step& step,
     TF_RETURN_IF_ERROR(RequireUnchanged(variables_[i], i));
     TF_RETURN_IF_ERROR(TensorToWrite(ctx, variables_[i].var.get(), &written[i]));
   }
-  if (!clock_.Claim(step.ticket, step.batch, step.finished_below)) return OkStatus();
+  if (!clock_.Claim(ticket, batch, finished_below)) return OkStatus();
   for (size_t i = 0; i < variables_.size(); ++i) {
     const DenseVariable& variable = variables_[i];
     Tensor& value = *variable.var->tensor();

@@ -30,11 +30,6 @@ struct DenseVariable {
   int64_t offset = 0;  // of its part of the floats or of the integers
 };
 
-// (ticket number, batch number, the number below which all tickets are finished)
-struct Step {
-  int64_t ticket, batch, finished_below;
-};
-
 class DenseResource : public ClockedResource {
  public:
   explicit DenseResource(std::vector<DenseVariable> variables);
@@ -48,12 +43,12 @@ class DenseResource : public ClockedResource {
   // Copies all values, in the order of the variables.
   tensorflow::Status Read(float* floats, int64_t* integers, const ParallelFor& parallel_for);
 
-  // If the step is new: a float variable i becomes decays[i] * variable + its part of floats, an
-  // integer variable gets its part of integers added. All variables change or, on an error, none,
-  // and then the step is still new.
-  tensorflow::Status Merge(tensorflow::OpKernelContext* ctx, const Step& step, const float* floats,
-                           const int64_t* integers, const float* decays,
-                           const ParallelFor& parallel_for);
+  // If this batch of this ticket is new (see Clock::Claim): a float variable i becomes
+  // decays[i] * variable + its part of floats, an integer variable gets its part of integers added.
+  // All variables change or, on an error, none, and then the batch is still new.
+  tensorflow::Status Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
+                           int64_t finished_below, const float* floats, const int64_t* integers,
+                           const float* decays, const ParallelFor& parallel_for);
 
   std::string DebugString() const override;
 

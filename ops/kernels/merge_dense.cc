@@ -37,7 +37,7 @@ class MergeDenseOp : public OpKernel {
     const auto step_of = step.vec<int64_t>();
     const auto problem = CheckStep(step_of(0), step_of(1), step_of(2));
     OP_REQUIRES(ctx, !problem, tensorflow::errors::InvalidArgument(*problem));
-    OP_REQUIRES_OK(ctx, dense->Merge(ctx, {step_of(0), step_of(1), step_of(2)},
+    OP_REQUIRES_OK(ctx, dense->Merge(ctx, step_of(0), step_of(1), step_of(2),
                                      floats.flat<float>().data(), integers.flat<int64_t>().data(),
                                      decays.flat<float>().data(), WorkerPool(ctx)));
   }

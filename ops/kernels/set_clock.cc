@@ -12,18 +12,18 @@ class SetClockOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* ctx) override {
-    tensorflow::core::RefCountPtr<tensorflow::ResourceBase> resource;
-    Clock* clock = nullptr;
-    OP_REQUIRES_OK(ctx, FindClock(ctx, &resource, &clock));
+    ClockedPtr resource;
+    OP_REQUIRES_OK(ctx, FindClocked(ctx, &resource));
     const Tensor& finished_below = ctx->input(1);
     OP_REQUIRES(ctx, tensorflow::TensorShapeUtils::IsScalar(finished_below.shape()),
-                tensorflow::errors::InvalidArgument("finished_below must be a scalar, not of the shape ",
-                                                    finished_below.shape().DebugString(), "."));
+                tensorflow::errors::InvalidArgument(
+                    "finished_below must be a scalar, not of the shape ",
+                    finished_below.shape().DebugString(), "."));
     const int64_t number = finished_below.scalar<int64_t>()();
     OP_REQUIRES(ctx, number >= 0,
                 tensorflow::errors::InvalidArgument(
                     "finished_below must be 0 or more, not ", number, "."));
-    clock->SetFinishedBelow(number);
+    resource->SetClock(number);
   }
 };
 

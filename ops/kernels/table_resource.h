@@ -23,6 +23,7 @@ class TableResource : public ClockedResource {
   const std::string& options_text() const { return options_text_; }
   Table& table() { return table_; }
   Clock& clock() override { return table_.clock(); }
+  void SetClock(int64_t finished_below) override { table_.SetClock(finished_below); }
 
   std::string DebugString() const override {
     return "tfps table with options '" + options_text_ + "'";

@@ -17,7 +17,8 @@ REGISTER_OP("TfpsSetClock")
 Sets the clock to that of a restored state: tickets below a number are finished, and no batch of any
 other was applied.
 
-Call it at a moment: a running ticket that is run again would be applied twice.
+What a table has accumulated is dropped. Call it at a moment: a running ticket that is run again would
+be applied twice.
 
 table: of TfpsTable or TfpsDense.
 finished_below: scalar, 0 or more; it may be less than before.
