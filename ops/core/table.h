@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "ops/core/chunk_pool.h"
+#include "ops/core/clock.h"
 #include "ops/core/options.h"
 #include "ops/core/parallel.h"
 #include "ops/core/shard.h"
@@ -43,6 +44,9 @@ class Table {
   // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns
   // one sentence if a shard or the memory was full: the rows that found room are applied.
   std::optional<std::string> Push(const PushBatch& batch, const ParallelFor& parallel_for);
+
+  // Which batches were pushed, for those who push each once.
+  Clock& clock() { return clock_; }
 
   // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were
   // evicted.
@@ -103,6 +107,7 @@ class Table {
   const TableConfig config_;
   mutable ChunkPool pool_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  Clock clock_;
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
 };
