@@ -12,7 +12,7 @@ import pytest
 from tfps.cli import launch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TICKETS = 240
+TICKETS = 100
 MAX_DELAY = 3
 PER_STEP = 4
 
@@ -81,12 +81,11 @@ class Cluster:
       time.sleep(0.02)
     return events
 
-  def wait_until_nothing_happens(self, mode, seconds=2.0):
-    events, since = self.events(mode), time.monotonic()
-    while time.monotonic() - since < seconds:
-      time.sleep(0.02)
-      if len(now := self.events(mode)) > len(events):
-        events, since = now, time.monotonic()
+  def wait_for_straggler(self, mode):
+    """The events once only one ticket runs, and for a second nothing else happens."""
+    events = self.wait(mode, lambda events: len(running(events)) == 1)
+    time.sleep(1)
+    assert self.events(mode) == events
     return events
 
   def signal(self, signal_number):
@@ -127,8 +126,8 @@ def test_the_modes_while_a_worker_does_not_answer(cluster):
   cluster.wait("async", lambda events: len(finished(events)) >= 5)
   cluster.signal(signal.SIGSTOP)
   stopped = len(finished(cluster.events("async")))
-  events = cluster.wait("async", lambda events: len(finished(events)) >= stopped + 40)
-  assert max(finished(events)) - min(running(events)) >= 35
+  events = cluster.wait("async", lambda events: len(finished(events)) >= stopped + 30)
+  assert max(finished(events)) - min(running(events)) >= 25
   cluster.signal(signal.SIGCONT)
   events = cluster.wait("async", lambda events: events[-1][0] == "ended")
   assert sorted(finished(events)) == list(range(TICKETS)) != finished(events)
@@ -137,8 +136,7 @@ def test_the_modes_while_a_worker_does_not_answer(cluster):
   # bounded: the others stop where they are as far ahead as they may be.
   cluster.wait("bounded", lambda events: len(finished(events)) >= 5)
   cluster.signal(signal.SIGSTOP)
-  events = cluster.wait_until_nothing_happens("bounded")
-  assert len(running(events)) == 1
+  events = cluster.wait_for_straggler("bounded")
   last_begun = max(number for name, number in events if name == "begin")
   assert last_begun - min(running(events)) == MAX_DELAY
   cluster.signal(signal.SIGCONT)
@@ -150,8 +148,8 @@ def test_the_modes_while_a_worker_does_not_answer(cluster):
   # sync: the step waits; when the worker dies, its tickets run on the other.
   cluster.wait("sync", lambda events: len(finished(events)) >= 5)
   cluster.signal(signal.SIGSTOP)
-  events = cluster.wait_until_nothing_happens("sync")
-  assert len(running(events)) == 1 and events[-1][0] == "finish"
+  events = cluster.wait_for_straggler("sync")
+  assert events[-1][0] == "finish"
   cluster.signal(signal.SIGKILL)
   assert cluster.processes["chief", 0].wait(120) == 0, cluster.output()[-3000:]
   events = cluster.events("sync")
