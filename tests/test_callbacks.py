@@ -303,7 +303,7 @@ def test_summaries_are_the_statistics_at_each_days_end(tmp_path):
   events = read_events(tmp_path)
   names = {"rows", "admitted", "bytes", "show", "click", "evicted", "pulled_keys", "pushed_keys"}
   assert {f"table/ctr/{name}" for name in names | {"share_admitted"}} <= set(events)
-  assert len(events) == len(table.statistics()) + 1
+  assert len(events) == len(table.statistics()) + 2
   # 600 examples a day in batches of 100.
   for name in recorded.statistics[0]:
     values = [np.float32(statistics[name]) for statistics in recorded.statistics]

@@ -1,14 +1,13 @@
 """Which ticket may begin when, and how tickets are run and handed on in one process."""
 
-import dataclasses
 import random
-import threading
 
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 import tfps
 from tfps.data.ticket import Ticket
 from tfps.training import config as config_lib
@@ -141,3 +140,127 @@ def test_no_ticket_is_taken_before_the_last_was_handed_on():
   results = tickets_lib.trained(run_ticket, tickets, tf.distribute.get_strategy(), schedule, None)
   for i, _ in enumerate(results):
     assert len(taken) == i + 1
+
+
+@pytest.mark.parametrize(
+  "field, value",
+  [
+    ("consistency", "eventual"),
+    ("wire_dtype", "int8"),
+    ("max_delay", -1),
+    ("max_delay", 1.5),
+    ("tickets_per_step", -2),
+    ("dense_sync_every", True),
+    ("push_window", None),
+    ("row_references", 1),
+    ("dense_local_steps", "yes"),
+    ("prefetch", 0),
+  ],
+)
+def test_what_communication_refuses(field, value):
+  with pytest.raises(ValueError) as raised:
+    tfps.Communication(**{field: value})
+  message = str(raised.value)
+  assert message.startswith(f"{field} is {value!r}; it must be ") and message.endswith(".")
+
+
+def test_a_config_has_every_field_of_communication():
+  config = config_lib.default_config()
+  assert run.make_communication(config) == tfps.Communication()
+  config.consistency, config.max_delay = "bounded", 3
+  expected = tfps.Communication(consistency="bounded", max_delay=3)
+  assert run.make_communication(config) == expected
+  config.max_delay = -1
+  with pytest.raises(ValueError, match=r"^config\.max_delay is -1; "):
+    run.make_communication(config)
+
+
+def make_model():
+  table = tfps.FeasignTable("ctr", mf_dim=2)
+  inputs = {"user_id": keras.Input([], dtype=tf.int64, name="user_id")}
+  embedded = tfps.Embedding(table, ["user_id"])(inputs)
+  model = tfps.Model(inputs, tf.sigmoid(embedded.lr_logit))
+  model.compile("sgd", "binary_crossentropy")
+  return table, model
+
+
+class Applied(keras.callbacks.Callback):
+  """Counts the steps of sync, and the tickets that are handed on after each."""
+
+  def __init__(self, model):
+    super().__init__()
+    self.tickets = []
+    model.apply_accumulated = lambda: self.tickets.append(0)
+
+  def on_train_batch_end(self, batch, logs=None):
+    self.tickets[-1] += 1
+
+
+class Positions(keras.callbacks.Callback):
+  """Where the moments are; ends the run, as a failure would, after so many tickets."""
+
+  def __init__(self, every_tickets, crash_after=None):
+    super().__init__()
+    self.moment_every_tickets = every_tickets
+    self.numbers = []
+    self._left = crash_after
+
+  def on_train_batch_end(self, batch, logs=None):
+    if self._left is not None:
+      self._left -= 1
+      if self._left == 0:
+        raise KeyboardInterrupt
+
+  def on_moment(self, position):
+    self.numbers.append((position.day, position.tickets, position.next_ticket))
+
+
+def stream(**arguments):
+  # 3 tickets a day.
+  settings = dict(days=2, examples_per_day=90, batch_size=10, batches_per_ticket=3)
+  return tfps.data.ClickStream(**{**settings, **arguments})
+
+
+def test_a_round_of_sync_ends_where_a_moment_is_wanted_and_with_the_day():
+  _, model = make_model()
+  applied = Applied(model)
+  sync = tfps.Communication(consistency="sync", tickets_per_step=2)
+  model.fit(stream(examples_per_day=150), communication=sync, callbacks=[applied], verbose=0)
+  assert applied.tickets == [2, 2, 1, 2, 2, 1]
+  applied.tickets.clear()
+  callbacks = [applied, Positions(every_tickets=3)]
+  model.fit(stream(examples_per_day=150), communication=sync, callbacks=callbacks, verbose=0)
+  assert applied.tickets == [2, 1, 2, 2, 1, 2]
+
+
+def test_ticket_numbers_are_never_used_again(tmp_path):
+  def fit(model, *positions, epochs=1):
+    saver = tfps.callbacks.Checkpoint(str(tmp_path / "run"), every_tickets=2)
+    model.fit(stream(), epochs=epochs, callbacks=[saver, *positions], verbose=0)
+
+  _, model = make_model()
+  first = Positions(every_tickets=1, crash_after=6)
+  with pytest.raises(KeyboardInterrupt):
+    fit(model, first)
+  assert first.numbers == [(0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 1, 4), (1, 2, 5)]
+  # Another process goes on from the last checkpoint, which has not seen a number 5.
+  _, model = make_model()
+  again = Positions(every_tickets=1)
+  fit(model, again, epochs=2)
+  assert again.numbers[0] == (1, 3, 6)
+  assert again.numbers[1:] == [(0, 1, 7), (0, 2, 8), (0, 3, 9), (1, 1, 10), (1, 2, 11), (1, 3, 12)]
+  # The same process goes on with another source, and with no checkpoint.
+  more = Positions(every_tickets=1)
+  model.fit(stream(days=1), callbacks=[more], verbose=0)
+  assert more.numbers[0] == (0, 1, 13)
+
+
+def test_a_position_of_an_earlier_version_begins_with_ticket_0():
+  calendar = {"epoch": 0, "day": 1, "day_name": "day-1", "tickets": 2, "records": 9, "ended": False}
+  assert Position(**calendar).next_ticket == 0
+
+
+def test_communication_goes_with_a_source():
+  _, model = make_model()
+  with pytest.raises(ValueError, match="^communication "):
+    model.fit(np.zeros([3, 1]), communication=tfps.Communication())

@@ -109,9 +109,10 @@ class EndOfDay(keras.callbacks.Callback):
 class TableSummaries(keras.callbacks.Callback):
   """Writes a table's statistics for TensorBoard, as `table/<name>/...`.
 
-  Written are those of `FeasignTable.statistics()` and share_admitted, the part of the feasigns that
-  is admitted, by the model's number of training steps so far. List it after `EndOfDay` to see the
-  table as the day's end leaves it.
+  Written are those of `FeasignTable.statistics()`; share_admitted, the part of the feasigns that is
+  admitted; and staleness, how many updates a server applied between a step's pull and its push, in the
+  mean over the pushes since the last time; by the model's number of training steps so far. List it
+  after `EndOfDay` to see the table as the day's end leaves it.
 
   Args:
     table: the `tfps.FeasignTable`.
@@ -131,10 +132,12 @@ class TableSummaries(keras.callbacks.Callback):
     self._every_tickets = every_tickets
     self._tickets = 0
     self._writer = None
+    self._pushes = self._staleness = 0.0  # those that are written
 
   def on_train_begin(self, logs=None):
     del logs
     self._writer = tf.summary.create_file_writer(self._log_dir)
+    self._staleness_since(self._table.statistics())
 
   def on_train_batch_end(self, batch, logs=None):
     del batch, logs
@@ -155,10 +158,19 @@ class TableSummaries(keras.callbacks.Callback):
     statistics = self._table.statistics()
     rows = statistics["rows"]
     statistics["share_admitted"] = statistics["admitted"] / rows if rows else 0.0
+    statistics["staleness"] = self._staleness_since(statistics)
     step = int(self.model.optimizer.iterations.numpy())
     with self._writer.as_default():
       for name, value in statistics.items():
         tf.summary.scalar(f"table/{self._table.name}/{name}", value, step=step)
+
+  def _staleness_since(self, statistics):
+    """The mean staleness of the pushes since this was last called."""
+    # Statistics without them: pushes that were no messages.
+    pushes, staleness = statistics.get("pushes", 0.0), statistics.get("staleness_sum", 0.0)
+    new, sum_of_new = pushes - self._pushes, staleness - self._staleness
+    self._pushes, self._staleness = pushes, staleness
+    return sum_of_new / new if new else 0.0
 
 
 class Throughput(keras.callbacks.Callback):

@@ -329,16 +329,22 @@ class FeasignTable:
     counts = eviction.count_evictable(self._handles, tf.int64.max)
     return {names.get(slot, slot): count for slot, count in counts.items()}
 
-  def next_ticket(self):
-    """A ticket number that no server has seen, as far as it knows: above all of those that its clock has."""
+  def clocks(self):
+    """[the number after the largest ticket that any push named], for each server; 0 where none did."""
     if not hasattr(native.ops, "tfps_clock"):  # STUB until the op is there.
-      return 0
-    numbers = [0]
+      return [0] * len(self._handles)
+    numbers = []
     for handle in self._handles:
       finished_below, running = native.ops.tfps_clock(table=handle)
-      numbers.append(int(finished_below))
-      numbers.extend(int(ticket) + 1 for ticket in running.numpy()[:, 0])
-    return max(numbers)
+      numbers.append(max([int(finished_below), *(running.numpy()[:, 0] + 1).tolist()]))
+    return numbers
+
+  def set_clocks(self, finished_below):
+    """Lets every server drop pushes of tickets with smaller numbers than this, and of no others so far."""
+    if not hasattr(native.ops, "tfps_set_clock"):  # STUB until the op is there.
+      return
+    for handle in self._handles:
+      native.ops.tfps_set_clock(table=handle, finished_below=tf.constant(finished_below, tf.int64))
 
   def statistics(self):
     """Totals over all servers, of names that end in "_max" the largest.

@@ -52,6 +52,8 @@ def save(table, folder, *, only_touched):
     "bundles": prefixes,
     "rows": sum(rows),
     "load": {"rows": rows, "bytes": size, "pulls": pulls},
+    # No ticket is running: all that have pushed are finished.
+    "clock": table.clocks(),
   }, written
 
 
@@ -92,6 +94,9 @@ def restore(table, chain):
   """
   for folder, saved in chain:
     _restore_one(table, folder, saved)
+  # A ticket may have pushed to some servers only; a checkpoint of an earlier version has no clock.
+  if clock := chain[-1][1].get("clock"):
+    table.set_clocks(max(clock))
   rows, expected = int(table.statistics()["rows"]), chain[-1][1]["rows"]
   if rows != expected:
     raise CheckpointError(

@@ -112,7 +112,7 @@ def fit(
 
 def _first_number(model, resumed):
   """A number that no ticket has had: neither before the checkpoint, nor in an earlier `fit` on the same tables."""
-  numbers = [table.next_ticket() for table in tables_of(model)]
+  numbers = [max(table.clocks()) for table in tables_of(model)]
   if (earlier := getattr(model, "_schedule", None)) is not None:
     numbers.append(earlier.next_ticket)
   numbers.append(resumed.next_ticket if resumed is not None else 0)

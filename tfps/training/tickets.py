@@ -181,12 +181,14 @@ def _fetch(result):
   """What a scheduled ticket returned, as NumPy.
 
   A worker that dies while its result is being copied fails the copy, and the coordinator runs the ticket again. The
-  error with which a ticket has failed for good is the same object every time.
+  error with which a ticket has failed for good is the same object every time; the first call may miss it and find
+  nothing.
   """
   last = None
   while True:
     try:
-      return result.fetch()
+      if (values := result.fetch()) is not None:
+        return values
     except tf.errors.OpError as error:
       if error is last:
         raise
