@@ -137,8 +137,8 @@ def test_consistency_auc(tmp_path):
   assert [row["setting"] for row in report["results"]] == ["single process", "async"]
   by_name = {goal["name"]: goal["met"] for goal in report["goals"]}
   assert len(by_name) == 2 and by_name["shows that any setting lost or counted twice"], report
-  # Two days of 27 examples, two genres each, one feasign in each of the other 11 slots.
-  assert report["results"][0]["shows"] == 54 * 13
+  # Two days of 35 examples, two genres each, one feasign in each of the other 11 slots.
+  assert report["results"][0]["shows"] == 35 * 13
 
 
 @pytest.mark.parametrize(
