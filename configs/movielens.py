@@ -4,13 +4,16 @@ The data set is published at grouplens.org/datasets/movielens/1m; `config.data.f
 users.dat.
 """
 
+import functools
+
 import tfps
 from tfps.training.config import default_config
 
 
 def get_config():
   config = default_config()
-  config.data = {"folder": "data/ml-1m"}
+  # Only the first so many days; 0 for all.
+  config.data = {"folder": "data/ml-1m", "days": 0}
   config.slots = (
     "user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip",
     "gender_x_age", "movie_id_x_gender", "user_id_x_decade",
@@ -26,9 +29,13 @@ def get_config():
 
 
 def source(config):
-  return tfps.data.movielens(
+  source = functools.partial(
+    tfps.data.movielens,
     config.data.folder,
     slots=config.slots,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
   )
+  if not config.data.days:
+    return source()
+  return source(days=[day.name for day in source().days()[: config.data.days]])

@@ -6,15 +6,19 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks import harness
+from tests.test_configs import write_ratings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def run(program, *flags):
+def run(program, *flags, home=None):
   environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+  environment |= {"HOME": str(home)} if home else {}
   return subprocess.run(
     [sys.executable, ROOT / "benchmarks" / program, *flags],
     env=environment,
@@ -70,6 +74,71 @@ def test_delta_lag():
   assert done.returncode == 0, report
   (row,) = report["results"]
   assert row["quiet_requests"] > 50 and 0 < row["sending_s"]["median"] < row["lag_s"]["high"]
+
+
+def test_cluster_throughput():
+  # So few examples say nothing of speed: those goals are not tested here.
+  done = run(
+    "cluster_throughput.py", "--parts", "throughput", "straggler", "--modes", "bounded 2",
+    "--examples=3000", "--passes=1", "--days=1", "--repeats=1", "--batches", "64", "--shares", "0.001",
+    "--straggler_batch=64", "--straggler_batches_per_ticket=2", "--json", "--check",
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  rows = {row["setting"]: row for row in report["results"]}
+  assert list(rows) == ["ceiling", "async", "bounded 2"] and len(report["goals"]) == 2
+  # One of two workers is slow: without it half of the speed would be left, and start and end are slower.
+  assert rows["bounded 2"]["straggler_per_s"] < 0.8 * rows["bounded 2"]["examples_per_s"]
+
+
+def test_traffic_is_measured_from_everything_off_to_the_defaults(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT / "benchmarks")
+  import cluster_throughput
+
+  steps = [settings for _, settings in cluster_throughput.ladder()]
+  assert steps[0] == cluster_throughput.OFF and cluster_throughput.defaults() in steps
+  for before, after in zip(steps, steps[1 : 1 + steps.index(cluster_throughput.defaults())]):
+    assert sum(before[name] != after[name] for name in before) == 1
+  assert cluster_throughput.ladder("ends")[-1][1] == cluster_throughput.defaults()
+
+
+def test_the_ceiling_computes_the_gradient_of_its_input(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT / "benchmarks")
+  import cluster_job
+  from tensorflow.python.eager import context
+
+  features = {slot: np.arange(8) for slot in cluster_job.SLOTS}
+  products = {}
+  for name in ("tower", "ceiling"):
+    model = cluster_job.MODELS[name](None)
+    model.compile("adam", "binary_crossentropy")
+    step = tf.function(model.train_step)
+    context.enable_run_metadata()
+    step((features, np.zeros([8, 1], np.float32)))
+    graphs = [
+      graph
+      for ran in context.export_run_metadata().function_graphs
+      for graph in ran.partition_graphs
+    ]
+    context.disable_run_metadata()
+    operations = [node.op for graph in graphs for node in graph.node]
+    products[name] = sum("MatMul" in op for op in operations)
+  assert products == {"tower": 4 + 4 + 3, "ceiling": 4 + 4 + 4}
+
+
+def test_consistency_auc(tmp_path):
+  (tmp_path / "ml-1m").mkdir()
+  write_ratings(tmp_path / "ml-1m", 5)
+  done = run(
+    "consistency_auc.py", f"--data={tmp_path}", "--days=2", "--settings", "async", "--seeds", "1",
+    "--json", "--check", home=tmp_path,
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert [row["setting"] for row in report["results"]] == ["single process", "async"]
+  by_name = {goal["name"]: goal["met"] for goal in report["goals"]}
+  assert len(by_name) == 2 and by_name["shows that any setting lost or counted twice"], report
+  # Two days of 35 examples, two genres each, one feasign in each of the other 11 slots.
+  assert report["results"][0]["shows"] == 35 * 13
 
 
 @pytest.mark.parametrize(
