@@ -9,8 +9,9 @@ bytes: what the loopback interface carries for each step, from all measures agai
   the defaults, one after the other, and the defaults with one of them changed. Dense is what the
   cluster sends for the tower alone, sparse the rest.
 straggler: one worker runs for a tenth of the time: examples per second before (examples_per_s) and
-  then (straggler_per_s), and what staleness the pushes had in both. In steps that is updates
-  between a batch's pull and its push; in tickets, how far behind the newest ticket.
+  then (straggler_per_s); the staleness of the pushes then, on average, and the largest of the run:
+  updates that their server applied between a batch's pull and its push; and the most tickets that a
+  push was behind the newest of its server.
 """
 
 import json
@@ -217,14 +218,15 @@ def straggler(flags, jobs):
       passes=1,
       slow_last_day=True,
     )
-    found = slowed["statistics"]
+    found, before = slowed["statistics"], usual["statistics"]
+    pushes, staleness = (found[key] - before[key] for key in ("pushes", "staleness_sum"))
     row = {
       "part": "straggler",
       "setting": name,
       "batch": flags.straggler_batch,
       "examples_per_s": usual["examples"] / usual["seconds"],
       "straggler_per_s": slowed["examples"] / slowed["seconds"],
-      "staleness": found["staleness_sum"] / found["pushes"] if found["pushes"] else None,
+      "staleness": staleness / pushes if pushes else None,
       "staleness_max": found["staleness_max"],
       "tickets_behind_max": found["tickets_ahead_max"],
     }
