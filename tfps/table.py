@@ -1,5 +1,6 @@
 """FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
 
+import operator
 from typing import NamedTuple
 import uuid
 import weakref
@@ -287,18 +288,19 @@ class FeasignTable:
     return {names.get(slot, slot): count for slot, count in counts.items()}
 
   def statistics(self):
-    """Totals over all servers.
+    """Totals over all servers; of those whose name ends in "_max", the largest.
 
     Returns:
       {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
       reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
-      evicted.
+      evicted, pushes, repeated_pushes, staleness_sum, staleness_max, tickets_ahead_max.
     """
     totals = {}
     for handle in self._handles:
       names, values = native.ops.tfps_statistics(table=handle)
-      for name, value in zip(names.numpy(), values.numpy()):
-        totals[name.decode()] = totals.get(name.decode(), 0.0) + float(value)
+      for name, value in zip((name.decode() for name in names.numpy()), values.numpy()):
+        combine = max if name.endswith("_max") else operator.add
+        totals[name] = combine(totals.get(name, 0.0), float(value))
     return totals
 
   def lookup(self, keys):

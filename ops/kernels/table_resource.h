@@ -8,19 +8,22 @@
 #include <utility>
 
 #include "ops/core/table.h"
+#include "ops/kernels/clocked_resource.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/platform/refcount.h"
 
 namespace tfps {
 
-class TableResource : public tensorflow::ResourceBase {
+class TableResource : public ClockedResource {
  public:
   TableResource(std::string options_text, const TableOptions& options)
       : options_text_(std::move(options_text)), table_(options) {}
 
   const std::string& options_text() const { return options_text_; }
   Table& table() { return table_; }
+  Clock& clock() override { return table_.clock(); }
+  void SetClock(int64_t finished_below) override { table_.SetClock(finished_below); }
 
   std::string DebugString() const override {
     return "tfps table with options '" + options_text_ + "'";

@@ -1,0 +1,105 @@
+#include "ops/core/accumulated.h"
+
+#include <algorithm>
+
+#include "ops/core/hash.h"
+#include "ops/core/unique_index.h"
+
+namespace tfps {
+namespace {
+
+// Adds up the batches that it is handed, row by row.
+class Merger {
+ public:
+  Merger(int64_t max_rows, int width) : index_(max_rows) { merged_.width = width; }
+
+  void Add(const OwnedBatch& batch) {
+    for (size_t i = 0; i < batch.keys.size(); ++i) {
+      const int64_t key = batch.keys[i];
+      if (static_cast<uint64_t>(key) == kPadding) continue;
+      uint32_t& entry = index_.Find(key, SplitMix64(static_cast<uint64_t>(key)), merged_.keys);
+      const float* const gradient = &batch.gradients[i * batch.width];
+      if (entry == 0) {
+        merged_.keys.push_back(key);
+        merged_.slots.push_back(batch.slots[i]);
+        show_.push_back(batch.show[i]);
+        click_.push_back(batch.click[i]);
+        merged_.gradients.insert(merged_.gradients.end(), gradient, gradient + batch.width);
+        merged_.gradients.resize(merged_.keys.size() * merged_.width);
+        entry = static_cast<uint32_t>(merged_.keys.size());
+        continue;
+      }
+      const size_t row = entry - 1;
+      show_[row] += batch.show[i];
+      click_[row] += batch.click[i];
+      float* const sum = &merged_.gradients[row * merged_.width];
+      for (int d = 0; d < batch.width; ++d) sum[d] += gradient[d];
+    }
+  }
+
+  OwnedBatch Take() {
+    merged_.show.assign(show_.begin(), show_.end());
+    merged_.click.assign(click_.begin(), click_.end());
+    return std::move(merged_);
+  }
+
+ private:
+  UniqueIndex index_;
+  OwnedBatch merged_;
+  std::vector<double> show_, click_;
+};
+
+}  // namespace
+
+OwnedBatch::OwnedBatch(const PushBatch& batch)
+    : width(batch.width),
+      keys(batch.keys, batch.keys + batch.n),
+      slots(batch.slots, batch.slots + batch.n),
+      show(batch.show, batch.show + batch.n),
+      click(batch.click, batch.click + batch.n),
+      gradients(batch.gradients, batch.gradients + batch.n * batch.width) {}
+
+PushBatch OwnedBatch::View() const {
+  PushBatch view = {};
+  view.n = static_cast<int64_t>(keys.size());
+  view.width = width;
+  view.keys = reinterpret_cast<const uint64_t*>(keys.data());
+  view.slots = slots.data();
+  view.show = show.data();
+  view.click = click.data();
+  view.gradients = gradients.data();
+  return view;
+}
+
+void Accumulated::Add(const PushBatch& batch, int64_t ticket, int64_t batch_number) {
+  OwnedBatch copy(batch);
+  std::lock_guard<std::mutex> lock(mutex_);
+  batches_.emplace(std::make_pair(ticket, batch_number), std::move(copy));
+}
+
+OwnedBatch Accumulated::TakeMerged() {
+  Batches batches = TakeAll();
+  size_t rows = 0;
+  int width = 0;
+  for (const auto& [step, batch] : batches) {
+    rows += batch.keys.size();
+    width = std::max(width, batch.width);
+  }
+  Merger merger(static_cast<int64_t>(rows), width);
+  // What is merged is freed at once.
+  for (auto next = batches.begin(); next != batches.end(); next = batches.erase(next)) {
+    merger.Add(next->second);
+  }
+  return merger.Take();
+}
+
+void Accumulated::Clear() { TakeAll(); }
+
+Accumulated::Batches Accumulated::TakeAll() {
+  Batches all;
+  std::lock_guard<std::mutex> lock(mutex_);
+  all.swap(batches_);
+  return all;
+}
+
+}  // namespace tfps

@@ -1,0 +1,77 @@
+// The dense weights of one parameter server: the tf.Variables that live there, read and merged as
+// one.
+//
+// Invariant: whoever reads holds `mutex_` shared and whoever merges holds it alone, so that no
+// reader sees a part of a merge. Beneath it each variable's own lock is held, as all of TensorFlow's
+// kernels do; several of them are taken in the order of their addresses.
+#ifndef OPS_KERNELS_DENSE_RESOURCE_H_
+#define OPS_KERNELS_DENSE_RESOURCE_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ops/core/clock.h"
+#include "ops/core/parallel.h"
+#include "ops/kernels/clocked_resource.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/platform/mutex.h"
+#include "tensorflow/core/platform/refcount.h"
+
+namespace tfps {
+
+// One float32, int64 or int32 variable. Its dtype and number of elements stay what they were.
+struct DenseVariable {
+  tensorflow::core::RefCountPtr<tensorflow::Var> var;
+  tensorflow::DataType dtype;
+  int64_t size;
+  int64_t offset = 0;  // of its part of the floats or of the integers
+};
+
+class DenseResource : public ClockedResource {
+ public:
+  explicit DenseResource(std::vector<DenseVariable> variables);
+
+  std::vector<tensorflow::Var*> Variables() const;
+  int num_variables() const { return static_cast<int>(variables_.size()); }
+  int64_t num_floats() const { return num_floats_; }      // of all float32 variables
+  int64_t num_integers() const { return num_integers_; }  // of all int64 and int32 variables
+  Clock& clock() override { return clock_; }
+
+  // Copies all values, in the order of the variables.
+  tensorflow::Status Read(float* floats, int64_t* integers, const ParallelFor& parallel_for);
+
+  // If this batch of this ticket is new (see Clock::Claim): a float variable i becomes
+  // decays[i] * variable + its part of floats, an integer variable gets its part of integers added.
+  // All variables change or, on an error, none, and then the batch is still new.
+  tensorflow::Status Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
+                           int64_t finished_below, const float* floats, const int64_t* integers,
+                           const float* decays, const ParallelFor& parallel_for);
+
+  std::string DebugString() const override;
+
+ private:
+  std::vector<DenseVariable> variables_;
+  std::vector<tensorflow::Var*> in_lock_order_;
+  int64_t num_floats_ = 0;
+  int64_t num_integers_ = 0;
+  tensorflow::mutex mutex_;
+  Clock clock_;
+};
+
+using DensePtr = tensorflow::core::RefCountPtr<DenseResource>;
+
+// The dense weights of the op's first input.
+inline tensorflow::Status FindDense(tensorflow::OpKernelContext* ctx, DensePtr* dense) {
+  if (ctx->input(0).NumElements() != 1) {
+    return tensorflow::errors::InvalidArgument("dense must be one resource handle, not the shape ",
+                                               ctx->input(0).shape().DebugString(), ".");
+  }
+  return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), dense);
+}
+
+}  // namespace tfps
+
+#endif  // OPS_KERNELS_DENSE_RESOURCE_H_
