@@ -241,7 +241,7 @@ class NativeMessages(NativeEngine):
       show=_array(show, np.float32),
       click=_array(click, np.float32),
       scale=1.0,
-      step=_array([ticket, 0, ticket - 3], np.int64),
+      step=_array([ticket, 0, max(ticket - 3, 0)], np.int64),
       num_servers=1,
     )
     for _ in range(2):  # the second is dropped

@@ -188,7 +188,7 @@ def test_lookups_of_a_table_are_merged_by_key():
       assert push.references.tolist() == [row["reference"] for row in rows.values()]
       counts = np.array([row["counts"] for row in rows.values()])
       np.testing.assert_allclose(push.counts, counts, rtol=1e-6)
-      gradients = np.float32(0.5) * [row["gradient"] for row in rows.values()]
+      gradients = np.array([row["gradient"] for row in rows.values()]) * np.float32(0.5)
       np.testing.assert_array_equal(push.gradients, gradients)
 
 
@@ -225,7 +225,7 @@ def test_pulled_rows_are_those_of_a_pull(wire_dtype, references):
   pulled = [native.ops.tfps_pull(table=s, keys=k, row_width=9) for s, k in zip(servers, keys)]
   expected = tf.cast(tf.cast(tf.concat(pulled, axis=0), wire_dtype), tf.float32)
   np.testing.assert_array_equal(rows, expected)
-  assert np.mean(expected != 0) > 0.3
+  assert np.mean(expected != 0) > 0.2
   for message, part in zip(messages, pulled):
     assert (read_pulled(message.numpy()).references is not None) == references
     assert len(message) <= 24 + len(part) * (4 * references + 9 * wire_dtype.size) + 12
