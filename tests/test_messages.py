@@ -203,7 +203,9 @@ def test_gradients_are_rounded_at_random_by_the_step_and_their_place(wire_dtype)
   expected = lookup.gradients * np.float32(3)
   np.testing.assert_array_equal(gradients(1, 2, 0), gradients(1, 2, 1))
   rounded = [gradients(ticket, batch, 0) for ticket in range(20) for batch in range(20)]
-  steps = np.abs(np.diff(np.sort(rounded, axis=0), axis=0)).max(axis=0)  # from one neighbour to the other
+  steps = np.abs(np.diff(np.sort(rounded, axis=0), axis=0)).max(
+    axis=0
+  )  # from one neighbour to the other
   assert (np.abs(rounded - expected) <= np.abs(expected) / 2**7).all()
   assert np.mean(steps > 0) > 0.9
   errors = (np.mean(rounded, axis=0) - expected) / np.maximum(steps, 1e-30)
@@ -310,11 +312,17 @@ def good_push(**changed):
   [
     (dict(keys=[int64s(1)]), "slots and pulled must have one row per key, 1, not 2 and 2"),
     (dict(slots=[[1]]), "slots and pulled must have one row per key, 2, not 1 and 2"),
-    (dict(pulled=[make_pulled([0], 9)]), "slots and pulled must have one row per key, 2, not 2 and 1"),
+    (
+      dict(pulled=[make_pulled([0], 9)]),
+      "slots and pulled must have one row per key, 2, not 2 and 1",
+    ),
     (dict(pulled=[np.zeros(3, np.uint8)]), "has 3 bytes, fewer than its header"),
     (dict(positions=[[0, 2]]), "positions must be -1 or in .0, 2."),
     (dict(row_splits=[int64s(0, 2, 1)]), "row_splits must"),
-    (dict(gradients=[tf.zeros([3, 9])]), "gradients must have one row of 2 to 65535 floats per key, 2"),
+    (
+      dict(gradients=[tf.zeros([3, 9])]),
+      "gradients must have one row of 2 to 65535 floats per key, 2",
+    ),
     (dict(gradients=[tf.zeros([2, 1])]), "gradients must have one row of 2 to 65535 floats"),
     (dict(click=[0.0]), "show and click must have one element per example"),
     (dict(step=int64s(0, 0)), "step must be|must be 3"),
