@@ -6,12 +6,14 @@ under test, subclass Engine and name it in ENGINES.
 
 import abc
 import dataclasses
+import itertools
 import typing
 import uuid
 
 import numpy as np
 import tensorflow as tf
 
+from tests import messages
 from tests.reference import Accessor, Optimizer, Policy
 from tfps import native
 
@@ -208,8 +210,46 @@ class NativeEngine(Engine):
     return {name.decode(): float(value) for name, value in zip(names.numpy(), values.numpy())}
 
 
+class NativeMessages(NativeEngine):
+  """The same table through messages, with references from the last pull of a key, or made up."""
+
+  def _open(self):
+    super()._open()
+    self._references = {}
+    self._tickets = itertools.count()
+
+  def pull(self, keys, width=None):
+    width = width or 1 + self.mf_dim
+    message = native.ops.tfps_pull_message(
+      table=self._table, keys=_array(keys, np.int64), row_width=width, references=True
+    )
+    references = messages.read_pulled(message.numpy()).references
+    self._references.update(zip(np.asarray(keys).tolist(), references.tolist()))
+    return native.ops.tfps_read_pulled(messages=[message], row_width=width).numpy()
+
+  def push(self, keys, slots, show, click, gradients):
+    n, ticket = len(keys), next(self._tickets)
+    gradients = np.asarray(gradients, np.float32)
+    references = [self._references.get(key, key % 5000) for key in np.asarray(keys).tolist()]
+    (message,) = native.ops.tfps_make_push(
+      keys=[_array(keys, np.int64)],
+      slots=[_array(slots, np.int32)],
+      pulled=[messages.make_pulled(references, gradients.shape[1])],
+      positions=[tf.range(n)],
+      row_splits=[tf.range(n + 1, dtype=tf.int64)],
+      gradients=[gradients],
+      show=_array(show, np.float32),
+      click=_array(click, np.float32),
+      scale=1.0,
+      step=_array([ticket, 0, max(ticket - 3, 0)], np.int64),
+      num_servers=1,
+    )
+    for _ in range(2):  # the second is dropped
+      native.ops.tfps_push_message(table=self._table, message=message)
+
+
 def _array(values, dtype):
   return tf.constant(np.asarray(values, dtype))
 
 
-ENGINES = {"native": NativeEngine}
+ENGINES = {"native": NativeEngine, "messages": NativeMessages}

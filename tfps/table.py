@@ -331,8 +331,6 @@ class FeasignTable:
 
   def clocks(self):
     """[the number after the largest ticket that any push named], for each server; 0 where none did."""
-    if not hasattr(native.ops, "tfps_clock"):  # STUB until the op is there.
-      return [0] * len(self._handles)
     numbers = []
     for handle in self._handles:
       finished_below, running = native.ops.tfps_clock(table=handle)
@@ -341,8 +339,6 @@ class FeasignTable:
 
   def set_clocks(self, finished_below):
     """Lets every server drop pushes of tickets with smaller numbers than this, and of no others so far."""
-    if not hasattr(native.ops, "tfps_set_clock"):  # STUB until the op is there.
-      return
     for handle in self._handles:
       native.ops.tfps_set_clock(table=handle, finished_below=tf.constant(finished_below, tf.int64))
 

@@ -55,8 +55,9 @@ class Table {
   // How many messages were applied so far.
   int64_t version() const { return version_; }
 
-  // Applies what a worker sent, unless the clock has seen it. `message` must be whole, as ReadPush
-  // leaves it, its width one of the table's rows, and its step must pass CheckStep. Returns as Push.
+  // Applies what a worker sent, or accumulates it, unless the clock has seen it. `message` must be
+  // whole, as ReadPush leaves it, its width one of the table's rows, and its step must pass
+  // CheckStep. Returns as Push.
   std::optional<std::string> ApplyMessage(const PushMessage& message, bool accumulate,
                                           const ParallelFor& parallel_for);
 
@@ -137,6 +138,7 @@ class Table {
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
   std::atomic<int64_t> version_{0};
+  std::atomic<int64_t> accumulated_messages_{0};  // that are part of `version_` once applied
   std::atomic<int64_t> repeated_pushes_{0};
   std::atomic<int64_t> staleness_sum_{0};
   std::atomic<int64_t> staleness_max_{0};

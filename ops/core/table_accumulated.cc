@@ -21,6 +21,7 @@ std::optional<std::string> Table::Accumulate(const PushBatch& batch, int64_t tic
 
 std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_for,
                                                    int64_t* rows) {
+  version_ += accumulated_messages_.exchange(0);
   const OwnedBatch merged = accumulated_.TakeMerged();
   const PushBatch batch = merged.View();
   *rows = std::count_if(batch.keys, batch.keys + batch.n,
@@ -33,6 +34,7 @@ std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_f
 void Table::SetClock(int64_t finished_below) {
   clock_.SetFinishedBelow(finished_below);
   accumulated_.Clear();
+  accumulated_messages_ = 0;
 }
 
 }  // namespace tfps

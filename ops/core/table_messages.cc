@@ -25,13 +25,15 @@ std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool 
   }
   if (step.ticket >= 0) RaiseTo(clock_.newest() - step.ticket, &tickets_ahead_max_);
   const DecodedPush push(message);
-  if (accumulate) return Accumulate(push.batch(), step.ticket, step.batch);
   // Of another table, or of this one before a restart, if it lies ahead.
   const int64_t pulled = std::clamp<int64_t>(message.shape.version, 0, version_);
-  const int64_t staleness = std::max<int64_t>(version_++ - pulled, 0);
+  const int64_t staleness =
+      std::max<int64_t>((accumulate ? version_.load() : version_++) - pulled, 0);
   staleness_sum_ += staleness;
   RaiseTo(staleness, &staleness_max_);
-  return Push(push.batch(), parallel_for);
+  if (!accumulate) return Push(push.batch(), parallel_for);
+  ++accumulated_messages_;
+  return Accumulate(push.batch(), step.ticket, step.batch);
 }
 
 }  // namespace tfps
