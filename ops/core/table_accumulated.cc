@@ -27,7 +27,6 @@ std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_f
   *rows = std::count_if(batch.keys, batch.keys + batch.n,
                         [](uint64_t key) { return !IsReserved(key); });
   if (batch.n == 0) return std::nullopt;
-  ++version_;
   return Push(batch, parallel_for);
 }
 
