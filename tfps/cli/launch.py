@@ -18,6 +18,7 @@ import sys
 import time
 
 from tfps.cli import processes
+from tfps.cluster import resources
 from tfps.cluster.server import CHIEF_LOST
 from tfps.cluster.tf_config import ConfigError
 
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
       name = job if job in _SINGLE else f"{job} {index}"
       log = log_dir / f"{name.replace(' ', '-')}.log"
       env = {**os.environ, "TF_CONFIG": json.dumps(tf_config), "PYTHONUNBUFFERED": "1"}
+      if job in ("worker", "ps"):
+        env |= resources.share_of_cores(args.workers if job == "worker" else args.ps)
       children.append(processes.Child(name, program, env, log, foreground=job == "chief"))
     stream = processes.Stream(children)
     roles = f"A chief, {args.workers} workers and {args.ps} parameter servers"

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tfps.cluster import liveness, tf_config
+from tfps.cluster import liveness, resources, tf_config
 
 CHIEF_LOST = 3  # the exit code of a task whose chief is lost
 _POLL_SECONDS = 0.2
@@ -26,6 +26,8 @@ def serve(task: tf_config.Task) -> None:
   Raises:
     SystemExit: always.
   """
+  resources.allow_answers()
+  resources.keep_memory()
   from tfps import native  # The op library must be loaded before the server starts.
   import tensorflow as tf
 
