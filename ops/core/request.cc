@@ -5,15 +5,20 @@
 namespace tfps {
 namespace {
 
-constexpr int64_t kHeaderBytes = 8;
+struct Header {
+  int64_t n;
+  int64_t push_bytes;
+};
+static_assert(sizeof(Header) == 16, "a header has no holes");
 
 }  // namespace
 
-int64_t RequestBytes(int64_t n, int64_t push_bytes) { return kHeaderBytes + 8 * n + push_bytes; }
+int64_t RequestBytes(int64_t n, int64_t push_bytes) { return sizeof(Header) + 8 * n + push_bytes; }
 
 void WriteRequest(const Request& request, char* message) {
-  std::memcpy(message, &request.n, kHeaderBytes);
-  message += kHeaderBytes;
+  const Header header = {request.n, request.push_bytes};
+  std::memcpy(message, &header, sizeof(header));
+  message += sizeof(header);
   if (request.n > 0) std::memcpy(message, request.keys, 8 * request.n);
   message += 8 * request.n;
   if (request.push_bytes > 0) std::memcpy(message, request.pushes, request.push_bytes);
@@ -23,14 +28,17 @@ std::string ReadRequest(const char* message, int64_t bytes, Request* request) {
   if (reinterpret_cast<uintptr_t>(message) % 8 != 0) {
     return "A request must begin at a multiple of 8 bytes.";
   }
-  int64_t n = -1;
-  if (bytes >= kHeaderBytes) std::memcpy(&n, message, kHeaderBytes);
-  if (n < 0 || n > (bytes - kHeaderBytes) / 8) {
+  Header header = {-1, -1};
+  const int64_t rest = bytes - static_cast<int64_t>(sizeof(header));
+  if (rest >= 0) std::memcpy(&header, message, sizeof(header));
+  // No product or sum overflows.
+  if (header.n < 0 || header.n > rest / 8 || header.push_bytes != rest - 8 * header.n) {
     return "A request of " + std::to_string(bytes) +
-           " bytes does not hold the keys that it names; it was cut off on its way.";
+           " bytes does not hold the keys and pushes that it names; it was cut off on its way.";
   }
-  *request = {reinterpret_cast<const uint64_t*>(message + kHeaderBytes), n,
-              message + kHeaderBytes + 8 * n, bytes - kHeaderBytes - 8 * n};
+  const char* const keys = message + sizeof(header);
+  *request = {reinterpret_cast<const uint64_t*>(keys), header.n, keys + 8 * header.n,
+              header.push_bytes};
   return "";
 }
 

@@ -22,15 +22,27 @@ REGISTER_OP("TfpsExchange")
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
-Applies the pushes of a request, each once, and then pulls the rows it asks for.
+Applies the pushes of a request, each (ticket, batch) once, and then pulls the rows it asks for.
 
-table: Handle of a table.
-request: What TfpsMakeRequest made.
-row_width: Floats of a row.
-wire_dtype: In which dtype rows are sent.
-references: Whether they are sent with references, by which a push finds them again.
-accumulate: Keep what is pushed until TfpsApplyAccumulated.
-reply: What TfpsReadPulled and TfpsMakePush take.
+A push is applied as TfpsPush applies a batch. One whose ticket and batch the table's clock has
+seen, or whose ticket is finished, is dropped and counted. A pull reads what TfpsPull does, and so
+what the pushes of the same request have left.
+
+InvalidArgument, and nothing applied, if the request does not hold the keys and pushes that it names.
+Pushes are applied in their order: InvalidArgument at the first that is damaged or not of this
+table's width, ResourceExhausted at the first of which rows found no room (all its others are
+applied). Those before it stay applied, those after it are not, and nothing is pulled.
+
+table: of TfpsTable.
+request: [m] bytes of TfpsMakeRequest.
+reply: [k] bytes for TfpsReadPulled and TfpsMakePush: how many messages were applied to the table so
+  far, the rows and, if asked for, their references.
+row_width: of the rows pulled, from 2 to 1 + the largest mf_dim of any slot. A shorter mf_w ends in
+  zeros, a longer one is cut.
+wire_dtype: what the rows are rounded to, to the nearest. A finite weight beyond the largest of half
+  becomes that one.
+references: whether the reply says where each row is, which saves the push the look-ups.
+accumulate: keeps the pushes for the next TfpsApplyAccumulated.
 )doc");
 
 }  // namespace tfps

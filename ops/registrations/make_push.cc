@@ -51,7 +51,7 @@ it; a gradient that is narrower than another ends in zeros.
 
 keys: for each lookup and server, lookup after lookup, the feasigns that were pulled, each once.
 slots: the slot of each.
-pulled: the messages of TfpsPullMessage for them: their versions and references go into the push.
+pulled: the replies of TfpsExchange for them: their versions and references go into the push.
 positions: for each lookup [N_l], the row of each id; -1 for padding.
 row_splits: for each lookup [S_l * B + 1], bag s * B + b holds slot s of example b.
 gradients: for each lookup [U_l, row_width_l], of the loss with respect to the rows of server 0, 1, ...
@@ -60,7 +60,7 @@ click: [B], what it adds to its click.
 scale: what gradients are multiplied by.
 step: [3], the number of the ticket (-1: none, nothing is checked), that of the batch in it, and the
   number below which all tickets are finished.
-messages: one for each parameter server, for TfpsPushMessage.
+messages: one for each parameter server, for TfpsMakeRequest.
 wire_dtype: what the gradients are rounded to: up or down at random, so that the mean is the gradient
   itself; ticket, batch and place in the message decide. A finite gradient beyond the largest of half
   becomes that one, and NaN and infinities stay.

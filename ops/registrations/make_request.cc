@@ -17,11 +17,11 @@ REGISTER_OP("TfpsMakeRequest")
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
-One message for one server: pushes, and the feasigns wanted of it afterwards.
+Makes one message for one server: pushes, and then the feasigns that are wanted of it.
 
-keys: [n], none to only push.
-pushes: Any number of messages of TfpsMakePush, one after the other.
-request: What TfpsExchange takes.
+keys: [n], the feasigns, with the bits of the unsigned number; none to only push.
+pushes: [m] bytes, any number of messages of TfpsMakePush, one after the other; none to only pull.
+request: [16 + 8 n + m] bytes for TfpsExchange.
 )doc");
 
 }  // namespace tfps

@@ -23,7 +23,7 @@ REGISTER_OP("TfpsReadPulled")
       return tensorflow::OkStatus();
     })
     .Doc(R"doc(
-Unpacks the rows that TfpsPullMessage sent. InvalidArgument if a message is damaged.
+Unpacks the rows that TfpsExchange sent. InvalidArgument if a message is damaged.
 
 messages: one from each parameter server.
 rows: [U, row_width], the rows of the first message, then those of the second, and so on.
