@@ -4,6 +4,7 @@ import collections
 import pathlib
 import pickle
 import sys
+import time
 import traceback
 from typing import Any, NamedTuple
 
@@ -328,6 +329,7 @@ def main():
   only = sys.argv[2:] or [*CASES, *whole]
   with strategy.scope():
     for name in only:
+      begin = time.monotonic()
       try:
         if name in CASES:
           case = CASES[name]
@@ -339,7 +341,7 @@ def main():
         found = error.__class__.__name__ + ": " + str(error)
         traceback.print_exc()
       (folder / f"{name}.pickle").write_bytes(pickle.dumps(found))
-      print("trained", name, flush=True)
+      print(f"{time.monotonic() - begin:.1f} s: {name}", flush=True)
 
 
 if __name__ == "__main__":

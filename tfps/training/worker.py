@@ -49,7 +49,7 @@ class TicketTrainer:
     spec = source.element_spec
     self._lookups = []  # One for each pull of a forward pass: table and row width, no tensors of a ticket.
     self._route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
-    if any(node.name.startswith(NOT_PULLED) for node in self._route.graph_def.node):
+    if any(NOT_PULLED in node.name for node in self._route.graph_def.node):
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
         "batch is pulled at once, so give both layers features of the batch."
