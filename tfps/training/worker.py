@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from tfps.lookup import Lookup
 from tfps.step import NOT_PULLED, Exchanged, Routing
-from tfps.traced import Traced
+from tfps.traced import Traced, identity
 from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
 
@@ -110,12 +110,12 @@ class TicketTrainer:
     traced = [part for part in (self._train, self._results, self._apply) if part is not None]
     unique = lambda lists: list({v.ref(): v for part in lists for v in part}.values())  # noqa: E731
     self._variables = unique(part.variables for part in traced)
-    sums = {variable.ref() for variable in self._sums.variables} if self._merges else set()
+    sums = {identity(variable) for variable in self._sums.variables} if self._merges else set()
     changed = unique(part.changed for part in traced)
     if self.gradient_sums is None:
-      changed = [variable for variable in changed if variable.ref() not in sums]
+      changed = [variable for variable in changed if identity(variable) not in sums]
     self._changed = changed
-    self._shared = dense.DenseVariables(v for v in self._variables if v.ref() not in sums)
+    self._shared = dense.DenseVariables(v for v in self._variables if identity(v) not in sums)
     self._merged = dense.DenseVariables(changed)
     self._decays = dense.Decays(model, self._sums.variables if self._merges else ())
 
