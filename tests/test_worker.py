@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import pytest
-import tf_keras as keras
 import tfps
 
 from tests import worker_cases
@@ -19,9 +18,9 @@ from tests.worker_cases import ASYNC, CASES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Sums of float32 in another order: of the examples of a batch, and of what a copy of a weight has changed by. Adam and Adagrad
-# divide by roots of such sums, and a dozen steps add the differences up.
-ROUNDING = dict(rtol=2e-4, atol=2e-6)
+# Sums of float32 in another order: of the examples of a batch, and of what a copy of a weight has changed by. Adam divides
+# by roots of such sums, and the steps add the differences up. Seen are 3e-7 without Adam and 1e-5 with it.
+ROUNDING = dict(rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -94,11 +93,11 @@ def test_sync_is_the_joined_batch(folder, name):
   compare(result, expected)
   assert result.iterations == 24 // CASES[name].joined and result.tickets == 24
   check_counts(CASES[name].make_source(folder), result)
-  assert result.logs["auc"] == pytest.approx(expected.logs["auc"], abs=1e-3)
+  assert result.logs["auc"] == pytest.approx(expected.logs["auc"], abs=1e-5)
   # Keras's loss is that of a batch in the mean, where it is a sum, too.
   parts = CASES[name].joined if name == "sync sum" else 1
   assert result.logs["loss"] * parts == pytest.approx(expected.logs["loss"], rel=1e-5)
-  assert np.abs(result.weights[0] - result.initial[0]).max() > 1e-3
+  assert np.abs(result.weights[-1] - result.initial[-1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["bounded", "bounded each", "bounded bare"])
@@ -109,7 +108,7 @@ def test_bounded_without_delay_is_one_process(folder, name):
   compare(result, expected, exactly=name == "bounded bare")
   assert result.tickets == 6
   for metric, value in expected.logs.items():
-    assert result.logs[metric] == pytest.approx(value, rel=1e-5, abs=1e-3)
+    assert result.logs[metric] == pytest.approx(value, rel=1e-5)
   (statistics,) = result.statistics.values()
   assert statistics["staleness_max"] == statistics["tickets_ahead_max"] == 0
 
@@ -125,6 +124,7 @@ def test_async_counts_every_occurrence_once_however_it_talks(folder):
     merges = 2 * sum(-(-batches // every) for batches in (5, 5, 2))
     iterations += 24 if settings.get("dense_local_steps", True) else merges
     assert (result.iterations, result.tickets) == (iterations, 6), settings
+    assert result.counted == 12 * worker_cases.BATCH, settings
   assert results[0].logs["loss"] > results[-1].logs["loss"]
   assert results[-1].logs["auc"] > 0.8
 
@@ -172,8 +172,7 @@ def test_a_run_that_goes_on_uses_no_ticket_number_again(folder):
 def test_numpy_counts_what_is_there(folder):
   source = worker_cases.features(folder)
   counts = worker_cases.counts_of(source, ["user"])
-  lines = [line.split() for path in folder.glob("features-*.txt") for line in path.open()]
+  lines = [line.rstrip("\n").split(" ") for path in folder.glob("features-*.txt") for line in path.open()]
   weight = sum(float(line[3]) for line in lines if line[0] == "u7")
   assert counts[int(tfps.feasign("user", "u7"))][0] == weight
   assert sum(show for show, _ in counts.values()) == sum(float(line[3]) for line in lines)
-  assert isinstance(CASES["sync sum"].make_model().loss, keras.losses.Loss)

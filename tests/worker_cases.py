@@ -38,7 +38,8 @@ class Result(NamedTuple):
   keys: Any  # int64 [n], all feasigns that were trained
   rows: dict  # {table name: what its `lookup` gives for `keys`}
   statistics: dict  # {table name: its `statistics`}
-  logs: dict  # of the last ticket
+  logs: dict  # of the last day
+  counted: float  # how many examples these are of
   tickets: int  # how many were handed on to callbacks
   iterations: int
 
@@ -280,6 +281,7 @@ def result(model, source, history, initial, tickets):
     rows={table.name: table.lookup(keys) for table in tables},
     statistics={table.name: table.statistics() for table in tables},
     logs={name: float(values[-1]) for name, values in history.history.items()},
+    counted=float(model.metrics[0].count),
     tickets=tickets,
     iterations=int(model.optimizer.iterations),
   )
