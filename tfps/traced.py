@@ -30,7 +30,7 @@ class Traced:
   def __init__(self, function, *specs, side_effects=True, autograph=True):
     self.concrete = tf.function(function, autograph=autograph).get_concrete_function(*specs)
     graph = self.concrete.graph
-    named = {id(variable.handle): variable for variable in self.concrete.variables}
+    named = {identity(variable): variable for variable in self.concrete.variables}
     self.others = [(e, p) for e, p in graph.captures if id(e) not in named]
     self._variables = [(named[id(e)], p) for e, p in graph.captures if id(e) in named]
     graph_def = graph.as_graph_def()
@@ -95,6 +95,11 @@ def local_variable(variable, value):
   assign = tf.raw_ops.AssignVariableOp(resource=handle, value=value)
   with tf.control_dependencies([assign]):
     return tf.identity(handle)
+
+
+def identity(variable):
+  """Tells a variable from all others, whatever a strategy has wrapped it in."""
+  return id(variable.handle)
 
 
 def _here(tensor):

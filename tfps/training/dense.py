@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
-from tfps.traced import local_variable
+from tfps.traced import identity, local_variable
 
 
 class DenseVariables:
@@ -98,28 +98,28 @@ class Decays:
   """
 
   def __init__(self, model, sums=()):
-    self._of_step = {variable.ref(): 0.0 for variable in model.variables}
+    self._of_step = {}
     self._of_batch = {}
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     sums = [*model.trainable_variables, *metrics, *sums]
-    self._of_batch.update((variable.ref(), 1.0) for variable in sums)
+    self._of_batch.update((identity(variable), 1.0) for variable in sums)
     for layer in model.submodules:
       if isinstance(layer, keras.layers.BatchNormalization):
         for variable in (layer.moving_mean, layer.moving_variance):
-          self._of_batch[variable.ref()] = layer.momentum
+          self._of_batch[identity(variable)] = layer.momentum
     for name, factor in _of_optimizer(model.optimizer):
       for variable in getattr(model.optimizer, name, ()):
-        self._of_step[variable.ref()] = factor
+        self._of_step[identity(variable)] = factor
 
   def after(self, variables, batches, steps):
     """{reference: float scalar} for `variables`, after so many batches (int64 scalar) and steps of the optimizer."""
     decays = {}
     for variable in variables:
-      key = variable.ref()
+      key = identity(variable)
       of_one, count = self._of_step.get(key, 0.0), steps
       if key in self._of_batch:
         of_one, count = self._of_batch[key], batches
-      decays[key] = of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
+      decays[variable.ref()] = of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
     return decays
 
 
