@@ -67,7 +67,7 @@ class Traced:
 
     Args:
       *arguments: as the specs say.
-      handles: {reference of a variable: the resource handle that takes its place}.
+      handles: {identity of a variable: the resource handle that takes its place}.
     """
     flat = tf.nest.flatten(arguments, expand_composites=True)
     inputs = {placeholder.name: _here(flat[i]) for i, placeholder in self._arguments}
@@ -75,7 +75,7 @@ class Traced:
       is_handle = external.dtype == tf.resource
       inputs[placeholder.name] = _here(external) if is_handle else tf.constant(external.numpy())
     for variable, placeholder in self._variables:
-      inputs[placeholder.name] = _here(handles[variable.ref()])
+      inputs[placeholder.name] = _here(handles[identity(variable)])
     outputs = tf.graph_util.import_graph_def(
       self.graph_def,
       input_map=inputs,

@@ -108,7 +108,7 @@ class TicketTrainer:
   def _place_dense(self, model):
     """Says which variables a ticket reads and which it merges, and puts them in the servers' hands."""
     traced = [part for part in (self._train, self._results, self._apply) if part is not None]
-    unique = lambda lists: list({v.ref(): v for part in lists for v in part}.values())  # noqa: E731
+    unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())  # noqa: E731
     self._variables = unique(part.variables for part in traced)
     sums = {identity(variable) for variable in self._sums.variables} if self._merges else set()
     changed = unique(part.changed for part in traced)
@@ -162,7 +162,7 @@ class TicketTrainer:
       self._apply(handles=handles)
       steps = tf.ones([], tf.int64)
     for variable in self._changed:
-      before.setdefault(variable.ref(), tf.zeros(variable.shape, variable.dtype))
+      before.setdefault(identity(variable), tf.zeros(variable.shape, variable.dtype))
     decays = self._decays.after(self._changed, batches_trained, steps)
     logs = self._results(handles=handles)
     self._merged.merge(before, handles, decays, batches.step(last - 1))
