@@ -2,10 +2,16 @@
 
 import argparse
 
-from tests.soak import crashes
+from tests.soak import crashes, pushes
 
 
 def test_crashes(tmp_path, capsys):
   crashes.soak(tmp_path, argparse.Namespace(kills=3, cluster_kills=0, days=8, seed=1))
   out = capsys.readouterr().out
   assert "one process: 3 kills" in out and "lost or doubled: none" in out
+
+
+def test_pushes(tmp_path, capsys):
+  pushes.soak(tmp_path, argparse.Namespace(kills=2, consistency="async", seed=1))
+  out = capsys.readouterr().out
+  assert "2 kills: " in out and "lost or doubled: none" in out

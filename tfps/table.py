@@ -250,9 +250,10 @@ class FeasignTable:
     self.exchange([tf.zeros([0], tf.int64)] * self.num_servers, pushes, 2, **options)
 
   def apply_accumulated(self):
-    """Pushes what was accumulated, merged by feasign, as one batch."""
-    for handle in self._handles:
-      native.ops.tfps_apply_accumulated(table=handle)
+    """Pushes what was accumulated, merged by feasign, as one batch; returns once every server has."""
+    rows = [native.ops.tfps_apply_accumulated(table=handle) for handle in self._handles]
+    for applied in rows:
+      applied.numpy()  # For an op on another process may be under way when the call returns.
 
   def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
     """Puts whole rows in, or over those that have their keys; each is one atomic step.

@@ -30,7 +30,7 @@ class Traced:
   def __init__(self, function, *specs, side_effects=True, autograph=True):
     self.concrete = tf.function(function, autograph=autograph).get_concrete_function(*specs)
     graph = self.concrete.graph
-    named = {id(variable.handle): variable for variable in self.concrete.variables}
+    named = {identity(variable): variable for variable in self.concrete.variables}
     self.others = [(e, p) for e, p in graph.captures if id(e) not in named]
     self._variables = [(named[id(e)], p) for e, p in graph.captures if id(e) in named]
     graph_def = graph.as_graph_def()
@@ -67,7 +67,7 @@ class Traced:
 
     Args:
       *arguments: as the specs say.
-      handles: {reference of a variable: the resource handle that takes its place}.
+      handles: {identity of a variable: the resource handle that takes its place}.
     """
     flat = tf.nest.flatten(arguments, expand_composites=True)
     inputs = {placeholder.name: _here(flat[i]) for i, placeholder in self._arguments}
@@ -75,7 +75,7 @@ class Traced:
       is_handle = external.dtype == tf.resource
       inputs[placeholder.name] = _here(external) if is_handle else tf.constant(external.numpy())
     for variable, placeholder in self._variables:
-      inputs[placeholder.name] = _here(handles[variable.ref()])
+      inputs[placeholder.name] = _here(handles[identity(variable)])
     outputs = tf.graph_util.import_graph_def(
       self.graph_def,
       input_map=inputs,
@@ -95,6 +95,11 @@ def local_variable(variable, value):
   assign = tf.raw_ops.AssignVariableOp(resource=handle, value=value)
   with tf.control_dependencies([assign]):
     return tf.identity(handle)
+
+
+def identity(variable):
+  """Tells a variable from all others, whatever a strategy has wrapped it in."""
+  return id(variable.handle)
 
 
 def _here(tensor):

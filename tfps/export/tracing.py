@@ -8,6 +8,7 @@ from tfps.export.errors import ExportError
 from tfps.export.served_table import ServedTable
 from tfps.export.weights import PackedWeights
 from tfps.traced import Traced
+from tfps.traced import identity
 from tfps.traced import local_variable
 
 
@@ -64,5 +65,5 @@ class TracedModel:
     """
     # Each request has variables of its own, which are gone when it is answered.
     values = zip(self._traced.variables, self.weights.unpack(weights))
-    handles = {variable.ref(): local_variable(variable, value) for variable, value in values}
+    handles = {identity(variable): local_variable(variable, value) for variable, value in values}
     return self._traced(features, handles=handles)

@@ -51,8 +51,7 @@ def default_config():
   # dense_local_steps it steps its own copy in between.
   config.dense_sync_every = defaults.dense_sync_every
   config.dense_local_steps = defaults.dense_local_steps
-  # The next batch is pulled while this one computes, and a pull waits for the pushes of the push_window batches before
-  # it (0: for none).
+  # The next batch is pulled while this one computes, and pushes are sent with every so manyth pull.
   config.prefetch = defaults.prefetch
   config.push_window = defaults.push_window
   # Test each day before it is trained on; end the tables' day (eviction, ageing, decay) after it.

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
-from tfps.traced import local_variable
+from tfps.traced import identity, local_variable
 
 
 class DenseVariables:
@@ -36,7 +36,7 @@ class DenseVariables:
         )
 
   def read(self):
-    """{reference of a variable: its value now}."""
+    """{identity of a variable: its value now}."""
     values = {}
     for device, shard in self._shards.items():
       floats, integers = native.ops.tfps_read_dense(dense=self._resources[device])
@@ -44,22 +44,22 @@ class DenseVariables:
         there = [variable for variable in shard if variable.dtype.is_floating == is_float]
         sizes = [variable.shape.num_elements() for variable in there]
         for variable, part in zip(there, tf.split(vector, sizes) if there else ()):
-          values[variable.ref()] = tf.cast(tf.reshape(part, variable.shape), variable.dtype)
+          values[identity(variable)] = tf.cast(tf.reshape(part, variable.shape), variable.dtype)
     return values
 
   def merge(self, before, handles, decays, step):
     """Merges what changed: a variable v becomes decay * v + (copy - decay * before), once for each `step`.
 
     Args:
-      before: {reference of a variable: what the copy held at first}.
-      handles: {reference of a variable: handle of the copy}.
-      decays: {reference of a float variable: float scalar}.
+      before: {identity of a variable: what the copy held at first}.
+      handles: {identity of a variable: handle of the copy}.
+      decays: {identity of a float variable: float scalar}.
       step: int64 [3], as pushes have it.
     """
     for device, shard in self._shards.items():
       floats, integers, factors = [], [], []
       for variable in shard:
-        key = variable.ref()
+        key = identity(variable)
         now = tf.raw_ops.ReadVariableOp(resource=handles[key], dtype=variable.dtype)
         if variable.dtype.is_floating:
           floats.append(tf.reshape(now - decays[key] * before[key], [-1]))
@@ -77,10 +77,10 @@ class DenseVariables:
 
 
 def copies(variables, values):
-  """{reference of a variable: handle of a copy that holds its value in `values`, or zeros}."""
+  """{identity of a variable: handle of a copy that holds its value in `values`, or zeros}."""
   return {
-    variable.ref(): local_variable(
-      variable, values.get(variable.ref(), tf.zeros(variable.shape, variable.dtype))
+    identity(variable): local_variable(
+      variable, values.get(identity(variable), tf.zeros(variable.shape, variable.dtype))
     )
     for variable in variables
   }
@@ -98,28 +98,28 @@ class Decays:
   """
 
   def __init__(self, model, sums=()):
-    self._of_step = {variable.ref(): 0.0 for variable in model.variables}
+    self._of_step = {}
     self._of_batch = {}
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     sums = [*model.trainable_variables, *metrics, *sums]
-    self._of_batch.update((variable.ref(), 1.0) for variable in sums)
+    self._of_batch.update((identity(variable), 1.0) for variable in sums)
     for layer in model.submodules:
       if isinstance(layer, keras.layers.BatchNormalization):
         for variable in (layer.moving_mean, layer.moving_variance):
-          self._of_batch[variable.ref()] = layer.momentum
+          self._of_batch[identity(variable)] = layer.momentum
     for name, factor in _of_optimizer(model.optimizer):
       for variable in getattr(model.optimizer, name, ()):
-        self._of_step[variable.ref()] = factor
+        self._of_step[identity(variable)] = factor
 
   def after(self, variables, batches, steps):
-    """{reference: float scalar} for `variables`, after so many batches (int64 scalar) and steps of the optimizer."""
+    """{identity: float scalar} for `variables`, after so many batches (int64 scalar) and steps of the optimizer."""
     decays = {}
     for variable in variables:
-      key = variable.ref()
+      key = identity(variable)
       of_one, count = self._of_step.get(key, 0.0), steps
       if key in self._of_batch:
         of_one, count = self._of_batch[key], batches
-      decays[key] = of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
+      decays[identity(variable)] = of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
     return decays
 
 

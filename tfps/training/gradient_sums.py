@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfps.traced import identity
+
 
 class GradientSums:
   """Sums of gradients, so that one step with several batches is the step with these batches joined.
@@ -29,10 +31,10 @@ class GradientSums:
   def add(self, gradients_and_variables, scale):
     """Adds one batch's gradients; see `tfps.Model.apply_gradients`."""
     self.was_given = True
-    sums = {weight.ref(): sum_ for weight, sum_ in zip(self._weights, self._sums)}
+    sums = {identity(weight): sum_ for weight, sum_ in zip(self._weights, self._sums)}
     for gradient, variable in gradients_and_variables:
       if gradient is not None:
-        sums[variable.ref()].assign_add(tf.convert_to_tensor(gradient) * scale)
+        sums[identity(variable)].assign_add(tf.convert_to_tensor(gradient) * scale)
     self._examples.assign_add(scale)
 
   def apply(self):

@@ -130,7 +130,7 @@ def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks
     step: how many tickets of the epoch are finished.
 
   Returns:
-    (the `Position` afterwards, as ended if all of the day's tickets are finished; the logs of the last ticket).
+    (the `Position` afterwards, as ended if all of the day's tickets are finished; the metrics then).
   """
   logs = {}
   position = position.before_ticket(schedule.next_ticket)
@@ -154,6 +154,9 @@ def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks
     following = next(tickets, None)
     if following is not None and not model.stop_training:
       callbacks.call_day_hook("on_moment", position)
+  if logs:
+    # A ticket does not see what those beside it added to the metrics; now all is there.
+    logs = {metric.name: metric.result().numpy() for metric in model.metrics}
   return (position if following is not None else position.end()), logs
 
 

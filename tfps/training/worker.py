@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from tfps.lookup import Lookup
 from tfps.step import NOT_PULLED, Exchanged, Routing
-from tfps.traced import Traced
+from tfps.traced import Traced, identity
 from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
 
@@ -49,7 +49,7 @@ class TicketTrainer:
     spec = source.element_spec
     self._lookups = []  # One for each pull of a forward pass: table and row width, no tensors of a ticket.
     self._route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
-    if any(node.name.startswith(NOT_PULLED) for node in self._route.graph_def.node):
+    if any(NOT_PULLED in node.name for node in self._route.graph_def.node):
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
         "batch is pulled at once, so give both layers features of the batch."
@@ -108,14 +108,14 @@ class TicketTrainer:
   def _place_dense(self, model):
     """Says which variables a ticket reads and which it merges, and puts them in the servers' hands."""
     traced = [part for part in (self._train, self._results, self._apply) if part is not None]
-    unique = lambda lists: list({v.ref(): v for part in lists for v in part}.values())  # noqa: E731
+    unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())  # noqa: E731
     self._variables = unique(part.variables for part in traced)
-    sums = {variable.ref() for variable in self._sums.variables} if self._merges else set()
+    sums = {identity(variable) for variable in self._sums.variables} if self._merges else set()
     changed = unique(part.changed for part in traced)
     if self.gradient_sums is None:
-      changed = [variable for variable in changed if variable.ref() not in sums]
+      changed = [variable for variable in changed if identity(variable) not in sums]
     self._changed = changed
-    self._shared = dense.DenseVariables(v for v in self._variables if v.ref() not in sums)
+    self._shared = dense.DenseVariables(v for v in self._variables if identity(v) not in sums)
     self._merged = dense.DenseVariables(changed)
     self._decays = dense.Decays(model, self._sums.variables if self._merges else ())
 
@@ -162,7 +162,7 @@ class TicketTrainer:
       self._apply(handles=handles)
       steps = tf.ones([], tf.int64)
     for variable in self._changed:
-      before.setdefault(variable.ref(), tf.zeros(variable.shape, variable.dtype))
+      before.setdefault(identity(variable), tf.zeros(variable.shape, variable.dtype))
     decays = self._decays.after(self._changed, batches_trained, steps)
     logs = self._results(handles=handles)
     self._merged.merge(before, handles, decays, batches.step(last - 1))

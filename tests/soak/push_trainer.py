@@ -1,0 +1,75 @@
+"""The job whose workers `pushes.py` kills: it trains until the file `<folder>/stop` is there.
+
+Every worker says on stderr when it begins a ticket. The chief leaves a checkpoint, and `<folder>/trained.json`.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import tensorflow as tf
+import tf_keras as keras
+import tfps
+
+from models.deepfm import DeepFM
+
+BATCHES_PER_TICKET = 20
+
+
+class Told(tfps.data.ClickStream):
+  """Tickets that say when they are opened, where they are opened."""
+
+  def open(self, ticket):
+    tf.print("Ticket", ticket.sequence, "begins.", output_stream=sys.stderr)
+    return super().open(ticket)
+
+
+class StopAtFile(keras.callbacks.Callback):
+  """Ends the training when a file is there, and counts the tickets that were finished."""
+
+  def __init__(self, path):
+    super().__init__()
+    self._path = path
+    self.tickets = 0
+
+  def on_train_batch_end(self, batch, logs=None):
+    self.tickets += 1
+    if self._path.exists():
+      self.model.stop_training = True
+
+
+def source(kind=tfps.data.ClickStream):
+  return kind(
+    days=200, examples_per_day=64 * BATCHES_PER_TICKET * 50, batch_size=64,
+    batches_per_ticket=BATCHES_PER_TICKET,
+  )  # fmt: skip
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("folder", type=pathlib.Path, help="where the checkpoint goes")
+  parser.add_argument("--consistency", default="async")
+  flags = parser.parse_args()
+
+  strategy = tfps.strategy()
+  with strategy.scope():
+    table = tfps.FeasignTable("ctr", mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=1))
+    model = DeepFM(table, list(tfps.data.ClickStream.slots), hidden=[16])
+    model.compile("adam", "binary_crossentropy")
+  # Dense weights are merged more than once a ticket, too.
+  communication = tfps.Communication(flags.consistency, max_delay=4, dense_sync_every=5)
+  stop = StopAtFile(flags.folder / "stop")
+  saver = tfps.callbacks.Checkpoint(str(flags.folder / "checkpoints"), every_days=10**9)
+  model.fit(source(Told), communication=communication, callbacks=[stop, saver], verbose=0)
+  trained = {
+    "tickets": stop.tickets,
+    "iterations": int(model.optimizer.iterations),
+    "repeated_pushes": table.statistics()["repeated_pushes"],
+    "loss": float(model.metrics[0].result()),
+  }
+  (flags.folder / "trained.json").write_text(json.dumps(trained))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,178 @@
+"""What workers train on a real cluster, against one process and against counts in NumPy.
+
+One cluster trains all cases one after the other; each test looks at what is left of one.
+"""
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tfps
+
+from tests import worker_cases
+from tests.worker_cases import ASYNC, CASES
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Sums of float32 in another order: of the examples of a batch, and of what a copy of a weight has changed by. Adam divides
+# by roots of such sums, and the steps add the differences up. Seen are 3e-7 without Adam and 1e-5 with it.
+ROUNDING = dict(rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("worker")
+  env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+  env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+  command = [sys.executable, "-m", "tfps", "launch", "--workers=2", "--ps=2"]
+  command += [f"--log-dir={folder / 'logs'}", "--", str(ROOT / "tests" / "worker_cases.py")]
+  done = subprocess.run(
+    [*command, str(folder)], env=env, capture_output=True, text=True, timeout=400, check=False
+  )
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+  return folder
+
+
+def trained(folder, name):
+  found = pickle.loads((folder / f"{name}.pickle").read_bytes())
+  assert not isinstance(found, str), found
+  return found
+
+
+def refused(folder, name):
+  found = pickle.loads((folder / f"{name}.pickle").read_bytes())
+  assert isinstance(found, str), "it was not refused"
+  return found
+
+
+def alone(folder, name, initial):
+  """The same in this process, by batches that are the joined ones."""
+  case = CASES[name]
+  source = case.make_source(folder)
+  if case.joined > 1:
+    source = worker_cases.clicks(batch_size=case.joined * worker_cases.BATCH)(folder)
+  return worker_cases.train(case.make_model, source, tfps.Communication(), initial)
+
+
+def check_counts(source, result, times=1, slots=None, table="ctr"):
+  """All shows and clicks, of each feasign, to the last one."""
+  counts = worker_cases.counts_of(source, slots)
+  rows = result.rows[table]
+  there = np.isin(result.keys, list(counts))
+  assert there.sum() == len(counts) and rows["found"][there].all()
+  assert not rows["found"][~there].any()
+  expected = times * np.array([counts[key] for key in result.keys[there]])
+  np.testing.assert_array_equal(rows["statistics"][there, :2], expected)
+  statistics = result.statistics[table]
+  assert [statistics["show"], statistics["click"]] == expected.sum(axis=0).tolist()
+  assert statistics["repeated_pushes"] == statistics["nonfinite_gradients"] == 0
+
+
+def compare(result, expected, exactly=False):
+  """Counts are the same, and weights, optimizers and metrics up to rounding."""
+  for table, rows in expected.rows.items():
+    for name, column in rows.items():
+      rounding = {} if exactly or column.dtype.kind not in "f" or name == "statistics" else ROUNDING
+      np.testing.assert_allclose(
+        result.rows[table][name], column, err_msg=name, **({"rtol": 1e-12} | rounding)
+      )
+    assert (result.rows[table]["statistics"][:, :2] == rows["statistics"][:, :2]).all()
+  for one, other in zip(result.weights + result.optimizer, expected.weights + expected.optimizer):
+    np.testing.assert_allclose(one, other, **ROUNDING)
+  assert result.iterations == expected.iterations
+
+
+@pytest.mark.parametrize("name", ["sync adam", "sync adagrad", "sync sum"])
+def test_sync_is_the_joined_batch(folder, name):
+  result = trained(folder, name)
+  expected = alone(folder, name, result.initial)
+  compare(result, expected)
+  assert result.iterations == 24 // CASES[name].joined and result.tickets == 24
+  check_counts(CASES[name].make_source(folder), result)
+  assert result.logs["auc"] == pytest.approx(expected.logs["auc"], abs=1e-5)
+  # Keras's loss is that of a batch in the mean, where it is a sum, too.
+  parts = CASES[name].joined if name == "sync sum" else 1
+  assert result.logs["loss"] * parts == pytest.approx(expected.logs["loss"], rel=1e-5)
+  assert np.abs(result.weights[-1] - result.initial[-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bounded", "bounded each", "bounded bare"])
+def test_bounded_without_delay_is_one_process(folder, name):
+  result = trained(folder, name)
+  expected = alone(folder, name, result.initial)
+  # Without dense weights, whose copies' changes are rounded, bit for bit.
+  compare(result, expected, exactly=name == "bounded bare")
+  assert result.tickets == 6
+  for metric, value in expected.logs.items():
+    assert result.logs[metric] == pytest.approx(value, rel=1e-5)
+  (statistics,) = result.statistics.values()
+  assert statistics["staleness_max"] == statistics["tickets_ahead_max"] == 0
+
+
+def test_async_counts_every_occurrence_once_however_it_talks(folder):
+  results = trained(folder, "async")
+  source = worker_cases.clicks(batches_per_ticket=5)(folder)
+  iterations = 0
+  for times, (settings, result) in enumerate(zip(ASYNC, results, strict=True), 1):
+    check_counts(source, result, times)
+    # Each day's tickets have 5, 5 and 2 batches.
+    every = settings.get("dense_sync_every", 0) or 5
+    merges = 2 * sum(-(-batches // every) for batches in (5, 5, 2))
+    iterations += 24 if settings.get("dense_local_steps", True) else merges
+    assert (result.iterations, result.tickets) == (iterations, 6), settings
+    assert result.counted == 12 * worker_cases.BATCH, settings
+  assert results[0].logs["loss"] > results[-1].logs["loss"]
+  assert results[-1].logs["auc"] > 0.8
+
+
+@pytest.mark.parametrize(
+  "name, iterations",
+  [("features", 9), ("features sync", 2), ("two tables", 9), ("steps itself", 9), ("no table", 9)],
+)
+def test_all_kinds_of_models_and_features_train(folder, name, iterations):
+  result = trained(folder, name)
+  # 3 tickets of the first file, and one with the only batch of the second.
+  assert (result.tickets, result.iterations) == (4, iterations)
+  source = CASES[name].make_source(folder)
+  slots = {"users": ["user"], "lasts": ["last"]}
+  slots["ctr"] = None if name.startswith("features") else ["user"]
+  for table in result.rows:
+    check_counts(source, result, slots=slots[table], table=table)
+  for weight, initial in zip(result.weights, result.initial):
+    assert np.isfinite(weight).all() and (weight != initial).any()
+  assert 0 < result.logs["loss"] < 3
+
+
+@pytest.mark.parametrize("name", ["merged", "sync"])
+def test_a_train_step_that_steps_the_optimizer_itself_needs_local_steps(folder, name):
+  message = refused(folder, f"steps itself, {name}")
+  assert message.startswith("ValueError: model 'steps_itself")
+  assert "let it call self.apply_gradients" in message and "\n" not in message
+
+
+def test_ids_that_depend_on_what_was_pulled_are_refused(folder):
+  message = refused(folder, "pulled ids")
+  assert message.startswith("ValueError: model 'chained' computes the ids of one embedding layer")
+
+
+def test_a_run_that_goes_on_uses_no_ticket_number_again(folder):
+  first, second = trained(folder, "going on")
+  before, after, result = first
+  # 3 tickets a day; the clock of a server is the number after the largest it has seen.
+  assert (before, after) == ([0, 0], [3, 3]) and result.iterations == 12
+  before, after, result = second
+  assert (before, after) == ([3, 3], [6, 6]) and result.iterations == 24
+  check_counts(worker_cases.clicks(batches_per_ticket=4)(folder), result)
+
+
+def test_numpy_counts_what_is_there(folder):
+  source = worker_cases.features(folder)
+  counts = worker_cases.counts_of(source, ["user"])
+  lines = [line.rstrip("\n").split(" ") for path in folder.glob("features-*.txt") for line in path.open()]
+  weight = sum(float(line[3]) for line in lines if line[0] == "u7")
+  assert counts[int(tfps.feasign("user", "u7"))][0] == weight
+  assert sum(show for show, _ in counts.values()) == sum(float(line[3]) for line in lines)
