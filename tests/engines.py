@@ -13,7 +13,7 @@ import uuid
 import numpy as np
 import tensorflow as tf
 
-from tests import messages
+from tests import exchanges, messages
 from tests.reference import Accessor, Optimizer, Policy
 from tfps import native
 
@@ -220,12 +220,10 @@ class NativeMessages(NativeEngine):
 
   def pull(self, keys, width=None):
     width = width or 1 + self.mf_dim
-    message = native.ops.tfps_pull_message(
-      table=self._table, keys=_array(keys, np.int64), row_width=width, references=True
-    )
-    references = messages.read_pulled(message.numpy()).references
+    reply = exchanges.pull(self._table, _array(keys, np.int64), width)
+    references = messages.read_pulled(reply.numpy()).references
     self._references.update(zip(np.asarray(keys).tolist(), references.tolist()))
-    return native.ops.tfps_read_pulled(messages=[message], row_width=width).numpy()
+    return native.ops.tfps_read_pulled(messages=[reply], row_width=width).numpy()
 
   def push(self, keys, slots, show, click, gradients):
     n, ticket = len(keys), next(self._tickets)
@@ -244,8 +242,7 @@ class NativeMessages(NativeEngine):
       step=_array([ticket, 0, max(ticket - 3, 0)], np.int64),
       num_servers=1,
     )
-    for _ in range(2):  # the second is dropped
-      native.ops.tfps_push_message(table=self._table, message=message)
+    exchanges.push(self._table, message, message)  # The second is dropped.
 
 
 def _array(values, dtype):

@@ -1,5 +1,6 @@
 """A cluster's life: real processes, real TF_CONFIG, started by `tfps launch` or one by one."""
 
+import ast
 import contextlib
 import json
 import os
@@ -243,18 +244,44 @@ def test_task_that_fails_early_is_named(plain, tmp_path):
   assert "\n  the reason\n" in err
 
 
-def test_exit_code_is_the_chiefs(plain, tmp_path, monkeypatch, capfd):
-  monkeypatch.setattr(launch, "_OTHERS_END_SECONDS", 1.0)
+def _launch_here(*arguments):
+  """Runs `tfps launch` in this process; its exit code."""
   from tfps.cli import main
 
   handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
   try:
-    arguments = ["launch", "--workers=1", "--ps=1", f"--log-dir={tmp_path}", "--", plain]
-    assert main.main([*arguments, "chief 0", "5"]) == 5
+    return main.main(["launch", *arguments])
   finally:
     for signum, handler in handlers.items():
       signal.signal(signum, handler)
+
+
+def test_exit_code_is_the_chiefs(plain, tmp_path, monkeypatch, capfd):
+  monkeypatch.setattr(launch, "_OTHERS_END_SECONDS", 1.0)
+  arguments = ["--workers=1", "--ps=1", f"--log-dir={tmp_path}", "--", plain]
+  assert _launch_here(*arguments, "chief 0", "5") == 5
   assert "Ending worker 0, ps 0: still running 1 s after the chief." in capfd.readouterr().err
+
+
+def test_workers_and_parameter_servers_share_the_cores(tmp_path, monkeypatch):
+  names = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
+  program = tmp_path / "program.py"
+  program.write_text(f"import os\nprint([os.environ.get(name) for name in {names}])\n")
+  monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)))
+
+  def threads():
+    arguments = ["--workers=2", "--ps=3", "--evaluator", f"--log-dir={tmp_path}", "--"]
+    assert _launch_here(*arguments, str(program)) == 0
+    return {path.stem: ast.literal_eval(_text(path)) for path in tmp_path.glob("*.log")}
+
+  for name in names:
+    monkeypatch.delenv(name, raising=False)
+  worker, ps, other = ["6", "6"], ["4", "4"], [None, None]
+  expected = {"chief": other, "evaluator": other}
+  expected |= {"worker-0": worker, "worker-1": worker, "ps-0": ps, "ps-1": ps, "ps-2": ps}
+  assert threads() == expected
+  monkeypatch.setenv(names[0], "3")
+  assert threads() == {name: ["3", inter] for name, (_, inter) in expected.items()}
 
 
 # The parts, in this process.

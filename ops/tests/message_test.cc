@@ -1,31 +1,21 @@
 #include "ops/core/message.h"
 
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "ops/core/make_push.h"
+#include "ops/tests/buffer.h"
 #include "ops/tests/check.h"
 #include "ops/tests/table_testing.h"
 
 namespace tfps {
 namespace {
 
-// Exactly as long as the message, so that a sanitizer sees whoever reads beyond.
-struct Buffer {
-  explicit Buffer(int64_t bytes) : words(new int64_t[(bytes + 7) / 8]), size(bytes) {}
-  Buffer(const char* from, int64_t bytes) : Buffer(bytes) {
-    // An allocation of the very size, which malloc aligns.
-    exact.reset(new char[bytes]);
-    if (bytes > 0) std::memcpy(exact.get(), from, bytes);
-  }
-  char* data() { return exact ? exact.get() : reinterpret_cast<char*>(words.get()); }
-
-  std::unique_ptr<int64_t[]> words;
-  std::unique_ptr<char[]> exact;
-  int64_t size;
-};
+using tfps_test::Buffer;
+using tfps_test::IsASentence;
 
 Buffer MakePulled(int64_t n, int width, WireDtype dtype, bool references) {
   MessageShape shape;
@@ -88,10 +78,6 @@ struct TestPush {
 
 constexpr WireDtype kDtypes[] = {WireDtype::kFloat32, WireDtype::kBfloat16, WireDtype::kFloat16};
 
-bool IsASentence(const std::string& problem) {
-  return problem.size() > 20 && problem.back() == '.' && problem.find('\n') == std::string::npos;
-}
-
 // Looks at everything that a message says it has.
 void Use(const PushMessage& message) {
   const DecodedPush push(message);
@@ -115,6 +101,32 @@ void Use(const PulledMessage& message) {
   }
   volatile uint32_t used = sum;
   (void)used;
+}
+
+// What an op does with several messages: how many are whole, before the first that is refused.
+int ReadAll(const char* messages, int64_t bytes, std::string* problem) {
+  int whole = 0;
+  problem->clear();
+  for (int64_t at = 0; at < bytes; ++whole) {
+    const int64_t first = FirstPushBytes(messages + at, bytes - at);
+    CHECK_TRUE(0 < first && first <= bytes - at);
+    PushMessage message;
+    *problem = ReadPush(messages + at, first, &message);
+    if (!problem->empty()) return whole;
+    Use(message);
+    at += first;
+  }
+  return whole;
+}
+
+std::string ThreePushes(WireDtype dtype, std::vector<int64_t>* begins) {
+  std::string messages;
+  for (const int64_t n : {7, 0, 3}) {
+    begins->push_back(messages.size());
+    Buffer one = TestPush(n, 3, dtype, n == 7, n == 7 ? 1 : 0.5f).Message();
+    messages.append(one.data(), one.size);
+  }
+  return messages;
 }
 
 }  // namespace
@@ -255,6 +267,66 @@ TEST(AMessageThatIsNotAlignedIsRefused) {
   std::memcpy(moved, push.data(), push.size);
   PushMessage message;
   CHECK_TRUE(IsASentence(ReadPush(moved, push.size, &message)));
+}
+
+TEST(SeveralPushesAreReadOneAfterTheOther) {
+  for (const WireDtype dtype : kDtypes) {
+    std::vector<int64_t> begins;
+    const std::string messages = ThreePushes(dtype, &begins);
+    const int64_t bytes = messages.size();
+    Buffer buffer(messages.data(), bytes);
+    CHECK_EQ(FirstPushBytes(buffer.data(), bytes), begins[1]);
+    CHECK_EQ(FirstPushBytes(buffer.data() + begins[1], bytes - begins[1]), begins[2] - begins[1]);
+    CHECK_EQ(FirstPushBytes(buffer.data() + begins[2], bytes - begins[2]), bytes - begins[2]);
+    std::string problem;
+    CHECK_EQ(ReadAll(buffer.data(), bytes, &problem), 3);
+    CHECK_EQ(problem, "");
+  }
+}
+
+TEST(SeveralPushesThatAreCutOffAreRefusedAtTheCut) {
+  std::vector<int64_t> begins;
+  const std::string messages = ThreePushes(WireDtype::kFloat32, &begins);
+  for (int64_t size = 0; size < static_cast<int64_t>(messages.size()); ++size) {
+    Buffer cut(messages.data(), size);
+    std::string problem;
+    CHECK_EQ(ReadAll(cut.data(), size, &problem), (size >= begins[1]) + (size >= begins[2]));
+    // What ends where a message ends lacks nothing that a push could say.
+    const bool between = size == 0 || size == begins[1] || size == begins[2];
+    CHECK_EQ(problem.empty(), between);
+    if (!between) CHECK_TRUE(IsASentence(problem));
+  }
+}
+
+TEST(ADamagedSecondPushIsRefusedAndReadWithinItsBounds) {
+  std::vector<int64_t> begins;
+  const std::string messages = ThreePushes(WireDtype::kBfloat16, &begins);
+  std::string problem;
+  const auto with = [&](int64_t at, auto value) {
+    Buffer damaged(messages.data(), messages.size());
+    std::memcpy(damaged.data() + begins[1] + at, &value, sizeof(value));
+    return ReadAll(damaged.data(), damaged.size, &problem);
+  };
+  CHECK_EQ(with(0, uint32_t{0}), 1);  // the magic
+  CHECK_TRUE(IsASentence(problem));
+  CHECK_EQ(with(6, uint8_t{9}), 1);  // the dtype
+  CHECK_TRUE(IsASentence(problem));
+  for (const int64_t n : {int64_t{-1}, int64_t{1}, int64_t{1} << 30, int64_t{1} << 31,
+                          std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}) {
+    CHECK_EQ(with(8, n), 1);
+    CHECK_TRUE(IsASentence(problem));
+  }
+  for (const uint32_t runs : {1u, 1000u, 0xffffffffu}) {
+    CHECK_EQ(with(48, runs), 1);
+    CHECK_TRUE(IsASentence(problem));
+  }
+  std::mt19937_64 random(7);
+  int refused = 0;
+  for (int i = 0; i < 20000; ++i) {
+    refused += with(random() % 56, static_cast<char>(random())) < 3;
+    if (!problem.empty()) CHECK_TRUE(IsASentence(problem));
+  }
+  CHECK_GT(refused, 4000);
 }
 
 }  // namespace tfps

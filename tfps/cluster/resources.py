@@ -28,14 +28,16 @@ def share_of_cores(tasks):
 
 def allow_answers():
   """Gives TensorFlow, before it is imported, no fewer threads for ops than a task of a cluster needs."""
-  cores = len(os.sched_getaffinity(0))
-  if int(os.environ.get(_INTER) or cores) < _LEAST_INTER:
+  chosen = os.environ.get(_INTER, "")
+  threads = int(chosen) if chosen.isdecimal() else 0  # TensorFlow leaves what is no number.
+  if (threads or len(os.sched_getaffinity(0))) < _LEAST_INTER:
     os.environ[_INTER] = str(_LEAST_INTER)
 
 
 def keep_memory():
-  """Lets the C library keep what tensors free, for the next step's: giving it back and taking it costs a tenth of a step.
+  """Lets the C library keep what tensors free, for those of the next step.
 
+  Giving it back to the system and taking it again costs a tenth of a step.
   Rows are not kept so: a table has its memory from the kernel, and gives it back itself.
   """
   try:
