@@ -252,7 +252,7 @@ class Model(keras.Model):
     function, self._trainer = functions[key], getattr(functions[key], "trainer", self._trainer)
     return function
 
-  def _make_training(self, source, communication):
+  def _make_training(self, source, communication=Communication()):
     """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
     if not tickets.is_cluster(self.distribute_strategy):
       return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))

@@ -22,7 +22,8 @@ class GradientSums:
     self._model = model
     self._weights = list(model.trainable_variables)
     self._sums = [
-      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum") for weight in self._weights
+      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum")
+      for weight in self._weights
     ]
     self._examples = tf.Variable(0.0, trainable=False, name="gradient_sum_examples")
     self.was_given = False

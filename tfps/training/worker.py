@@ -55,7 +55,9 @@ class TicketTrainer:
         "batch is pulled at once, so give both layers features of the batch."
       )
     self._tables = list(dict.fromkeys(table for table, _ in self._lookups))
-    routes = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._route.concrete.structured_outputs)
+    routes = tf.nest.map_structure(
+      tf.TensorSpec.from_tensor, self._route.concrete.structured_outputs
+    )
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(keys) for keys, _, _ in routes]
     trace = functools.partial(self._trace_step, model)
     self._train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
@@ -139,7 +141,10 @@ class TicketTrainer:
     if not every:
       logs, state = self._group(batches, tf.zeros([], tf.int64), count, state)
     else:
-      logs = {name: tf.zeros(t.shape, t.dtype) for name, t in self._results.concrete.structured_outputs.items()}
+      logs = {
+        name: tf.zeros(t.shape, t.dtype)
+        for name, t in self._results.concrete.structured_outputs.items()
+      }
       first = tf.zeros([], tf.int64)
 
       def group(first, logs, state):
@@ -155,7 +160,9 @@ class TicketTrainer:
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     _, state = _while(
-      lambda i, _: i < last, lambda i, state: (i + 1, batches.train(i, state, handles)), (first, state)
+      lambda i, _: i < last,
+      lambda i, state: (i + 1, batches.train(i, state, handles)),
+      (first, state),
     )
     batches_trained, steps = last - first, last - first
     if self._apply is not None:
@@ -203,7 +210,9 @@ class _Batches:
       batch = self._next()
       replies = self._exchange(batch.routes, send)
       following, next_replies = (), ()
-    data = tf.nest.pack_sequence_as(trainer._source.element_spec, batch.data, expand_composites=True)
+    data = tf.nest.pack_sequence_as(
+      trainer._source.element_spec, batch.data, expand_composites=True
+    )
     new = trainer._train(data, batch.routes, replies, self.step(i), handles=handles)
     pushes = tf.nest.map_structure(lambda held, one: tf.concat([held, one], 0), pushes, new)
     return following, next_replies, pushes
