@@ -266,6 +266,11 @@ class Model(keras.Model):
   def _make_scoring(self, source, *arguments):
     return tickets.scoring_function(lambda ticket: self._score_ticket(source, ticket, *arguments))
 
+  def begin_tickets(self, first_number):
+    """Called by `fit` before its first ticket, whose number is `first_number`."""
+    if self._trainer is not None:
+      self._trainer.begin(first_number)
+
   def apply_accumulated(self):
     """Applies what the tickets of a synchronous step have accumulated on the parameter servers, as one step."""
     if self._trainer is not None:
