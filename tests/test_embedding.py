@@ -220,7 +220,6 @@ def test_gradients_and_counts_reach_the_step(table, rows):
     return tape.gradient(loss, step.rows)[0], lookup._replace(table=())
 
   gradient, lookup = step_of()
-  assert lookup.num_slots == 3
   assert lookup.rows.shape == gradient.shape
   keys = lookup.keys[0].numpy()
   assert keys.tolist() == [3, 1, 5, 7, 20]  # One row for each distinct feasign of all slots.

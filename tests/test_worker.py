@@ -172,7 +172,9 @@ def test_a_run_that_goes_on_uses_no_ticket_number_again(folder):
 def test_numpy_counts_what_is_there(folder):
   source = worker_cases.features(folder)
   counts = worker_cases.counts_of(source, ["user"])
-  lines = [line.rstrip("\n").split(" ") for path in folder.glob("features-*.txt") for line in path.open()]
+  lines = [
+    line.rstrip("\n").split(" ") for path in folder.glob("features-*.txt") for line in path.open()
+  ]
   weight = sum(float(line[3]) for line in lines if line[0] == "u7")
   assert counts[int(tfps.feasign("user", "u7"))][0] == weight
   assert sum(show for show, _ in counts.values()) == sum(float(line[3]) for line in lines)

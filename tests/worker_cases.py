@@ -180,7 +180,10 @@ def ids_of_what_was_pulled():
 def clicks(batch_size=BATCH, batches_per_ticket=1):
   """12 batches of 32 a day; as many tickets if each has one."""
   return lambda folder: tfps.data.ClickStream(
-    days=2, examples_per_day=12 * BATCH, batch_size=batch_size, batches_per_ticket=batches_per_ticket
+    days=2,
+    examples_per_day=12 * BATCH,
+    batch_size=batch_size,
+    batches_per_ticket=batches_per_ticket,
   )
 
 
@@ -193,7 +196,9 @@ def features(folder):
     written = []
     for _ in range(lines):
       words = ",".join(f"w{word}" for word in random.integers(0, 30, random.integers(0, 5)))
-      written.append(f"u{random.integers(0, 20)} {words} {random.integers(0, 2)} {random.integers(1, 4)}")
+      written.append(
+        f"u{random.integers(0, 20)} {words} {random.integers(0, 2)} {random.integers(1, 4)}"
+      )
     paths[-1].write_text("\n".join(written) + "\n")
   return tfps.data.source(list(map(str, paths)), _parse, batch_size=16, batches_per_ticket=3)
 

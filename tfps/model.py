@@ -252,7 +252,7 @@ class Model(keras.Model):
     function, self._trainer = functions[key], getattr(functions[key], "trainer", self._trainer)
     return function
 
-  def _make_training(self, source, communication):
+  def _make_training(self, source, communication=Communication()):
     """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
     if not tickets.is_cluster(self.distribute_strategy):
       return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))
@@ -265,6 +265,11 @@ class Model(keras.Model):
 
   def _make_scoring(self, source, *arguments):
     return tickets.scoring_function(lambda ticket: self._score_ticket(source, ticket, *arguments))
+
+  def begin_tickets(self, first_number):
+    """Called by `fit` before its first ticket, whose number is `first_number`."""
+    if self._trainer is not None:
+      self._trainer.begin(first_number)
 
   def apply_accumulated(self):
     """Applies what the tickets of a synchronous step have accumulated on the parameter servers, as one step."""

@@ -211,7 +211,9 @@ class FeasignTable:
         table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
       )
 
-  def exchange(self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False):
+  def exchange(
+    self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False
+  ):
     """Pushes and then pulls, in one message to each server and one back.
 
     Args:

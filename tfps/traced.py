@@ -9,7 +9,13 @@ from tfps.graph_defs import anywhere
 _OF_NO_NAME = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 # What leaves a variable as it is.
-_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarIsInitializedOp")
+_READS = (
+  "ReadVariableOp",
+  "ResourceGather",
+  "ResourceGatherNd",
+  "VariableShape",
+  "VarIsInitializedOp",
+)
 
 
 class Traced:
@@ -42,8 +48,10 @@ class Traced:
         data = [name for name in node.input if not name.startswith("^")]
         node.ClearField("input")
         node.input.extend(data)
-    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, roots)
-    there = {node.name for node in graph_def.node}
+    there = _reachable(graph_def, roots)
+    nodes = [node for node in graph_def.node if node.name in there]
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
     self._variables = [(v, p) for v, p in self._variables if p.op.name in there]
     self.others = [(e, p) for e, p in self.others if p.op.name in there]
     self.variables = [variable for variable, _ in self._variables]
@@ -102,8 +110,26 @@ def identity(variable):
   return id(variable.handle)
 
 
+def _reachable(graph_def, roots):
+  """The names of the nodes that those named `roots` need, and theirs."""
+  inputs = {
+    node.name: [name.lstrip("^").split(":")[0] for name in node.input] for node in graph_def.node
+  }
+  there, to_visit = set(), list(roots)
+  while to_visit:
+    name = to_visit.pop()
+    if name not in there:
+      there.add(name)
+      to_visit += inputs[name]
+  return there
+
+
 def _here(tensor):
   """The tensor in the graph that is being made."""
   graph = tf.compat.v1.get_default_graph()
   tensor = tf.convert_to_tensor(tensor)
-  return graph.capture(tensor) if isinstance(tensor, tf.__internal__.EagerTensor) or tensor.graph is not graph else tensor
+  return (
+    graph.capture(tensor)
+    if isinstance(tensor, tf.__internal__.EagerTensor) or tensor.graph is not graph
+    else tensor
+  )

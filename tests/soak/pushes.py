@@ -150,7 +150,9 @@ def check(folder, trained, consistency):
   if trained["iterations"] != steps:
     raise AssertionError(f"the dense weights took {trained['iterations']} steps instead of {steps}")
   if trained["repeated_pushes"] == 0:
-    raise AssertionError("no push came twice: the kills were not in the middle of any ticket's pushes")
+    raise AssertionError(
+      "no push came twice: the kills were not in the middle of any ticket's pushes"
+    )
 
 
 def counts(source, tickets):

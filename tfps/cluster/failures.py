@@ -108,6 +108,8 @@ class CoordinatorLog(logging.Filter):
     "Remote function on worker",
     " %s encountered the following error",
     " /job:worker",
+    # Said when a step is traced on the chief, before the first ticket is scheduled.
+    "A `tf.distribute.experimental.ParameterServerStrategy` method is invoked without",
   )
 
   def filter(self, record: logging.LogRecord) -> bool:

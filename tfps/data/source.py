@@ -126,7 +126,7 @@ class Source(abc.ABC):
 
   @abc.abstractmethod
   def _batches(self, ticket):
-    """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""
+    """The dataset of the ticket's ceil(records / batch_size) batches, (x, y) or (x, y, weight); see `batching.batches`."""
 
   def _cuts(self, ordinal):
     if ordinal not in self._cuts_of_day:

@@ -119,7 +119,9 @@ class Decays:
       of_one, count = self._of_step.get(key, 0.0), steps
       if key in self._of_batch:
         of_one, count = self._of_batch[key], batches
-      decays[identity(variable)] = of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
+      decays[identity(variable)] = (
+        of_one if of_one in (0.0, 1.0) else of_one ** tf.cast(count, tf.float32)
+      )
     return decays
 
 

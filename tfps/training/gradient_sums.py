@@ -22,7 +22,8 @@ class GradientSums:
     self._model = model
     self._weights = list(model.trainable_variables)
     self._sums = [
-      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum") for weight in self._weights
+      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum")
+      for weight in self._weights
     ]
     self._examples = tf.Variable(0.0, trainable=False, name="gradient_sum_examples")
     self.was_given = False
@@ -43,5 +44,9 @@ class GradientSums:
     examples = tf.ones([]) if self._model.loss_is_sum else tf.maximum(self._examples, 1.0)
     pairs = [(sum_ / examples, weight) for sum_, weight in zip(self._sums, self._weights)]
     self._model.optimizer.apply_gradients(pairs)
+    self.clear()
+
+  def clear(self):
+    """Makes all sums nothing."""
     for sum_ in self.variables:
       sum_.assign(tf.zeros_like(sum_))

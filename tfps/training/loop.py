@@ -65,6 +65,7 @@ def fit(
     callbacks.on_train_begin()
     resumed = callbacks.resume()
     first = _first_number(model, resumed)
+    model.begin_tickets(first)
     schedule = Schedule(communication, tickets_lib.num_workers(strategy), first)
     model._schedule = schedule
     logs, epoch_logs = {}, {}

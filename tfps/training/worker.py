@@ -29,6 +29,12 @@ class TicketTrainer:
     communication: the `tfps.Communication`.
 
   Attributes:
+    tables: the `tfps.FeasignTable`s that are pulled from.
+    lookups: (table, row width) for each pull of a forward pass, in order.
+    route: the `Traced` function of a batch that returns what its pulls want.
+    train: the `Traced` train step of a batch and what was pulled for it; returns the pushes.
+    ahead: whether a batch's pull runs before the push of the one before it.
+    window: pushes are sent with every so manyth pull.
     gradient_sums: the `GradientSums` that hold what tickets add until the chief takes a step; None unless steps are synchronous.
 
   Raises:
@@ -36,29 +42,31 @@ class TicketTrainer:
   """
 
   def __init__(self, model, source, communication):
-    self._source = source
-    self._communication = communication
+    self.source = source
+    self.communication = communication
     synchronous = communication.consistency == "sync"
     self._merges = synchronous or not communication.dense_local_steps
     self._sums = GradientSums(model) if self._merges else None
     self.gradient_sums = self._sums if synchronous else None
     # Where others may not run ahead, a worker's own pulls do not run ahead of its pushes either.
-    self._ahead = communication.prefetch and communication.consistency != "bounded"
-    self._window = communication.push_window if communication.consistency == "async" else 1
+    self.ahead = communication.prefetch and communication.consistency != "bounded"
+    self.window = communication.push_window if communication.consistency == "async" else 1
 
     spec = source.element_spec
-    self._lookups = []  # One for each pull of a forward pass: table and row width, no tensors of a ticket.
-    self._route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
-    if any(NOT_PULLED in node.name for node in self._route.graph_def.node):
+    self.lookups = []
+    self.route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
+    if any(NOT_PULLED in node.name for node in self.route.graph_def.node):
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
         "batch is pulled at once, so give both layers features of the batch."
       )
-    self._tables = list(dict.fromkeys(table for table, _ in self._lookups))
-    routes = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._route.concrete.structured_outputs)
+    self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
+    routes = tf.nest.map_structure(
+      tf.TensorSpec.from_tensor, self.route.concrete.structured_outputs
+    )
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(keys) for keys, _, _ in routes]
     trace = functools.partial(self._trace_step, model)
-    self._train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
+    self.train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
         f"model '{model.name}' has a train_step that calls its optimizer itself: let it call self.apply_gradients, so that "
@@ -71,13 +79,24 @@ class TicketTrainer:
     self._apply_sums = tf.function(apply) if synchronous else None
     self._place_dense(model)
 
+  def begin(self, first_number):
+    """Called at a moment, before any ticket: forgets what a run that failed may have left.
+
+    Args:
+      first_number: all tickets of earlier runs have smaller ones.
+    """
+    for table in self.tables:
+      table.set_clocks(first_number)
+    if self.gradient_sums is not None:
+      self.gradient_sums.clear()
+
   def apply_accumulated(self):
     """One step with everything that the tickets since the last one accumulated on the parameter servers.
 
     Nothing where steps are not synchronous.
     """
     if self.gradient_sums is not None:
-      for table in self._tables:
+      for table in self.tables:
         table.apply_accumulated()
       self._apply_sums()
 
@@ -88,7 +107,7 @@ class TicketTrainer:
       x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
       with Routing() as routing:
         model(x, training=True)
-      self._lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
+      self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
       return [(lookup.keys, lookup.slots, lookup.positions) for lookup in routing.lookups]
 
     return model.distribute_strategy.run(route, args=(data,))
@@ -98,16 +117,16 @@ class TicketTrainer:
 
     def train(data, routes, replies, step):
       lookups = [Lookup(None, *route, None, None, reply) for route, reply in zip(routes, replies)]
-      wire_dtype = self._communication.wire_dtype
+      wire_dtype = self.communication.wire_dtype
       with Exchanged(lookups, step, wire_dtype, self._sums) as exchanged:
         model.train_step(data)
-      return [exchanged.pushes[table] for table in self._tables]
+      return [exchanged.pushes[table] for table in self.tables]
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
 
   def _place_dense(self, model):
     """Says which variables a ticket reads and which it merges, and puts them in the servers' hands."""
-    traced = [part for part in (self._train, self._results, self._apply) if part is not None]
+    traced = [part for part in (self.train, self._results, self._apply) if part is not None]
     unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())  # noqa: E731
     self._variables = unique(part.variables for part in traced)
     sums = {identity(variable) for variable in self._sums.variables} if self._merges else set()
@@ -132,14 +151,17 @@ class TicketTrainer:
     Returns:
       {metric name: value} as the worker knows it.
     """
-    count = -(-records // self._source.batch_size)
-    every = self._communication.dense_sync_every
+    count = -(-records // self.source.batch_size)
+    every = self.communication.dense_sync_every
     batches = _Batches(self, iter(dataset), count, number, finished_below)
     state = batches.begin()
     if not every:
       logs, state = self._group(batches, tf.zeros([], tf.int64), count, state)
     else:
-      logs = {name: tf.zeros(t.shape, t.dtype) for name, t in self._results.concrete.structured_outputs.items()}
+      logs = {
+        name: tf.zeros(t.shape, t.dtype)
+        for name, t in self._results.concrete.structured_outputs.items()
+      }
       first = tf.zeros([], tf.int64)
 
       def group(first, logs, state):
@@ -155,7 +177,9 @@ class TicketTrainer:
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     _, state = _while(
-      lambda i, _: i < last, lambda i, state: (i + 1, batches.train(i, state, handles)), (first, state)
+      lambda i, _: i < last,
+      lambda i, state: (i + 1, batches.train(i, state, handles)),
+      (first, state),
     )
     batches_trained, steps = last - first, last - first
     if self._apply is not None:
@@ -185,8 +209,8 @@ class _Batches:
 
   def begin(self):
     """(the batch that comes next, the servers' replies for it, what is to be pushed); only the last unless pulls run ahead."""
-    pushes = [table.no_messages() for table in self._trainer._tables]
-    if not self._trainer._ahead:
+    pushes = [table.no_messages() for table in self._trainer.tables]
+    if not self._trainer.ahead:
       return (), (), pushes
     batch = self._next()
     return batch, self._exchange(batch.routes, pushes), pushes
@@ -196,21 +220,21 @@ class _Batches:
     trainer = self._trainer
     batch, replies, pushes = state
     send, pushes = self._split(i, pushes)
-    if trainer._ahead:
+    if trainer.ahead:
       # The servers' replies for the next batch are on their way while this one computes.
       following, next_replies = self._pull_next(i, batch, send)
     else:
       batch = self._next()
       replies = self._exchange(batch.routes, send)
       following, next_replies = (), ()
-    data = tf.nest.pack_sequence_as(trainer._source.element_spec, batch.data, expand_composites=True)
-    new = trainer._train(data, batch.routes, replies, self.step(i), handles=handles)
+    data = tf.nest.pack_sequence_as(trainer.source.element_spec, batch.data, expand_composites=True)
+    new = trainer.train(data, batch.routes, replies, self.step(i), handles=handles)
     pushes = tf.nest.map_structure(lambda held, one: tf.concat([held, one], 0), pushes, new)
     return following, next_replies, pushes
 
   def end(self, state):
     """Pushes what is left."""
-    for table, pushes in zip(self._trainer._tables, state[2]):
+    for table, pushes in zip(self._trainer.tables, state[2]):
       table.send(pushes, accumulate=self._trainer.gradient_sums is not None)
 
   def _next(self):
@@ -220,9 +244,9 @@ class _Batches:
     return tf.nest.flatten(self._iterator.get_next(), expand_composites=True)
 
   def _routed(self, data):
-    spec = self._trainer._source.element_spec
+    spec = self._trainer.source.element_spec
     packed = tf.nest.pack_sequence_as(spec, data, expand_composites=True)
-    return _Batch(data, self._trainer._route(packed, handles={}))
+    return _Batch(data, self._trainer.route(packed, handles={}))
 
   def _pull_next(self, i, batch, send):
     is_last = i + 1 >= self._count
@@ -236,8 +260,8 @@ class _Batches:
 
   def _split(self, i, pushes):
     """(what is sent with the next pull, what waits for a later one)."""
-    window = self._trainer._window
-    nothing = [table.no_messages() for table in self._trainer._tables]
+    window = self._trainer.window
+    nothing = [table.no_messages() for table in self._trainer.tables]
     if window <= 1:
       return pushes, nothing
     sends = (i + 1) % window == 0
@@ -250,17 +274,17 @@ class _Batches:
   def _exchange(self, routes, pushes):
     """One message to each server and back: pushes, and the rows for `routes` as replies for each lookup."""
     trainer = self._trainer
-    waiting = dict(zip(trainer._tables, pushes))
+    waiting = dict(zip(trainer.tables, pushes))
     replies = []
-    for (keys, _, _), (table, row_width) in zip(routes, trainer._lookups):
+    for (keys, _, _), (table, row_width) in zip(routes, trainer.lookups):
       # Only the first of several lookups of a table carries its pushes.
       replies.append(
         table.exchange(
           keys,
           waiting.pop(table, table.no_messages()),
           row_width,
-          wire_dtype=trainer._communication.wire_dtype,
-          references=trainer._communication.row_references,
+          wire_dtype=trainer.communication.wire_dtype,
+          references=trainer.communication.row_references,
           accumulate=trainer.gradient_sums is not None,
         )
       )
