@@ -88,8 +88,6 @@ def test_a_push_that_is_not_right_changes_nothing():
   assert statistics(handle)["rows"] == 2
 
 
-
-
 def pushes_of(lookups, steps, wire_dtype=tf.float32):
   """A message for each look-up and step."""
   ones = np.ones(BATCH)

@@ -130,9 +130,7 @@ def test_pulled_rows_are_those_of_a_pull(wire_dtype, references):
   servers = [table("mf_dim=8;accessor.create_threshold=2;mf_init_range=1"), table()]
   fill(servers, rng)
   keys = [rng.integers(-5, 200, n) for n in (301, 50)]
-  messages = [
-    pull(server, k, 9, references, wire_dtype) for server, k in zip(servers, keys)
-  ]
+  messages = [pull(server, k, 9, references, wire_dtype) for server, k in zip(servers, keys)]
   rows = native.ops.tfps_read_pulled(messages=messages, row_width=9)
   pulled = [native.ops.tfps_pull(table=s, keys=k, row_width=9) for s, k in zip(servers, keys)]
   expected = tf.cast(tf.cast(tf.concat(pulled, axis=0), wire_dtype), tf.float32)

@@ -76,7 +76,10 @@ def test_in_the_body_of_a_loop_with_variables_of_its_own(limit, expected):
     _, totals = tf.while_loop(lambda i, _: i < n, body, [0, totals])
     results = totals.stack()
     with tf.control_dependencies([results]):
-      left = [tf.raw_ops.ReadVariableOp(resource=copies[identity(v)], dtype=tf.float32) for v in traced_with]
+      left = [
+        tf.raw_ops.ReadVariableOp(resource=copies[identity(v)], dtype=tf.float32)
+        for v in traced_with
+      ]
     return results, left
 
   for _ in range(2):  # Each call has variables of its own.

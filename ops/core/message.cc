@@ -96,8 +96,9 @@ std::string ReadHeader(const char* name, const char* message, int64_t bytes, int
     return std::string(name) + " must begin at a multiple of 8 bytes.";
   }
   if (bytes < header_bytes) {
-    return std::string(name) + " has " + std::to_string(bytes) + " bytes, fewer than its header of " +
-           std::to_string(header_bytes) + "; it was cut off on its way.";
+    return std::string(name) + " has " + std::to_string(bytes) +
+           " bytes, fewer than its header of " + std::to_string(header_bytes) +
+           "; it was cut off on its way.";
   }
   Header header;
   std::memcpy(&header, message, sizeof(header));
@@ -160,7 +161,8 @@ int64_t PushBytes(const PushShape& shape) { return PushLayout(shape).end; }
 PushParts WritePushHeader(const PushShape& shape, char* message) {
   const PushLayout layout(shape);
   for (const int64_t next : {layout.counts, layout.gradients, layout.end}) ZeroEnd(message, next);
-  const PushHeader header = {MakeHeader(kPushMagic, shape, shape.whole_counts ? kHasWholeCounts : 0),
+  const uint8_t flags = shape.whole_counts ? kHasWholeCounts : 0;
+  const PushHeader header = {MakeHeader(kPushMagic, shape, flags),
                              shape.step.ticket,
                              shape.step.batch,
                              shape.step.finished_below,

@@ -226,7 +226,8 @@ TEST(DamagedMessagesAreRefusedOrReadWithinTheirBounds) {
     const int damages = 1 + random() % 4;
     for (int d = 0; d < damages; ++d) {
       // Mostly in the header and the runs, where sizes are.
-      const int64_t at = random() % (random() % 4 ? std::min<int64_t>(96, buffer.size) : buffer.size);
+      const int64_t sizes_end = std::min<int64_t>(96, buffer.size);
+      const int64_t at = random() % (random() % 4 ? sizes_end : buffer.size);
       buffer.data()[at] = static_cast<char>(random() % 3 ? random() : 1 << random() % 8);
     }
     std::string problem;
@@ -311,8 +312,9 @@ TEST(ADamagedSecondPushIsRefusedAndReadWithinItsBounds) {
   CHECK_TRUE(IsASentence(problem));
   CHECK_EQ(with(6, uint8_t{9}), 1);  // the dtype
   CHECK_TRUE(IsASentence(problem));
-  for (const int64_t n : {int64_t{-1}, int64_t{1}, int64_t{1} << 30, int64_t{1} << 31,
-                          std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}) {
+  for (const int64_t n :
+       {int64_t{-1}, int64_t{1}, int64_t{1} << 30, int64_t{1} << 31,
+        std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}) {
     CHECK_EQ(with(8, n), 1);
     CHECK_TRUE(IsASentence(problem));
   }

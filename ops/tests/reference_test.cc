@@ -73,7 +73,8 @@ TEST(APlaceHasItsRow) {
   for (int units = 5; units <= 2048; ++units) {
     const SizeClass size_class(8 * units);
     for (uint32_t place = 0; place < 2048; ++place) {
-      if (size_class.RowAt(place) != place / units) CHECK_EQ(size_class.RowAt(place), place / units);
+      const auto row = size_class.RowAt(place);
+      if (row != place / units) CHECK_EQ(row, place / units);
     }
   }
 }
