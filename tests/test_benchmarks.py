@@ -145,7 +145,7 @@ def test_the_ceiling_computes_the_gradient_of_its_input(monkeypatch):
   runs = context.export_run_metadata().function_graphs
   context.disable_run_metadata()
   nodes = [node for run_ in runs for graph in run_.partition_graphs for node in graph.node]
-  # Four layers: forward, and gradients of their weights and of their inputs, which TensorFlow drops if nobody uses them.
+  # Four layers: forward, and gradients of their weights and of their inputs, dropped if nobody uses them.
   assert sum("MatMul" in node.op for node in nodes) == 3 * 4
 
 

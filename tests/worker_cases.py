@@ -188,7 +188,7 @@ def clicks(batch_size=BATCH, batches_per_ticket=1):
 
 
 def features(folder):
-  """Lines of `user words click weight`: tickets of 3 batches, of 2 with a smaller last one, and of one of 7 examples."""
+  """Lines of `user words click weight`: tickets of 3 batches, of 2 with a smaller last, and of one of 7 examples."""
   random = np.random.default_rng(3)
   paths = []
   for number, lines in enumerate((2 * 3 * 16 + 16 + 5, 7)):

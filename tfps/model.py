@@ -90,7 +90,8 @@ class Model(keras.Model):
 
     Args:
       gradients_and_variables: pairs, as Keras's optimizers take them.
-      scale: what turns the gradients into those of the sum over examples of the loss: the batch's size where the loss is their mean.
+      scale: what turns the gradients into those of the sum over examples of the loss: the batch's size where the loss
+        is their mean.
     """
     exchange = current_exchange()
     if exchange is None or exchange.gradient_sums is None:

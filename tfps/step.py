@@ -1,8 +1,8 @@
 """One training step's dealings with the feasign tables: what was pulled, and the push that answers it.
 
 A step on its own pulls in its forward pass and pushes at its end. Within a ticket the worker's loop
-(`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to learn what is to be pulled, and the step
-in an `Exchanged` that has what was pulled, and keeps the push for the loop to send.
+(`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to learn what is to be
+pulled, and the step in an `Exchanged` that has what was pulled, and keeps the push for the loop to send.
 """
 
 import threading
@@ -85,7 +85,8 @@ class Exchanged(_Scope):
     lookups: for each pull of the forward pass, in order, a `tfps.lookup.Lookup` with its replies; the rest is not read.
     step: int64 [3]: the ticket's number, the batch's number in it, and the number below which all tickets are finished.
     wire_dtype: of pushed gradients.
-    gradient_sums: the `tfps.training.gradient_sums.GradientSums` that take the dense gradients; None where the optimizer does.
+    gradient_sums: the `tfps.training.gradient_sums.GradientSums` that take the dense gradients; None where the
+      optimizer does.
 
   Attributes:
     pushes: {`FeasignTable`: for each server uint8 [m], the message that pushes}.

@@ -206,10 +206,8 @@ class FeasignTable:
         gradients float32 [n, row_width]), each feasign once. A row whose mf vector is longer than `row_width` has
         room for takes zero gradients for the rest, a shorter one only its own.
     """
-    for handle, (keys, slots, show, click, gradients) in zip(self._handles, parts):
-      native.ops.tfps_push(
-        table=handle, keys=keys, slots=slots, show=show, click=click, gradients=gradients
-      )
+    for handle, part in zip(self._handles, parts):
+      native.ops.tfps_push(handle, *part)
 
   def exchange(
     self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False

@@ -1,8 +1,9 @@
 """kill -9 of a worker in the middle of its pushes, over and over: each is applied exactly once.
 
-A job with two workers and two parameter servers trains. One worker after the other is killed while it is in the middle of a
-ticket, which then runs again, from its beginning, on the other one; the killed worker is started again. In the end every
-feasign has the shows and clicks of what was trained, to the last one, and the dense weights have taken as many steps.
+A job with two workers and two parameter servers trains. One worker after the other is killed while it is in the middle
+of a ticket, which then runs again, from its beginning, on the other one; the killed worker is started again. In the end
+every feasign has the shows and clicks of what was trained, to the last one, and the dense weights have taken as many
+steps.
 
   python -m tests.soak.pushes --kills=20
 """

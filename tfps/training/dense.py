@@ -89,8 +89,9 @@ def copies(variables, values):
 class Decays:
   """How much of a variable's old value is left after a ticket's steps, so that the steps of several tickets add up.
 
-  A weight, a count and a sum keep all of it: what tickets add comes together. A moving average that keeps b in each step keeps
-  b ** n after n. What neither Keras's optimizers nor BatchNormalization have keeps nothing: the last ticket decides.
+  A weight, a count and a sum keep all of it: what tickets add comes together. A moving average that keeps b in each
+  step keeps b ** n after n. What neither Keras's optimizers nor BatchNormalization have keeps nothing: the last ticket
+  decides.
 
   Args:
     model: the Keras model, built and compiled.

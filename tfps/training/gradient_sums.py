@@ -8,8 +8,8 @@ from tfps.traced import identity
 class GradientSums:
   """Sums of gradients, so that one step with several batches is the step with these batches joined.
 
-  Make it in the scope of the model's strategy. A batch's gradient counts by its number of examples where the loss is a mean over
-  them, and as it is where the loss is a sum.
+  Make it in the scope of the model's strategy. A batch's gradient counts by its number of examples where the loss is
+  a mean over them, and as it is where the loss is a sum.
 
   Args:
     model: the Keras model, built and compiled.

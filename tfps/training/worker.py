@@ -1,4 +1,4 @@
-"""What a worker does with a ticket on a cluster: pull, compute and push batch after batch, on a copy of the dense weights."""
+"""What a worker does with a ticket: pull, compute and push batch after batch, on a copy of the dense weights."""
 
 import functools
 from typing import NamedTuple
@@ -35,7 +35,8 @@ class TicketTrainer:
     train: the `Traced` train step of a batch and what was pulled for it; returns the pushes.
     ahead: whether a batch's pull runs before the push of the one before it.
     window: pushes are sent with every so manyth pull.
-    gradient_sums: the `GradientSums` that hold what tickets add until the chief takes a step; None unless steps are synchronous.
+    gradient_sums: the `GradientSums` that hold what tickets add until the chief takes a step; None unless steps are
+      synchronous.
 
   Raises:
     ValueError: the model cannot be trained so.
@@ -208,7 +209,10 @@ class _Batches:
     return tf.stack([self._number, i, self._finished_below])
 
   def begin(self):
-    """(the batch that comes next, the servers' replies for it, what is to be pushed); only the last unless pulls run ahead."""
+    """(the batch that comes next, the servers' replies for it, what is to be pushed).
+
+    Only the last unless pulls run ahead.
+    """
     pushes = [table.no_messages() for table in self._trainer.tables]
     if not self._trainer.ahead:
       return (), (), pushes
