@@ -130,14 +130,19 @@ class TicketTrainer:
     traced = [part for part in (self.train, self._results, self._apply) if part is not None]
     unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())  # noqa: E731
     self._variables = unique(part.variables for part in traced)
-    sums = {identity(variable) for variable in self._sums.variables} if self._merges else set()
     changed = unique(part.changed for part in traced)
-    if self.gradient_sums is None:
-      changed = [variable for variable in changed if identity(variable) not in sums]
-    self._changed = changed
-    self._shared = dense.DenseVariables(v for v in self._variables if identity(v) not in sums)
-    self._merged = dense.DenseVariables(changed)
-    self._decays = dense.Decays(model, self._sums.variables if self._merges else ())
+    sums = self._sums.variables if self._merges else []
+    of_sums = {identity(variable) for variable in sums}
+    read = [variable for variable in self._variables if identity(variable) not in of_sums]
+    self._shared = self._merged = dense.DenseVariables(read)
+    self._changed = read
+    if self.gradient_sums is not None:
+      self._changed = changed
+      self._merged = dense.DenseVariables(changed)
+    # To what is only read, nothing is added.
+    of_changed = {identity(variable) for variable in changed}
+    only_read = [variable for variable in read if identity(variable) not in of_changed]
+    self._decays = dense.Decays(model, [*sums, *only_read])
 
   @tf.autograph.experimental.do_not_convert
   def __call__(self, dataset, records, number, finished_below):
