@@ -7,6 +7,7 @@ under test, subclass Engine and name it in ENGINES.
 import abc
 import dataclasses
 import itertools
+import threading
 import typing
 import uuid
 
@@ -217,6 +218,8 @@ class NativeMessages(NativeEngine):
     super()._open()
     self._references = {}
     self._tickets = itertools.count()
+    self._running = set()
+    self._lock = threading.Lock()
 
   def pull(self, keys, width=None):
     width = width or 1 + self.mf_dim
@@ -226,7 +229,11 @@ class NativeMessages(NativeEngine):
     return native.ops.tfps_read_pulled(messages=[reply], row_width=width).numpy()
 
   def push(self, keys, slots, show, click, gradients):
-    n, ticket = len(keys), next(self._tickets)
+    n = len(keys)
+    with self._lock:
+      ticket = next(self._tickets)
+      self._running.add(ticket)
+      finished_below = min(self._running)
     gradients = np.asarray(gradients, np.float32)
     references = [self._references.get(key, key % 5000) for key in np.asarray(keys).tolist()]
     (message,) = native.ops.tfps_make_push(
@@ -239,10 +246,12 @@ class NativeMessages(NativeEngine):
       show=_array(show, np.float32),
       click=_array(click, np.float32),
       scale=1.0,
-      step=_array([ticket, 0, max(ticket - 3, 0)], np.int64),
+      step=_array([ticket, 0, finished_below], np.int64),
       num_servers=1,
     )
     exchanges.push(self._table, message, message)  # The second is dropped.
+    with self._lock:
+      self._running.remove(ticket)
 
 
 def _array(values, dtype):
