@@ -46,3 +46,9 @@ _symbols = ctypes.CDLL(str(_LIBRARY))
 def end_signal() -> int:
   """Returns the exit code that a `TfpsEndProcess` op left here, and -1 while there is none."""
   return _symbols.tfps_end_signal()
+
+
+def free(handle: tf.Tensor, device: str) -> None:
+  """Frees a resource that one of these ops made on `device`."""
+  with tf.init_scope(), tf.device(device):
+    tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)

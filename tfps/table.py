@@ -99,7 +99,7 @@ class FeasignTable:
       with tf.init_scope(), tf.device(device):
         handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
       self._handles.append(handle)
-      weakref.finalize(self, _free, handle, device).atexit = False
+      weakref.finalize(self, native.free, handle, device).atexit = False
 
   @property
   def options(self):
@@ -392,8 +392,3 @@ class FeasignTable:
   def _policies(self):
     """Every complete policy there is."""
     return [self._policy, *(self.policy_of(slot) for slot in self._slot_policies)]
-
-
-def _free(handle, device):
-  with tf.init_scope(), tf.device(device):
-    tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)

@@ -1,6 +1,7 @@
 """The dense weights on their way between parameter servers and a worker: one message each way for each server."""
 
 import uuid
+import weakref
 
 import tensorflow as tf
 import tf_keras as keras
@@ -34,6 +35,8 @@ class DenseVariables:
         self._resources[device] = native.ops.tfps_dense(
           variables=[variable.handle for variable in shard], shared_name=f"dense-{uuid.uuid4().hex}"
         )
+      # A server holds on to these variables as long.
+      weakref.finalize(self, native.free, self._resources[device], device).atexit = False
 
   def read(self):
     """{identity of a variable: its value now}."""
