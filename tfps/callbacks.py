@@ -166,8 +166,7 @@ class TableSummaries(keras.callbacks.Callback):
 
   def _staleness_since(self, statistics):
     """The mean staleness of the pushes since this was last called."""
-    # Statistics without them: pushes that were no messages.
-    pushes, staleness = statistics.get("pushes", 0.0), statistics.get("staleness_sum", 0.0)
+    pushes, staleness = statistics["pushes"], statistics["staleness_sum"]
     new, sum_of_new = pushes - self._pushes, staleness - self._staleness
     self._pushes, self._staleness = pushes, staleness
     return sum_of_new / new if new else 0.0

@@ -19,12 +19,16 @@ class ClockedResource : public tensorflow::ResourceBase {
 
 using ClockedPtr = tensorflow::core::RefCountPtr<ClockedResource>;
 
+// The op's first input, which is called `name`.
+inline tensorflow::Status RequireOneHandle(tensorflow::OpKernelContext* ctx, const char* name) {
+  if (ctx->input(0).NumElements() == 1) return tensorflow::OkStatus();
+  return tensorflow::errors::InvalidArgument(name, " must be one resource handle, not the shape ",
+                                             ctx->input(0).shape().DebugString(), ".");
+}
+
 // The resource of the op's first input.
 inline tensorflow::Status FindClocked(tensorflow::OpKernelContext* ctx, ClockedPtr* resource) {
-  if (ctx->input(0).NumElements() != 1) {
-    return tensorflow::errors::InvalidArgument("table must be one resource handle, not the shape ",
-                                               ctx->input(0).shape().DebugString(), ".");
-  }
+  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
   tensorflow::ResourceBase* any = nullptr;  // Of any type, as only this overload finds.
   TF_RETURN_IF_ERROR(tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &any));
   tensorflow::core::RefCountPtr<tensorflow::ResourceBase> found(any);

@@ -65,10 +65,7 @@ using DensePtr = tensorflow::core::RefCountPtr<DenseResource>;
 
 // The dense weights of the op's first input.
 inline tensorflow::Status FindDense(tensorflow::OpKernelContext* ctx, DensePtr* dense) {
-  if (ctx->input(0).NumElements() != 1) {
-    return tensorflow::errors::InvalidArgument("dense must be one resource handle, not the shape ",
-                                               ctx->input(0).shape().DebugString(), ".");
-  }
+  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "dense"));
   return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), dense);
 }
 

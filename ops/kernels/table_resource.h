@@ -38,10 +38,7 @@ using TablePtr = tensorflow::core::RefCountPtr<TableResource>;
 
 // The table of the op's first input.
 inline tensorflow::Status FindTable(tensorflow::OpKernelContext* ctx, TablePtr* table) {
-  if (ctx->input(0).NumElements() != 1) {
-    return tensorflow::errors::InvalidArgument("table must be one resource handle, not the shape ",
-                                               ctx->input(0).shape().DebugString(), ".");
-  }
+  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
   return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), table);
 }
 

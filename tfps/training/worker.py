@@ -187,13 +187,13 @@ class TicketTrainer:
       lambda i, state: (i + 1, batches.train(i, state, handles)),
       (first, state),
     )
-    batches_trained, steps = last - first, last - first
+    steps = last - first
     if self._apply is not None:
       self._apply(handles=handles)
       steps = tf.ones([], tf.int64)
     for variable in self._changed:
       before.setdefault(identity(variable), tf.zeros(variable.shape, variable.dtype))
-    decays = self._decays.after(self._changed, batches_trained, steps)
+    decays = self._decays.after(self._changed, last - first, steps)
     logs = self._results(handles=handles)
     self._merged.merge(before, handles, decays, batches.step(last - 1))
     return logs, state
