@@ -16,21 +16,24 @@
 #include <vector>
 
 #include "ops/core/chunk_pool.h"
+#include "ops/core/prefetch.h"
 #include "ops/core/row.h"
 
 namespace tfps {
 
-// Rows of one size: those of a policy that are admitted, or are not. All arenas of a table number
-// them alike.
+// Rows of one size with their weights in the same place: those of a policy that are admitted, or are
+// not. All arenas of a table number them alike.
 struct SizeClass {
   // Before the first row of a chunk, for its key to begin a cache line.
   static constexpr uint32_t kChunkMargin = 40;
 
-  explicit SizeClass(int row_bytes)
+  explicit SizeClass(int row_bytes, int mf_w_begin = 0, int mf_w_end = 0)
       : bytes(static_cast<uint32_t>(row_bytes)),
         places(bytes / ChunkPool::kPlaceBytes),
         capacity(static_cast<uint32_t>(ChunkPool::kChunkBytes - kChunkMargin) / bytes),
-        reciprocal(((1u << 20) + places - 1) / places) {}
+        reciprocal(((1u << 20) + places - 1) / places),
+        mf_begin(mf_w_begin),
+        mf_end(mf_w_end) {}
 
   // The number of the row that holds this place after the margin: place / places, exactly, as both are at most 2^10.
   uint32_t RowAt(uint32_t place) const { return place * reciprocal >> 20; }
@@ -39,6 +42,7 @@ struct SizeClass {
   uint32_t places;      // of a row, each 16 bytes
   uint32_t capacity;    // rows in a chunk
   uint32_t reciprocal;  // 2^20 / places, rounded up
+  int mf_begin, mf_end;  // which of the floats are mf_w: those that pulls read without a lock
 };
 
 class Arena {
@@ -82,6 +86,16 @@ class Arena {
     return row->key == key ? row : nullptr;
   }
 
+  // Brings what FindAt looks at into the cache. Takes no lock, and any number.
+  [[gnu::always_inline]] void PrefetchFor(uint32_t handle) const {
+    const uint32_t number = handle / kChunkPlaces;
+    if (number >= pool_->num_chunks()) return;
+    Prefetch(&pool_->RowsOf(number));
+    const RowHead* row = At(handle);
+    Prefetch(row);
+    Prefetch(reinterpret_cast<const char*>(row) + 64);
+  }
+
   int RowBytes(uint32_t handle) const { return static_cast<int>(ClassOf(handle).bytes); }
 
   // Calls visit(handle, row) for each row, chunk by chunk. It may free that row, and no
@@ -94,7 +108,8 @@ class Arena {
       const ChunkOfRows& chunk = pool_->RowsOf(number);
       const uint32_t places = classes_[chunk.size_class].places;
       const uint32_t carved = chunk.carved;
-      for (uint32_t i = 0; i < carved; ++i) {
+      // A chunk that its last row has left is somebody else's.
+      for (uint32_t i = 0; i < carved && chunk.owner.load() == number_; ++i) {
         const uint32_t handle = number * kChunkPlaces + kFirstPlace + i * places;
         RowHead* row = At(handle);
         if (row->key != 0) visit(handle, row);

@@ -18,6 +18,7 @@
 
 #include "ops/core/chunk_pool.h"
 #include "ops/core/hash.h"
+#include "ops/core/prefetch.h"
 
 namespace tfps {
 
@@ -99,7 +100,7 @@ class BucketArray {
     return bits == 0 ? kNone : bucket->HandleAt(__builtin_ctz(bits));
   }
 
-  void Prefetch(uint64_t hash) const { __builtin_prefetch(First(hash)); }
+  [[gnu::always_inline]] void PrefetchFor(uint64_t hash) const { Prefetch(First(hash)); }
 
  private:
   uint64_t packed_;
@@ -150,6 +151,8 @@ class Index {
     Publish(fresh, size);
     return true;
   }
+
+  int64_t bytes() const { return int64_t{buckets().count()} * sizeof(Bucket); }
 
   // Whether it is much larger than `rows` rows need.
   bool IsWasteful(uint32_t rows) const;

@@ -1,15 +1,21 @@
 // The project's own engine: rows in arenas, found by open-addressing indexes.
 //
-// A batch is sorted by shard first, and takes each shard's lock once.
+// A pull goes through its keys in their order and takes no lock; see ShardView. A push is sorted by
+// shard first, and takes each shard's lock once. Both look ahead: the index of a key far away, and
+// the row of one nearer by, are on their way into the cache while the key in hand is dealt with.
 #ifndef OPS_CORE_NATIVE_TABLE_H_
 #define OPS_CORE_NATIVE_TABLE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "ops/core/chunk_pool.h"
+#include "ops/core/push_items.h"
+#include "ops/core/readers.h"
 #include "ops/core/shard.h"
+#include "ops/core/shard_view.h"
 #include "ops/core/sharded_table.h"
 
 namespace tfps {
@@ -29,7 +35,16 @@ class NativeTable final : public ShardedTable<Shard> {
   ShardStatistics Totals() const override;
 
  private:
+  void PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
+                 uint32_t* references) const;
+  uint32_t PullOne(uint64_t key, uint64_t hash, uint32_t shard, uint32_t guess, int width,
+                   float* out) const;
+  bool PushRange(const PushItems& items, int64_t first_shard, int64_t last_shard,
+                 const PushBatch& batch);
+
+  mutable Readers readers_;
   ChunkPool pool_;
+  const std::unique_ptr<ShardView[]> views_;  // by shard; close together, as pulls look at all
 };
 
 }  // namespace tfps

@@ -25,7 +25,9 @@ class UniqueIndex {
     return entries_[i];
   }
 
-  void Prefetch(uint64_t hash) const { __builtin_prefetch(&entries_[hash & mask_], /*write=*/1); }
+  [[gnu::always_inline]] void PrefetchFor(uint64_t hash) const {
+    tfps::Prefetch(&entries_[hash & mask_]);
+  }
 
  private:
   std::vector<uint32_t> entries_;
