@@ -16,8 +16,9 @@ namespace {
 constexpr int64_t kPullCycles = 100;
 constexpr int64_t kPushCycles = 200;
 
-// How many keys ahead of the one in hand their rows are brought into the cache; index buckets twice
-// as far.
+// A pull's block of keys; and how many keys ahead of the one in hand a push brings rows into the
+// cache, index buckets twice as far.
+constexpr int64_t kBlockKeys = 16;
 constexpr int64_t kAhead = 16;
 
 // How often a pull looks again at a row that is being changed before it waits for the lock.
@@ -64,63 +65,80 @@ void NativeTable::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
   });
 }
 
+// Block after block: while the rows of one are read, those of the next and the buckets of the one
+// after it are on their way into the cache.
 void NativeTable::PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
                             uint32_t* references) const {
-  struct Ahead {
-    uint64_t hash;
-    uint32_t shard;
-    uint32_t guess;
+  struct Block {
+    uint64_t hashes[kBlockKeys];
+    uint32_t shards[kBlockKeys];
+    uint32_t guesses[kBlockKeys];
   };
-  Ahead ahead[4 * kAhead];  // a ring
-  const auto at = [&](int64_t i) -> Ahead& { return ahead[i % (4 * kAhead)]; };
-  const uint32_t num_shards = this->num_shards();
+  Block ring[3];
   constexpr int kKeyOffset = offsetof(RowHead, key);
   const int bytes = config_.pulled_bytes() - kKeyOffset;
-  const char* const keys_begin = reinterpret_cast<const char*>(Arena::At(pool_.base(), 0)) + kKeyOffset;
+  char* const base = pool_.base();
+  const char* const keys_begin = reinterpret_cast<const char*>(Arena::At(base, 0)) + kKeyOffset;
+  const uint32_t num_shards = this->num_shards();
+  const int64_t blocks = (n + kBlockKeys - 1) / kBlockKeys;
+  const auto for_block = [&](int64_t number, auto visit) {
+    if (number < 0 || number >= blocks) return;
+    const int64_t begin = number * kBlockKeys;
+    const int count = static_cast<int>(std::min<int64_t>(kBlockKeys, n - begin));
+    Block& block = ring[number % 3];
+    for (int i = 0; i < count; ++i) visit(block, i, begin + i);
+  };
   Readers::Reading reading(&readers_);
-  for (int64_t i = -2 * kAhead; i < n; ++i) {
-    if (const int64_t far = i + 2 * kAhead; far < n) {
-      Ahead& key = at(far);
-      key.hash = SplitMix64(keys[far]);
-      key.shard = VirtualShardOfHash(key.hash, num_shards);
-      views_[key.shard].buckets().PrefetchFor(key.hash);
-    }
-    if (const int64_t near = i + kAhead; near >= 0 && near < n) {
-      Ahead& key = at(near);
-      key.guess = views_[key.shard].buckets().Guess(key.hash);
-      if (key.guess != Arena::kNone) {
-        PrefetchBytes(keys_begin + uint64_t{key.guess} * ChunkPool::kPlaceBytes, bytes);
+  for (int64_t number = 0; number < blocks + 2; ++number) {
+    for_block(number, [&](Block& block, int i, int64_t at) {
+      const uint64_t hash = SplitMix64(keys[at]);
+      const uint32_t shard = VirtualShardOfHash(hash, num_shards);
+      block.hashes[i] = hash;
+      block.shards[i] = shard;
+      views_[shard].buckets().PrefetchFor(hash);
+    });
+    for_block(number - 1, [&](Block& block, int i, int64_t) {
+      const uint32_t guess = views_[block.shards[i]].buckets().Guess(block.hashes[i]);
+      block.guesses[i] = guess;
+      PrefetchBytes(keys_begin + uint64_t{guess} * ChunkPool::kPlaceBytes, bytes);
+    });
+    for_block(number - 2, [&](Block& block, int i, int64_t at) {
+      const uint64_t key = keys[at];
+      const uint32_t shard = block.shards[i];
+      float* const out = rows + at * width;
+      uint32_t handle = block.guesses[i];
+      const bool wanted = key != kPadding && !IsReserved(key);
+      const bool read = wanted && handle != Arena::kNone && views_[shard].TryRead([&] {
+        const RowHead* row = Arena::At(base, handle);
+        if (LoadShared(&row->key) == key) {
+          CopyPulled(config_, row, width, out);
+        } else {
+          handle = Arena::kNone;
+        }
+      });
+      if (wanted) reading.CountPull(shard);
+      if (!wanted) {
+        handle = Arena::kNone;
+        std::fill_n(out, width, 0.0f);
+      } else if (!read || handle == Arena::kNone) {
+        handle = PullOne(key, block.hashes[i], shard, width, out);
       }
-    }
-    if (i < 0) continue;
-    float* const out = rows + i * width;
-    uint32_t handle = Arena::kNone;
-    if (keys[i] == kPadding || IsReserved(keys[i])) {
-      std::fill_n(out, width, 0.0f);
-    } else {
-      const Ahead& key = at(i);
-      handle = PullOne(keys[i], key.hash, key.shard, key.guess, width, out);
-      reading.CountPull(key.shard);
-    }
-    if (references != nullptr) references[i] = handle;
+      if (references != nullptr) references[at] = handle;
+    });
   }
 }
 
-uint32_t NativeTable::PullOne(uint64_t key, uint64_t hash, uint32_t shard, uint32_t guess,
-                              int width, float* out) const {
-  const ShardView& view = views_[shard];
+uint32_t NativeTable::PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width,
+                              float* out) const {
   char* const base = pool_.base();
-  const auto has_key = [&](uint32_t handle) {
-    return LoadShared(&Arena::At(base, handle)->key) == key;
-  };
   uint32_t handle = Arena::kNone;
-  const auto read = [&] {
-    const bool guessed = guess != Arena::kNone && has_key(guess);
-    handle = guessed ? guess : view.buckets().Find(hash, has_key);
-    CopyPulled(config_, handle == Arena::kNone ? nullptr : Arena::At(base, handle), width, out);
-  };
   for (int look = 0; look < kMostLooks; ++look) {
-    if (view.TryRead(read)) return handle;
+    const bool read = views_[shard].TryRead([&] {
+      handle = views_[shard].buckets().Find(
+          hash, [&](uint32_t at) { return LoadShared(&Arena::At(base, at)->key) == key; });
+      CopyPulled(config_, handle == Arena::kNone ? nullptr : Arena::At(base, handle), width, out);
+    });
+    if (read) return handle;
     __builtin_ia32_pause();
   }
   return shards_[shard]->PullLocked(key, width, out);

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/core/prefetch.h"
+
 namespace tfps {
 
 // Open addressing in 32-bit entries, which hold 1 + index into `keys`, or 0; at most half of them
@@ -26,7 +28,7 @@ class UniqueIndex {
   }
 
   [[gnu::always_inline]] void PrefetchFor(uint64_t hash) const {
-    tfps::Prefetch(&entries_[hash & mask_]);
+    Prefetch(&entries_[hash & mask_]);
   }
 
  private:
