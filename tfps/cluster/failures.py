@@ -26,6 +26,12 @@ def is_tensorflow_error(error: BaseException) -> bool:
   return isinstance(getattr(error, "message", None), str) and hasattr(error, "node_def")
 
 
+def is_connection_error(error: BaseException) -> bool:
+  """Whether TensorFlow says that a process cannot be reached, or has gone away."""
+  kinds = ("UnavailableError", "PSUnavailableError", "AbortedError", "DeadlineExceededError")
+  return is_tensorflow_error(error) and type(_unwrap(error)).__name__ in kinds
+
+
 def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> str:
   """Says in one sentence what went wrong, the underlying cause first.
 
