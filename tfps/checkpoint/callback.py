@@ -29,6 +29,7 @@ class Checkpoint(keras.callbacks.Callback):
 
   Raises:
     ValueError: a number is below 1.
+    LockError: when `fit` begins, and another process writes to the folder.
   """
 
   def __init__(
@@ -44,7 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
       if value is not None and value < 1:
         raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
     self.moment_every_tickets = every_tickets
-    self.manager = None
+    self.manager = self._beginning = None
     self._folder = str(folder)
     self._tables = tables
     self._every_days = every_days
@@ -55,16 +56,18 @@ class Checkpoint(keras.callbacks.Callback):
 
   def on_train_begin(self, logs=None):
     del logs
+    if self.manager is None:
+      tables = tables_of(self.model) if self._tables is None else self._tables
+      self._beginning = CheckpointManager(
+        self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
+      )
     ended.clear(self._folder)
 
   def resume(self):
     """Called by `fit` before its first ticket; returns the `Position` of the checkpoint, None if there is none."""
     if self.manager is not None:
       return None
-    tables = tables_of(self.model) if self._tables is None else self._tables
-    manager = CheckpointManager(
-      self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
-    )
+    manager, self._beginning = self._beginning, None
     path = manager.latest()
     calendar = manager.restore(path) if path else None
     self.manager = manager
@@ -92,6 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
       self._save()
     if self.manager is not None:
       ended.mark(self._folder)
+      self.manager.close()
 
   def _save(self):
     self.manager.save(
