@@ -1,8 +1,9 @@
 """The job in which `faults.py` kills processes: days of made-up clicks with checkpoints, days' ends and exports.
 
 The chief writes a line to `<folder>/progress` for each finished ticket, and ends after the first day at whose end the
-file `<folder>/stop` is there, or after `--days`. Then it scores the day that would come next, and leaves
-`<folder>/trained.json`.
+file `<folder>/stop` is there, or after `--days`. That day's rows, before it ages them, go to
+`<folder>/before-last-day-ends`. Then it scores the day that would come next, and leaves `<folder>/trained.json`. While a
+day ends, the file `<folder>/ending-day` is there.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tf_keras as keras
 import tfps
 
 from models.deepfm import DeepFM
+from tfps.checkpoint import CheckpointManager
 from tfps.metrics import ClickScores
 
 DAYS = 2000  # more than it ever gets to
@@ -40,15 +42,15 @@ def main():
   base = tfps.callbacks.BaseExport(
     model, str(flags.folder / "export"), source.raw_inputs, every_days=2
   )
-  progress = Progress(flags.folder, flags.days)
+  progress = Progress(flags.folder, flags.days, table)
   model.fit(
     source,
     verbose=0,
     callbacks=[
       tfps.callbacks.EndOfDay(base_export=[base]),
       tfps.callbacks.DeltaExport(base.exporter, every_examples=flags.day_examples * 2 // 5),
-      tfps.callbacks.EndOfDay(table),
       progress,
+      tfps.callbacks.EndOfDay(table),
       tfps.callbacks.Checkpoint(
         str(flags.folder / "checkpoints"), every_tickets=EVERY_TICKETS, exporter=base.exporter
       ),
@@ -64,16 +66,19 @@ def main():
 
 
 class Progress(keras.callbacks.Callback):
-  """Says how far the job is, and ends it at a day's end.
+  """Says how far the job is, and ends it at a day's end; listed before what ends the table's day.
 
   Attributes:
     days: how many have ended since the calendar began.
   """
 
-  def __init__(self, folder, most_days):
+  def __init__(self, folder, most_days, table):
     super().__init__()
     self._folder = folder
     self._most_days = most_days
+    self._table = table
+    self._ending = folder / "ending-day"
+    self._ending.unlink(missing_ok=True)
     self.days = 0
 
   def on_train_batch_end(self, batch, logs=None):
@@ -83,9 +88,16 @@ class Progress(keras.callbacks.Callback):
 
   def on_day_end(self, day, logs=None):
     del logs
+    self._ending.touch()
     self.days = day.ordinal + 1
     if self.days >= self._most_days or (self._folder / "stop").exists():
       self.model.stop_training = True
+      folder = str(self._folder / "before-last-day-ends")
+      CheckpointManager(folder, self.model, [self._table], keep=1).save({})
+
+  def on_moment(self, position):
+    del position
+    self._ending.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

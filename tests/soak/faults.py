@@ -32,8 +32,8 @@ from tfps.export.verify import verify
 
 # What is killed, and how often in a hundred times.
 KINDS = {"worker": 40, "ps": 22, "chief": 22, "several": 10, "all": 6}
-# Where a kill waits for it: a checkpoint is being written, an export is, or any time at all.
-MOMENTS = {"anytime": 60, "checkpoint": 25, "export": 15}
+# When: any time, or while a checkpoint or an export is being written, or a day ends.
+MOMENTS = {"anytime": 50, "checkpoint": 25, "export": 15, "day's end": 10}
 TICKETS_BETWEEN = 4  # that are finished between two faults
 
 
@@ -71,7 +71,7 @@ def soak(folder, flags):
             f"{max(waited):.0f} s at most", flush=True)  # fmt: skip
   with Job(folder / "whole", flags, days=trained["days"]) as whole:
     expected = whole.finish()
-  lost = differences(folder)
+  lost = sum(differences(folder, name) for name in ("before-last-day-ends", "checkpoints"))
   verified = verify_exports(folder)
   print(f"losses: {lost}", flush=True)
   print(f"AUC {trained['auc']:.4f}, without faults {expected['auc']:.4f}", flush=True)
@@ -95,10 +95,13 @@ def inject(job, flags):
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
     moment = rng.choices(list(MOMENTS), list(MOMENTS.values()))[0]
     job.wait_for_moment(moment)
-    time.sleep(rng.uniform(0, {"anytime": 5, "checkpoint": 0.05, "export": 0.5}[moment]))
-    killed = job.kill(kind, rng)
+    time.sleep(rng.uniform(0, {"anytime": 5, "export": 0.5}.get(moment, 0.05)))
+    killed, begin = job.kill(kind, rng), time.monotonic()
     injected[kind] += 1
-    waited = job.wait_for_tickets(TICKETS_BETWEEN)
+    job.check_resumes(killed)
+    job.wait_for_tickets(1)
+    waited = time.monotonic() - begin
+    job.wait_for_tickets(TICKETS_BETWEEN - 1)
     seconds[kind].append(waited)
     print(f"  {time.strftime('%H:%M:%S')} fault {sum(injected.values())}: {', '.join(killed)} ({moment}); "
           f"going on after {waited:.0f} s", flush=True)  # fmt: skip
@@ -148,15 +151,11 @@ class Job:
       )
 
   def wait_for_tickets(self, count):
-    """Waits until so many more tickets are finished; returns after how many seconds the first was."""
-    begin = time.monotonic()
-    finished, first = self._tickets(), None
-    while (now := self._tickets()) < finished + count:
-      if now > finished and first is None:
-        first = time.monotonic() - begin
+    """Waits until so many more tickets are finished."""
+    begin, finished = time.monotonic(), self._tickets()
+    while self._tickets() < finished + count:
       self._check(begin)
       time.sleep(0.05)
-    return first or time.monotonic() - begin
 
   def wait_for_moment(self, moment):
     """Waits, not for ever, until a file of this kind is being written."""
@@ -164,6 +163,7 @@ class Job:
     patterns = {
       "checkpoint": ["checkpoints/writing-*"],
       "export": ["export/base/writing-*", "export/delta/*/writing-*"],
+      "day's end": ["ending-day"],
     }
     while moment in patterns and time.monotonic() - begin < 30:
       if any(path for pattern in patterns[moment] for path in self._folder.glob(pattern)):
@@ -174,21 +174,35 @@ class Job:
   def kill(self, kind, rng):
     """kill -9; returns the names of what was killed."""
     tasks = jobs.tasks_of(self._launcher.pid)
-    newest = self._newest()
+    self._newest_before, self._resumed_before = self._newest(), len(self._resumed())
     if kind == "all":
       self._launcher.kill()
       self._launcher.wait()
       self._start()
-      chosen = []
-    else:
-      of_kind = [task for task in tasks if kind in ("several", task[0])]
-      chosen = rng.sample(of_kind, min(len(of_kind), rng.randint(2, 4) if kind == "several" else 1))
-      for task in chosen:
-        with contextlib.suppress(ProcessLookupError):
-          os.kill(tasks[task], signal.SIGKILL)
-    if kind == "all" or any(job != "worker" for job, _ in chosen):
-      self._check_resumes(newest)
-    return [f"{job} {index}" for job, index in chosen] or ["the launcher and all"]
+      return ["chief", "launcher and all"]
+    of_kind = [task for task in tasks if kind in ("several", task[0])]
+    chosen = rng.sample(of_kind, min(len(of_kind), rng.randint(2, 4) if kind == "several" else 1))
+    for task in chosen:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(tasks[task], signal.SIGKILL)
+    return [f"{job} {index}" for job, index in chosen]
+
+  def check_resumes(self, killed):
+    """Waits, where not only workers were killed, until the job says from where it goes on.
+
+    Raises:
+      AssertionError: it is an older checkpoint than one that was complete.
+    """
+    begin = time.monotonic()
+    if all(name.startswith("worker") for name in killed):
+      return
+    while len(resumed := self._resumed()) <= self._resumed_before:
+      self._check(begin)
+      time.sleep(0.05)
+    if resumed[-1] < self._newest_before:
+      raise AssertionError(
+        f"checkpoint-{self._newest_before} was complete, and the job went on from {resumed[-1]}"
+      )
 
   def stop(self):
     """Lets the job end with the day."""
@@ -199,15 +213,6 @@ class Job:
     if self._launcher.wait(timeout=60 * 60) or not (self._folder / "trained.json").exists():
       raise AssertionError(f"the job failed:\n{self._log.read_text()[-5000:]}")
     return json.loads((self._folder / "trained.json").read_text())
-
-  def _check_resumes(self, newest):
-    """Waits until the job says that it goes on: not from before a checkpoint that was complete."""
-    begin, said = time.monotonic(), self._resumed()
-    while len(now := self._resumed()) <= len(said):
-      self._check(begin)
-      time.sleep(0.05)
-    if now[-1] < newest:
-      raise AssertionError(f"checkpoint-{newest} was complete, and the job went on from {now[-1]}")
 
   def _resumed(self):
     """The numbers of the checkpoints that the job has said to go on from."""
@@ -230,9 +235,14 @@ class Job:
       raise AssertionError(f"the job did not go on:\n{self._log.read_text()[-5000:]}")
 
 
-def differences(folder):
-  """How many feasigns of the job with faults are missing, too many, or other than without faults."""
-  found, expected = (jobs.Rows(folder / name / "checkpoints") for name in ("faults", "whole"))
+def differences(folder, name):
+  """How many feasigns of the job with faults are missing, too many, or other than without faults.
+
+  Args:
+    folder: with the folders of both jobs.
+    name: of the folder of checkpoints in each of these.
+  """
+  found, expected = (jobs.Rows(folder / job / name) for job in ("faults", "whole"))
   both, here, there = np.intersect1d(found.keys, expected.keys, return_indices=True)
   different = np.zeros(len(both), bool)
   for name in ("slots", "unseen_days", "finished_day"):
@@ -244,7 +254,7 @@ def differences(folder):
   exact = np.all(show_click[1] == np.round(show_click[1]), axis=1)
   close = np.all(np.isclose(*show_click, rtol=1e-9, atol=1e-9), axis=1)
   different |= np.where(exact, np.any(show_click[0] != show_click[1], axis=1), ~close)
-  print(f"{len(expected.keys):,} feasigns, {exact.sum():,} of them undecayed", flush=True)
+  print(f"{name}: {len(expected.keys):,} feasigns, {exact.sum():,} of them undecayed", flush=True)
   return len(found.keys) + len(expected.keys) - 2 * len(both) + int(different.sum())
 
 

@@ -49,7 +49,7 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   if task and kind in ("UnavailableError", "PSUnavailableError"):
     job, index = task[1], int(task[2])
     remedy = (
-      "start the cluster again" if job == "ps" else "the work it had is done again by the others"
+      "the cluster has to start again" if job == "ps" else "the work it had is done again by the others"
     )
     name = f"{_JOB_NAMES.get(job, job)} {index}{_at_address(job, index, cluster)}"
     return f"{name} is lost ({cause}); its log says why, and {remedy}."
