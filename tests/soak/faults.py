@@ -245,8 +245,8 @@ def differences(folder, name):
   found, expected = (jobs.Rows(folder / job / name) for job in ("faults", "whole"))
   both, here, there = np.intersect1d(found.keys, expected.keys, return_indices=True)
   different = np.zeros(len(both), bool)
-  for name in ("slots", "unseen_days", "finished_day"):
-    different |= found.columns[name][here] != expected.columns[name][there]
+  for column in ("slots", "unseen_days", "finished_day"):
+    different |= found.columns[column][here] != expected.columns[column][there]
   show_click = [
     rows.columns["statistics"][order, :2] for rows, order in ((found, here), (expected, there))
   ]
