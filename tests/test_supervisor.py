@@ -16,7 +16,7 @@ from tests.soak import jobs
 # Each task says how often it was started, and then does what the file `<name>.<start>` says: leave with a code, or
 # wait for a file. It runs until the file `done` is there.
 PROGRAM = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 task = json.loads(os.environ["TF_CONFIG"])["task"]
 name = f"{task['type']}-{task['index']}"
@@ -27,8 +27,12 @@ for plan in (folder / f"{name}.{start}", folder / f"{name}.always"):
   if plan.exists():
     print("the reason", file=sys.stderr, flush=True)
     sys.exit(int(plan.read_text()))
+if (folder / f"{name}.finishes").exists():
+  signal.signal(signal.SIGTERM, lambda *_: (folder / "done").touch())
 while not (folder / "done").exists():
   time.sleep(0.05)
+if (folder / f"{name}.finishes").exists():
+  time.sleep(2)
 """
 
 
@@ -159,3 +163,15 @@ def test_an_evaluator_is_started_again_and_given_up_alone(start, tmp_path):
     time.sleep(0.05)
   assert cluster.finish()[0] == 0
   assert cluster.starts() == {"chief-0": 1, "ps-0": 1, "worker-0": 1, "evaluator-0": 2}
+
+
+def test_a_chief_may_finish_on_sigterm(start, tmp_path):
+  (tmp_path / "chief-0.finishes").touch()
+  cluster = start()
+  for name in ("chief-0", "ps-0", "worker-0"):
+    cluster.pid(name, 1)
+  time.sleep(0.5)  # For it to be ready for the signal.
+  cluster.process.send_signal(signal.SIGTERM)
+  assert cluster.process.wait(60) == 0
+  errors = cluster.errors.read_text()
+  assert "Ending the cluster: SIGTERM." in errors and "ended with" not in errors

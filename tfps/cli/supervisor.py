@@ -11,6 +11,7 @@ from tfps.cli import processes
 from tfps.cluster.exit_codes import RESTART, is_worth_a_restart
 
 _CHIEF_MAY_EXPLAIN_SECONDS = 5.0  # what the chief has to end by itself after another has failed
+_CHIEF_MAY_FINISH_SECONDS = 30.0  # what it has to finish what has begun after SIGTERM
 _OTHERS_END_SECONDS = 20.0  # what the others have to end by themselves after the chief
 _SETTLING_SECONDS = 1.0  # in which it turns out what the end of a worker belongs to
 _TERMINATE_SECONDS = 5.0  # from SIGTERM to SIGKILL
@@ -73,7 +74,7 @@ class Supervisor:
   def run(self) -> int:
     """Runs the job; returns its exit code, the chief's where it ended by itself."""
     code = self._follow_cluster()
-    if code == 0:
+    if code == 0 and not self._received:
       code = self._follow_evaluators()
     self._terminate()
     self.stream.drain()
@@ -88,8 +89,7 @@ class Supervisor:
       self._start_due()
       self.stream.pump(0.2)
       if self._received:
-        self.stream.say(f"Ending the cluster: {signal.Signals(self._received[0]).name}.")
-        return 128 + self._received[0]
+        return self._stop()
       for evaluator in self._evaluators:
         self._follow_evaluator(evaluator)
       code = self._chief.exit_code()
@@ -100,6 +100,18 @@ class Supervisor:
         return self._wait_for_others(code)
       elif not self._restart_cluster(self._chief):
         return 128 - code if code < 0 else code
+
+  def _stop(self) -> int:
+    """Lets the chief end as it does on SIGTERM, which may take it a while, unless told again; returns the exit code."""
+    self.stream.say(f"Ending the cluster: {signal.Signals(self._received[0]).name}.")
+    if self._runs(self._chief):
+      self._chief.process.send(signal.SIGTERM)
+    deadline = time.monotonic() + _CHIEF_MAY_FINISH_SECONDS
+    while self._runs(self._chief) and len(self._received) == 1 and time.monotonic() < deadline:
+      self.stream.pump(0.1)
+    if self._chief.exit_code() == 0:
+      return self._wait_for_others(0)
+    return 128 + self._received[0]
 
   def _follow_servers(self) -> bool:
     """Lets a server that has failed start again, alone or with all others; returns whether the job goes on."""
@@ -171,11 +183,12 @@ class Supervisor:
   def _wait_for_others(self, code: int) -> int:
     """The chief has ended: the others end by themselves, or are said not to."""
     self.stream.drain()
+    told = len(self._received)
     deadline = time.monotonic() + _OTHERS_END_SECONDS
     while any(self._runs(task) for task in self._servers):
       self.stream.pump(0.1)
-      if self._received:
-        return 128 + self._received[0]
+      if len(self._received) > told:
+        return 128 + self._received[-1]
       if time.monotonic() > deadline:
         names = ", ".join(task.name for task in self._servers if self._runs(task))
         self.stream.say(
