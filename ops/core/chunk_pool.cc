@@ -17,9 +17,6 @@ namespace {
 // shard, only the touched pages are resident then.
 constexpr size_t kSmallPageSlabs = 16;
 
-// How many freed pieces may wait before it is looked which of them nobody reads.
-constexpr size_t kMostFreed = 64;
-
 size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 void* Map(size_t bytes, int protection, int flags) {
@@ -148,7 +145,7 @@ void ChunkPool::FreeArray(char* array, size_t bytes) {
 void ChunkPool::FreeLater(char* memory, size_t bytes) {
   bytes_in_use_ -= bytes;
   freed_.push_back({readers_->Stamp(), memory, bytes});
-  if (freed_.size() >= kMostFreed) FreeWhatNobodyReads();
+  FreeWhatNobodyReads();
 }
 
 void ChunkPool::FreeWhatNobodyReads() {

@@ -39,10 +39,10 @@ struct PushCursor {
 
 }  // namespace
 
-NativeTable::NativeTable(const TableOptions& options)
+NativeTable::NativeTable(const TableOptions& options, size_t most_bytes)
     : ShardedTable(options),
       readers_(num_shards()),
-      pool_(&readers_),
+      pool_(&readers_, most_bytes),
       views_(new ShardView[num_shards()]) {
   for (int s = 0; s < num_shards(); ++s) {
     shards_.push_back(std::make_unique<Shard>(&config_, &pool_, &readers_, &views_[s], s));

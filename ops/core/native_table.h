@@ -23,7 +23,8 @@ namespace tfps {
 class NativeTable final : public ShardedTable<Shard> {
  public:
   // `options` must be valid, as ParseTableOptions leaves them.
-  explicit NativeTable(const TableOptions& options);
+  // It has room for `most_bytes` of rows and indexes.
+  explicit NativeTable(const TableOptions& options, size_t most_bytes = ChunkPool::kMostBytes);
   ~NativeTable() override;
 
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
