@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.soak import crashes, pushes
+from tests.soak import crashes, pushes, stream
 
 
 def test_crashes(tmp_path, capsys):
@@ -15,3 +15,10 @@ def test_pushes(tmp_path, capsys):
   pushes.soak(tmp_path, argparse.Namespace(kills=2, consistency="async", seed=1))
   out = capsys.readouterr().out
   assert "2 kills: " in out and "lost or doubled: none" in out
+
+
+def test_stream(tmp_path, capsys):
+  stream.soak(tmp_path, argparse.Namespace(kills=1, cluster_kills=1, seed=1))
+  out = capsys.readouterr().out
+  assert "one process: 1 kills, " in out and "a cluster: 1 kills, " in out
+  assert out.count("lost or doubled: none") == 2

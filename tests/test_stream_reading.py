@@ -128,10 +128,10 @@ def test_samples_of_a_file(tmp_path):
     samples.read(path, "time", "ms")
 
 
-def make(folder, **arguments):
+def make(folder, arrivals=None, **arguments):
   settings = dict(day_seconds=100, past_samples=2, poll_seconds=0.01, stop_after_idle=0.02)
   settings |= dict(batch_size=4, batches_per_ticket=2)
-  return tfps.data.stream(str(folder), streams.parse, **{**settings, **arguments})
+  return tfps.data.stream(arrivals or str(folder), streams.parse, **{**settings, **arguments})
 
 
 class Shown:
