@@ -25,7 +25,7 @@ def main():
   parser.add_argument("--compare", action="store_true", help="run all three, one after the other")
   parser.add_argument("--minutes", type=float, default=10.0, help="of a run, default 10")
   parser.add_argument("--change", type=float, help="the minute at which taste changes; half of it by default")
-  parser.add_argument("--day", type=float, default=3.0, help="minutes of a day, default 3")
+  parser.add_argument("--day", type=float, default=4.0, help="minutes of a day, default 4")
   parser.add_argument("--rate", type=float, default=40.0, help="requests per second, default 40")
   parser.add_argument("--random-share", type=float, default=0.25, help="of the requests, default 0.25")
   parser.add_argument("--seed", type=int, default=1, help="default 1")

@@ -67,15 +67,11 @@ class Result:
   def minutes_to_recover(self):
     """Minutes after the change until ranked traffic reached `_RECOVERED` of the best; None if it did not."""
     goal = _RECOVERED * self.counts.best(self.change, self.end)
-    rates = self.counts.smooth("ranked")
     first = int(self.change // BUCKET_SECONDS)
-    for bucket in range(first + 1, int(self.end // BUCKET_SECONDS)):
-      # The window must lie after the change.
-      size = min(_WINDOW, bucket - first + 1)
-      part = slice(bucket - size + 1, bucket + 1)
-      rate = _divide(self.counts.clicks["ranked"][part].sum(), self.counts.shows["ranked"][part].sum())
-      if rate >= goal and rates[bucket] > 0:
-        return ((bucket + 1) * BUCKET_SECONDS - self.change) / 60
+    for end in range(first + 1, int(self.end // BUCKET_SECONDS) + 1):
+      begin = max(first, end - _WINDOW)
+      if self.counts.rate("ranked", begin * BUCKET_SECONDS, end * BUCKET_SECONDS) >= goal:
+        return (end * BUCKET_SECONDS - self.change) / 60
     return None
 
   def line(self):
