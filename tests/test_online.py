@@ -25,8 +25,10 @@ def test_users_click_on_what_is_ranked_well_and_all_is_logged(tmp_path, monkeypa
   monkeypatch.setattr(traffic, "_MEAN_CLICK_SECONDS", 0.001)
   one = world.World(3)
   # A server that knows the world.
-  rank = lambda features: one.click_probability(  # noqa: E731
-    *(np.array([int(text[1:]) for text in features[name]]) for name in ("user_id", "item_id"))
+  rank = (
+    lambda features: one.click_probability(  # noqa: E731
+      *(np.array([int(text[1:]) for text in features[name]]) for name in ("user_id", "item_id"))
+    )
   )
   counts = report.Counts(10)
   users = traffic.Traffic(one, tmp_path, rank, 1000, 0.5, seed=1)
@@ -60,7 +62,9 @@ def test_minutes_to_recover(dip, minutes):
   result = report.Result("10s", counts, change=300, end=600)
   assert result.minutes_to_recover == (minutes and pytest.approx(minutes, abs=1e-3))
   assert ("not within the run" in result.line()) == (minutes is None)
-  assert "minute  2:  ranked  40.0%   random   8.0%    5.0 times" in report.minute_line(counts, 1, False)
+  assert "minute  2:  ranked  40.0%   random   8.0%    5.0 times" in report.minute_line(
+    counts, 1, False
+  )
 
 
 def test_the_plot_has_every_run(tmp_path):

@@ -120,7 +120,9 @@ def test_samples_of_a_file(tmp_path):
   found = samples.read(path, "time", "ms")
   assert found.times.tolist() == [1.5, 2, 3, 4, 5]
   assert found.bounds[0] == 0 and found.bounds[-1] == tf.io.gfile.stat(path).length
-  with pytest.raises(ValueError, match="a.tfrecord holds what is no tf.Example with one int64 'when'"):
+  with pytest.raises(
+    ValueError, match="a.tfrecord holds what is no tf.Example with one int64 'when'"
+  ):
     samples.read(path, "when", "ms")
   content = (tmp_path / "a.tfrecord").read_bytes()
   (tmp_path / "a.tfrecord").write_bytes(content[:-3])

@@ -76,7 +76,9 @@ class Run:
 def write(folder, number, samples, times=None):
   numbers = range(number * 100, number * 100 + samples)
   times = [1.7e9 + n for n in numbers] if times is None else times
-  streams.write(folder / "samples", f"samples-{number:012d}.tfrecord", numbers, times, streams.joined)
+  streams.write(
+    folder / "samples", f"samples-{number:012d}.tfrecord", numbers, times, streams.joined
+  )
 
 
 def check(folder, files):

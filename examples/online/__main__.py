@@ -21,22 +21,32 @@ def main():
   parser = argparse.ArgumentParser(
     prog="python -m examples.online", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )  # fmt: skip
-  parser.add_argument("--deltas", default="10s", choices=["10s", "1min", "none"], help="default 10s")
+  parser.add_argument(
+    "--deltas", default="10s", choices=["10s", "1min", "none"], help="default 10s"
+  )
   parser.add_argument("--compare", action="store_true", help="run all three, one after the other")
   parser.add_argument("--minutes", type=float, default=10.0, help="of a run, default 10")
-  parser.add_argument("--change", type=float, help="the minute at which taste changes; half of it by default")
+  parser.add_argument(
+    "--change", type=float, help="the minute at which taste changes; half of it by default"
+  )
   parser.add_argument("--day", type=float, default=4.0, help="minutes of a day, default 4")
   parser.add_argument("--rate", type=float, default=40.0, help="requests per second, default 40")
-  parser.add_argument("--random-share", type=float, default=0.25, help="of the requests, default 0.25")
+  parser.add_argument(
+    "--random-share", type=float, default=0.25, help="of the requests, default 0.25"
+  )
   parser.add_argument("--seed", type=int, default=1, help="default 1")
-  parser.add_argument("--folder", type=pathlib.Path, help="where everything goes; a temporary one by default")
+  parser.add_argument(
+    "--folder", type=pathlib.Path, help="where everything goes; a temporary one by default"
+  )
   parser.add_argument("--plot", type=pathlib.Path, default="online.png", help="default online.png")
   flags = parser.parse_args()
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   if flags.change is None:
     flags.change = flags.minutes / 2
   if not 0 < flags.change < flags.minutes:
-    parser.error(f"--change is {flags.change}, which is not within the {flags.minutes} minutes of a run")
+    parser.error(
+      f"--change is {flags.change}, which is not within the {flags.minutes} minutes of a run"
+    )
   with tempfile.TemporaryDirectory(prefix="online-") as temporary:
     folder = flags.folder or pathlib.Path(temporary)
     run_all(flags, folder)
@@ -72,7 +82,10 @@ def run(flags, folder, deltas):
   seconds, change = 60 * flags.minutes, 60 * flags.change
   day = 60 * flags.day
   minutes = {"10s": 1 / 6, "1min": 1.0, "none": 0.0}[deltas]
-  print(f"\nDeltas {deltas}; everything is in {folder}. The first minute passes before a model is served.", flush=True)
+  print(
+    f"\nDeltas {deltas}; everything is in {folder}. The first minute passes before a model is served.",
+    flush=True,
+  )
   world = World(flags.seed)
   counts = report.Counts(seconds)
   # A day begins with the run.

@@ -86,7 +86,9 @@ class Circle:
     for name, process in self._processes.items():
       if process.poll() is not None:
         log = (self._folder / f"{name}.log").read_text(errors="replace")
-        raise RuntimeError(f"the {name} ended with {process.returncode}; its log ends with:\n{log[-2000:]}")
+        raise RuntimeError(
+          f"the {name} ended with {process.returncode}; its log ends with:\n{log[-2000:]}"
+        )
 
   def _start(self, name, *arguments, program=sys.executable):
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]

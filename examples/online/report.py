@@ -42,7 +42,9 @@ class Counts:
   def smooth(self, kind):
     """The rate in windows of half a minute, by ten seconds."""
     window = np.ones(_WINDOW)
-    return _divide(*(np.convolve(x[kind], window)[: len(x[kind])] for x in (self.clicks, self.shows)))
+    return _divide(
+      *(np.convolve(x[kind], window)[: len(x[kind])] for x in (self.clicks, self.shows))
+    )
 
 
 @dataclasses.dataclass
@@ -142,7 +144,13 @@ def plot(results, path):
   )
   axes.plot(minutes[:last], 100 * best[:last], color="gray", linestyle=":", label="best possible")
   axes.axvline(results[-1].change / 60, color="black", linewidth=0.8)
-  axes.annotate("taste changes", (results[-1].change / 60, axes.get_ylim()[1]), ha="right", va="top", rotation=90)
+  axes.annotate(
+    "taste changes",
+    (results[-1].change / 60, axes.get_ylim()[1]),
+    ha="right",
+    va="top",
+    rotation=90,
+  )
   axes.set(xlabel="minutes", ylabel="clicks per 100 shows (half a minute's mean)", ylim=(0, None))
   axes.legend(loc="lower left")
   figure.tight_layout()

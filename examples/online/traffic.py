@@ -119,5 +119,10 @@ class Traffic:
         self._features.add({**request, **features})
         if clicked[row, column]:
           when = now + delays[row, column]
-          click = {**request, "item_id": features["item_id"], "action": "click", "time": round(when, 3)}
+          click = {
+            **request,
+            "item_id": features["item_id"],
+            "action": "click",
+            "time": round(when, 3),
+          }
           heapq.heappush(self._clicks, (when, self._requests * SHOWN + column, click))

@@ -50,4 +50,6 @@ def source(config):
 def _features(texts):
   cross = tf.strings.join([texts["segment"], texts["topic"]], "/")
   values = {**texts, "segment_x_topic": cross}
-  return {slot: tfps.feasign(slot, values[slot], padding="") for slot in (*TEXTS, "segment_x_topic")}
+  return {
+    slot: tfps.feasign(slot, values[slot], padding="") for slot in (*TEXTS, "segment_x_topic")
+  }

@@ -48,7 +48,9 @@ def main():
   parser.add_argument("--cluster-kills", type=int, default=4, help="on a cluster (default 4)")
   parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
   flags = parser.parse_args()
-  print(f"{flags.kills} kills in one process, {flags.cluster_kills} on a cluster; seed {flags.seed}")
+  print(
+    f"{flags.kills} kills in one process, {flags.cluster_kills} on a cluster; seed {flags.seed}"
+  )
   with tempfile.TemporaryDirectory(prefix="stream-") as folder:
     soak(pathlib.Path(folder), flags)
 
@@ -62,7 +64,10 @@ def soak(folder, flags):
     if not kills:
       continue
     home = folder / name.split()[-1]
-    with Arrivals(home / "samples", rng.randrange(2**31)) as arrivals, Trainer(home, cluster) as trainer:
+    with (
+      Arrivals(home / "samples", rng.randrange(2**31)) as arrivals,
+      Trainer(home, cluster) as trainer,
+    ):
       for kill in range(1, kills + 1):
         trainer.kill_at_random(rng)
         trainer.start()
@@ -228,7 +233,9 @@ def check(checkpoints, samples):
   np.testing.assert_array_equal(rows.keys, keys, "the feasigns differ")
   for column, what in enumerate(("shows", "clicks")):
     np.testing.assert_array_equal(
-      rows.columns["statistics"][:, column], [expected[key][column] for key in keys], f"{what} differ"
+      rows.columns["statistics"][:, column],
+      [expected[key][column] for key in keys],
+      f"{what} differ",
     )
   return int(rows.columns["finished_day"].max()) + 1
 

@@ -30,7 +30,7 @@ def default_config():
   # only what differs; an optimizer with a name of its own starts from that optimizer's defaults.
   config.slot_policies = config_dict.ConfigDict()
 
-  # The towers: a Keras optimizer, loss and metrics.
+  # The towers: a Keras optimizer, loss and metrics; the loss "fake_negative_weighted" is for samples of an early join.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
   config.loss = "binary_crossentropy"
   config.metrics = ("AUC",)

@@ -17,7 +17,9 @@ class Fetched(NamedTuple):
   number: int
   path: str
   places: list  # (partition, offset) of each
-  before: dict  # {partition: offset of the first message that is not in this file or those before it}
+  before: (
+    dict  # {partition: offset of the first message that is not in this file or those before it}
+  )
   skip: int = 0
 
 
