@@ -29,7 +29,7 @@ from tests.soak import crashes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 START_SECONDS = 600  # in which a restarted process must have got on
-FILE_SECONDS = 0.15  # between two files of the logs
+FILE_SECONDS = 0.4  # between two files of the logs
 BEGIN = 1_700_000_000  # event time of the first show; one each second
 DAY_SECONDS = 400
 SETTINGS = [
