@@ -35,6 +35,7 @@ DAY_SECONDS = 400
 SETTINGS = [
   "--config.batch_size=32", "--config.batches_per_ticket=2", "--config.table.num_shards=16",
   "--config.model.args.hidden=(4,)", "--config.accessor.delete_threshold=0", "--config.accessor.decay_rate=1.0",
+  "--config.accessor.delete_after_unseen_days=65534",
   "--config.checkpoint.every_tickets=7", "--config.checkpoint.every_minutes=0.05",
   f"--config.stream.day_seconds={DAY_SECONDS}.0", "--config.stream.past_samples=3",
   "--config.stream.poll_seconds=0.05", "--config.stream.report_seconds=0.5",
