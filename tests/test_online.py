@@ -1,11 +1,13 @@
 """The online example: its world, its users, and what it makes of a run."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from examples.online import report, traffic, world
+from examples.online.circle import Circle
 
 
 def test_taste_changes_to_the_hot_topic():
@@ -73,3 +75,20 @@ def test_the_plot_has_every_run(tmp_path):
   results = [report.Result(name, counts, 30, 60) for name in ("10s", "none")]
   report.plot(results, tmp_path / "online.png")
   assert (tmp_path / "online.png").stat().st_size > 10_000
+
+
+def test_the_circle_closes(tmp_path):
+  """Users are shown what was learned from those before them, and deltas keep it up to date."""
+  one, counts = world.World(1), report.Counts(60)
+  settings = ["--config.export.delta_every_minutes=0.03"]
+  deadline = time.monotonic() + 400
+  with Circle(tmp_path, settings, deltas=True) as circle:
+    users = traffic.Traffic(one, tmp_path, circle.rank, 40, 0.25, seed=1)
+    sync = tmp_path / "sync.log"
+    while counts.shows["ranked"].sum() < 200 or "after the events" not in sync.read_text():
+      users.run(1, lambda *seen: counts.add(1, *seen))
+      circle.check()
+      assert time.monotonic() < deadline
+  assert counts.shows["random"].sum() > 0
+  assert circle.exit_codes["join"] == circle.exit_codes["trainer"] == circle.exit_codes["sync"] == 0
+  assert report.seconds_to_served(sync.read_text()) > 8  # The join waits for so long.

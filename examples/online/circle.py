@@ -25,12 +25,16 @@ class Circle:
     folder: where everything goes: logs, samples, checkpoints, exports, and the output of each process.
     trainer_settings: overrides of the trainer's config.
     deltas: whether deltas are to be sent to the server.
+
+  Attributes:
+    exit_codes: {name of a process: how it ended}, at the end.
   """
 
   def __init__(self, folder, trainer_settings, deltas):
     self._folder = pathlib.Path(folder)
     self._deltas = deltas
     self._processes = {}
+    self.exit_codes = {}
     self._stub = None
     self._ending = threading.Event()
     with socket.socket() as free:
@@ -63,6 +67,7 @@ class Circle:
       except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    self.exit_codes = {name: process.returncode for name, process in self._processes.items()}
 
   @property
   def is_serving(self):
