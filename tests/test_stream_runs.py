@@ -38,8 +38,7 @@ class Run:
     command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL, *arguments]
     command += [f"--config.data.folder={folder / 'samples'}"]
     command += [f"--config.checkpoint.folder={folder / 'checkpoints'}"]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = jobs.environment(PYTHONUNBUFFERED="1")
     with open(self._log, "w") as log:
       self.process = subprocess.Popen(
         command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True

@@ -25,10 +25,9 @@ import time
 import numpy as np
 import tfps
 
-from tests.soak import crashes
+from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-START_SECONDS = 600  # in which a restarted process must have got on
 FILE_SECONDS = 0.4  # between two files of the logs
 BEGIN = 1_700_000_000  # event time of the first show; one each second
 DAY_SECONDS = 400
@@ -165,9 +164,7 @@ class Process:
     self._kill_group()
 
   def start(self, *more):
-    env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    env |= {"PYTHONUNBUFFERED": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = jobs.environment(PYTHONUNBUFFERED="1")
     self._starts += 1
     self._log = self._home / f"{self.name}-{self._starts}.log"
     with open(self._log, "w") as log:
@@ -183,14 +180,14 @@ class Process:
     return self._log.read_text()
 
   def _wait(self, condition):
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + jobs.START_SECONDS
     while not condition():
       if self._process.poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the {self.name} did not go on:\n{self._output()[-3000:]}")
       time.sleep(0.01)
 
   def _wait_for_end(self):
-    if self._process.wait(timeout=START_SECONDS) != 0:
+    if self._process.wait(timeout=jobs.START_SECONDS) != 0:
       raise AssertionError(f"the {self.name} did not end with 0:\n{self._output()[-3000:]}")
 
   def _kill_group(self):
@@ -252,7 +249,7 @@ class Trainer(Process):
     time.sleep(rng.uniform(0, 0.5))
     if self._cluster:
       with contextlib.suppress(ProcessLookupError):
-        os.kill(rng.choice(crashes.children_of(self._process.pid)), signal.SIGKILL)
+        os.kill(rng.choice(jobs.children_of(self._process.pid)), signal.SIGKILL)
       time.sleep(rng.uniform(0, 1))
     self._kill_group()
 
@@ -263,10 +260,7 @@ class Trainer(Process):
   def finish(self, last_file):
     """Waits until a checkpoint has trained the last file, and ends the trainer by SIGTERM."""
     self._wait(lambda: last_file in self._trained_files())
-    chief = self._process.pid
-    if self._cluster:
-      chief = crashes.children_of(self._process.pid)[0]
-    os.kill(chief, signal.SIGTERM)
+    self._process.send_signal(signal.SIGTERM)
     self._wait_for_end()
 
   def _command(self):
@@ -301,7 +295,7 @@ def check(checkpoints, shows):
   ):
     for key, count in zip(tfps.feasign(slot, texts).numpy().tolist(), counts):
       expected[key] += count
-  rows = crashes.Rows(checkpoints)
+  rows = jobs.Rows(checkpoints)
   keys = sorted(expected)
   np.testing.assert_array_equal(rows.keys, keys, "the feasigns differ")
   for column, what in enumerate(("shows", "clicks")):
