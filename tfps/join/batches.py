@@ -62,3 +62,9 @@ class Samples:
 
   def __len__(self) -> int:
     return len(self.label_time)
+
+  def slice(self, begin: int, count: int) -> Samples:
+    rows = slice(begin, begin + count)
+    columns = {name: column[rows] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
+    labels, label_weights = ({name: column[rows] for name, column in part.items()} for part in (self.labels, self.label_weights))
+    return Samples(self.entries.slice(begin, count), **columns, labels=labels, label_weights=label_weights)
