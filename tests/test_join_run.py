@@ -105,7 +105,7 @@ def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path):
 
 
 def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
-  soak.soak(tmp_path, kills=3, records=6000, seed=1)
+  soak.soak(tmp_path, kills=2, records=3000, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tfps.join.settings import Settings
 from tfps.join.store import Store
 
 LOGS = ("features", "actions")
+_ROWS_TOGETHER = 1 << 16  # how many feature records are labelled at once, but at least a slice
 
 
 class Joiner:
@@ -85,8 +86,8 @@ class Joiner:
     if self._settings.policy == "early":
       yield from self._positives(*touched)
     self._advance(idle, close)
-    for slice_ in self._store.waiting_slices(self._closed_below):
-      yield from self._close(slice_)
+    for first, last in _together(self._store.waiting_slices(self._closed_below)):
+      yield from self._close(first, last)
     self._forget()
 
   def save(self) -> None:
@@ -141,7 +142,7 @@ class Joiner:
     slices = self._index.find(action_keys(actions))
     known = slices != NEVER
     self._unmatched = actions[~known]
-    reopened = self._store.waiting_slices(self._closed_below)
+    reopened = [slice_ for slice_, _ in self._store.waiting_slices(self._closed_below)]
     late = known & (slices < self._closed_below) & ~np.isin(slices, reopened)
     self._count_late(actions[late]["kind"])
     brought = np.flatnonzero(known & ~late)
@@ -168,27 +169,27 @@ class Joiner:
       self._closed_below = max(self._closed_below, closed)
       self._forgotten_below = max(self._forgotten_below, closed - -(-settings.remember_ms // settings.slice_ms))
 
-  def _close(self, slice_: int) -> Iterator[Samples]:
-    features = self._store.waiting(slice_)
+  def _close(self, first: int, last: int) -> Iterator[Samples]:
+    features = self._store.waiting(first, last)
     self.counts["closed"] += len(features)
     if self._settings.policy == "wait":
-      actions = self._store.actions(slice_)
+      actions = self._store.actions(first, last)
       matched = labelling.match(features, actions)
       samples, outside = labelling.labelled(features, matched, self._settings)
       self.counts["waiting_actions"] -= len(actions)
       self.counts["used_actions"] += int(np.count_nonzero(~outside))
       self._count_left_out(matched, outside)
       yield samples
-    self._store.close_slice(slice_, self._step, features.keys)
+    self._store.close_slices(first, last, self._step, self._slices(features.time), features.keys)
 
   def _positives(self, slices: np.ndarray, actions: np.ndarray) -> Iterator[Samples]:
     """Samples of the actions that came, where their label was not given before (policy early)."""
     borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]]) if len(slices) else [0]
     for begin, end in zip(borders[:-1], borders[1:]):
       slice_ = int(slices[begin])
-      features = self._store.waiting(slice_)
+      features = self._store.waiting(slice_, slice_)
       matched = labelling.match(features, actions[begin:end])
-      before = labelling.match(features, self._store.actions(slice_))
+      before = labelling.match(features, self._store.actions(slice_, slice_))
       outside = np.ones(len(matched.row), bool)
       used = np.zeros(len(matched.row), bool)
       for label in self._settings.labels:
@@ -222,3 +223,14 @@ class Joiner:
       hopeless = self._unmatched["time"] + self._settings.skew_ms < self.watermark
       self.counts["unmatched_actions"] += int(np.count_nonzero(hopeless))
       self._unmatched = self._unmatched[~hopeless]
+
+
+def _together(slices: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+  """Yields (first, last) of neighbours in a list of (slice, rows) that are closed in one go."""
+  first, rows = None, 0
+  for number, (slice_, count) in enumerate(slices):
+    first = slice_ if first is None else first
+    rows += count
+    if number + 1 == len(slices) or rows + slices[number + 1][1] > _ROWS_TOGETHER:
+      yield first, slice_
+      first, rows = None, 0

@@ -15,6 +15,7 @@ _GOLDEN, _OTHER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _CHECK_SHIFT = np.uint64(32)
 _MAX_LOAD = 0.6
+_FEWEST_PLACES = 1 << 18
 NEVER = 0  # the slice of a key that was never seen
 
 
@@ -79,7 +80,7 @@ class KeyIndex:
 
   def __init__(self):
     self._forgotten_below = 1
-    self._reserve(1 << 14)
+    self._reserve(_FEWEST_PLACES)
 
   def __len__(self) -> int:
     """How many places are taken; forgotten keys count until the table is made anew."""
@@ -166,7 +167,7 @@ class KeyIndex:
     kept = np.flatnonzero(self._hash)
     kept = kept[self._value[kept].astype(np.uint32) >= self._forgotten_below]
     hashes, values = self._hash[kept], self._value[kept]
-    self._reserve(max(1 << 14, int((len(kept) * 1.5 + more) / _MAX_LOAD)))
+    self._reserve(max(_FEWEST_PLACES, int((len(kept) * 1.5 + more) / _MAX_LOAD)))
     self.add(Keys(hashes, (values >> _CHECK_SHIFT).astype(np.uint32)), values.astype(np.uint32))
 
 

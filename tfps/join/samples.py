@@ -81,7 +81,11 @@ class SampleFolder:
 
   def stage(self, number: int, samples: Sequence[pa.Array]) -> None:
     """Writes the file of this number, durably, under a name that starts with a dot."""
-    with open(self._staged(number), "wb") as file:
+    self.write(self._staged(number).name, samples)
+
+  def write(self, name: str, samples: Sequence[pa.Array]) -> None:
+    """Writes a file of this name, durably."""
+    with open(self.folder / name, "wb") as file:
       for part in samples:
         file.write(example.tfrecords(part))
       file.flush()

@@ -1,19 +1,20 @@
 """What a join remembers on disk: waiting records, keys, positions in the logs, counters.
 
-SQLite holds all of it but the map entries of waiting feature records, which are many more bytes: those of one step are one
-file in `segments/`, that SQLite's rows point into. A segment is durable before the transaction that names it, and is removed
+SQLite holds all of it but the waiting feature records, which are many more bytes: those of one step are one file in
+`segments/`, their heads and then their map entries, that SQLite's rows point into. A segment is durable before the transaction that names it, and is removed
 after the one that no longer does; a file that no row names is left over from a process that died, and is removed at the start.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,8 @@ from tfps.join.keys import Keys
 _TABLES = """
 create table if not exists meta(name text primary key, value text) without rowid;
 create table if not exists positions(log text, name text, position integer, primary key(log, name)) without rowid;
-create table if not exists waiting(slice integer, step integer, begin integer, heads blob, primary key(slice, step));
+create table if not exists waiting(
+  slice integer, step integer, first_row integer, rows integer, begin integer, bytes integer, primary key(slice, step));
 create table if not exists closed(slice integer, step integer, keys blob, primary key(slice, step));
 create table if not exists actions(slice integer, step integer, data blob, primary key(slice, step));
 create table if not exists segments(step integer primary key, newest_slice integer);
@@ -109,52 +111,61 @@ class Store:
       return
     column = features.entries
     ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
-    with open(self._segment(step), "wb") as file:
-      file.write(column.buffers()[2][int(ends[0]) : int(ends[-1])])
-      file.flush()
-      os.fsync(file.fileno())
     heads = np.empty(len(features), _HEAD)
     heads["hash"], heads["check"] = features.keys
     heads["time"], heads["bytes"] = features.time, np.diff(ends)
+    with open(self._segment(step), "wb") as file:
+      file.write(heads)
+      file.write(column.buffers()[2][int(ends[0]) : int(ends[-1])])
+      file.flush()
+      os.fsync(file.fileno())
     borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
-    self._db.executemany(
-      "insert into waiting values(?, ?, ?, ?)",
-      (
-        (int(slices[begin]), step, int(ends[begin] - ends[0]), heads[begin:end].tobytes())
-        for begin, end in zip(borders[:-1], borders[1:])
-      ),
-    )
+    begins = ends[borders].astype(np.int64) - ends[0] + heads.nbytes
+    rows = np.stack([slices[borders[:-1]], np.full(len(borders) - 1, step), borders[:-1], np.diff(borders), begins[:-1], np.diff(begins)])
+    self._db.executemany("insert into waiting values(?, ?, ?, ?, ?, ?)", rows.T.astype(np.int64).tolist())
     self._db.execute("insert into segments values(?, ?)", (step, int(slices[-1])))
 
-  def waiting_slices(self, below: int) -> list[int]:
-    query = "select distinct slice from waiting where slice < ? order by slice"
-    return [slice_ for (slice_,) in self._db.execute(query, (below,))]
+  def waiting_slices(self, below: int) -> list[tuple[int, int]]:
+    """(slice, how many records wait in it) of each below this one, in order."""
+    query = "select slice, sum(rows) from waiting where slice < ? group by slice order by slice"
+    return self._db.execute(query, (below,)).fetchall()
 
-  def waiting(self, slice_: int) -> Features:
-    """The feature records that wait in a slice, in the order in which they came."""
-    heads, entries = [], []
-    query = "select step, begin, heads from waiting where slice = ? order by step"
-    for step, begin, data in self._db.execute(query, (slice_,)):
-      head = np.frombuffer(data, _HEAD)
-      ends = np.concatenate([[0], np.cumsum(head["bytes"], dtype=np.int64)])
+  def waiting(self, first: int, last: int) -> Features:
+    """The feature records that wait in the slices from `first` to `last`."""
+    heads, entries = [np.zeros(0, _HEAD)], []
+    query = "select * from waiting where slice between ? and ? order by step, slice"
+    for step, rows in itertools.groupby(self._db.execute(query, (first, last)), key=lambda row: row[1]):
       with open(self._segment(step), "rb") as file:
-        payload = os.pread(file.fileno(), int(ends[-1]), begin)
-      if len(payload) != ends[-1]:
-        raise OSError(f"{self._segment(step)} is shorter than it was; the state is damaged.")
-      heads.append(head)
-      buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(payload)]
-      entries.append(pa.Array.from_buffers(pa.binary(), len(head), buffers))
-    head = np.concatenate(heads) if heads else np.zeros(0, _HEAD)
-    keys = Keys(head["hash"].copy(), head["check"].copy())
-    return Features(keys, head["time"].copy(), concatenate_binary(entries))
+        for _, _, first_row, count, begin, size in rows:
+          head = np.frombuffer(self._read(file, first_row * _HEAD.itemsize, count * _HEAD.itemsize), _HEAD)
+          ends = np.zeros(count + 1, np.int32)
+          np.cumsum(head["bytes"], out=ends[1:])
+          buffers = [None, pa.py_buffer(ends), pa.py_buffer(self._read(file, begin, size))]
+          heads.append(head)
+          entries.append(pa.Array.from_buffers(pa.binary(), count, buffers))
+    head = np.concatenate(heads)
+    return Features(_keys(head), head["time"].copy(), concatenate_binary(entries))
 
-  def close_slice(self, slice_: int, step: int, keys: Keys) -> None:
-    """Keeps only the keys of a slice."""
-    packed = np.empty(len(keys.hash), _KEY)
-    packed["hash"], packed["check"] = keys
-    self._db.execute("insert into closed values(?, ?, ?)", (slice_, step, packed.tobytes()))
-    self._db.execute("delete from waiting where slice = ?", (slice_,))
-    self._db.execute("delete from actions where slice = ?", (slice_,))
+  def close_slices(self, first: int, last: int, step: int, slices: np.ndarray, keys: Keys) -> None:
+    """Keeps only the keys of these slices.
+
+    Args:
+      first, last: the slices.
+      step: the step in which they are closed.
+      slices: uint32 [n], that of each key.
+      keys: n keys.
+    """
+    order = np.argsort(slices, kind="stable")
+    packed = np.empty(len(order), _KEY)
+    packed["hash"], packed["check"] = keys.take(order)
+    slices = slices[order]
+    borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
+    self._db.executemany(
+      "insert into closed values(?, ?, ?)",
+      ((int(slices[begin]), step, packed[begin:end].tobytes()) for begin, end in zip(borders[:-1], borders[1:])),
+    )
+    self._db.execute("delete from waiting where slice between ? and ?", (first, last))
+    self._db.execute("delete from actions where slice between ? and ?", (first, last))
 
   def forget(self, below: int) -> None:
     """Removes the keys of closed slices below this one."""
@@ -163,11 +174,11 @@ class Store:
   def keys(self) -> Iterator[tuple[int, Keys]]:
     """Yields (slice, keys) of all that is known."""
     for slice_, data in self._db.execute("select slice, keys from closed order by slice, step"):
-      keys = np.frombuffer(data, _KEY)
-      yield slice_, Keys(keys["hash"].copy(), keys["check"].copy())
-    for slice_, data in self._db.execute("select slice, heads from waiting order by slice, step"):
-      heads = np.frombuffer(data, _HEAD)
-      yield slice_, Keys(heads["hash"].copy(), heads["check"].copy())
+      yield slice_, _keys(np.frombuffer(data, _KEY))
+    for slice_, step, first_row, rows, _, _ in self._db.execute("select * from waiting order by step, slice"):
+      with open(self._segment(step), "rb") as file:
+        data = self._read(file, first_row * _HEAD.itemsize, rows * _HEAD.itemsize)
+      yield slice_, _keys(np.frombuffer(data, _HEAD))
 
   # Actions.
 
@@ -179,10 +190,10 @@ class Store:
       ((int(slices[begin]), step, actions[begin:end].tobytes()) for begin, end in zip(borders[:-1], borders[1:])),
     )
 
-  def actions(self, slice_: int) -> np.ndarray:
-    """The actions of a slice's feature records, in the order in which they came."""
-    query = "select data from actions where slice = ? order by step"
-    parts = [np.frombuffer(data, ACTION) for (data,) in self._db.execute(query, (slice_,))]
+  def actions(self, first: int, last: int) -> np.ndarray:
+    """The actions of feature records in the slices from `first` to `last`."""
+    query = "select data from actions where slice between ? and ? order by step, slice"
+    parts = [np.frombuffer(data, ACTION) for (data,) in self._db.execute(query, (first, last))]
     return np.concatenate(parts) if parts else no_actions()
 
   def set_unmatched(self, actions: np.ndarray) -> None:
@@ -196,8 +207,18 @@ class Store:
   def _segment(self, step: int) -> pathlib.Path:
     return self._segments / f"{step:012d}"
 
+  def _read(self, file: BinaryIO, begin: int, size: int) -> bytes:
+    data = os.pread(file.fileno(), size, begin)
+    if len(data) != size:
+      raise OSError(f"{file.name} is shorter than it was; the state is damaged.")
+    return data
+
   def _remove_leftovers(self) -> None:
     known = {self._segment(step).name for (step,) in self._db.execute("select step from segments")}
     for path in self._segments.iterdir():
       if path.name not in known:
         path.unlink()
+
+
+def _keys(records: np.ndarray) -> Keys:
+  return Keys(records["hash"].copy(), records["check"].copy())
