@@ -71,7 +71,7 @@ def soak(folder, flags):
       home.mkdir()
       with Logs(home, rng.randrange(2**31)) as logs, Join(home) as join, Trainer(home, cluster) as trainer:  # fmt: skip
         for kill in range(1, kills + 1):
-          victim = (trainer, join)[kill % 2]
+          victim = (join, trainer)[kill % 2]
           victim.kill_at_random(rng)
           victim.start()
           print(
@@ -239,12 +239,16 @@ class Trainer(Process):
   def __init__(self, home, cluster):
     super().__init__(home)
     self._cluster = cluster
-    self.resumed = 0
+    self._went_on = set()  # Which of its starts did.
+
+  @property
+  def resumed(self):
+    return len(self._went_on)
 
   def kill_at_random(self, rng):
     """kill -9 at a random moment once it trains; of a cluster to any one of its processes, then to what is left."""
     self.wait_until_it_trains()
-    saved, more = self._newest(), rng.randint(0, 3)
+    saved, more = self._newest(), rng.randint(1, 3)
     self._wait(lambda: self._newest() >= saved + more)
     time.sleep(rng.uniform(0, 0.5))
     if self._cluster:
@@ -255,7 +259,8 @@ class Trainer(Process):
 
   def wait_until_it_trains(self):
     self._wait(lambda: "so far" in self._output())
-    self.resumed += re.search(r"Going on from \S*checkpoint-\d+:", self._output()) is not None
+    if re.search(r"Going on from \S*checkpoint-\d+:", self._output()):
+      self._went_on.add(self._starts)
 
   def finish(self, last_file):
     """Waits until a checkpoint has trained the last file, and ends the trainer by SIGTERM."""
