@@ -1,5 +1,6 @@
 """Input: sources that the chief cuts into tickets and workers open by range."""
 
+from tfps.data.bad_records import BadRecordError, reject
 from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
@@ -11,6 +12,7 @@ from tfps.data.ticket import Day, Ticket
 # `source` and `criteo` are the functions here: they win over the modules of their names, which
 # importing binds first.
 __all__ = [
+  "BadRecordError",
   "ClickStream",
   "Day",
   "RawInputs",
@@ -19,5 +21,6 @@ __all__ = [
   "criteo",
   "movielens",
   "movietweetings",
+  "reject",
   "source",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.data.files import FileSource, Part
+from tfps.data.file_source import FileSource, Part
 from tfps.data.raw_inputs import RawInputs
 from tfps.feasigns import feasign
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.data import bad_records
 from tfps.embedding import tables_of
 from tfps.training import position as position_lib
 from tfps.training import tickets as tickets_lib
@@ -24,6 +25,11 @@ class _CallbackList(keras.callbacks.CallbackList):
     for callback in self.callbacks:
       if hasattr(callback, hook):
         getattr(callback, hook)(*args)
+
+  def tell_skipped(self, counts):
+    """Tells callbacks what a ticket or an index had that was skipped: {reason: how many}."""
+    if counts:
+      self.call_day_hook("on_records_skipped", counts)
 
   def resume(self):
     """The `Position` from which a callback says to go on, None to begin with the first ticket."""
@@ -68,6 +74,7 @@ def fit(
     model.begin_tickets(first)
     schedule = Schedule(communication, tickets_lib.num_workers(strategy), first)
     model._schedule = schedule
+    skipped = bad_records.SkippedRecords(source, resumed.skipped if resumed is not None else None)
     logs, epoch_logs = {}, {}
     if resumed is not None:
       initial_epoch = max(initial_epoch, resumed.epoch)
@@ -84,14 +91,16 @@ def fit(
           step += sum(1 for _ in epoch_source.tickets(day))
           continue
         tickets = position_lib.remaining(epoch_source.tickets(day), position)
+        position = position.with_skipped(skipped.counts)
         if position.tickets:
           callbacks.call_day_hook("on_day_resume", day, position.records)
         else:
           callbacks.call_day_hook("on_day_begin", day)
           # A progressive test within the day's hook leaves its own state in the metrics.
           model.reset_metrics()
+          callbacks.tell_skipped(skipped.add_day(day))
         position, day_logs = _train_day(
-          model, train_ticket, schedule, tickets, position, step + position.tickets, callbacks
+          model, train_ticket, schedule, tickets, position, step + position.tickets, callbacks, skipped
         )
         logs = day_logs or logs
         step += position.tickets
@@ -120,7 +129,7 @@ def _first_number(model, resumed):
   return max(numbers)
 
 
-def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks):
+def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks, skipped):
   """Trains on the rest of a day, or until the model is told to stop.
 
   Between two tickets where a callback wants a moment, no ticket is outstanding.
@@ -129,23 +138,30 @@ def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks
     schedule: the fit's `Schedule`.
     tickets: an iterator of the day's tickets that are not finished at `position`.
     step: how many tickets of the epoch are finished.
+    skipped: the `bad_records.SkippedRecords` of the fit.
 
   Returns:
     (the `Position` afterwards, as ended if all of the day's tickets are finished; the metrics then).
   """
   logs = {}
-  position = position.before_ticket(schedule.next_ticket)
+  position = position.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
   following = next(tickets, None)
   while following is not None and not model.stop_training:
     run = itertools.chain([following], tickets)
     run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
     results = tickets_lib.trained(
-      train_ticket, run, model.distribute_strategy, schedule, model.apply_accumulated
+      train_ticket,
+      run,
+      model.distribute_strategy,
+      schedule,
+      model.apply_accumulated,
+      skipped.explain,
     )
     with contextlib.closing(results):
-      for ticket, logs in results:
-        position = position.after(ticket)
+      for ticket, (logs, of_ticket) in results:
+        callbacks.tell_skipped(skipped.add_ticket(ticket, of_ticket))
+        position = position.after(ticket).with_skipped(skipped.counts)
         # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
         callbacks.on_train_batch_begin(step)
         callbacks.on_train_batch_end(step, logs)
@@ -185,7 +201,8 @@ def evaluate(model, source, *, verbose, callbacks):
     logs = {}
     for step, scored in enumerate(score(model, source)):
       # The chief counts finished tickets only, so that an example of a ticket that ran twice counts once.
-      logs = model.count_scored(scored)
+      if len(tf.nest.flatten(scored["y_pred"])[0]):  # Not where all of its records are skipped.
+        logs = model.count_scored(scored)
       callbacks.on_test_batch_begin(step)
       callbacks.on_test_batch_end(step, logs)
     logs = {name: float(value) for name, value in logs.items()}
@@ -205,5 +222,7 @@ def score(model, source, tickets=None, features=()):
     model.build_for(source)
     score_ticket = model.make_ticket_function("score", source, tuple(features))
   tickets = source.tickets() if tickets is None else tickets
-  for _, scored in tickets_lib.scored(score_ticket, tickets, model.distribute_strategy):
+  for _, scored in tickets_lib.scored(
+    score_ticket, tickets, model.distribute_strategy, source.explain
+  ):
     yield scored
