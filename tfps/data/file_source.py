@@ -156,7 +156,8 @@ class FileSource(Source):
       return Reading(batches, lambda examples: bad_records.nothing_skipped())
     batches = self._compressed_records(ticket).batch(self.batch_size)
     batches = batches.map(self._parse_all, num_parallel_calls=2)
-    batches = batches.filter(lambda values, count: count > 0).map(lambda values, count: values)
+    batches = batches.filter(lambda _, count: count > 0)
+    batches = batches.map(lambda values, _: values)
     return Reading(batches.prefetch(2), lambda examples: self._skipped(ticket, examples))
 
   def _parse_all(self, records):
@@ -307,3 +308,32 @@ def opened(path, begin, length):
       yield stack.enter_context(gzip.GzipFile(fileobj=stream))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
       raise ValueError(f"{path} is not a complete gzip file: {error}.") from None
+
+
+def calendar_of(files, days):
+  """{day name: list of Part} of the arguments `files` and `days` of `tfps.data.source`."""
+  calendar = files if isinstance(files, dict) else {"all": files}
+  if days is not None:
+    unknown = [name for name in days if name not in calendar]
+    if unknown:
+      raise ValueError(
+        f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}."
+      )
+    calendar = {name: paths for name, paths in calendar.items() if name in set(days)}
+  return {name: [Part(path) for path in _expand(paths)] for name, paths in calendar.items()}
+
+
+def _expand(files):
+  """The list of paths that a path, a glob or a list of these means."""
+  paths = []
+  for pattern in (
+    [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files
+  ):
+    pattern = tf.compat.path_to_str(pattern)
+    found = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
+    if not found:
+      raise FileNotFoundError(
+        f"{pattern} does not exist, and as a glob it matches no file; check files."
+      )
+    paths += found
+  return paths

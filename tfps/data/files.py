@@ -5,7 +5,7 @@ import csv
 import tensorflow as tf
 
 from tfps.data import bad_records
-from tfps.data.file_source import FileSource, Part, opened
+from tfps.data.file_source import FileSource, calendar_of, opened
 
 FORMATS = ("text", "csv", "tfrecord")
 
@@ -83,15 +83,7 @@ def source(
     raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}.")
   if header and format == "tfrecord":
     raise ValueError("header is set, but TFRecord files have none; leave it out.")
-  calendar = files if isinstance(files, dict) else {"all": files}
-  if days is not None:
-    unknown = [name for name in days if name not in calendar]
-    if unknown:
-      raise ValueError(
-        f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}."
-      )
-    calendar = {name: paths for name, paths in calendar.items() if name in set(days)}
-  calendar = {name: [Part(path) for path in _expand(paths)] for name, paths in calendar.items()}
+  calendar = calendar_of(files, days)
   if format == "csv":
     columns = list(columns or _header_columns(calendar, header, delimiter))
     parse = _parse_csv(parse, columns, delimiter)
@@ -111,22 +103,6 @@ def source(
     check_labels=check_labels,
     columns=columns or (),
   )
-
-
-def _expand(files):
-  """The list of paths that a path, a glob or a list of these means."""
-  paths = []
-  for pattern in (
-    [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files
-  ):
-    pattern = tf.compat.path_to_str(pattern)
-    found = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
-    if not found:
-      raise FileNotFoundError(
-        f"{pattern} does not exist, and as a glob it matches no file; check files."
-      )
-    paths += found
-  return paths
 
 
 def _header_columns(calendar, header, delimiter):

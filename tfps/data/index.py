@@ -136,8 +136,7 @@ def cut_tfrecord(stream, path, *, step, skip_damage=False):
       if not rest:
         records, position = records - 1, start
       damage = (
-        f"{path} is cut short: its record at byte {position} is not complete; "
-        "write the file again."
+        f"{path} is cut short: its record at byte {position} is not complete; write the file again."
       )
     block = rest + block
   if damage and not skip_damage:

@@ -25,7 +25,8 @@ def attempt(function, *inputs):
     Tout=[output.dtype for output in function.outputs],
   )
   for tensor, output in zip(flat, function.outputs):
-    tensor.set_shape(output.shape)
+    if not tf.executing_eagerly():  # There the tensors have their shapes.
+      tensor.set_shape(output.shape)
   values = tf.nest.pack_sequence_as(function.structured_outputs, flat, expand_composites=True)
   return ok, message, values
 
@@ -88,9 +89,7 @@ class Parser:
       kept = tf.boolean_mask(records, good)
       values, _ = self._checked(kept)
       bad = tf.logical_not(good)
-      skipped = bad_records.summarise(
-        tf.boolean_mask(problems, bad), tf.boolean_mask(numbers, bad)
-      )
+      skipped = bad_records.summarise(tf.boolean_mask(problems, bad), tf.boolean_mask(numbers, bad))
       return values, tf.size(kept, tf.int64), skipped
 
     is_clean = ok & tf.reduce_all(problems == 0) & tf.logical_not(tf.reduce_any(damaged))
@@ -175,7 +174,11 @@ class Parser:
     found = tf.stack([batching.rows(value) for value in tf.nest.flatten(values)])
     tf.debugging.Assert(
       tf.reduce_all(found == count),
-      ["parse must return one row for each record; records, and the rows it returned:", count, found],
+      [
+        "parse must return one row for each record; records, and the rows it returned:",
+        count,
+        found,
+      ],
       summarize=100,
     )
     return values

@@ -59,8 +59,9 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
   test = tfps_callbacks.ProgressiveTest(source)
+  skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
   callbacks = [test] if config.progressive_test else []
-  callbacks.append(throughput)
+  callbacks += [throughput, skipped]
   exporter = None
   if config.export.folder:
     base, delta = _exports(config.export, model, source)
@@ -88,6 +89,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     evicted=end_of_day.evicted,
     examples=throughput.examples,
     examples_per_second=throughput.examples_per_second,
+    skipped=skipped.counts,
   )
   print(result.text(), flush=True)
   if config.summary_file:

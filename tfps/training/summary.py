@@ -5,6 +5,12 @@ import dataclasses
 from tfps.metrics import ClickScores
 
 _MOST_LINES = 14
+# Statistics of a table that are 0 where all is well.
+_DROPPED = {
+  "reserved_pushes": "reserved keys",
+  "nonfinite_gradients": "NaN gradients",
+  "nonfinite_counts": "NaN counts",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Summary:
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
     examples_per_second: of training alone.
+    skipped: {reason: how many} of the records that were bad.
   """
 
   days: list
@@ -26,6 +33,7 @@ class Summary:
   evicted: int
   examples: int
   examples_per_second: float
+  skipped: dict = dataclasses.field(default_factory=dict)
 
   def text(self):
     """The report as lines of text."""
@@ -46,6 +54,13 @@ class Summary:
       f"  examples         {self.examples:>14,}",
       f"  examples/s       {self.examples_per_second:>14,.0f}",
     ]
+    for name, what in _DROPPED.items():
+      if table.get(name):
+        lines.append(f"  {what:<16} {table[name]:>14,.0f}")
+    if self.skipped:
+      lines.append(f"  bad records      {sum(self.skipped.values()):>14,}  skipped:")
+      order = sorted(self.skipped.items(), key=lambda entry: (-entry[1], entry[0]))
+      lines += [f"{count:>33,}  {reason}" for reason, count in order]
     return "\n".join(lines)
 
   def as_dict(self):
@@ -57,6 +72,7 @@ class Summary:
       "evicted": self.evicted,
       "examples": self.examples,
       "examples_per_second": self.examples_per_second,
+      "skipped": self.skipped,
     }
 
 
