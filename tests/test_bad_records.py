@@ -52,7 +52,7 @@ def write(path, lines):
 
 def read(source, ticket):
   """(users' bags of the good records, {reason: how many} of the others) of a ticket."""
-  reading = source.read(ticket)
+  reading = source.reading(ticket)
   bags, sizes = [], []
   for x, y, weight in reading.batches:
     assert len(y) == len(weight) == len(x["user"]) == x["bag"].nrows()
@@ -256,7 +256,7 @@ def test_a_csv_names_its_fields(tmp_path):
     return {"user": columns["user"]}, tf.strings.to_number(columns["click"])[:, tf.newaxis]
 
   source = tfps.data.source(str(path), parse, format="csv", header=True, on_bad_record="skip")
-  reading = source.read(next(source.tickets()))
+  reading = source.reading(next(source.tickets()))
   assert [y.numpy().tolist() for _, y in reading.batches] == [[[1.0]]]
   assert reading.skipped(tf.constant(1, tf.int64)).details.numpy() == [
     b"Expect 2 fields but have 1"

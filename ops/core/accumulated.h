@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "ops/core/shard.h"
+#include "ops/core/push_batch.h"
 
 namespace tfps {
 

@@ -229,7 +229,7 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
       if (entry == 0) {
         rows.keys.push_back(pulled.keys[i]);
         rows.slots.push_back(pulled.slots[i]);
-        rows.references.push_back(pulled.references == nullptr ? Arena::kNone
+        rows.references.push_back(pulled.references == nullptr ? kNoReference
                                                                : pulled.references[i]);
         rows.counts.Append(counts_[l], first_rows[l] + i);
         rows.gradients.insert(rows.gradients.end(), gradient, gradient + lookup.width);

@@ -16,7 +16,7 @@
 #include <memory>
 #include <string>
 
-#include "ops/core/shard.h"
+#include "ops/core/push_batch.h"
 #include "ops/core/wire_floats.h"
 
 namespace tfps {

@@ -24,6 +24,12 @@ struct RowColumnsSize {
   int64_t floats;  // of all rows together
 };
 
+// One of the rows, and where its floats begin.
+struct RowAt {
+  int64_t i;
+  const float* floats;
+};
+
 // What else a shard has, beside its rows.
 struct ShardState {
   int64_t finished_day = std::numeric_limits<int64_t>::min();

@@ -1,8 +1,9 @@
 #include "ops/core/shard.h"
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
+
+#include "ops/core/row_copies.h"
 
 namespace tfps {
 namespace {
@@ -11,23 +12,10 @@ namespace {
 // as far.
 constexpr int kAhead = 16;
 
-constexpr int kMaxRowFloats = ChunkPool::kChunkBytes / sizeof(float);
-
 void PrefetchBytes(const void* begin, int bytes) {
   const char* at = static_cast<const char*>(begin);
   for (int offset = 0; offset < bytes; offset += 64) __builtin_prefetch(at + offset);
   __builtin_prefetch(at + bytes - 1);
-}
-
-bool AllFinite(const float* values, int n) {
-  constexpr uint32_t kExponent = 0x7f800000;
-  uint32_t bad = 0;
-  for (int i = 0; i < n; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, &values[i], sizeof(bits));
-    bad |= (bits & kExponent) == kExponent;
-  }
-  return bad == 0;
 }
 
 }  // namespace
@@ -58,19 +46,12 @@ void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width,
       PrefetchBytes(rows + int64_t{ahead.position} * width, 4 * width);
     }
     if (i < 0) continue;
-    float* out = rows + int64_t{keys[i].position} * width;
-    float* const end = out + width;
     const uint32_t entry = *FindEntry(SplitMix64(keys[i].key), keys[i].key);
     const RowHead* row = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
     if (references != nullptr) {
       references[keys[i].position] = entry == 0 ? Arena::kNone : Index::HandleOf(entry);
     }
-    *out++ = row == nullptr ? 0.0f : Floats(row)[0];
-    if (row != nullptr && IsAdmitted(row)) {
-      const RowLayout& layout = config_.PolicyOf(row).layout;
-      out = std::copy_n(Floats(row) + layout.mf_w(), std::min(layout.mf_dim, width - 1), out);
-    }
-    std::fill(out, end, 0.0f);
+    CopyPulled(config_, row, width, rows + int64_t{keys[i].position} * width);
   }
   pulled_keys_.fetch_add(n, std::memory_order_relaxed);
 }
@@ -101,11 +82,7 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
 bool Shard::PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient) {
   const uint64_t key = key_at.key;
   const int64_t position = key_at.position;
-  const float* g = batch.gradients + position * batch.width;
   const int32_t slot = batch.slots[position];
-  const float show_f = batch.show[position];
-  const double show = show_f;
-  const double click = batch.click[position];
 
   const uint64_t hash = SplitMix64(key);
   uint32_t handle = key_at.reference;
@@ -117,43 +94,16 @@ bool Shard::PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient
   }
   const bool existed = row != nullptr;
   const Policy& policy = config_.PolicyOf(existed ? row->slot : slot);
-  const Accessor& accessor = policy.accessor;
-  const RowLayout& layout = policy.layout;
-  if (!existed) row = Create(key, hash, slot, policy, accessor.Admits(show, click));
+  if (!existed) {
+    row = Create(key, hash, slot, policy,
+                 policy.accessor.Admits(batch.show[position], batch.click[position]));
+  }
   if (row == nullptr) return false;
-  if (row->slot != slot) ++statistics_.slot_conflicts;
-  ++statistics_.pushed_keys;
   if (existed) Touch(handle);
 
-  row->show += show;
-  row->click += click;
-  row->delta_score += accessor.Score(show, click);
-  row->unseen_days = 0;
-  statistics_.show += show;
-  statistics_.click += click;
-
-  const int given = std::min(batch.width, 1 + layout.mf_dim);
-  if (config_.options().gradient_scale == GradientScale::kPerShow && show_f > 0) {
-    for (int d = 0; d < given; ++d) gradient[d] = g[d] / show_f;
-    g = gradient;
-  }
-  if (AllFinite(g, given)) {
-    float* floats = Floats(row);
-    policy.lr.Step(floats, floats + layout.lr_state(), g, 1);
-    if (existed && IsAdmitted(row)) {
-      if (given <= layout.mf_dim) {
-        if (g != gradient) std::copy_n(g, given, gradient);
-        std::fill(gradient + given, gradient + 1 + layout.mf_dim, 0.0f);
-        g = gradient;
-      }
-      policy.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, layout.mf_dim);
-    }
-  } else {
-    ++statistics_.nonfinite_gradients;
-  }
-
-  if (IsAdmitted(row) || !accessor.Admits(row->show, row->click)) return true;
-  return Admit(hash, row, policy);
+  const bool admit = UpdateRow(config_.options(), policy, existed, batch, position, row, gradient,
+                               &statistics_);
+  return !admit || Admit(hash, row, policy);
 }
 
 uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, int size_class) {
@@ -171,13 +121,11 @@ RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& 
   const uint32_t handle = AllocateIndexed(key, hash, policy.size_class[admitted]);
   if (handle == Arena::kNone) return nullptr;
   RowHead* row = arena_.At(handle);
-  *row = {key, 0, 0, 0, slot, 0, 0};
+  InitRow(key, slot, policy, row);
+  if (admitted) InitMfPart(config_.options(), policy, row);
   Touch(handle);
-  float* floats = Floats(row);
-  floats[0] = 0;
-  policy.lr.InitState(floats + policy.layout.lr_state(), 1);
-  if (admitted) InitMfPart(row, policy);
   ++statistics_.rows;
+  statistics_.admitted += admitted;
   return row;
 }
 
@@ -190,21 +138,12 @@ bool Shard::Admit(uint64_t hash, const RowHead* row, const Policy& policy) {
   *larger = *row;
   larger->flags &= ~kTouched;
   std::copy_n(Floats(row), policy.layout.head_floats(), Floats(larger));
-  InitMfPart(larger, policy);
+  InitMfPart(config_.options(), policy, larger);
   Touch(handle);
+  ++statistics_.admitted;
   arena_.Free(Index::HandleOf(*entry));
   Index::SetHandle(entry, handle);
   return true;
-}
-
-void Shard::InitMfPart(RowHead* row, const Policy& policy) {
-  const RowLayout& layout = policy.layout;
-  float* floats = Floats(row);
-  InitMf(config_.options().seed, row->key, config_.options().mf_init_range, floats + layout.mf_w(),
-         layout.mf_dim);
-  policy.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
-  row->flags |= kAdmitted;
-  ++statistics_.admitted;
 }
 
 void Shard::IndexAllRows() {
@@ -219,7 +158,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   const int64_t rows_before = statistics_.rows;
   statistics_.show = statistics_.click = 0;
   arena_.ForEach([&](uint32_t handle, RowHead* row) {
-    if (IsDue(row) && (announced == nullptr ||
+    if (IsDue(config_, row) && (announced == nullptr ||
                        std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
       if (row->flags & kServed) removals_.push_back(row->key);
@@ -247,7 +186,7 @@ ShardStatistics Shard::Statistics() const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   ShardStatistics statistics = statistics_;
   statistics.pulled_keys = pulled_keys_;
-  statistics.small_index_bytes = index_.small_bytes();
+  statistics.bytes = index_.small_bytes();
   return statistics;
 }
 
@@ -264,21 +203,7 @@ void Shard::AppendKeys(std::vector<uint64_t>* keys) const {
 void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   const uint32_t entry = *FindEntry(SplitMix64(key), key);
-  static constexpr RowHead kAbsent = {0, 0, 0, 0, 0, 0, 0};
-  const bool found = entry != 0;
-  const RowHead* row = found ? arena_.At(Index::HandleOf(entry)) : &kAbsent;
-  out.found[position] = found;
-  out.slot[position] = row->slot;
-  out.statistics[3 * position] = row->show;
-  out.statistics[3 * position + 1] = row->click;
-  out.statistics[3 * position + 2] = row->delta_score;
-  out.unseen_days[position] = row->unseen_days;
-  out.admitted[position] = row->flags & kAdmitted;
-  out.served[position] = row->flags & kServed;
-  float* floats = out.floats + position * config_.row_floats();
-  float* const end = floats + config_.row_floats();
-  if (found) floats = std::copy_n(Floats(row), config_.FloatsOf(row), floats);
-  std::fill(floats, end, 0.0f);
+  CopyInspected(config_, entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry)), position, out);
 }
 
 }  // namespace tfps

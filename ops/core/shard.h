@@ -17,8 +17,11 @@
 #include "ops/core/chunk_pool.h"
 #include "ops/core/export_columns.h"
 #include "ops/core/index.h"
+#include "ops/core/push_batch.h"
 #include "ops/core/row.h"
 #include "ops/core/row_columns.h"
+#include "ops/core/row_update.h"
+#include "ops/core/shard_statistics.h"
 #include "ops/core/table_config.h"
 
 namespace tfps {
@@ -32,44 +35,6 @@ struct KeyAt {
   uint64_t key;
   uint32_t position;
   uint32_t reference;  // a handle that the row had once, or anything: it is a hint only
-};
-
-// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
-// as many of mf_w as it has; those beyond `width` are zero. References are what a pull returned for
-// the keys, at any time before: they save the look-up of rows that are still there.
-struct PushBatch {
-  int64_t n;
-  int width;
-  const uint64_t* keys;    // (n)
-  const int32_t* slots;    // (n)
-  const float* show;       // (n)
-  const float* click;      // (n)
-  const float* gradients;  // (n, width)
-  const uint32_t* references = nullptr;  // (n), or none
-};
-
-// Where Inspect writes.
-struct InspectedRows {
-  bool* found;           // (n)
-  int32_t* slot;         // (n)
-  double* statistics;    // (n, 3): show, click, delta_score
-  int32_t* unseen_days;  // (n)
-  bool* admitted;        // (n)
-  bool* served;          // (n)
-  float* floats;         // (n, row_floats): lr_w, lr state, mf_w, mf state, zeros
-};
-
-struct ShardStatistics {
-  int64_t rows = 0;
-  int64_t admitted = 0;
-  double show = 0;
-  double click = 0;
-  int64_t slot_conflicts = 0;
-  int64_t nonfinite_gradients = 0;
-  int64_t pushed_keys = 0;
-  int64_t evicted = 0;
-  int64_t pulled_keys = 0;
-  int64_t small_index_bytes = 0;  // memory that is not from the chunk pool
 };
 
 class alignas(64) Shard {
@@ -97,7 +62,7 @@ class alignas(64) Shard {
     std::shared_lock<std::shared_mutex> lock(mutex_);
     if (finished_day_ >= day) return;
     arena_.ForEach([&](uint32_t, const RowHead* row) {
-      if (IsDue(row)) visit(*row);
+      if (IsDue(config_, row)) visit(*row);
     });
   }
 
@@ -119,8 +84,8 @@ class alignas(64) Shard {
   std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                        const ShardState& state);
 
-  // Puts one row, that at `i` with its floats at `floats`, in or over what there was. False if there is no room.
-  bool Upsert(const RowColumns& columns, int64_t i, const float* floats);
+  // Puts some of the rows in or over what there was, in order. Returns one sentence if there is no room.
+  std::optional<std::string> Upsert(const RowColumns& columns, const std::vector<RowAt>& rows);
 
   // How many rows an export of this moment holds.
   int64_t CountExported(Export which) const;
@@ -142,16 +107,6 @@ class alignas(64) Shard {
   }
   void PrefetchRow(uint32_t handle, int most_bytes) const;
   void PrefetchIndexedRow(uint64_t hash, int most_bytes) const;
-  bool IsDue(const RowHead* row) const {
-    return config_.PolicyOf(row).accessor.Evicts(row->show, row->click, row->unseen_days);
-  }
-
-  bool IsExported(Export which, const RowHead* row) const {
-    const Accessor& accessor = config_.PolicyOf(row).accessor;
-    return which == Export::kBase
-               ? accessor.InBase(row->show, row->click, row->delta_score, row->unseen_days)
-               : accessor.InDelta(row->show, row->click, row->delta_score, row->unseen_days);
-  }
   void SetServed(uint32_t handle, bool served);
 
   bool PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient);
@@ -159,7 +114,6 @@ class alignas(64) Shard {
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);
   bool Admit(uint64_t hash, const RowHead* row, const Policy& policy);
-  void InitMfPart(RowHead* row, const Policy& policy);
   void IndexAllRows();  // into an index that is empty; in the order of memory
   void RemoveAllRows();
   std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);

@@ -1,8 +1,8 @@
 // A shard's rows on their way to a checkpoint and back.
-#include <algorithm>
 #include <mutex>
 #include <string>
 
+#include "ops/core/row_copies.h"
 #include "ops/core/shard.h"
 
 namespace tfps {
@@ -26,15 +26,7 @@ ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
   int64_t i = 0;
   float* floats = out.floats;
   for_each([&](const RowHead* row) {
-    out.keys[i] = row->key;
-    out.slots[i] = row->slot;
-    out.statistics[3 * i] = row->show;
-    out.statistics[3 * i + 1] = row->click;
-    out.statistics[3 * i + 2] = row->delta_score;
-    out.unseen_days[i] = row->unseen_days;
-    out.flags[i] = row->flags & kSavedFlags;
-    floats = std::copy_n(Floats(row), config_.FloatsOf(row), floats);
-    ++i;
+    floats = CopyToColumns(config_, row, i++, out, floats);
   });
   arena_.ClearTouched();
   all_touched_ = false;
@@ -48,7 +40,6 @@ void Shard::TouchAll() {
 
 std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                             const ShardState& state) {
-  if (auto problem = config_.CheckFloats(columns, size)) return problem;
   std::unique_lock<std::shared_mutex> lock(mutex_);
   all_touched_ = true;
   if (state.whole) {
@@ -69,9 +60,13 @@ std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const Row
   return std::nullopt;
 }
 
-bool Shard::Upsert(const RowColumns& columns, int64_t i, const float* floats) {
+std::optional<std::string> Shard::Upsert(const RowColumns& columns,
+                                         const std::vector<RowAt>& rows) {
   std::unique_lock<std::shared_mutex> lock(mutex_);
-  return UpsertLocked(columns, i, floats);
+  for (const RowAt& row : rows) {
+    if (!UpsertLocked(columns, row.i, row.floats)) return kNoRoom;
+  }
+  return std::nullopt;
 }
 
 bool Shard::UpsertLocked(const RowColumns& columns, int64_t i, const float* floats) {
@@ -100,16 +95,8 @@ bool Shard::UpsertLocked(const RowColumns& columns, int64_t i, const float* floa
 }
 
 void Shard::FillRow(uint32_t handle, const RowColumns& columns, int64_t i, const float* floats) {
-  const double* statistics = columns.statistics + 3 * i;
   RowHead* row = arena_.At(handle);
-  *row = {columns.keys[i],
-          statistics[0],
-          statistics[1],
-          statistics[2],
-          columns.slots[i],
-          columns.unseen_days[i],
-          static_cast<uint16_t>(columns.flags[i] & kSavedFlags)};
-  std::copy_n(floats, config_.FloatsOf(columns, i), Floats(row));
+  CopyFromColumns(config_, columns, i, floats, row);
   ++statistics_.rows;
   statistics_.admitted += IsAdmitted(row);
   statistics_.show += row->show;

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "ops/core/row_copies.h"
 #include "ops/core/shard.h"
 
 namespace tfps {
@@ -10,41 +11,28 @@ namespace tfps {
 int64_t Shard::CountExported(Export which) const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
-  arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(which, row); });
+  arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(config_, which, row); });
   return rows;
 }
 
 int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
                        std::vector<uint64_t>* removed) {
-  const int64_t width = 1 + config_.mf_dim();
   std::unique_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
   arena_.ForEach([&](uint32_t, RowHead* row) {
-    if (!IsExported(which, row)) {
-      if (which == Export::kDelta && (row->flags & kServed) &&
-          !IsExported(Export::kBase, row)) {
-        removed->push_back(row->key);
-      }
+    if (!IsExported(config_, which, row)) {
+      if (which == Export::kDelta && IsRemoved(config_, row)) removed->push_back(row->key);
       return;
     }
     const int64_t i = rows++;
     if (i >= room) return;
     row->flags |= kCaptured;
-    out.keys[i] = row->key;
-    out.delta_scores[i] = row->delta_score;
-    float* floats = out.rows + i * width;
-    float* const end = floats + width;
-    *floats++ = Floats(row)[0];
-    if (IsAdmitted(row)) {
-      const RowLayout& layout = config_.PolicyOf(row).layout;
-      floats = std::copy_n(Floats(row) + layout.mf_w(), layout.mf_dim, floats);
-    }
-    std::fill(floats, end, 0.0f);
+    CopyExported(config_, row, i, out);
   });
   for (const uint64_t key : removals_) {
     const uint32_t entry = *FindEntry(SplitMix64(key), key);
     // A key that is back is in the export with its new row.
-    if (entry == 0 || !IsExported(which, arena_.At(Index::HandleOf(entry)))) {
+    if (entry == 0 || !IsExported(config_, which, arena_.At(Index::HandleOf(entry)))) {
       removed->push_back(key);
     }
   }

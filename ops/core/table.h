@@ -1,26 +1,32 @@
 // A feasign table: the rows of any number of 64-bit keys, spread over virtual shards.
 //
-// Invariant: every push, pull and ageing of one row happens under the lock of its shard, so each is
-// one atomic step with respect to the others. A batch is sorted by shard first, and takes each lock
-// once. All methods may be called at the same time from any number of threads.
+// Each engine keeps rows in its own way. Here is what all of them promise, and what none of them has
+// to know: which messages were applied, what waits to be pushed, how stale it was.
+//
+// Invariant: every push, pull and ageing of one row is one atomic step with respect to the others.
+// All methods may be called at the same time from any number of threads.
 #ifndef OPS_CORE_TABLE_H_
 #define OPS_CORE_TABLE_H_
 
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ops/core/accumulated.h"
-#include "ops/core/chunk_pool.h"
 #include "ops/core/clock.h"
+#include "ops/core/export_columns.h"
+#include "ops/core/hash.h"
 #include "ops/core/options.h"
 #include "ops/core/parallel.h"
-#include "ops/core/shard.h"
+#include "ops/core/push_batch.h"
+#include "ops/core/row_columns.h"
+#include "ops/core/shard_statistics.h"
+#include "ops/core/table_config.h"
 
 namespace tfps {
 
@@ -28,8 +34,7 @@ struct PushMessage;
 
 class Table {
  public:
-  // `options` must be valid, as ParseTableOptions leaves them.
-  explicit Table(const TableOptions& options);
+  virtual ~Table() = default;
 
   const TableOptions& options() const { return config_.options(); }
   int num_shards() const { return options().num_shards; }
@@ -40,14 +45,15 @@ class Table {
 
   // Writes lr_w and mf_w of each key to rows (n, width), where width is from 1 to row_width: as
   // much of mf_w as there is room for, and zeros for what there is not. `references` (n), if given,
-  // get what saves a later push the look-ups.
-  void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
-            const ParallelFor& parallel_for, uint32_t* references = nullptr) const;
+  // get what saves a later push the look-ups, in an engine that has such.
+  virtual void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
+                    const ParallelFor& parallel_for, uint32_t* references = nullptr) const = 0;
 
   // Applies one row per key, in order; a key that comes twice is pushed twice. Padding is dropped;
   // so are reserved keys and rows whose show or click is not finite, and those are counted. Returns
   // one sentence if a shard or the memory was full: the rows that found room are applied.
-  std::optional<std::string> Push(const PushBatch& batch, const ParallelFor& parallel_for);
+  virtual std::optional<std::string> Push(const PushBatch& batch,
+                                          const ParallelFor& parallel_for) = 0;
 
   // Which batches were pushed, for those who push each once.
   Clock& clock() { return clock_; }
@@ -76,63 +82,101 @@ class Table {
 
   // Evicts and ages every shard that has not yet seen the end of `day`; returns how many rows were
   // evicted.
-  int64_t EndOfDay(int64_t day, const ParallelFor& parallel_for);
+  virtual int64_t EndOfDay(int64_t day, const ParallelFor& parallel_for) = 0;
 
   // The same for the shards [first_shard, last_shard), and returns the heads of the evicted rows.
   // If `announced` is given, in any order, no other key is evicted: what is due without having been
   // announced was pushed meanwhile, ages, and leaves another day.
-  std::vector<RowHead> EndOfDayRows(int first_shard, int last_shard, int64_t day,
-                                    std::optional<std::vector<uint64_t>> announced,
-                                    const ParallelFor& parallel_for);
+  virtual std::vector<RowHead> EndOfDayRows(int first_shard, int last_shard, int64_t day,
+                                            std::optional<std::vector<uint64_t>> announced,
+                                            const ParallelFor& parallel_for) = 0;
 
   // The heads of those rows of shards [first_shard, last_shard) that would be evicted if `day`
   // ended now. Changes nothing.
-  std::vector<RowHead> Evictable(int first_shard, int last_shard, int64_t day,
-                                 const ParallelFor& parallel_for) const;
+  virtual std::vector<RowHead> Evictable(int first_shard, int last_shard, int64_t day,
+                                         const ParallelFor& parallel_for) const = 0;
 
   // How many rows of each slot that would be, over all shards, in the order of slots.
-  std::map<int32_t, int64_t> CountEvictable(int64_t day, const ParallelFor& parallel_for) const;
+  virtual std::map<int32_t, int64_t> CountEvictable(int64_t day,
+                                                    const ParallelFor& parallel_for) const = 0;
 
   // Name and value, in the order of the documentation.
   std::vector<std::pair<std::string, double>> Statistics() const;
 
   // The keys of shards [first_shard, last_shard), in no particular order.
-  std::vector<uint64_t> Keys(int first_shard, int last_shard) const;
+  virtual std::vector<uint64_t> Keys(int first_shard, int last_shard) const = 0;
 
   // Everything a row holds, for n keys. Absent keys are all zeros and false.
-  void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const;
+  virtual void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const = 0;
 
-  // A shard's rows on their way to a checkpoint and back; see Shard.
-  ShardState ReadRows(int shard, Rows which, const AllocateColumns& allocate);
-  void TouchAll(int shard);
-  ShardLoad Load(int shard) const { return shards_[shard]->Load(); }
+  // Copies a shard's rows, as of one moment, to where `allocate` says. Where only touched rows are asked for, it is
+  // still all of them if the state says `whole`: after a day's end, which touches every row, or before the first
+  // reading. From here on no row counts as touched.
+  virtual ShardState ReadRows(int shard, Rows which, const AllocateColumns& allocate) = 0;
 
-  // Returns one sentence if the rows do not fit, or are none of this shard.
-  std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
-                                       const RowColumnsSize& size, const ShardState& state);
+  // What was read last did not reach its goal: every row counts as touched.
+  virtual void TouchAll(int shard) = 0;
+
+  virtual ShardLoad Load(int shard) const = 0;
+
+  // Puts these rows, if state.whole, in the place of what there was in the shard, otherwise over it, row by row.
+  // Returns one sentence if they do not fit, or are none of this shard: then there is what there was, or, if that was
+  // found out late, a part of it.
+  virtual std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
+                                               const RowColumnsSize& size,
+                                               const ShardState& state) = 0;
 
   // Puts rows of any shards in or over what there was. Returns one sentence if they do not fit: then nothing was
   // changed, unless the memory was full.
-  std::optional<std::string> Upsert(const RowColumns& columns, const RowColumnsSize& size);
+  virtual std::optional<std::string> Upsert(const RowColumns& columns,
+                                            const RowColumnsSize& size) = 0;
 
-  // Copies the rows of an export to where `allocate` says, and appends the keys that serving is to drop; see Shard.
+  // Copies the rows of an export to where `allocate` says, and appends the keys that serving is to drop: pending
+  // removals and, for a delta, served rows that a base would not hold. Marks the rows, and changes nothing else.
   // Returns one sentence if the table was pushed to meanwhile.
-  std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
-                                     std::vector<uint64_t>* removed,
-                                     const ParallelFor& parallel_for);
+  virtual std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
+                                             std::vector<uint64_t>* removed,
+                                             const ParallelFor& parallel_for) = 0;
 
-  // What was captured is durable; see Shard.
-  void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,
-              const std::vector<uint64_t>& removed, const ParallelFor& parallel_for);
+  // The export is durable: what was captured leaves delta_score and is served, what was removed is not. A base is all
+  // that serving holds, so that every other row is not served. A captured row that was evicted meanwhile becomes a
+  // pending removal, also where there is a new row of its key.
+  virtual void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,
+                      const std::vector<uint64_t>& removed, const ParallelFor& parallel_for) = 0;
 
- private:
-  int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const;
-  int64_t CostOfScan() const;  // cycles for all rows of a shard
-  Shard& ShardOf(uint64_t key) const { return *shards_[VirtualShard(key, num_shards())]; }
+ protected:
+  // How many pushes of a batch were dropped, and why.
+  struct Dropped {
+    int64_t reserved = 0;
+    int64_t nonfinite = 0;
+  };
+
+  explicit Table(const TableOptions& options) : config_(options) {}
+
+  // Whether row `i` of a batch is one to push.
+  static bool IsPushed(const PushBatch& batch, int64_t i, Dropped* dropped) {
+    if (batch.keys[i] == kPadding) return false;
+    if (IsReserved(batch.keys[i])) {
+      ++dropped->reserved;
+      return false;
+    }
+    if (!std::isfinite(batch.show[i]) || !std::isfinite(batch.click[i])) {
+      ++dropped->nonfinite;
+      return false;
+    }
+    return true;
+  }
+  void Count(const Dropped& dropped) {
+    reserved_pushes_ += dropped.reserved;
+    nonfinite_counts_ += dropped.nonfinite;
+  }
+
+  // What all shards counted.
+  virtual ShardStatistics Totals() const = 0;
 
   const TableConfig config_;
-  mutable ChunkPool pool_;
-  std::vector<std::unique_ptr<Shard>> shards_;
+
+ private:
   Clock clock_;
   Accumulated accumulated_;
   std::atomic<int64_t> reserved_pushes_{0};

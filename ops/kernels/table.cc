@@ -1,3 +1,6 @@
+#include <memory>
+
+#include "ops/core/native_table.h"
 #include "ops/kernels/table_resource.h"
 
 namespace tfps {
@@ -26,7 +29,7 @@ class TableOp : public OpKernel {
     OP_REQUIRES_OK(ctx,
                    names.resource_manager()->LookupOrCreate<TableResource>(
                        names.container(), names.name(), &found, [this](TableResource** created) {
-                         *created = new TableResource(options_text_, options_);
+                         *created = new TableResource(options_text_, std::make_unique<NativeTable>(options_));
                          return tensorflow::OkStatus();
                        }));
     const TablePtr table(found);

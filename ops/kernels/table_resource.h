@@ -4,6 +4,7 @@
 #ifndef OPS_KERNELS_TABLE_RESOURCE_H_
 #define OPS_KERNELS_TABLE_RESOURCE_H_
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -17,13 +18,13 @@ namespace tfps {
 
 class TableResource : public ClockedResource {
  public:
-  TableResource(std::string options_text, const TableOptions& options)
-      : options_text_(std::move(options_text)), table_(options) {}
+  TableResource(std::string options_text, std::unique_ptr<Table> table)
+      : options_text_(std::move(options_text)), table_(std::move(table)) {}
 
   const std::string& options_text() const { return options_text_; }
-  Table& table() { return table_; }
-  Clock& clock() override { return table_.clock(); }
-  void SetClock(int64_t finished_below) override { table_.SetClock(finished_below); }
+  Table& table() { return *table_; }
+  Clock& clock() override { return table_->clock(); }
+  void SetClock(int64_t finished_below) override { table_->SetClock(finished_below); }
 
   std::string DebugString() const override {
     return "tfps table with options '" + options_text_ + "'";
@@ -31,7 +32,7 @@ class TableResource : public ClockedResource {
 
  private:
   const std::string options_text_;
-  Table table_;
+  const std::unique_ptr<Table> table_;
 };
 
 using TablePtr = tensorflow::core::RefCountPtr<TableResource>;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/core/table.h"
+#include "ops/core/native_table.h"
 #include "ops/tests/check.h"
 
 namespace tfps_test {
@@ -33,7 +33,7 @@ class TestedTable {
       : parallel_for_(std::move(parallel)) {
     tfps::TableOptions options;
     CHECK_EQ(tfps::ParseTableOptions(options_text, &options).value_or(""), "");
-    table_ = std::make_unique<tfps::Table>(options);
+    table_ = std::make_unique<tfps::NativeTable>(options);
   }
 
   tfps::Table& operator*() { return *table_; }

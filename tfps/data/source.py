@@ -52,11 +52,13 @@ class Source(abc.ABC):
     max_bad_records: how many records a run may skip; 0 for no limit.
     raw_inputs: a `tfps.data.RawInputs`, what clients of a served model send in the place of x; None
       where nobody said. An export needs it.
+    is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
   """
 
   max_bad_records = 0
+  is_endless = False
 
   def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
     for name, value in (("batch_size", batch_size), ("batches_per_ticket", batches_per_ticket)):
@@ -130,9 +132,9 @@ class Source(abc.ABC):
       ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is
         in the ticket: the same ticket gives the same batches anywhere.
     """
-    return self.read(ticket).batches
+    return self.reading(ticket).batches
 
-  def read(self, ticket):
+  def reading(self, ticket):
     """The same as a `Reading`, which also tells what was skipped."""
     reading = self._read(as_tensors(ticket))
     return reading._replace(batches=reading.batches.with_options(_options()))

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from tfps.data import bad_records
 from tfps.embedding import tables_of
-from tfps.training import position as position_lib
+from tfps.training import feed
 from tfps.training import tickets as tickets_lib
 from tfps.training.schedule import Schedule
 
@@ -27,7 +27,7 @@ class _CallbackList(keras.callbacks.CallbackList):
         getattr(callback, hook)(*args)
 
   def tell_skipped(self, counts):
-    """Tells callbacks what a ticket or an index had that was skipped: {reason: how many}."""
+    """Tells callbacks what a ticket had that was skipped: {reason: how many}."""
     if counts:
       self.call_day_hook("on_records_skipped", counts)
 
@@ -53,11 +53,12 @@ def fit(
   model, source, *, epochs, initial_epoch, verbose, callbacks, validation_source, communication
 ):
   """Trains on every ticket of `source`, day by day; see `tfps.Model.fit`."""
+  if source.is_endless and epochs > 1:
+    raise ValueError(f"epochs is {epochs}, but a stream is read once: leave it at 1.")
   strategy = model.distribute_strategy
   with strategy.scope():
     model.build_for(source)
     train_ticket = model.make_ticket_function("train", source, communication)
-    days = source.days()
     callbacks = _CallbackList(
       callbacks,
       add_history=True,
@@ -65,7 +66,7 @@ def fit(
       model=model,
       verbose=verbose,
       epochs=epochs,
-      steps=sum(1 for _ in source.tickets()) if verbose else None,
+      steps=_steps(source) if verbose else None,
     )
     model.stop_training = False
     callbacks.on_train_begin()
@@ -83,14 +84,12 @@ def fit(
       if resumed is None or epoch > resumed.epoch:
         model.reset_metrics()
       callbacks.on_epoch_begin(epoch)
-      epoch_source = source.with_epoch(epoch)
       step = 0
-      for day in days:
-        position = position_lib.at(epoch, day, resumed)
+      for day_feed in feed.days(source, epoch, resumed):
+        day, position = day_feed.day, day_feed.begins_at
         if position.ended:
-          step += sum(1 for _ in epoch_source.tickets(day))
+          step += day_feed.tickets()
           continue
-        tickets = position_lib.remaining(epoch_source.tickets(day), position)
         position = position.with_skipped(skipped.counts)
         if position.tickets:
           callbacks.call_day_hook("on_day_resume", day, position.records)
@@ -98,14 +97,15 @@ def fit(
           callbacks.call_day_hook("on_day_begin", day)
           # A progressive test within the day's hook leaves its own state in the metrics.
           model.reset_metrics()
-          callbacks.tell_skipped(skipped.add_day(day))
+          skipped.add_day(day)
         position, day_logs = _train_day(
-          model, train_ticket, schedule, tickets, position, step + position.tickets, callbacks, skipped
+          model, train_ticket, schedule, day_feed, step + position.tickets, callbacks, skipped
         )
         logs = day_logs or logs
         step += position.tickets
         if position.ended:
-          callbacks.call_day_hook("on_day_end", day, logs)
+          ended = day._replace(records=position.records)
+          callbacks.call_day_hook("on_day_end", ended, logs)
         callbacks.call_day_hook("on_moment", position)
         if model.stop_training:
           break
@@ -129,14 +129,14 @@ def _first_number(model, resumed):
   return max(numbers)
 
 
-def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks, skipped):
+def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped):
   """Trains on the rest of a day, or until the model is told to stop.
 
-  Between two tickets where a callback wants a moment, no ticket is outstanding.
+  Between two tickets where a callback wants a moment, and where no ticket is there yet, none is outstanding.
 
   Args:
     schedule: the fit's `Schedule`.
-    tickets: an iterator of the day's tickets that are not finished at `position`.
+    day_feed: of `feed.days`, the day and its tickets that are not finished.
     step: how many tickets of the epoch are finished.
     skipped: the `bad_records.SkippedRecords` of the fit.
 
@@ -144,11 +144,9 @@ def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks
     (the `Position` afterwards, as ended if all of the day's tickets are finished; the metrics then).
   """
   logs = {}
-  position = position.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
-  following = next(tickets, None)
-  while following is not None and not model.stop_training:
-    run = itertools.chain([following], tickets)
-    run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
+  position = day_feed.begins_at.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
+  while not day_feed.is_over and not model.stop_training:
+    run = itertools.islice(day_feed, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
     results = tickets_lib.trained(
       train_ticket,
@@ -158,23 +156,29 @@ def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks
       model.apply_accumulated,
       skipped.explain,
     )
+    before = position
     with contextlib.closing(results):
       for ticket, (logs, of_ticket) in results:
         callbacks.tell_skipped(skipped.add_ticket(ticket, of_ticket))
         position = position.after(ticket).with_skipped(skipped.counts)
+        callbacks.call_day_hook("on_ticket_end", ticket)
         # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
         callbacks.on_train_batch_begin(step)
         callbacks.on_train_batch_end(step, logs)
         step += 1
     # All that have begun are finished, so that the day's first tickets are, in whatever order.
-    position = position.before_ticket(schedule.next_ticket)
-    following = next(tickets, None)
-    if following is not None and not model.stop_training:
+    position = day_feed.reached(position.before_ticket(schedule.next_ticket))
+    if day_feed.is_over or model.stop_training:
+      break
+    is_idle = position.tickets == before.tickets
+    if not is_idle or callbacks.want_moment(position):
       callbacks.call_day_hook("on_moment", position)
+    if is_idle and not day_feed.wait():
+      model.stop_training = True
   if logs:
     # A ticket does not see what those beside it added to the metrics; now all is there.
     logs = {metric.name: metric.result().numpy() for metric in model.metrics}
-  return (position if following is not None else position.end()), logs
+  return (position.end() if day_feed.is_over else position), logs
 
 
 def _until_stopped(model, tickets, wants_moment):
@@ -188,12 +192,17 @@ def _until_stopped(model, tickets, wants_moment):
       return
 
 
+def _steps(source):
+  """How many tickets a source has; None if it is endless."""
+  return None if source.is_endless else sum(1 for _ in source.tickets())
+
+
 def evaluate(model, source, *, verbose, callbacks):
   """Scores every example of `source` once and returns {metric name: float}; see `tfps.Model.evaluate`."""
   with model.distribute_strategy.scope():
     model.build_for(source)
     model.reset_metrics()
-    steps = sum(1 for _ in source.tickets()) if verbose else None
+    steps = _steps(source) if verbose else None
     callbacks = _CallbackList(
       callbacks, add_progbar=bool(verbose), model=model, verbose=verbose, epochs=1, steps=steps
     )

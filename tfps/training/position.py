@@ -16,6 +16,7 @@ class Position:
     ended: whether the day has ended, so that the next one is to begin.
     next_ticket: the number with which the next ticket of the run is scheduled.
     skipped: {reason: how many}: the bad records that the run has skipped until here.
+    cursor: of a stream: what it needs to go on here, a dict of what JSON has; None for other sources.
   """
 
   epoch: int
@@ -26,6 +27,7 @@ class Position:
   ended: bool = False
   next_ticket: int = 0
   skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+  cursor: dict | None = None
 
   def __str__(self):
     epoch = f"epoch {self.epoch}, " if self.epoch else ""
@@ -49,6 +51,10 @@ class Position:
   def with_skipped(self, counts):
     """The same position, after a run that has skipped these records."""
     return dataclasses.replace(self, skipped=dict(counts))
+
+  def with_cursor(self, cursor):
+    """The same position, with what a stream needs to go on there."""
+    return dataclasses.replace(self, cursor=cursor)
 
   def end(self):
     """The position once the day has ended."""

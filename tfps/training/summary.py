@@ -25,6 +25,8 @@ class Summary:
     examples: number of examples trained.
     examples_per_second: of training alone.
     skipped: {reason: how many} of the records that were bad.
+    stream: of a stream {name: number}: seconds from a sample's event until it was trained, in the mean and the most, and
+      how many samples came late or early; None for other sources.
   """
 
   days: list
@@ -34,6 +36,7 @@ class Summary:
   examples: int
   examples_per_second: float
   skipped: dict = dataclasses.field(default_factory=dict)
+  stream: dict | None = None
 
   def text(self):
     """The report as lines of text."""
@@ -61,6 +64,12 @@ class Summary:
       lines.append(f"  bad records      {sum(self.skipped.values()):>14,}  skipped:")
       order = sorted(self.skipped.items(), key=lambda entry: (-entry[1], entry[0]))
       lines += [f"{count:>33,}  {reason}" for reason, count in order]
+    if self.stream is not None:
+      stream = self.stream
+      lines += [
+        f"  event to trained {stream['seconds_to_trained']:>14,.1f}  s in the mean, {stream['seconds_to_trained_max']:,.1f} at most",
+        f"  late samples     {stream['late']:>14,}",
+      ]
     return "\n".join(lines)
 
   def as_dict(self):
@@ -73,6 +82,7 @@ class Summary:
       "examples": self.examples,
       "examples_per_second": self.examples_per_second,
       "skipped": self.skipped,
+      "stream": self.stream,
     }
 
 

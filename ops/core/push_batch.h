@@ -1,0 +1,39 @@
+// What comes with a push and goes out to who inspects, in columns whose memory the caller owns.
+#ifndef OPS_CORE_PUSH_BATCH_H_
+#define OPS_CORE_PUSH_BATCH_H_
+
+#include <cstdint>
+
+namespace tfps {
+
+// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
+// as many of mf_w as it has; those beyond `width` are zero. References are what a pull returned for
+// the keys, at any time before: they save the look-up of rows that are still there.
+struct PushBatch {
+  int64_t n;
+  int width;
+  const uint64_t* keys;    // (n)
+  const int32_t* slots;    // (n)
+  const float* show;       // (n)
+  const float* click;      // (n)
+  const float* gradients;  // (n, width)
+  const uint32_t* references = nullptr;  // (n), or none
+};
+
+// What a reference is where there is no row, and in an engine that has none.
+inline constexpr uint32_t kNoReference = UINT32_MAX;
+
+// Where Inspect writes.
+struct InspectedRows {
+  bool* found;           // (n)
+  int32_t* slot;         // (n)
+  double* statistics;    // (n, 3): show, click, delta_score
+  int32_t* unseen_days;  // (n)
+  bool* admitted;        // (n)
+  bool* served;          // (n)
+  float* floats;         // (n, row_floats): lr_w, lr state, mf_w, mf state, zeros
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_PUSH_BATCH_H_

@@ -1,0 +1,86 @@
+// A row's way out of a table and back in, one copy for each form that it takes outside.
+#ifndef OPS_CORE_ROW_COPIES_H_
+#define OPS_CORE_ROW_COPIES_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "ops/core/export_columns.h"
+#include "ops/core/push_batch.h"
+#include "ops/core/row.h"
+#include "ops/core/row_columns.h"
+#include "ops/core/table_config.h"
+
+namespace tfps {
+
+// Writes lr_w and mf_w, as much of it as the row has and `width` floats hold, and zeros up to there.
+// No row is nullptr.
+inline void CopyPulled(const TableConfig& config, const RowHead* row, int width, float* out) {
+  float* const end = out + width;
+  *out++ = row == nullptr ? 0.0f : Floats(row)[0];
+  if (row != nullptr && IsAdmitted(row)) {
+    const RowLayout& layout = config.PolicyOf(row).layout;
+    out = std::copy_n(Floats(row) + layout.mf_w(), std::min(layout.mf_dim, width - 1), out);
+  }
+  std::fill(out, end, 0.0f);
+}
+
+// Writes all that is known of a row, nullptr for none, to the place `i`.
+inline void CopyInspected(const TableConfig& config, const RowHead* row, int64_t i,
+                          const InspectedRows& out) {
+  static constexpr RowHead kAbsent = {0, 0, 0, 0, 0, 0, 0};
+  const bool found = row != nullptr;
+  if (!found) row = &kAbsent;
+  out.found[i] = found;
+  out.slot[i] = row->slot;
+  out.statistics[3 * i] = row->show;
+  out.statistics[3 * i + 1] = row->click;
+  out.statistics[3 * i + 2] = row->delta_score;
+  out.unseen_days[i] = row->unseen_days;
+  out.admitted[i] = row->flags & kAdmitted;
+  out.served[i] = row->flags & kServed;
+  float* floats = out.floats + i * config.row_floats();
+  float* const end = floats + config.row_floats();
+  if (found) floats = std::copy_n(Floats(row), config.FloatsOf(row), floats);
+  std::fill(floats, end, 0.0f);
+}
+
+// Writes a row to the place `i`, its floats from `floats` on; returns where they end.
+inline float* CopyToColumns(const TableConfig& config, const RowHead* row, int64_t i,
+                            const RowColumns& out, float* floats) {
+  out.keys[i] = row->key;
+  out.slots[i] = row->slot;
+  out.statistics[3 * i] = row->show;
+  out.statistics[3 * i + 1] = row->click;
+  out.statistics[3 * i + 2] = row->delta_score;
+  out.unseen_days[i] = row->unseen_days;
+  out.flags[i] = row->flags & kSavedFlags;
+  return std::copy_n(Floats(row), config.FloatsOf(row), floats);
+}
+
+// The other way: fills a row, in memory for it, with that at `i`, whose floats are at `floats`.
+inline void CopyFromColumns(const TableConfig& config, const RowColumns& columns, int64_t i,
+                            const float* floats, RowHead* row) {
+  const double* statistics = columns.statistics + 3 * i;
+  *row = {columns.keys[i],
+          statistics[0],
+          statistics[1],
+          statistics[2],
+          columns.slots[i],
+          columns.unseen_days[i],
+          static_cast<uint16_t>(columns.flags[i] & kSavedFlags)};
+  std::copy_n(floats, config.FloatsOf(columns, i), Floats(row));
+}
+
+// Writes a row to the place `i` of an export.
+inline void CopyExported(const TableConfig& config, const RowHead* row, int64_t i,
+                         const ExportColumns& out) {
+  const int width = 1 + config.mf_dim();
+  out.keys[i] = row->key;
+  out.delta_scores[i] = row->delta_score;
+  CopyPulled(config, row, width, out.rows + i * width);
+}
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_ROW_COPIES_H_

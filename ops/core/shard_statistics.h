@@ -1,0 +1,37 @@
+// What a table counts, shard by shard.
+#ifndef OPS_CORE_SHARD_STATISTICS_H_
+#define OPS_CORE_SHARD_STATISTICS_H_
+
+#include <cstdint>
+
+namespace tfps {
+
+struct ShardStatistics {
+  int64_t rows = 0;
+  int64_t admitted = 0;
+  double show = 0;
+  double click = 0;
+  int64_t slot_conflicts = 0;
+  int64_t nonfinite_gradients = 0;
+  int64_t pushed_keys = 0;
+  int64_t evicted = 0;
+  int64_t pulled_keys = 0;
+  int64_t bytes = 0;  // beside what all shards share
+
+  void operator+=(const ShardStatistics& other) {
+    rows += other.rows;
+    admitted += other.admitted;
+    show += other.show;
+    click += other.click;
+    slot_conflicts += other.slot_conflicts;
+    nonfinite_gradients += other.nonfinite_gradients;
+    pushed_keys += other.pushed_keys;
+    evicted += other.evicted;
+    pulled_keys += other.pulled_keys;
+    bytes += other.bytes;
+  }
+};
+
+}  // namespace tfps
+
+#endif  // OPS_CORE_SHARD_STATISTICS_H_

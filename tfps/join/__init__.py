@@ -1,0 +1,1 @@
+"""`tfps join`: labelled samples from a log of features and a log of actions; see docs/join.md."""
