@@ -109,7 +109,7 @@ class Tower(tfps.Model):
 def fit(source, epochs=1, callbacks=(), **settings):
   keras.utils.set_random_seed(1)
   model = Tower()
-  model.compile("sgd", "binary_crossentropy", metrics=["AUC"], weighted_metrics=[])
+  model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")], weighted_metrics=[])
   history = model.fit(source, epochs=epochs, verbose=0, callbacks=list(callbacks), **settings)
   return model, history.history
 
@@ -155,17 +155,27 @@ def test_what_is_trained_is_what_is_trained_without_the_bad_records(tmp_path, ca
   )
 
 
-@pytest.mark.parametrize("line", BAD)
 @pytest.mark.parametrize("name", ["a", "a.gz"])
-def test_a_bad_record_is_refused_with_its_place(tmp_path, line, name):
-  path = write(tmp_path / name, ["1,1,u"] * 8 + [line, "1,1,u"])
-  with pytest.raises(tfps.data.BadRecordError) as raised:
-    fit(make(path, on_bad_record="fail"))
-  assert str(raised.value).startswith(f"{path}, line 9 (byte 48): {BAD[line]}")
-  assert str(raised.value).endswith("; mend the record, or set on_bad_record to 'skip'.")
+def test_a_bad_record_is_refused_with_its_place(tmp_path, name):
+  for line in BAD if name == "a" else ["no,1,u"]:
+    path = write(tmp_path / name, ["1,1,u"] * 8 + [line, "1,1,u"])
+    source = make(path, on_bad_record="fail")
+    last = list(source.tickets())[-1]
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+      list(source.open(last))
+    told = source.explain(last, raised.value)
+    assert isinstance(told, tfps.data.BadRecordError)
+    assert str(told).startswith(f"{path}, line 9 (byte 48): {BAD[line]}")
+    assert str(told).endswith("; mend the record, or set on_bad_record to 'skip'.")
+
+
+def test_training_and_evaluation_refuse_a_bad_record(tmp_path):
+  source = make(write(tmp_path / "a", ["1,1,u"] * 8 + ["1,1,"]), on_bad_record="fail")
+  with pytest.raises(tfps.data.BadRecordError, match="a, line 9 .*: field 'user' is empty; "):
+    fit(source)
   model, _ = fit(make(write(tmp_path / "fine", ["1,1,u"])))
-  with pytest.raises(tfps.data.BadRecordError, match=", line 9 "):
-    model.evaluate(make(path, on_bad_record="fail"), verbose=0)
+  with pytest.raises(tfps.data.BadRecordError, match="a, line 9 .*: field 'user' is empty; "):
+    model.evaluate(source, verbose=0)
 
 
 def test_too_many_bad_records_end_a_run(tmp_path):
@@ -209,26 +219,36 @@ def write_tfrecord(path, count):
   return path  # each record takes 6 + 16 bytes
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_a_tfrecord_with_a_wrong_checksum(tmp_path, number):
+def test_a_tfrecord_with_a_wrong_checksum(tmp_path):
   path = write_tfrecord(tmp_path / "a", 8)
-  content = bytearray(path.read_bytes())
-  content[22 * number + 12 + 5] ^= 1
-  path.write_bytes(content)
+  whole = path.read_bytes()
   source = make(path, format="tfrecord")
-  (first, last) = [read(source, ticket) for ticket in source.tickets()]
-  assert first[0] + last[0] == [f"u{i}" for i in range(8) if i != number]
-  reasons = [*first[1].reasons, *last[1].reasons]
-  assert reasons == [b"the checksum of its bytes does not hold"]
-  with pytest.raises(
-    tfps.data.BadRecordError,
-    match=f"{path}, the record at byte {22 * number}: the checksum of its bytes does not hold;",
-  ):
-    fit(make(path, format="tfrecord", on_bad_record="fail"))
+  for number in range(8):
+    content = bytearray(whole)
+    content[22 * number + 12 + 5] ^= 1
+    path.write_bytes(content)
+    first, last = [read(source, ticket) for ticket in source.tickets()]
+    assert first[0] + last[0] == [f"u{i}" for i in range(8) if i != number]
+    reasons = [*first[1].reasons, *last[1].reasons]
+    assert reasons == [b"the checksum of its bytes does not hold"]
+  told = make(path, format="tfrecord", on_bad_record="fail").explain(
+    list(source.tickets())[1], None
+  )
+  assert f"{path}, the record at byte 154: the checksum of its bytes does not hold;" in str(told)
 
 
 @pytest.mark.parametrize("size, kept", [(22 * 7 + 3, 7), (22 * 7 - 3, 6), (22 * 6 + 1, 6), (5, 0)])
-def test_a_tfrecord_file_that_is_cut_short(tmp_path, size, kept, capfd):
+def test_where_a_tfrecord_file_is_cut_short(tmp_path, size, kept):
+  path = write_tfrecord(tmp_path / "a", 8)
+  path.write_bytes(path.read_bytes()[:size])
+  source = make(path, format="tfrecord")
+  assert source.records == kept == sum(len(read(source, t)[0]) for t in source.tickets())
+  (bad,) = source.skipped_in_index(0)
+  assert f"{path} is cut short: its record at byte {22 * kept}" in bad.detail
+
+
+def test_a_tfrecord_file_that_is_cut_short_counts(tmp_path, capfd):
+  size, kept = 22 * 7 - 3, 6
   path = write_tfrecord(tmp_path / "a", 8)
   path.write_bytes(path.read_bytes()[:size])
   skipped = tfps.callbacks.SkippedRecords()

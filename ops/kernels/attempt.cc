@@ -48,9 +48,9 @@ class AttemptOp : public AsyncOpKernel {
     options.run_all_kernels_inline = ctx->run_all_kernels_inline();
     // An error cancels what the function does, and nothing around it.
     options.create_rendezvous = true;
-    options.cancellation_manager = &attempt->cancellation;
+    options.cancellation_manager = attempt->cancellation.get();
     library->Run(options, handle, arguments, &attempt->results,
-                 [this, ctx, attempt, done = std::move(done)](const Status& status) {
+                 [this, ctx, attempt, done = std::move(done)](const Status& status) mutable {
                    // If all of the step is cancelled, that is no error of the function's own.
                    const bool is_cancelled = ctx->cancellation_manager() != nullptr &&
                                              ctx->cancellation_manager()->IsCancelled();
@@ -59,14 +59,17 @@ class AttemptOp : public AsyncOpKernel {
                    } else {
                      SetOutputs(ctx, status, attempt->results);
                    }
+                   // The step's cancellation, to which the attempt's belongs, ends with done.
+                   attempt->cancellation.reset();
                    done();
                  });
   }
 
  private:
   struct Attempt {
-    explicit Attempt(CancellationManager* parent) : cancellation(parent) {}
-    CancellationManager cancellation;
+    explicit Attempt(CancellationManager* parent)
+        : cancellation(std::make_unique<CancellationManager>(parent)) {}
+    std::unique_ptr<CancellationManager> cancellation;
     std::vector<Tensor> results;
   };
 

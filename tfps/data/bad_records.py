@@ -73,13 +73,12 @@ def summarise(problems, numbers):
     problems: string [b], what is wrong with each bad record.
     numbers: int64 [b], its number in the ticket.
   """
-  # What differs from record to record, its place and the value found, is no part of the reason.
-  reasons = tf.strings.regex_replace(problems, r"(?s)( in record \d+!?|: .*)", "")
+  # What differs from record to record, the value found, is no part of the reason.
+  reasons = tf.strings.regex_replace(problems, r"(?s): .*", "")
   reasons, groups, counts = tf.unique_with_counts(reasons, tf.int64)
   size = tf.size(reasons)
   first = tf.math.unsorted_segment_min(tf.range(tf.size(problems)), tf.cast(groups, tf.int32), size)
-  details = tf.strings.regex_replace(tf.gather(problems, first), r" in record \d+!?", "")
-  return Skipped(reasons, counts, tf.gather(numbers, first), details)
+  return Skipped(reasons, counts, tf.gather(numbers, first), tf.gather(problems, first))
 
 
 class SkippedRecords:

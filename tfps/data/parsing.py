@@ -138,6 +138,8 @@ class Parser:
   def _in_words(self, message):
     """The message of an error of TensorFlow's without what it says of the graph."""
     text = tf.strings.regex_replace(message, r"(?s)(\{\{[^}]*\}\} ?|\s*\n.*)", "")
+    # The record was tried alone, so that its number is always 0.
+    text = tf.strings.regex_replace(text, r" in record \d+!?", "")
     text = tf.strings.regex_replace(text, r"^Field (\d+) ", r"field \1 ")
     for i, name in enumerate(self._columns):
       rewrite = "field '" + name.replace("\\", r"\\") + "' "
