@@ -109,7 +109,9 @@ class Tower(tfps.Model):
 def fit(source, epochs=1, callbacks=(), **settings):
   keras.utils.set_random_seed(1)
   model = Tower()
-  model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")], weighted_metrics=[])
+  model.compile(
+    "sgd", "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")], weighted_metrics=[]
+  )
   history = model.fit(source, epochs=epochs, verbose=0, callbacks=list(callbacks), **settings)
   return model, history.history
 

@@ -140,7 +140,9 @@ class Ops:
       return np.frombuffer(generator.bytes(count * np.dtype(dtype).itemsize), dtype)
     if np.issubdtype(dtype, np.floating):
       if kind == 1:
-        edges = np.array([0, -0.0, 1, -1, np.nan, np.inf, -np.inf, 3e38, 1e-45, 1e300]).astype(dtype)
+        edges = np.array([0, -0.0, 1, -1, np.nan, np.inf, -np.inf, 3e38, 1e-45, 1e300]).astype(
+          dtype
+        )
         return generator.choice(edges, count)
       return generator.normal(size=count).astype(dtype)
     limits = np.iinfo(dtype)
@@ -177,7 +179,11 @@ def _text(arguments):
     if isinstance(value, list):
       return [one(entry) for entry in value]
     if isinstance(value, tf.Tensor) and value.dtype != tf.resource:
-      return (value.dtype.name, value.shape.as_list(), np.asarray(value.numpy()).ravel()[:500].tolist())
+      return (
+        value.dtype.name,
+        value.shape.as_list(),
+        np.asarray(value.numpy()).ravel()[:500].tolist(),
+      )
     return str(value)[:200]
 
   return {name: one(value) for name, value in arguments.items()}
