@@ -45,7 +45,14 @@ def main():
   parser.add_argument("--faults", type=int, default=10**9, help="stop after so many")
   parser.add_argument("--workers", type=int, default=3)
   parser.add_argument("--ps", type=int, default=2)
-  parser.add_argument("--day-examples", type=int, default=20_000, help="default 20,000")
+  parser.add_argument("--day-examples", type=int, default=10_000, help="default 10,000")
+  parser.add_argument("--base-days", type=int, default=4, help="a base every so many (default 4)")
+  parser.add_argument(
+    "--pause",
+    type=float,
+    default=1,
+    help="seconds after each ticket, so that there are not too many days (default 1)",
+  )
   parser.add_argument("--seed", type=int, default=0, help="of kinds and moments (default 0)")
   flags = parser.parse_args()
   print(
@@ -114,26 +121,23 @@ class Job:
   Args:
     folder: is made.
     flags: those of this program.
-    days: train so many; else until `stop`.
+    days: train so many, and without a pause; else until `stop`.
   """
 
   def __init__(self, folder, flags, days=None):
     self._folder = folder
     folder.mkdir()
     program = [
-      str(jobs.HERE / "fault_trainer.py"),
-      str(folder),
-      f"--day-examples={flags.day_examples}",
-    ]
-    if days is not None:
-      program.append(f"--days={days}")
+      str(jobs.HERE / "fault_trainer.py"), str(folder), f"--day-examples={flags.day_examples}",
+      f"--base-days={flags.base_days}",
+    ]  # fmt: skip
+    program.append(f"--pause={flags.pause}" if days is None else f"--days={days}")
     self._command = [
       sys.executable, "-m", "tfps", "launch", f"--workers={flags.workers}", f"--ps={flags.ps}",
       "--max-restarts=1000", f"--log-dir={folder / 'logs'}", "--", *program,
     ]  # fmt: skip
     self._log = folder / "log"
     self._launcher = None
-    self._tasks = 1 + flags.workers + flags.ps
 
   def __enter__(self):
     self._start()
