@@ -50,8 +50,8 @@ def main():
   parser.add_argument(
     "--pause",
     type=float,
-    default=1,
-    help="seconds after each ticket, so that there are not too many days (default 1)",
+    default=2,
+    help="seconds after each ticket, so that there are not too many days (default 2)",
   )
   parser.add_argument("--seed", type=int, default=0, help="of kinds and moments (default 0)")
   flags = parser.parse_args()
