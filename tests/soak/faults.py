@@ -119,14 +119,14 @@ class Job:
   """A training job under `tfps launch`, in a folder of its own.
 
   Args:
-    folder: is made.
+    folder: is made where there is none; a job in one goes on from what it holds.
     flags: those of this program.
     days: train so many, and without a pause; else until `stop`.
   """
 
   def __init__(self, folder, flags, days=None):
     self._folder = folder
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     program = [
       str(jobs.HERE / "fault_trainer.py"), str(folder), f"--day-examples={flags.day_examples}",
       f"--base-days={flags.base_days}",
@@ -192,13 +192,13 @@ class Job:
     return [f"{job} {index}" for job, index in chosen]
 
   def check_resumes(self, killed):
-    """Waits, where not only workers were killed, until the job says from where it goes on.
+    """Waits, where not only workers were killed and there was a checkpoint, until the job says from where it goes on.
 
     Raises:
       AssertionError: it is an older checkpoint than one that was complete.
     """
     begin = time.monotonic()
-    if all(name.startswith("worker") for name in killed):
+    if not self._newest_before or all(name.startswith("worker") for name in killed):
       return
     while len(resumed := self._resumed()) <= self._resumed_before:
       self._check(begin)
