@@ -38,6 +38,8 @@ def source(config):
     time=data.time,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
+    on_bad_record=config.on_bad_record,
+    max_bad_records=config.max_bad_records,
     **stream,
   )
   samples.raw_inputs = raw
