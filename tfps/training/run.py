@@ -8,6 +8,7 @@ import tf_keras as keras
 
 import tfps
 from tfps import callbacks as tfps_callbacks
+from tfps import losses
 from tfps.migration import run as migration
 from tfps.training import stopping
 from tfps.training import summary
