@@ -1,29 +1,37 @@
-"""Losses of streams whose labels come late."""
+"""Losses for labels that come late, in the mean over what a join with policy early writes."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from tfps import losses
 
 
-@pytest.mark.parametrize("truth", [0.03, 0.3, 0.8])
-def test_the_expected_gradient_is_that_of_the_true_labels_up_to_a_positive_factor(truth):
-  """Samples as an early join sends them: everything as a negative, and the clicked share as a positive too."""
-  clicks = round(1000 * truth)
-  y = tf.constant(np.repeat([0.0, 1.0], [1000, clicks])[:, np.newaxis], tf.float32)
-  gradients = []
-  for predicted in (truth / 2, truth, (1 + truth) / 2):
-    logit = tf.Variable(np.log(predicted / (1 - predicted)), dtype=tf.float32)
+@pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9])
+def test_gradient_is_zero_at_the_true_probability(p):
+  """1 negative, and p times a positive: the weighted loss has its minimum at p, the plain one at p / (1 + p)."""
+  shown = tf.constant([[0.0], [1.0]])
+  often = tf.constant([1.0, p])
+
+  def gradient(loss, at):
+    prediction = tf.Variable([[at], [at]])
     with tf.GradientTape() as tape:
-      loss = losses.FakeNegativeWeighted()(y, tf.fill(y.shape, tf.sigmoid(logit)))
-    gradients.append(float(tape.gradient(loss, logit)))
-    factor = (1 - predicted**2) / (1 + truth)
-    assert gradients[-1] == pytest.approx(factor * (predicted - truth), abs=1e-5)
-  assert gradients[0] < 0 < gradients[2]
+      value = tf.reduce_sum(loss(shown, prediction) * often)
+    return float(tf.reduce_sum(tape.gradient(value, prediction)))
+
+  weighted = losses.FakeNegativeWeighted(reduction="none")
+  assert abs(gradient(weighted, p)) < 1e-3
+  assert gradient(weighted, p * 0.8) < -0.1 and gradient(weighted, min(0.99, p * 1.2)) > 0.1 * (p < 0.8)
+  plain = lambda y, q: -tf.reduce_mean(tf.where(y > 0, tf.math.log(q), tf.math.log1p(-q)), -1)  # noqa: E731
+  biased = p / (1 + p)
+  assert abs(gradient(plain, biased)) < 1e-3
+  np.testing.assert_allclose(losses.calibrated([biased]), [p], rtol=1e-5)
 
 
-def test_weights_of_examples_multiply():
-  y, f = tf.constant([[1.0], [0.0]]), tf.constant([[0.5], [0.25]])
-  found = losses.FakeNegativeWeighted()(y, f, tf.constant([2.0, 3.0]))
-  by_hand = 2 * 1.5 * -np.log(0.5) + 3 * 0.75 * 1.25 * -np.log(0.75)
-  assert float(found) == pytest.approx(by_hand / 2, rel=1e-5)
+def test_values_and_labels_that_say_nothing():
+  loss = losses.FakeNegativeWeighted()
+  q = np.array([[0.3, 0.6], [0.1, 0.2]], np.float32)
+  y = np.array([[1, -1], [0, 1]], np.float32)
+  terms = [-1.3 * np.log(0.3), 0.0, -0.9 * 1.1 * np.log(0.9), -1.2 * np.log(0.2)]
+  np.testing.assert_allclose(loss(y, q), sum(terms) / 4, rtol=1e-5)
+  assert losses.FakeNegativeWeighted.from_config(loss.get_config()).name == loss.name

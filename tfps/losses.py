@@ -1,35 +1,47 @@
-"""Losses for click models beside Keras's."""
+"""Losses for labels that come late."""
 
 import tensorflow as tf
 import tf_keras as keras
 
 
-@keras.utils.register_keras_serializable("tfps")
 class FakeNegativeWeighted(keras.losses.Loss):
-  """Cross entropy for samples that came at once as negatives, and again as positives where the action followed.
+  """Binary cross-entropy for samples that come at once as negatives, and once more as positives when the action came.
 
-  In such a stream (`tfps join --config.policy=early`) an example of click probability p is a positive with probability
-  p / (1 + p) only. Weighing positives with 1 + p and negatives with (1 - p) (1 + p) makes its expectation that of the true
-  labels; for p stands the model's own prediction, through which no gradient flows:
+  Every example that is a positive is then seen twice, once with the wrong label. With p the model's own prediction, which
+  takes no gradient here, a positive weighs 1 + p and a negative (1 - p) (1 + p): in the mean, the gradient is that of the
+  cross-entropy with the true labels, as far as p is right (Ktena et al. 2019, "Addressing delayed feedback for continuous
+  training with neural networks in CTR prediction", equation 11, the fake negative weighted loss).
 
-      - y (1 + f) log f - (1 - y) (1 - f) (1 + f) log(1 - f)
+  Call it with labels and predictions (probabilities), float [batch, labels] each. A label below 0 says nothing: it adds no
+  loss. A sample of `tfps join` with weight/NAME 0 has such a label: `tf.where(weight > 0, label, -1.0)`.
 
-  Ktena et al., "Addressing delayed feedback for continuous training with neural networks in CTR prediction" (RecSys
-  2019), the fake negative weighted loss. `config.loss = "fake_negative_weighted"` is this one.
-
-  Labels are 0 or 1, float [B, 1], predictions probabilities of that shape.
+  Args:
+    reduction, name: as in Keras.
   """
 
-  def __init__(self, reduction=keras.losses.Reduction.AUTO, name="fake_negative_weighted"):
-    super().__init__(reduction, name)
+  def __init__(self, reduction="sum_over_batch_size", name="fake_negative_weighted"):
+    super().__init__(reduction=reduction, name=name)
 
   def call(self, y_true, y_pred):
+    y_pred = tf.clip_by_value(tf.convert_to_tensor(y_pred), keras.backend.epsilon(), 1 - keras.backend.epsilon())
     y_true = tf.cast(y_true, y_pred.dtype)
-    f = tf.stop_gradient(y_pred)
-    weight = (1 + f) * (y_true + (1 - y_true) * (1 - f))
-    return weight[:, 0] * keras.losses.binary_crossentropy(y_true, y_pred)
+    p = tf.stop_gradient(y_pred)
+    positive = -(1 + p) * tf.math.log(y_pred)
+    negative = -(1 - p) * (1 + p) * tf.math.log1p(-y_pred)
+    loss = tf.where(y_true > 0, positive, tf.where(tf.equal(y_true, 0), negative, tf.zeros_like(y_pred)))
+    return tf.reduce_mean(loss, axis=-1)
 
 
-def get(loss):
-  """The loss that a config's name means: one of this module, or whatever Keras makes of it."""
-  return FakeNegativeWeighted() if loss == "fake_negative_weighted" else loss
+def calibrated(y_pred):
+  """The probability of a positive, from that of a model trained on such samples with the plain cross-entropy.
+
+  Of an example with probability p it sees 1 negative and p positives, and so predicts b = p / (1 + p); this is p = b / (1 - b),
+  at most 1 (the same paper's fake negative calibration).
+  """
+  y_pred = tf.convert_to_tensor(y_pred)
+  return tf.minimum(y_pred / tf.maximum(1 - y_pred, keras.backend.epsilon()), 1.0)
+
+
+def named(name):
+  """What `compile` takes as the loss of this name: one of these here, or Keras's."""
+  return FakeNegativeWeighted() if name == "fake_negative_weighted" else name

@@ -32,8 +32,9 @@ def default_config():
   # only what differs; an optimizer with a name of its own starts from that optimizer's defaults.
   config.slot_policies = config_dict.ConfigDict()
 
-  # The towers: a Keras optimizer, loss and metrics; the loss "fake_negative_weighted" is for samples of an early join.
+  # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
+  # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early (docs/join.md).
   config.loss = "binary_crossentropy"
   config.metrics = ("AUC",)
 

@@ -34,7 +34,7 @@ def build(config, model_class, strategy):
         "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
-    model.compile(optimizer, losses.get(config.loss), metrics=list(config.metrics))
+    model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
   return table, model
 
 
