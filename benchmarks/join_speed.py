@@ -12,7 +12,6 @@ The join runs in a process of its own on logs of the given size and of a multipl
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -62,7 +61,7 @@ def measure(flags, folder):
   ]
   peaks = [peak(flags, times) for times in (1, flags.times)]
   results += [
-    {"what": f"memory of a join of {flags.records * times:,}", "seconds": None, "records_per_s": None, "MB": mb}
+    {"what": f"join of {flags.records * times:,}, memory", "seconds": None, "records_per_s": None, "MB": mb}
     for times, mb in zip((1, flags.times), peaks)
   ]
   results = [{"MB": None} | result for result in results]
@@ -197,12 +196,11 @@ def tfps_files(folder):
 
 
 def memory(folder, records, batch):
-  """MB at the peak of a join of a log that is made while it is read, beyond what the process had before."""
-  list(batched(*logs(batch), batch))
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  """MB of resident memory at the peak of a join of a log that is made while it is read."""
   made = (one for begin in range(0, records, batch) for one in batched(*logs(batch, begin=begin), batch))
   join(made, fresh(folder))
-  return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+  with open("/proc/self/status") as status:
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def peak(flags, times):
