@@ -3,10 +3,12 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BAZEL ?= bazel
 installed := $(VENV)/installed
+spark := $(VENV)/installed-spark
 
-.PHONY: help quickstart test ops bazel clean
+.PHONY: help quickstart online test ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
+	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
 	@echo "make ops         build the op library again after a change of its C++"
 	@echo "make clean       remove all that was built, and $(VENV)"
@@ -15,7 +17,10 @@ help:
 quickstart: ops
 	$(VENV)/bin/tfps train --config=configs/quickstart.py
 
-test: ops bazel
+online: ops
+	$(VENV)/bin/python -m examples.online
+
+test: ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 ops: $(installed)
@@ -39,6 +44,11 @@ $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.lock
 	$(VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+# Some 400 MB that only the tests of one engine need.
+$(spark): requirements-spark.lock $(installed)
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-spark.lock
 	touch $@
 
 clean:

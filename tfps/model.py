@@ -7,6 +7,7 @@ import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
 from tfps.bags import read_values
+from tfps.data import batching
 from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.step import Step, current_exchange
@@ -235,7 +236,7 @@ class Model(keras.Model):
     """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
     if getattr(self, "_built_for_source", False):
       return
-    batch = tf.nest.map_structure(_padding, source.element_spec)
+    batch = batching.padding(source.element_spec)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = self(x, training=False)
     if self.optimizer is not None:
@@ -262,9 +263,13 @@ class Model(keras.Model):
     if not tickets.is_cluster(self.distribute_strategy):
       return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))
     trainer = TicketTrainer(self, source, communication)
-    function = tickets.training_function(
-      lambda ticket, *numbers: trainer(source.open(ticket), ticket.records, *numbers)
-    )
+
+    def train(ticket, *numbers):
+      reading = source.reading(ticket)
+      logs, examples = trainer(reading.batches, *numbers)
+      return logs, reading.skipped(examples)
+
+    function = tickets.training_function(train)
     function.trainer = trainer
     return function
 
@@ -282,9 +287,14 @@ class Model(keras.Model):
       self._trainer.apply_accumulated()
 
   def _train_ticket(self, source, ticket):
-    for batch in iter(source.open(ticket)):
+    """({metric name: value}, the `tfps.data.bad_records.Skipped` of the ticket)."""
+    reading = source.reading(ticket)
+    examples = tf.zeros([], tf.int64)
+    for batch in iter(reading.batches):
       self.distribute_strategy.run(self.train_step, args=(batch,))
-    return {metric.name: metric.result() for metric in self.metrics}
+      examples += batching.rows(tf.nest.flatten(batch)[0])
+    logs = {metric.name: metric.result() for metric in self.metrics}
+    return logs, reading.skipped(examples)
 
   def _score_ticket(self, source, ticket, features=()):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""
@@ -358,17 +368,6 @@ def check_features(source, names):
       raise ValueError(
         f"the source's examples have no feature '{name}'{hint}; they have {', '.join(there) or 'none'}."
       )
-
-
-def _padding(spec):
-  """A batch of one example that has the form `spec` and holds zeros or empty strings."""
-  if isinstance(spec, tf.RaggedTensorSpec):
-    empty = tf.constant([""] if spec.dtype == tf.string else [0])
-    return tf.RaggedTensor.from_row_lengths(tf.cast(empty, spec.dtype), [1])
-  shape = [1 if size is None else size for size in spec.shape]
-  if isinstance(spec, tf.SparseTensorSpec):
-    return tf.SparseTensor(tf.zeros([0, len(shape)], tf.int64), tf.zeros([0], spec.dtype), shape)
-  return tf.zeros(shape, spec.dtype)
 
 
 def _refuse_with_source(**arguments):

@@ -18,12 +18,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import evict, export, fold, inspect, launch, push_delta
+from tfps.cli import evict, export, fold, inspect, join, launch, push_delta
 from tfps.cli import rebalance, sync, train, verify_export
 from tfps.cluster import ending, failures
 
 COMMANDS = (
-  train, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
+  train, join, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Input: sources that the chief cuts into tickets and workers open by range."""
 
+from tfps.data.bad_records import BadRecordError, reject
 from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
@@ -8,22 +9,26 @@ from tfps.data.samples import parse_samples
 from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
 from tfps.data.streaming.folder import Folder
+from tfps.data.streaming.kafka import Topic
 from tfps.data.streaming.source import stream
 from tfps.data.ticket import Day, Ticket
 
 # `source` and `criteo` are the functions here: they win over the modules of their names, which
 # importing binds first.
 __all__ = [
+  "BadRecordError",
   "ClickStream",
   "Day",
   "Folder",
   "RawInputs",
   "Source",
   "Ticket",
+  "Topic",
   "criteo",
   "movielens",
   "movietweetings",
   "parse_samples",
+  "reject",
   "source",
   "stream",
 ]

@@ -34,12 +34,17 @@ def default_config():
 
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
+  # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early (docs/join.md).
   config.loss = "binary_crossentropy"
   config.metrics = ("AUC",)
 
   config.batch_size = 512
   config.batches_per_ticket = 10
   config.epochs = 1
+  # A record of the data that cannot be used: "fail" ends the run and says where it is, "skip" leaves it out and counts
+  # it, until more than max_bad_records are (0: no limit). More in docs/reliability.md.
+  config.on_bad_record = "fail"
+  config.max_bad_records = 10_000
   # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay before it; "sync": the
   # gradients of tickets_per_step tickets (0: one for each worker) are applied as one. More in docs/consistency.md.
   config.consistency = defaults.consistency

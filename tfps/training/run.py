@@ -8,6 +8,7 @@ import tf_keras as keras
 
 import tfps
 from tfps import callbacks as tfps_callbacks
+from tfps import losses
 from tfps.migration import run as migration
 from tfps.training import stopping
 from tfps.training import summary
@@ -33,7 +34,7 @@ def build(config, model_class, strategy):
         "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
-    model.compile(optimizer, config.loss, metrics=list(config.metrics))
+    model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
   return table, model
 
 
@@ -61,7 +62,8 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   throughput = tfps_callbacks.Throughput()
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test and not source.is_endless else []
-  callbacks.append(throughput)
+  skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
+  callbacks += [throughput, skipped]
   freshness = None
   if source.is_endless:
     freshness = tfps_callbacks.Freshness(
@@ -101,6 +103,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     examples=throughput.examples,
     examples_per_second=throughput.examples_per_second,
     stream=freshness and freshness.summary(),
+    skipped=skipped.counts,
   )
   print(result.text(), flush=True)
   if config.summary_file:
