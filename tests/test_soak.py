@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.soak import crashes, faults, pushes
+from tests.soak import crashes, faults, pushes, stream
 
 
 def test_crashes(tmp_path, capsys):
@@ -15,6 +15,13 @@ def test_pushes(tmp_path, capsys):
   pushes.soak(tmp_path, argparse.Namespace(kills=2, consistency="async", seed=1))
   out = capsys.readouterr().out
   assert "2 kills: " in out and "lost or doubled: none" in out
+
+
+def test_stream(tmp_path, capsys):
+  stream.soak(tmp_path, argparse.Namespace(kills=2, cluster_kills=0, seed=1))
+  out = capsys.readouterr().out
+  assert "one process: 2 kills of join and trainer, 1 times on from a checkpoint" in out
+  assert "lost or doubled: none" in out
 
 
 def test_faults(tmp_path, capsys, monkeypatch):
