@@ -3,13 +3,13 @@
 import json
 
 import confluent_kafka
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests import join_logs
 from tfps.cluster.tf_config import ConfigError
-from tfps.join import kafka, run as join_run
+from tfps.join import kafka
+from tfps.join import run as join_run
 from tfps.join.store import Store
 
 TOPICS = ("features", "actions", "samples")
@@ -37,7 +37,9 @@ def produce(brokers, topic, rows):
 
 def consume(brokers, topic):
   """All messages of a topic."""
-  consumer = confluent_kafka.Consumer({"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False})
+  consumer = confluent_kafka.Consumer(
+    {"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False}
+  )
   partitions = [confluent_kafka.TopicPartition(topic, partition, 0) for partition in range(4)]
   wanted = sum(consumer.get_watermark_offsets(partition, timeout=60)[1] for partition in partitions)
   consumer.assign(partitions)
@@ -51,7 +53,9 @@ def consume(brokers, topic):
 
 def config(folder, brokers, **fields):
   topics = {f"{name}__topic": name for name in TOPICS} | {f"{name}__folder": "" for name in TOPICS}
-  return join_logs.config(folder, kafka__brokers=brokers, samples__records_per_file=100, **topics, **fields)
+  return join_logs.config(
+    folder, kafka__brokers=brokers, samples__records_per_file=100, **topics, **fields
+  )
 
 
 def test_topics_in_and_out_over_restarts(tmp_path, brokers):
@@ -86,7 +90,9 @@ def test_what_was_written_before_a_death_is_not_written_again(tmp_path, brokers)
   (outbox / f"{1:012d}").write_bytes(b"not committed")
   (outbox / f"{0:012d}").write_bytes(longer)  # and before all was produced.
   kafka.SampleTopic(settings, outbox, store).publish(below=1)
-  assert sorted(message.value() for message in consume(brokers, "samples")) == sorted(f"sample {i}".encode() for i in range(12))
+  assert sorted(message.value() for message in consume(brokers, "samples")) == sorted(
+    f"sample {i}".encode() for i in range(12)
+  )
   assert not list(outbox.iterdir())
   store.close()
 

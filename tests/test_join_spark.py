@@ -17,7 +17,15 @@ pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="Spark need
 
 
 def run(folder, *arguments, code=0, **fields):
-  command = [sys.executable, "-m", "tfps", "join", f"--config={join_logs.config_file(folder, **fields)}", "--once", *arguments]
+  command = [
+    sys.executable,
+    "-m",
+    "tfps",
+    "join",
+    f"--config={join_logs.config_file(folder, **fields)}",
+    "--once",
+    *arguments,
+  ]
   # Workers are processes of their own; loopback only.
   env = os.environ | {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
   done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)

@@ -21,8 +21,10 @@ def test_gradient_is_zero_at_the_true_probability(p):
 
   weighted = losses.FakeNegativeWeighted(reduction="none")
   assert abs(gradient(weighted, p)) < 1e-3
-  assert gradient(weighted, p * 0.8) < -0.1 and gradient(weighted, min(0.99, p * 1.2)) > 0.1 * (p < 0.8)
-  plain = lambda y, q: -tf.reduce_mean(tf.where(y > 0, tf.math.log(q), tf.math.log1p(-q)), -1)  # noqa: E731
+  assert gradient(weighted, p * 0.8) < -0.1 and gradient(weighted, min(0.99, p * 1.2)) > 0.1 * (
+    p < 0.8
+  )
+  plain = lambda y, q: -tf.reduce_mean(tf.where(y > 0, tf.math.log(q), tf.math.log1p(-q)), -1)
   biased = p / (1 + p)
   assert abs(gradient(plain, biased)) < 1e-3
   np.testing.assert_allclose(losses.calibrated([biased]), [p], rtol=1e-5)

@@ -23,12 +23,16 @@ class FakeNegativeWeighted(keras.losses.Loss):
     super().__init__(reduction=reduction, name=name)
 
   def call(self, y_true, y_pred):
-    y_pred = tf.clip_by_value(tf.convert_to_tensor(y_pred), keras.backend.epsilon(), 1 - keras.backend.epsilon())
+    y_pred = tf.clip_by_value(
+      tf.convert_to_tensor(y_pred), keras.backend.epsilon(), 1 - keras.backend.epsilon()
+    )
     y_true = tf.cast(y_true, y_pred.dtype)
     p = tf.stop_gradient(y_pred)
     positive = -(1 + p) * tf.math.log(y_pred)
     negative = -(1 - p) * (1 + p) * tf.math.log1p(-y_pred)
-    loss = tf.where(y_true > 0, positive, tf.where(tf.equal(y_true, 0), negative, tf.zeros_like(y_pred)))
+    loss = tf.where(
+      y_true > 0, positive, tf.where(tf.equal(y_true, 0), negative, tf.zeros_like(y_pred))
+    )
     return tf.reduce_mean(loss, axis=-1)
 
 

@@ -152,7 +152,7 @@ def plot(results, path):
     rotation=90,
   )
   axes.set(xlabel="minutes", ylabel="clicks per 100 shows (half a minute's mean)", ylim=(0, None))
-  axes.legend(loc="lower left")
+  axes.legend(loc="upper right")
   figure.tight_layout()
   figure.savefig(path, dpi=120)
 

@@ -77,7 +77,7 @@ class TableConfig {
   // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
   static constexpr int32_t kLargeSlot = 65536;
 
-  int AddSizeClass(int row_bytes);
+  int AddSizeClass(const RowLayout& layout, bool admitted);
 
   const TableOptions options_;
   std::vector<Policy> policies_;  // the table's own, then those of slots; never grows once made

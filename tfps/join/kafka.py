@@ -18,7 +18,9 @@ from tfps.join.store import Store
 try:
   import confluent_kafka
 except ImportError as error:
-  raise ConfigError("Kafka topics need confluent-kafka, which is not installed: pip install 'tfps[kafka]'.") from error
+  raise ConfigError(
+    "Kafka topics need confluent-kafka, which is not installed: pip install 'tfps[kafka]'."
+  ) from error
 
 _SECONDS = 60.0  # after which a broker that does not answer is an error
 _MESSAGES = 10_000  # read at most at once
@@ -36,7 +38,9 @@ class TopicLog:
     once: end at what the partitions hold now.
   """
 
-  def __init__(self, config: Any, log: str, positions: Mapping[str, int], decoder: Decoder, once: bool = False):
+  def __init__(
+    self, config: Any, log: str, positions: Mapping[str, int], decoder: Decoder, once: bool = False
+  ):
     self._topic = config[log].topic
     self._decoder = decoder
     self._changed = {}
@@ -87,7 +91,9 @@ class TopicLog:
       if lines or not self._bounded():
         break
       if time.monotonic() > until:
-        raise OSError(f"Kafka, topic {self._topic}: no message came for {_SECONDS:.0f} s, though there are more.")
+        raise OSError(
+          f"Kafka, topic {self._topic}: no message came for {_SECONDS:.0f} s, though there are more."
+        )
     if not lines:
       return None
     where = f"the topic {self._topic}"
@@ -121,10 +127,14 @@ class SampleTopic:
     outbox.mkdir(parents=True, exist_ok=True)
     self._store = store
     settings = _settings(config)
-    self._producer = confluent_kafka.Producer({"enable.idempotence": True, "linger.ms": 20, **settings})
+    self._producer = confluent_kafka.Producer(
+      {"enable.idempotence": True, "linger.ms": 20, **settings}
+    )
     self._partitions = _partitions(self._producer, self._topic)
     self._written = {partition: -1 for partition in self._partitions}
-    consumer = confluent_kafka.Consumer({"group.id": "tfps-join", "enable.auto.commit": False, **settings})
+    consumer = confluent_kafka.Consumer(
+      {"group.id": "tfps-join", "enable.auto.commit": False, **settings}
+    )
     for partition in self._partitions:
       self._written[partition] = self._last_number(consumer, partition)
     consumer.close()
@@ -169,13 +179,19 @@ class SampleTopic:
       number += 1
     if self._producer.flush(_SECONDS) or failed:
       problem = failed[0].str() if failed else f"no answer for {_SECONDS:.0f} s"
-      raise OSError(f"Kafka, topic {self._topic}: samples could not be written: {problem}. Start the join again; it goes on there.")
+      raise OSError(
+        f"Kafka, topic {self._topic}: samples could not be written: {problem}. Start the join again; it goes on there."
+      )
 
   def _send(self, sample: bytes, partition: int, number: int, delivered) -> None:
     while True:
       try:
         self._producer.produce(
-          self._topic, sample, partition=partition, headers=[(_NUMBER, str(number).encode())], on_delivery=delivered
+          self._topic,
+          sample,
+          partition=partition,
+          headers=[(_NUMBER, str(number).encode())],
+          on_delivery=delivered,
         )
         return
       except BufferError:  # The queue is full.
@@ -202,7 +218,9 @@ class SampleTopic:
 
 def _settings(config: Any) -> dict[str, Any]:
   if not config.kafka.brokers:
-    raise ConfigError('config.kafka.brokers is empty; topics need brokers, like "kafka-1:9092,kafka-2:9092".')
+    raise ConfigError(
+      'config.kafka.brokers is empty; topics need brokers, like "kafka-1:9092,kafka-2:9092".'
+    )
   return {"bootstrap.servers": config.kafka.brokers, **dict(config.kafka.settings)}
 
 
@@ -210,7 +228,9 @@ def _partitions(client: Any, topic: str) -> list[int]:
   try:
     metadata = client.list_topics(topic, timeout=_SECONDS).topics[topic]
   except confluent_kafka.KafkaException as error:
-    raise OSError(f"Kafka does not answer: {error.args[0].str()}; see config.kafka.brokers.") from error
+    raise OSError(
+      f"Kafka does not answer: {error.args[0].str()}; see config.kafka.brokers."
+    ) from error
   if metadata.error is not None:
     raise ConfigError(f"Kafka has no topic {topic}: {metadata.error.str()}.")
   return sorted(metadata.partitions)
