@@ -12,6 +12,7 @@ from tfps.step import Step, current_exchange
 from tfps.training import loop
 from tfps.training import tickets
 from tfps.training.communication import Communication
+from tfps.training.local import LocalTrainer
 from tfps.training.tracing import keras_unconverted
 from tfps.training.worker import TicketTrainer
 
@@ -256,7 +257,8 @@ class Model(keras.Model):
   def _make_training(self, source, communication=Communication()):
     """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
     if not tickets.is_cluster(self.distribute_strategy):
-      return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))
+      train = LocalTrainer(self, source, ahead=type(self).train_step is Model.train_step)
+      return tickets.training_function(lambda ticket, *_: train(source.open(ticket)))
     trainer = TicketTrainer(self, source, communication)
     function = tickets.training_function(
       lambda ticket, *numbers: trainer(source.open(ticket), ticket.records, *numbers)
@@ -276,11 +278,6 @@ class Model(keras.Model):
     """Applies what the tickets of a synchronous step have accumulated on the parameter servers, as one step."""
     if self._trainer is not None:
       self._trainer.apply_accumulated()
-
-  def _train_ticket(self, source, ticket):
-    for batch in iter(source.open(ticket)):
-      self.distribute_strategy.run(self.train_step, args=(batch,))
-    return {metric.name: metric.result() for metric in self.metrics}
 
   def _score_ticket(self, source, ticket, features=()):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""

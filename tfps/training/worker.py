@@ -4,13 +4,14 @@ import functools
 from typing import NamedTuple
 
 import tensorflow as tf
-import tf_keras as keras
 
 from tfps.lookup import Lookup
-from tfps.step import NOT_PULLED, Exchanged, Routing
+from tfps.step import Exchanged
 from tfps.traced import Traced, identity
 from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
+from tfps.training.loops import while_loop
+from tfps.training.routes import Routes
 
 
 class _Batch(NamedTuple):
@@ -31,7 +32,7 @@ class TicketTrainer:
   Attributes:
     tables: the `tfps.FeasignTable`s that are pulled from.
     lookups: (table, row width) for each pull of a forward pass, in order.
-    route: the `Traced` function of a batch that returns what its pulls want.
+    route: the `Routes`: what the pulls of a batch want.
     train: the `Traced` train step of a batch and what was pulled for it; returns the pushes.
     ahead: whether a batch's pull runs before the push of the one before it.
     window: pushes are sent with every so manyth pull.
@@ -54,16 +55,16 @@ class TicketTrainer:
     self.window = communication.push_window if communication.consistency == "async" else 1
 
     spec = source.element_spec
-    self.lookups = []
-    self.route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
-    if any(NOT_PULLED in node.name for node in self.route.graph_def.node):
+    self.route = Routes(model, spec)
+    self.lookups = self.route.lookups
+    if self.route.need_pulls:
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
         "batch is pulled at once, so give both layers features of the batch."
       )
     self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
     routes = tf.nest.map_structure(
-      tf.TensorSpec.from_tensor, self.route.concrete.structured_outputs
+      tf.TensorSpec.from_tensor, self.route.traced.concrete.structured_outputs
     )
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(keys) for keys, _, _ in routes]
     trace = functools.partial(self._trace_step, model)
@@ -100,18 +101,6 @@ class TicketTrainer:
       for table in self.tables:
         table.apply_accumulated()
       self._apply_sums()
-
-  def _trace_routes(self, model, data):
-    """For each pull of a forward pass: keys by server, slots by server, positions."""
-
-    def route(data):
-      x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-      with Routing() as routing:
-        model(x, training=True)
-      self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
-      return [(lookup.keys, lookup.slots, lookup.positions) for lookup in routing.lookups]
-
-    return model.distribute_strategy.run(route, args=(data,))
 
   def _trace_step(self, model, data, routes, replies, step):
     """One train step; what it pushes, for each table by server."""
@@ -174,7 +163,7 @@ class TicketTrainer:
         last = tf.minimum(first + every, count)
         return last, *self._group(batches, first, last, state)
 
-      _, logs, state = _while(lambda first, *_: first < count, group, (first, logs, state))
+      _, logs, state = while_loop(lambda first, *_: first < count, group, (first, logs, state))
     batches.end(state)
     return logs
 
@@ -182,7 +171,7 @@ class TicketTrainer:
     """Trains on batches [first, last) with one copy of the dense weights, and merges what they changed."""
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
-    _, state = _while(
+    _, state = while_loop(
       lambda i, _: i < last,
       lambda i, state: (i + 1, batches.train(i, state, handles)),
       (first, state),
@@ -255,7 +244,7 @@ class _Batches:
   def _routed(self, data):
     spec = self._trainer.source.element_spec
     packed = tf.nest.pack_sequence_as(spec, data, expand_composites=True)
-    return _Batch(data, self._trainer.route(packed, handles={}))
+    return _Batch(data, self._trainer.route(packed))
 
   def _pull_next(self, i, batch, send):
     is_last = i + 1 >= self._count
@@ -302,10 +291,3 @@ class _Batches:
 
 def _results(model):
   return {metric.name: metric.result() for metric in model.metrics}
-
-
-def _while(condition, body, state):
-  """tf.while_loop on nested tensors whose first dimensions may change."""
-  relaxed = lambda shape: tf.TensorShape([None, *shape[1:]]) if shape.rank else shape  # noqa: E731
-  shapes = tf.nest.map_structure(lambda tensor: relaxed(tensor.shape), state)
-  return tf.while_loop(condition, body, state, shapes)
