@@ -1,8 +1,9 @@
 """One training step's dealings with the feasign tables: what was pulled, and the push that answers it.
 
 A step on its own pulls in its forward pass and pushes at its end; in a `Routed` it knows already what it pulls. Within a
-worker's ticket the worker's loop (`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to learn what is to be
-pulled, and the step in an `Exchanged` that has what was pulled, and keeps the push for the loop to send.
+worker's ticket the worker's loop (`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to
+learn what is to be pulled, and the step in an `Exchanged` that has what was pulled, and keeps the push for the loop to
+send.
 """
 
 import threading
@@ -105,8 +106,9 @@ class Exchanged(_Scope):
     rows = table.read_replies(given.replies, row_width)
     return given._replace(table=table, row_splits=bags.row_splits, rows=rows)
 
-  def push(self, table, messages):
-    """Called at the step's end, with one message for each server."""
+  def push(self, table, messages, gradients):
+    """Called at the step's end, with one message for each server and the rows' gradients that are in them."""
+    del gradients
     self.pushes[table] = messages
 
 
@@ -118,6 +120,7 @@ class Routed(_Scope):
 
   Attributes:
     step, wire_dtype, gradient_sums: as of `Exchanged`, for a step that is no worker's.
+    gradients: those of the rows that were pushed.
   """
 
   step = NO_TICKET
@@ -125,13 +128,15 @@ class Routed(_Scope):
   gradient_sums = None
 
   def __init__(self, routes):
+    self.gradients = []
     self._routes = iter(routes)
 
   def pull(self, table, bags, row_width, route):
     del route
     return pull_now(table, bags, row_width, next(self._routes), answered=True)
 
-  def push(self, table, messages):
+  def push(self, table, messages, gradients):
+    self.gradients += gradients
     table.send(messages)
 
 
@@ -195,4 +200,4 @@ class Step:
         num_servers=table.num_servers,
         wire_dtype=exchange.wire_dtype,
       )
-      exchange.push(table, messages)
+      exchange.push(table, messages, gradients)
