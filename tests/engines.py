@@ -124,9 +124,13 @@ class Engine(abc.ABC):
 class NativeEngine(Engine):
   """The project's own table, through its raw ops."""
 
+  ENGINE = "native"
+
   def _open(self):
     with tf.device("/device:CPU:0"):
-      self._table = native.ops.tfps_table(shared_name=uuid.uuid4().hex, options=self.options())
+      self._table = native.ops.tfps_table(
+        shared_name=uuid.uuid4().hex, options=self.options(), engine=self.ENGINE
+      )
 
   def options(self):
     pairs = {
@@ -254,8 +258,14 @@ class NativeMessages(NativeEngine):
       self._running.remove(ticket)
 
 
+class TfraEngine(NativeEngine):
+  """Rows in the tables of TensorFlow Recommenders Addons."""
+
+  ENGINE = "tfra"
+
+
 def _array(values, dtype):
   return tf.constant(np.asarray(values, dtype))
 
 
-ENGINES = {"native": NativeEngine, "messages": NativeMessages}
+ENGINES = {"native": NativeEngine, "messages": NativeMessages, "tfra": TfraEngine}

@@ -84,20 +84,27 @@ def make_model(**accessor):
 
 
 @keras_unconverted()
-def make_small_model(train=True, accessor=None):
+def make_small_model(train=True, accessor=None, engine="native"):
   """A compiled model of one slot, trained if wanted, and its table."""
   keras.utils.set_random_seed(3)
   accessor = accessor or tfps.CtrAccessor(create_threshold=2.0)
-  table = tfps.FeasignTable("small", mf_dim=2, accessor=accessor)
+  table = tfps.FeasignTable("small", mf_dim=2, accessor=accessor, engine=engine)
   inputs = {"city": keras.Input([], dtype=tf.string, name="city")}
   embedded = tfps.Embedding(table, ["city"])(inputs)
   model = tfps.Model(inputs, tf.sigmoid(embedded.lr_logit + keras.layers.Dense(1)(embedded.lr)))
   model.compile("adam", "binary_crossentropy")
-  rng = np.random.default_rng(0)
-  for _ in range(3 if train else 0):
+  if train:
+    train_small_model(model, seed=0)
+  return model, table
+
+
+@keras_unconverted()
+def train_small_model(model, seed):
+  """Trains on three batches of random clicks."""
+  rng = np.random.default_rng(seed)
+  for _ in range(3):
     cities = {"city": tf.constant([f"w{i}" for i in rng.integers(0, 20, 64)])}
     model.train_on_batch(cities, rng.binomial(1, 0.3, (64, 1)).astype(np.float32))
-  return model, table
 
 
 SMALL_RAW = tfps.data.RawInputs({"city": SPECS["city"]}, dict)

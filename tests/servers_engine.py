@@ -1,4 +1,4 @@
-"""The native engine spread over several servers, all in this process: a FeasignTable as an Engine."""
+"""An engine spread over several servers, all in this process: a FeasignTable as an Engine."""
 
 import dataclasses
 
@@ -25,8 +25,9 @@ class ServersEngine(NativeEngine):
     table: the FeasignTable.
   """
 
-  def __init__(self, *, num_servers, **settings):
+  def __init__(self, *, num_servers, engine="native", **settings):
     self._num_servers = num_servers
+    self._engine = engine
     super().__init__(**settings)
 
   def _open(self):
@@ -38,6 +39,7 @@ class ServersEngine(NativeEngine):
       seed=self.seed,
       mf_init_range=self.mf_init_range,
       num_shards=self.num_shards,
+      engine=self._engine,
     )
 
   def _slot_policies(self):

@@ -55,10 +55,11 @@ def environment():
   return env
 
 
-def run_tfps(*arguments):
+def run_tfps(*arguments, log_level=1):
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
+  env = environment() | {"TF_CPP_MIN_LOG_LEVEL": str(log_level)}
   done = subprocess.run(
-    command, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    command, env=env, capture_output=True, text=True, timeout=300, check=False
   )
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done
@@ -87,6 +88,21 @@ def test_a_cluster_counts_every_occurrence_exactly_once(alone, cluster):
   assert summary["examples"] == 18_000
   for total in ("rows", "show", "click"):
     assert summary["table"][total] == alone["table"][total], total
+
+
+def test_a_cluster_counts_the_same_in_tfras_tables(alone, tmp_path):
+  path, logs = tmp_path / "summary.json", tmp_path / "logs"
+  run_tfps(
+    "launch", "--workers=2", "--ps=2", f"--log-dir={logs}", "--",
+    "train", f"--config={CONFIG}", *SMALL, "--config.table.engine=tfra", f"--config.summary_file={path}",
+    log_level=0,
+  )  # fmt: skip
+  for server in (0, 1):  # TFRA tells when it makes a table.
+    assert "HashTable on CPU is created" in (logs / f"ps-{server}.log").read_text()
+  summary = json.loads(path.read_text())
+  for total in ("rows", "show", "click", "admitted"):
+    assert summary["table"][total] == alone["table"][total], total
+  assert summary["total"]["auc"] == pytest.approx(alone["total"]["auc"], abs=0.02)
 
 
 def test_a_cluster_learns_what_one_process_learns(alone, cluster):

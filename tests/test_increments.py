@@ -175,6 +175,7 @@ class CheckpointMachine(test_conformance.TableMachine):
   """Random operations with checkpoints and kills between them, on 1 to 5 servers."""
 
   folders = None  # An iterator of empty folders.
+  engines = None  # An iterator: each restart is on the next.
 
   def __init__(self):
     stateful.RuleBasedStateMachine.__init__(self)
@@ -187,7 +188,9 @@ class CheckpointMachine(test_conformance.TableMachine):
     self.save(incremental=False)
 
   def _start(self, num_servers, reference):
-    engine_class = functools.partial(ServersEngine, num_servers=num_servers)
+    engine_class = functools.partial(
+      ServersEngine, num_servers=num_servers, engine=next(self.engines)
+    )
     self.pair = Pair(engine_class, num_shards=7, **self.settings)
     if reference is not None:
       self.pair.reference = reference
@@ -230,9 +233,17 @@ class CheckpointMachine(test_conformance.TableMachine):
     self.day = self.manager.restore()["day"]
 
 
-@pytest.mark.parametrize("name, with_slots", [("adagrad", False), ("adam", False), ("sgd", True)])
+@pytest.mark.parametrize(
+  "name, with_slots, restarts_on",
+  [
+    ("adagrad", False, ["native"]),
+    ("adam", False, ["native"]),
+    ("sgd", True, ["native"]),
+    ("adam", True, ["tfra", "tfra", "native"]),
+  ],
+)
 def test_any_operations_with_checkpoints_and_kills_leave_the_rows_of_the_reference(
-  tmp_path, name, with_slots
+  tmp_path, name, with_slots, restarts_on
 ):
   rng = np.random.default_rng(4)
   slots = {number: test_conformance.random_policy(rng) for number in (1, 2)} if with_slots else {}
@@ -247,5 +258,6 @@ def test_any_operations_with_checkpoints_and_kills_leave_the_rows_of_the_referen
       mf_init_range=0.5,
     )
     folders = (f"{tmp_path}/{number}" for number in itertools.count())
+    engines = itertools.cycle(restarts_on)
 
   stateful.run_state_machine_as_test(Machine)

@@ -34,14 +34,17 @@ ACCESSOR = dict(
 class Schedule(stateful.RuleBasedStateMachine):
   """A table on two servers, the reference, and what a server holds after the exports."""
 
+  engine = "native"
+
   @stateful.initialize(threshold=st.sampled_from([0.0, 0.0, 0.5, 2.0]))
   def begin(self, threshold):
     self.threshold = threshold
     self.folder = tempfile.mkdtemp()
     accessor = {**ACCESSOR, "delta_update_threshold": threshold}
     self.make = lambda: make_table(
-      2, mf_dim=2, accessor=tfps.CtrAccessor(**accessor), optimizer=tfps.SGD(learning_rate=0.25)
-    )
+      2, mf_dim=2, accessor=tfps.CtrAccessor(**accessor), optimizer=tfps.SGD(learning_rate=0.25),
+      engine=self.engine,
+    )  # fmt: skip
     self.table = self.make()
     sgd = reference.Optimizer("sgd", learning_rate=0.25)
     self.expected = reference.ReferenceTable(
@@ -179,9 +182,20 @@ TestSchedule = Schedule.TestCase
 TestSchedule.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
+class TfraSchedule(Schedule):
+  """The same with TFRA's tables."""
+
+  engine = "tfra"
+
+
+TestTfraSchedule = TfraSchedule.TestCase
+TestTfraSchedule.settings = settings(TestSchedule.settings, max_examples=15)
+
+
 @pytest.mark.parametrize("base", [True, False])
-def test_a_captured_row_that_is_evicted_and_comes_back_is_another_row(base):
-  schedule = Schedule()
+@pytest.mark.parametrize("schedule_class", [Schedule, TfraSchedule])
+def test_a_captured_row_that_is_evicted_and_comes_back_is_another_row(schedule_class, base):
+  schedule = schedule_class()
   schedule.begin(threshold=0.0)
   schedule.push(KEYS, seed=1)
   schedule.push(KEYS, seed=2)

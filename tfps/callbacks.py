@@ -4,8 +4,8 @@
 `on_day_end(day, logs)` once all of its tickets are finished. A run that goes on from a checkpoint in
 the middle of a day calls `on_day_resume(day, records)` instead of `on_day_begin`, with the number of
 examples that are finished. `on_moment(position)` follows each day's end, and is called within a day
-whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says: no ticket
-is running then.
+whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says, and when a
+stream has nothing to train yet: no ticket is running then. `on_ticket_end(ticket)` follows each ticket.
 """
 
 import time
@@ -18,6 +18,7 @@ from tfps import eviction
 from tfps.export.base_export import BaseExport as BaseExport
 from tfps.export.delta_export import DeltaExport as DeltaExport
 from tfps.metrics import ClickScores
+from tfps.training.freshness import Freshness as Freshness
 
 
 class ProgressiveTest(keras.callbacks.Callback):
@@ -184,19 +185,33 @@ class Throughput(keras.callbacks.Callback):
     super().__init__()
     self.examples = 0
     self.seconds = 0.0
+    self._began = None
 
   def on_day_begin(self, day):
-    del day
-    self._began = time.monotonic()
+    self.on_day_resume(day, 0)
 
   def on_day_resume(self, day, records):
-    self.on_day_begin(day)
-    self.examples -= records
+    del day
+    self._began = time.monotonic()
+    self._before = self._within = records
+
+  def on_moment(self, position):
+    self._within = position.records
 
   def on_day_end(self, day, logs=None):
     del logs
-    self.examples += day.records
-    self.seconds += time.monotonic() - self._began
+    self._within = day.records
+    self._count()
+
+  def on_train_end(self, logs=None):
+    del logs
+    self._count()  # Of a day that has not ended.
+
+  def _count(self):
+    if self._began is not None:
+      self.examples += self._within - self._before
+      self.seconds += time.monotonic() - self._began
+    self._began = None
 
   @property
   def examples_per_second(self):

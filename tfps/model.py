@@ -7,6 +7,7 @@ import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
 from tfps.bags import read_values
+from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.step import Step, current_exchange
 from tfps.training import loop
@@ -55,7 +56,8 @@ class Model(keras.Model):
   def counts(self, x, y, sample_weight):
     """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
 
-    Override it where an example brings its own show and click.
+    Where x has "counts/show" and "counts/click", float32 [B], as samples of `tfps join` do, it is these. Override it where
+    an example brings its own counts otherwise.
 
     Args:
       x, y, sample_weight: one batch, as in `train_step`.
@@ -63,6 +65,8 @@ class Model(keras.Model):
     Returns:
       (show, click), float32 [B] each.
     """
+    if isinstance(x, dict) and SHOW in x and CLICK in x:
+      return tf.reshape(x[SHOW], [-1]), tf.reshape(x[CLICK], [-1])
     click = tf.cast(_first_label(y, self.click_label), tf.float32)
     if sample_weight is None:
       return tf.ones_like(click), click

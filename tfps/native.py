@@ -43,6 +43,19 @@ ops = tf.load_op_library(str(_LIBRARY))
 _symbols = ctypes.CDLL(str(_LIBRARY))
 
 
+def _find_tfra() -> None:
+  """Tells the ops where TFRA's are, if it is installed. Nothing of it is loaded until a table asks for it."""
+  package = importlib.util.find_spec("tensorflow_recommenders_addons")
+  if package is None or not package.submodule_search_locations:
+    return
+  folder = pathlib.Path(package.submodule_search_locations[0])
+  library = folder / "dynamic_embedding" / "core" / "_cuckoo_hashtable_ops.so"
+  _symbols.tfps_set_tfra_library(str(library).encode())
+
+
+_find_tfra()
+
+
 def end_signal() -> int:
   """Returns the exit code that a `TfpsEndProcess` op left here, and -1 while there is none."""
   return _symbols.tfps_end_signal()

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from tfps import engines
 from tfps import eviction
 from tfps import native
 from tfps import placement
@@ -44,9 +45,11 @@ class FeasignTable:
     mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
     seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
     num_shards: number of virtual shards, fixed for the life of the table.
+    engine: what keeps the rows: "native", or "tfra" for the CuckooHashTables of TensorFlow Recommenders Addons on the
+      parameter servers, where it must be installed (docs/engines.md: what that costs). Rows and files are the same.
 
   Raises:
-    ValueError: if a setting is out of its range.
+    ValueError: if a setting is out of its range, or the engine is not there.
   """
 
   def __init__(
@@ -62,6 +65,7 @@ class FeasignTable:
     mf_init_range=1e-4,
     seed=0,
     num_shards=placement.DEFAULT_SHARDS,
+    engine="native",
   ):
     if mf_dim < 1:
       raise ValueError(f"FeasignTable '{name}': mf_dim must be 1 or more, not {mf_dim}.")
@@ -69,7 +73,12 @@ class FeasignTable:
       raise ValueError(
         f"FeasignTable '{name}': gradient_scale must be one of {_GRADIENT_SCALES}, not '{gradient_scale}'."
       )
+    if engine not in engines.ENGINES:
+      raise ValueError(
+        f"FeasignTable '{name}': engine must be one of {engines.ENGINES}, not '{engine}'."
+      )
     self.name = name
+    self.engine = engine
     self.mf_dim = mf_dim
     self.accessor = accessor or CtrAccessor()
     self.optimizer = optimizer or Adagrad()
@@ -96,8 +105,7 @@ class FeasignTable:
     self._handles = []
     self._devices = devices
     for device in devices:
-      with tf.init_scope(), tf.device(device):
-        handle = native.ops.tfps_table(shared_name=shared_name, options=self.options)
+      handle = engines.make_table(name, engine, shared_name, self.options, device)
       self._handles.append(handle)
       weakref.finalize(self, native.free, handle, device).atexit = False
 

@@ -64,6 +64,9 @@ class TableConfig {
 
   bool one_policy() const { return policies_.size() == 1; }
 
+  // The table's own, then those of slots.
+  const std::vector<Policy>& policies() const { return policies_; }
+
   // The most of any policy:
   int mf_dim() const { return mf_dim_; }
   int row_floats() const { return row_floats_; }      // lr_w, lr state, mf_w, mf state

@@ -2,6 +2,7 @@
 
 #include "ops/core/native_table.h"
 #include "ops/kernels/table_resource.h"
+#include "ops/tfra/table.h"
 
 namespace tfps {
 namespace {
@@ -9,6 +10,7 @@ namespace {
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
+using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
@@ -17,6 +19,7 @@ class TableOp : public OpKernel {
  public:
   explicit TableOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("options", &options_text_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("engine", &engine_));
     const auto problem = ParseTableOptions(options_text_, &options_);
     OP_REQUIRES(ctx, !problem, tensorflow::errors::InvalidArgument(*problem));
   }
@@ -28,16 +31,18 @@ class TableOp : public OpKernel {
     TableResource* found = nullptr;
     OP_REQUIRES_OK(ctx,
                    names.resource_manager()->LookupOrCreate<TableResource>(
-                       names.container(), names.name(), &found, [this](TableResource** created) {
-                         *created = new TableResource(options_text_, std::make_unique<NativeTable>(options_));
-                         return tensorflow::OkStatus();
-                       }));
+                       names.container(), names.name(), &found,
+                       [&](TableResource** created) { return Create(ctx, created); }));
     const TablePtr table(found);
     OP_REQUIRES(ctx, table->options_text() == options_text_,
                 tensorflow::errors::InvalidArgument(
                     "Table '", names.name(), "' exists with the options '", table->options_text(),
                     "', so it cannot be had with '", options_text_,
                     "': use another name or the same options."));
+    OP_REQUIRES(ctx, table->engine() == engine_,
+                tensorflow::errors::InvalidArgument(
+                    "Table '", names.name(), "' exists with engine='", table->engine(),
+                    "', so it cannot be had with engine='", engine_, "': use another name."));
     Tensor* handle;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &handle));
     handle->scalar<tensorflow::ResourceHandle>()() =
@@ -45,6 +50,18 @@ class TableOp : public OpKernel {
   }
 
  private:
+  Status Create(OpKernelContext* ctx, TableResource** created) const {
+    std::unique_ptr<Table> table;
+    if (engine_ == "tfra") {
+      TF_RETURN_IF_ERROR(TfraTable::Create(ctx, options_, &table));
+    } else {
+      table = std::make_unique<NativeTable>(options_);
+    }
+    *created = new TableResource(engine_, options_text_, std::move(table));
+    return tensorflow::OkStatus();
+  }
+
+  std::string engine_;
   std::string options_text_;
   TableOptions options_;
 };

@@ -18,19 +18,23 @@ namespace tfps {
 
 class TableResource : public ClockedResource {
  public:
-  TableResource(std::string options_text, std::unique_ptr<Table> table)
-      : options_text_(std::move(options_text)), table_(std::move(table)) {}
+  TableResource(std::string engine, std::string options_text, std::unique_ptr<Table> table)
+      : engine_(std::move(engine)),
+        options_text_(std::move(options_text)),
+        table_(std::move(table)) {}
 
+  const std::string& engine() const { return engine_; }
   const std::string& options_text() const { return options_text_; }
   Table& table() { return *table_; }
   Clock& clock() override { return table_->clock(); }
   void SetClock(int64_t finished_below) override { table_->SetClock(finished_below); }
 
   std::string DebugString() const override {
-    return "tfps table with options '" + options_text_ + "'";
+    return "tfps table of engine '" + engine_ + "' with options '" + options_text_ + "'";
   }
 
  private:
+  const std::string engine_;
   const std::string options_text_;
   const std::unique_ptr<Table> table_;
 };

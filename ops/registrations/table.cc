@@ -9,6 +9,7 @@ REGISTER_OP("TfpsTable")
     .Attr("container: string = ''")
     .Attr("shared_name: string = ''")
     .Attr("options: string = ''")
+    .Attr("engine: {'native', 'tfra'} = 'native'")
     .SetIsStateful()
     .SetShapeFn(tensorflow::shape_inference::ScalarShape)
     .Doc(R"doc(
@@ -33,6 +34,8 @@ options: name=value pairs, separated by ;. What is not named keeps its default. 
     and with the prefix slot.NUMBER. for the rows that this slot created: mf_dim, accessor.*, lr.*
     and mf.*; what is not named is the table's. A learning rate that neither of them was given is
     the default of the slot's optimizer.
+engine: what keeps the rows: tfps itself, or the tables of TensorFlow Recommenders Addons, which is a
+  FailedPrecondition error where it is not installed.
 )doc");
 
 }  // namespace tfps

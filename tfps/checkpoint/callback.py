@@ -1,5 +1,7 @@
 """The Keras callback that saves checkpoints, and goes on from the last one."""
 
+import time
+
 import tf_keras as keras
 
 from tfps.checkpoint import ended
@@ -20,6 +22,8 @@ class Checkpoint(keras.callbacks.Callback):
     tables: the `tfps.FeasignTable`s; those of the model's `tfps.Embedding` layers by default.
     every_days: save when that many days of the calendar have ended.
     every_tickets: save within a day, too, after so many of its tickets; not at all by default.
+    every_minutes: save within a day, too, when so many minutes have passed since the last time and something was
+      trained; not at all by default.
     keep: how many checkpoints are kept, and beside them what these are put over.
     incremental: within a day write only the rows that were touched since the last checkpoint.
     exporter: the `tfps.export.Exporter` whose lineage is to go on; list what exports before this callback.
@@ -28,12 +32,12 @@ class Checkpoint(keras.callbacks.Callback):
     manager: the `CheckpointManager`, once `fit` has begun.
 
   Raises:
-    ValueError: a number is below 1.
+    ValueError: a number is below 1, or no positive number of minutes.
   """
 
   def __init__(
-    self, folder, *, tables=None, every_days=1, every_tickets=None, keep=3, incremental=True,
-    exporter=None,
+    self, folder, *, tables=None, every_days=1, every_tickets=None, every_minutes=None, keep=3,
+    incremental=True, exporter=None,
   ):  # fmt: skip
     super().__init__()
     for name, value in (
@@ -43,7 +47,11 @@ class Checkpoint(keras.callbacks.Callback):
     ):
       if value is not None and value < 1:
         raise ValueError(f"{name} is {value}; it must be a whole number, at least 1.")
+    if every_minutes is not None and not every_minutes > 0:
+      raise ValueError(f"every_minutes is {every_minutes}; it must be positive.")
     self.moment_every_tickets = every_tickets
+    self._every_seconds = 60 * (every_minutes or float("inf"))
+    self._saved_at = time.monotonic()
     self.manager = None
     self._folder = str(folder)
     self._tables = tables
@@ -71,8 +79,13 @@ class Checkpoint(keras.callbacks.Callback):
     if calendar is None:
       return None
     self._position = self._saved = Position(**calendar)
+    self._saved_at = time.monotonic()
     print(f"Going on from {path}: {self._saved}.", flush=True)
     return self._saved
+
+  def wants_moment(self, position):
+    """Called by `fit` between tickets: whether it shall wait until none is running."""
+    return self._waited_enough() and not self._is_saved(position)
 
   def on_moment(self, position):
     """Called by `fit` when no ticket is running."""
@@ -80,10 +93,9 @@ class Checkpoint(keras.callbacks.Callback):
     if position.ended:
       due = (position.day + 1) % self._every_days == 0
     else:
-      due = (
-        self.moment_every_tickets is not None and position.tickets % self.moment_every_tickets == 0
-      )
-    if due:
+      every = self.moment_every_tickets
+      due = (every is not None and position.tickets % every == 0) or self._waited_enough()
+    if due and not self._is_saved(position):
       self._save()
 
   def on_train_end(self, logs=None):
@@ -93,8 +105,16 @@ class Checkpoint(keras.callbacks.Callback):
     if self.manager is not None:
       ended.mark(self._folder)
 
+  def _waited_enough(self):
+    return time.monotonic() - self._saved_at >= self._every_seconds
+
+  def _is_saved(self, position):
+    """Whether nothing was trained, and no day has ended, since the last checkpoint."""
+    place = lambda one: (one.epoch, one.day, one.tickets, one.ended)  # noqa: E731
+    return self._saved is not None and place(position) == place(self._saved)
+
   def _save(self):
     self.manager.save(
       self._position.as_dict(), incremental=self._incremental and not self._position.ended
     )
-    self._saved = self._position
+    self._saved, self._saved_at = self._position, time.monotonic()

@@ -4,8 +4,11 @@ from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
 from tfps.data.raw_inputs import RawInputs
+from tfps.data.samples import parse_samples
 from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
+from tfps.data.streaming.folder import Folder
+from tfps.data.streaming.source import stream
 from tfps.data.ticket import Day, Ticket
 
 # `source` and `criteo` are the functions here: they win over the modules of their names, which
@@ -13,11 +16,14 @@ from tfps.data.ticket import Day, Ticket
 __all__ = [
   "ClickStream",
   "Day",
+  "Folder",
   "RawInputs",
   "Source",
   "Ticket",
   "criteo",
   "movielens",
   "movietweetings",
+  "parse_samples",
   "source",
+  "stream",
 ]

@@ -35,9 +35,12 @@ class Source(abc.ABC):
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
     raw_inputs: a `tfps.data.RawInputs`, what clients of a served model send in the place of x; None
       where nobody said. An export needs it.
+    is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
   """
+
+  is_endless = False
 
   def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
     for name, value in (("batch_size", batch_size), ("batches_per_ticket", batches_per_ticket)):

@@ -71,13 +71,17 @@ class _Lines:
     now = time.time()
     lag = now - delta.captured_at
     self._failure = None
+    # How long ago that happened which is served now, in the mean over the samples that the delta adds.
+    age = now - delta.events["mean"] if delta.events else None
     self._say(
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "
-      f"{now - self._began:.3f} s; lag {lag:.2f} s"
+      f"{now - self._began:.3f} s; lag {lag:.2f} s" + (f", {age:.1f} s after the events" if age else "")
     )
     if self._writer:
       with self._writer.as_default():
         tf.summary.scalar(f"lag_seconds/{self._address}", lag, step=delta.step)
+        if age is not None:
+          tf.summary.scalar(f"seconds_to_served/{self._address}", age, step=delta.step)
         tf.summary.scalar(f"delta_entries/{self._address}", delta.entries, step=delta.step)
       self._writer.flush()
 

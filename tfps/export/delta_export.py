@@ -20,7 +20,9 @@ class DeltaExport(keras.callbacks.Callback):
   Args:
     exporter: the `tfps.export.Exporter`.
     every_examples: how many examples are trained between two deltas.
-    every_minutes: how many minutes pass between two deltas.
+    every_minutes: how many minutes pass between two deltas; 1/6 is every ten seconds. None is exported for a time in
+      which nothing was trained.
+    describe: a function that returns a dict of what JSON has, for the delta's manifest; called when rows are copied.
 
   Attributes:
     paths: of the deltas so far.
@@ -29,7 +31,7 @@ class DeltaExport(keras.callbacks.Callback):
     ValueError: a number is not positive, or there is none.
   """
 
-  def __init__(self, exporter, *, every_examples=None, every_minutes=None):
+  def __init__(self, exporter, *, every_examples=None, every_minutes=None, describe=None):
     super().__init__()
     for name, value in (("every_examples", every_examples), ("every_minutes", every_minutes)):
       if value is not None and value <= 0:
@@ -38,6 +40,7 @@ class DeltaExport(keras.callbacks.Callback):
       raise ValueError("every_examples or every_minutes must be given: when deltas are exported.")
     self.paths = []
     self._exporter = exporter
+    self._describe = describe or dict
     self._every_examples = every_examples or float("inf")
     self._every_seconds = 60 * (every_minutes or float("inf"))
     self._written = None  # The Future of the one that is being written.
@@ -67,7 +70,9 @@ class DeltaExport(keras.callbacks.Callback):
       return
     step = int(self.model.optimizer.iterations.numpy())
     if self._exporter.has_base:
-      self._written = self._exporter.start_delta(day=position.day, step=step)
+      self._written = self._exporter.start_delta(
+        day=position.day, step=step, more=self._describe()
+      )
     else:
       print(f"Exported {self._exporter.base(day=position.day, step=step)}.", flush=True)
     self._begin_anew()
@@ -82,7 +87,9 @@ class DeltaExport(keras.callbacks.Callback):
 
   def _is_due(self):
     waited = time.monotonic() - self._last
-    return self._examples >= self._every_examples or waited >= self._every_seconds
+    return self._examples >= self._every_examples or (
+      waited >= self._every_seconds and self._examples > 0
+    )
 
   def _count(self, position):
     self._examples += position.records - self._records

@@ -106,6 +106,11 @@ class Delta:
     return self.manifest["captured_at"]
 
   @property
+  def events(self):
+    """Of a stream: {samples, oldest, newest, mean}, the event times of what was trained since the delta before; or None."""
+    return self.manifest.get("events")
+
+  @property
   def step(self):
     """Number of training steps at that moment, or its own number where that is not known."""
     step = self.manifest["step"]

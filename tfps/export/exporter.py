@@ -72,12 +72,13 @@ class Exporter:
     """
     return self._thread.submit(self._base, day, step, examples).result()
 
-  def delta(self, *, day=None, step=None):
+  def delta(self, *, day=None, step=None, more=None):
     """Exports what changed enough since the last export of this exporter, and what is to go.
 
     Args:
       day: ordinal of the day, for the manifest.
       step: number of training steps, for the manifest.
+      more: a dict of what JSON has, for the manifest.
 
     Returns:
       The artifact's path, `<folder>/delta/<base>/<sequence>`.
@@ -85,7 +86,7 @@ class Exporter:
     Raises:
       ExportError: there is no base yet that it could follow.
     """
-    return self.start_delta(day=day, step=step).result()
+    return self.start_delta(day=day, step=step, more=more).result()
 
   def start_delta(self, **arguments):
     """As `delta`, but returns as soon as the rows are copied: tickets may run while they are written.
@@ -161,8 +162,9 @@ class Exporter:
     self.pause_seconds = time.monotonic() - began
     return captures, weights, self.pause_seconds, captured_at
 
-  def _write_delta(self, captures, weights, pause_seconds, captured_at, day=None, step=None):
+  def _write_delta(self, captures, weights, pause_seconds, captured_at, day=None, step=None, more=None):
     content = {
+      **(more or {}),
       "lineage": self.lineage,
       "base": self._base_version,
       "sequence": self._sequence + 1,

@@ -19,9 +19,11 @@ def default_config():
   config.model.args = config_dict.create(hidden=(256, 128), combiner="mean", dropout=0.0)
   config.slots = ()
 
+  # engine: what keeps the rows, "native" or "tfra" (TensorFlow Recommenders Addons' tables; docs/engines.md).
   config.table = config_dict.create(
-    name="ctr", mf_dim=8, gradient_scale="per_show", mf_init_range=1e-4, seed=0, num_shards=1024
-  )
+    name="ctr", mf_dim=8, gradient_scale="per_show", mf_init_range=1e-4, seed=0, num_shards=1024,
+    engine="native",
+  )  # fmt: skip
   config.accessor = config_dict.ConfigDict(dataclasses.asdict(CtrAccessor()))
   # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.
   config.mf_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
@@ -58,10 +60,17 @@ def default_config():
   config.progressive_test = True
   config.end_of_day = True
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
-  # every_tickets also saves within a day; 0 does not. Those within a day hold only the rows touched since the last.
+  # every_tickets and every_minutes also save within a day; 0 does not. Those within a day hold only the rows touched since
+  # the last.
   config.checkpoint = config_dict.create(
-    folder="", every_days=1, every_tickets=0, keep=3, incremental=True
+    folder="", every_days=1, every_tickets=0, every_minutes=0.0, keep=3, incremental=True
   )
+  # Of a source that is a stream (tfps.data.stream): when its days end by event time, how often to look for new samples, when
+  # to end (0: never by itself), and how often a line says how it goes.
+  config.stream = config_dict.create(
+    day_seconds=86400.0, offset_seconds=0.0, grace_seconds=0.0, past_samples=10, poll_seconds=1.0, stop_after_idle=0.0,
+    report_seconds=60.0,
+  )  # fmt: skip
   # Exports for TensorFlow Serving: none where the folder is empty. A base at days' ends, and a delta whenever so many
   # examples are trained or minutes have passed (0: not then). examples of the day are kept to check a base with; keep is
   # how many bases stay, 0 for all.

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps.embedding import tables_of
-from tfps.training import position as position_lib
+from tfps.training import feed
 from tfps.training import tickets as tickets_lib
 from tfps.training.schedule import Schedule
 
@@ -47,11 +47,12 @@ def fit(
   model, source, *, epochs, initial_epoch, verbose, callbacks, validation_source, communication
 ):
   """Trains on every ticket of `source`, day by day; see `tfps.Model.fit`."""
+  if source.is_endless and epochs > 1:
+    raise ValueError(f"epochs is {epochs}, but a stream is read once: leave it at 1.")
   strategy = model.distribute_strategy
   with strategy.scope():
     model.build_for(source)
     train_ticket = model.make_ticket_function("train", source, communication)
-    days = source.days()
     callbacks = _CallbackList(
       callbacks,
       add_history=True,
@@ -59,7 +60,7 @@ def fit(
       model=model,
       verbose=verbose,
       epochs=epochs,
-      steps=sum(1 for _ in source.tickets()) if verbose else None,
+      steps=_steps(source) if verbose else None,
     )
     model.stop_training = False
     callbacks.on_train_begin()
@@ -76,14 +77,12 @@ def fit(
       if resumed is None or epoch > resumed.epoch:
         model.reset_metrics()
       callbacks.on_epoch_begin(epoch)
-      epoch_source = source.with_epoch(epoch)
       step = 0
-      for day in days:
-        position = position_lib.at(epoch, day, resumed)
+      for day_feed in feed.days(source, epoch, resumed):
+        day, position = day_feed.day, day_feed.begins_at
         if position.ended:
-          step += sum(1 for _ in epoch_source.tickets(day))
+          step += day_feed.tickets()
           continue
-        tickets = position_lib.remaining(epoch_source.tickets(day), position)
         if position.tickets:
           callbacks.call_day_hook("on_day_resume", day, position.records)
         else:
@@ -91,12 +90,13 @@ def fit(
           # A progressive test within the day's hook leaves its own state in the metrics.
           model.reset_metrics()
         position, day_logs = _train_day(
-          model, train_ticket, schedule, tickets, position, step + position.tickets, callbacks
+          model, train_ticket, schedule, day_feed, step + position.tickets, callbacks
         )
         logs = day_logs or logs
         step += position.tickets
         if position.ended:
-          callbacks.call_day_hook("on_day_end", day, logs)
+          ended = day._replace(records=position.records)
+          callbacks.call_day_hook("on_day_end", ended, logs)
         callbacks.call_day_hook("on_moment", position)
         if model.stop_training:
           break
@@ -120,45 +120,49 @@ def _first_number(model, resumed):
   return max(numbers)
 
 
-def _train_day(model, train_ticket, schedule, tickets, position, step, callbacks):
+def _train_day(model, train_ticket, schedule, day_feed, step, callbacks):
   """Trains on the rest of a day, or until the model is told to stop.
 
-  Between two tickets where a callback wants a moment, no ticket is outstanding.
+  Between two tickets where a callback wants a moment, and where no ticket is there yet, none is outstanding.
 
   Args:
     schedule: the fit's `Schedule`.
-    tickets: an iterator of the day's tickets that are not finished at `position`.
+    day_feed: of `feed.days`, the day and its tickets that are not finished.
     step: how many tickets of the epoch are finished.
 
   Returns:
     (the `Position` afterwards, as ended if all of the day's tickets are finished; the metrics then).
   """
   logs = {}
-  position = position.before_ticket(schedule.next_ticket)
-  following = next(tickets, None)
-  while following is not None and not model.stop_training:
-    run = itertools.chain([following], tickets)
-    run = itertools.islice(run, callbacks.tickets_to_moment(position.tickets))
+  position = day_feed.begins_at.before_ticket(schedule.next_ticket)
+  while not day_feed.is_over and not model.stop_training:
+    run = itertools.islice(day_feed, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
     results = tickets_lib.trained(
       train_ticket, run, model.distribute_strategy, schedule, model.apply_accumulated
     )
+    before = position
     with contextlib.closing(results):
       for ticket, logs in results:
         position = position.after(ticket)
+        callbacks.call_day_hook("on_ticket_end", ticket)
         # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
         callbacks.on_train_batch_begin(step)
         callbacks.on_train_batch_end(step, logs)
         step += 1
     # All that have begun are finished, so that the day's first tickets are, in whatever order.
-    position = position.before_ticket(schedule.next_ticket)
-    following = next(tickets, None)
-    if following is not None and not model.stop_training:
+    position = day_feed.reached(position.before_ticket(schedule.next_ticket))
+    if day_feed.is_over or model.stop_training:
+      break
+    is_idle = position.tickets == before.tickets
+    if not is_idle or callbacks.want_moment(position):
       callbacks.call_day_hook("on_moment", position)
+    if is_idle and not day_feed.wait():
+      model.stop_training = True
   if logs:
     # A ticket does not see what those beside it added to the metrics; now all is there.
     logs = {metric.name: metric.result().numpy() for metric in model.metrics}
-  return (position if following is not None else position.end()), logs
+  return (position.end() if day_feed.is_over else position), logs
 
 
 def _until_stopped(model, tickets, wants_moment):
@@ -172,12 +176,17 @@ def _until_stopped(model, tickets, wants_moment):
       return
 
 
+def _steps(source):
+  """How many tickets a source has; None if it is endless."""
+  return None if source.is_endless else sum(1 for _ in source.tickets())
+
+
 def evaluate(model, source, *, verbose, callbacks):
   """Scores every example of `source` once and returns {metric name: float}; see `tfps.Model.evaluate`."""
   with model.distribute_strategy.scope():
     model.build_for(source)
     model.reset_metrics()
-    steps = sum(1 for _ in source.tickets()) if verbose else None
+    steps = _steps(source) if verbose else None
     callbacks = _CallbackList(
       callbacks, add_progbar=bool(verbose), model=model, verbose=verbose, epochs=1, steps=steps
     )

@@ -15,6 +15,7 @@ class Position:
     records: how many examples these hold.
     ended: whether the day has ended, so that the next one is to begin.
     next_ticket: the number with which the next ticket of the run is scheduled.
+    cursor: of a stream: what it needs to go on here, a dict of what JSON has; None for other sources.
   """
 
   epoch: int
@@ -24,6 +25,7 @@ class Position:
   records: int = 0
   ended: bool = False
   next_ticket: int = 0
+  cursor: dict | None = None
 
   def __str__(self):
     epoch = f"epoch {self.epoch}, " if self.epoch else ""
@@ -43,6 +45,10 @@ class Position:
   def before_ticket(self, number):
     """The same position, with the number of the next ticket."""
     return dataclasses.replace(self, next_ticket=number)
+
+  def with_cursor(self, cursor):
+    """The same position, with what a stream needs to go on there."""
+    return dataclasses.replace(self, cursor=cursor)
 
   def end(self):
     """The position once the day has ended."""

@@ -9,6 +9,7 @@ import tf_keras as keras
 import tfps
 from tfps import callbacks as tfps_callbacks
 from tfps.migration import run as migration
+from tfps.training import stopping
 from tfps.training import summary
 from tfps.training import tables
 from tfps.training.communication import Communication
@@ -59,11 +60,17 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
   test = tfps_callbacks.ProgressiveTest(source)
-  callbacks = [test] if config.progressive_test else []
+  callbacks = [test] if config.progressive_test and not source.is_endless else []
   callbacks.append(throughput)
+  freshness = None
+  if source.is_endless:
+    freshness = tfps_callbacks.Freshness(
+      source, every_seconds=config.stream.report_seconds, log_dir=config.tensorboard or None
+    )
+    callbacks.append(freshness)
   exporter = None
   if config.export.folder:
-    base, delta = _exports(config.export, model, source)
+    base, delta = _exports(config.export, model, source, freshness)
     exporter = base.exporter
     # Before any day ends; without tables, it ends none itself.
     callbacks.append(tfps_callbacks.EndOfDay(base_export=[base]))
@@ -78,9 +85,14 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     callbacks.append(
       tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
     )
-  model.fit(
-    source, epochs=config.epochs, callbacks=callbacks, verbose=1, communication=communication
-  )
+  with stopping.on_sigterm(source):
+    model.fit(
+      source,
+      epochs=config.epochs,
+      callbacks=callbacks,
+      verbose=0 if source.is_endless else 1,
+      communication=communication,
+    )
   result = summary.Summary(
     days=test.days,
     total=test.total,
@@ -88,6 +100,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     evicted=end_of_day.evicted,
     examples=throughput.examples,
     examples_per_second=throughput.examples_per_second,
+    stream=freshness and freshness.summary(),
   )
   print(result.text(), flush=True)
   if config.summary_file:
@@ -106,7 +119,7 @@ def make_communication(config):
     raise ValueError(f"config.{error}") from None
 
 
-def _exports(settings, model, source):
+def _exports(settings, model, source, freshness):
   """(the BaseExport, the DeltaExport or None) of config.export."""
   settings = dict(settings)
   examples, minutes = (settings.pop(f"delta_every_{unit}") for unit in ("examples", "minutes"))
@@ -116,7 +129,10 @@ def _exports(settings, model, source):
     if not examples and not minutes:
       return base, None
     delta = tfps_callbacks.DeltaExport(
-      base.exporter, every_examples=examples or None, every_minutes=minutes or None
+      base.exporter,
+      every_examples=examples or None,
+      every_minutes=minutes or None,
+      describe=freshness and freshness.take_events,
     )
   except ValueError as error:
     raise ValueError(f"config.export: {error}") from None
@@ -126,7 +142,11 @@ def _exports(settings, model, source):
 def _checkpoint(settings, table, exporter):
   try:
     return tfps_callbacks.Checkpoint(
-      **{**settings, "every_tickets": settings.every_tickets or None},
+      **{
+        **settings,
+        "every_tickets": settings.every_tickets or None,
+        "every_minutes": settings.every_minutes or None,
+      },
       tables=[table],
       exporter=exporter,
     )

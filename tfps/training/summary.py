@@ -18,6 +18,8 @@ class Summary:
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
     examples_per_second: of training alone.
+    stream: of a stream {name: number}: seconds from a sample's event until it was trained, in the mean and the most, and
+      how many samples came late or early; None for other sources.
   """
 
   days: list
@@ -26,6 +28,7 @@ class Summary:
   evicted: int
   examples: int
   examples_per_second: float
+  stream: dict | None = None
 
   def text(self):
     """The report as lines of text."""
@@ -46,6 +49,12 @@ class Summary:
       f"  examples         {self.examples:>14,}",
       f"  examples/s       {self.examples_per_second:>14,.0f}",
     ]
+    if self.stream is not None:
+      stream = self.stream
+      lines += [
+        f"  event to trained {stream['seconds_to_trained']:>14,.1f}  s in the mean, {stream['seconds_to_trained_max']:,.1f} at most",
+        f"  late samples     {stream['late']:>14,}",
+      ]
     return "\n".join(lines)
 
   def as_dict(self):
@@ -57,6 +66,7 @@ class Summary:
       "evicted": self.evicted,
       "examples": self.examples,
       "examples_per_second": self.examples_per_second,
+      "stream": self.stream,
     }
 
 

@@ -1,0 +1,47 @@
+"""DeepFM on samples of `tfps join` that keep arriving in a folder: an endless run.
+
+  tfps train --config=configs/stream.py --config.data.folder=/samples --config.checkpoint.folder=/checkpoints/ctr
+
+`config.slots` names the features that are trained on, those with several values in `config.data.lists`, too; all of them are texts. SIGTERM ends the run with a checkpoint, from which the same command goes on.
+"""
+
+import tensorflow as tf
+
+import tfps
+from tfps.training.config import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data = {"folder": "samples", "lists": (), "label": "click", "time": "time"}
+  config.checkpoint.folder = "checkpoints/stream"
+  config.checkpoint.every_minutes = 1.0
+  config.slots = ("user_id", "item_id")
+  config.accessor.create_threshold = 2.0
+  return config
+
+
+def source(config):
+  data, stream = config.data, dict(config.stream)
+  stream.pop("report_seconds")
+  raw = raw_inputs(config.slots, data.lists)
+  samples = tfps.data.stream(
+    data.folder,
+    tfps.data.parse_samples(raw, [data.label]),
+    time=data.time,
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
+    **stream,
+  )
+  samples.raw_inputs = raw
+  return samples
+
+
+def raw_inputs(slots, lists):
+  """What clients of the served model send: the samples' slots, as texts."""
+  specs = {
+    slot: tf.TensorSpec([None, None] if slot in lists else [None], tf.string) for slot in slots
+  }
+  return tfps.data.RawInputs(
+    specs, lambda texts: {slot: tfps.feasign(slot, texts[slot], padding="") for slot in slots}
+  )

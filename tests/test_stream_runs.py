@@ -1,0 +1,112 @@
+"""`tfps train` on a stream: SIGTERM ends it with a checkpoint and 0, in one process and on a cluster."""
+
+import collections
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tfps
+
+from tests import streams
+from tests.soak import crashes
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WAIT_SECONDS = 240
+SMALL = [
+  "--config.batch_size=16", "--config.batches_per_ticket=2", "--config.table.num_shards=16",
+  "--config.model.args.hidden=(4,)", "--config.stream.poll_seconds=0.05", "--config.stream.report_seconds=0.5",
+  "--config.accessor.delete_threshold=0", "--config.accessor.decay_rate=1.0",
+]  # fmt: skip
+
+
+class Run:
+  """`tfps train --config=configs/stream.py` as processes, with its output as it comes."""
+
+  def __init__(self, folder, *arguments, cluster=False):
+    self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
+    command = [sys.executable, "-m", "tfps"]
+    if cluster:
+      command += ["launch", "--workers=2", "--ps=1", f"--log-dir={folder / 'logs'}", "--", "train"]
+    else:
+      command += ["train"]
+    command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL, *arguments]
+    command += [f"--config.data.folder={folder / 'samples'}"]
+    command += [f"--config.checkpoint.folder={folder / 'checkpoints'}"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with open(self._log, "w") as log:
+      self.process = subprocess.Popen(
+        command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
+      )  # fmt: skip
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exc_info):
+    try:
+      os.killpg(self.process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+      pass
+    self.process.wait()
+
+  @property
+  def output(self):
+    return self._log.read_text()
+
+  def wait_for(self, pattern):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := re.search(pattern, self.output)):
+      assert self.process.poll() is None and time.monotonic() < deadline, self.output[-3000:]
+      time.sleep(0.05)
+    return found
+
+  def end(self, signum=None):
+    """The exit code, after a signal if one is given."""
+    if signum is not None:
+      self.process.send_signal(signum)
+    return self.process.wait(timeout=WAIT_SECONDS)
+
+
+def write(folder, number, samples, times=None):
+  numbers = range(number * 100, number * 100 + samples)
+  times = [1.7e9 + n for n in numbers] if times is None else times
+  streams.write(folder / "samples", f"samples-{number:012d}.tfrecord", numbers, times, streams.joined)
+
+
+def check(folder, files):
+  """Every sample of files of so many samples was trained once: shows and clicks of every feasign."""
+  numbers = [i * 100 + n for i, samples in enumerate(files) for n in range(samples)]
+  expected = collections.Counter()
+  for number in numbers:
+    for slot, text in (("user_id", f"u{number}"), ("item_id", f"i{number % 50}")):
+      expected[int(tfps.feasign(slot, [text])[0])] += np.array([1, number % 3 == 0])
+  rows = crashes.Rows(folder / "checkpoints")
+  assert rows.keys.tolist() == sorted(expected)
+  found = rows.columns["statistics"][:, :2].tolist()
+  assert found == [expected[key].tolist() for key in sorted(expected)]
+
+
+@pytest.mark.parametrize("cluster", [False, True], ids=["one process", "cluster"])
+def test_sigterm_ends_with_a_checkpoint_and_the_run_goes_on(cluster, tmp_path):
+  write(tmp_path, 0, 70)
+  with Run(tmp_path, cluster=cluster) as run:
+    run.wait_for("so far 70")
+    write(tmp_path, 1, 50)
+    run.wait_for("so far 120")
+    assert run.end(signal.SIGTERM) == 0, run.output
+    assert "total shows                 240" in run.output
+    assert re.search(r"event to trained +[\d,.]+  s in the mean", run.output)
+  check(tmp_path, [70, 50])
+  # What is trained and saved may be removed.
+  (tmp_path / "samples" / "samples-000000000000.tfrecord").unlink()
+  write(tmp_path, 2, 30)
+  with Run(tmp_path, "--config.stream.stop_after_idle=1", cluster=cluster) as run:
+    assert run.end() == 0, run.output
+    assert "Going on from" in run.output and "so far 30," in run.output
+  check(tmp_path, [70, 50, 30])

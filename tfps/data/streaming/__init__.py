@@ -1,0 +1,1 @@
+"""Streams: samples that keep arriving, in a folder or a Kafka topic."""

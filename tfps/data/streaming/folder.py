@@ -1,0 +1,95 @@
+"""Files that keep arriving in a folder."""
+
+import fnmatch
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Arrival(NamedTuple):
+  """A file of samples that has arrived."""
+
+  number: int  # 0, 1, 2, ... in the order in which they are taken
+  name: str
+  path: str
+  skip: int = 0  # how many of its samples are trained already
+
+
+class Folder:
+  """TFRecord files in a folder, each once: those that are there in the order of their names, then new ones as they come.
+
+  A file must be whole when it appears: write it beside under another name, such as one that begins with "." or "_", and rename
+  it. It may be removed once no checkpoint from which a run may go on needs it.
+
+  Args:
+    folder: where the files arrive, on any of TensorFlow's file systems; every worker must reach it.
+    pattern: their names, as the shell has it.
+  """
+
+  def __init__(self, folder, pattern="*.tfrecord"):
+    self._folder = str(folder).rstrip("/")
+    self._pattern = pattern
+    self.resume(None)
+
+  def __str__(self):
+    return f"{self._folder}/{self._pattern}"
+
+  def resume(self, cursor):
+    """Begins anew, or after what `cursor` says is trained."""
+    cursor = cursor or {"done": [], "file": None, "samples": 0}
+    self._listed = None
+    self._new = []  # Names that are listed and not taken, the first one last.
+    self._taken = {name: number for number, name in enumerate(cursor["done"])}
+    self._next_number = len(self._taken)
+    self._partly = (cursor["file"], cursor["samples"]) if cursor["file"] else None
+
+  def next(self):
+    """The next `Arrival`, None if there is none now.
+
+    Raises:
+      FileNotFoundError: a file of which a part is trained is not there any more.
+    """
+    if self._partly:
+      (name, skip), self._partly = self._partly, None
+      if not tf.io.gfile.exists(f"{self._folder}/{name}"):
+        raise FileNotFoundError(
+          f"{self._folder}/{name} is gone, of which {skip} samples are trained and the rest are not: put it back, or go on "
+          "from another checkpoint."
+        )
+    else:
+      if not self._new:
+        self._list()
+      if not self._new:
+        return None
+      name, skip = self._new.pop(), 0
+    arrival = Arrival(self._next_number, name, f"{self._folder}/{name}", skip)
+    self._taken[name] = arrival.number
+    self._next_number += 1
+    return arrival
+
+  def cursor(self, arrival, samples, is_whole):
+    """What `resume` needs once all before `arrival` are trained, and of it so many samples; a dict of what JSON has."""
+    below = arrival.number + is_whole
+    # Of a file that was removed nothing needs to be known.
+    done = [
+      name
+      for name, number in self._taken.items()
+      if number < below and (self._listed is None or name in self._listed)
+    ]
+    partly = {"file": None, "samples": 0}
+    return {"done": done, **(partly if is_whole else {"file": arrival.name, "samples": samples})}
+
+  def trained(self, arrival):
+    """Called when all samples of a file, and of those before it, are trained."""
+
+  def _list(self):
+    try:
+      names = tf.io.gfile.listdir(self._folder)
+    except tf.errors.NotFoundError:
+      names = []  # It is made with its first file.
+    self._listed = {name for name in names if self._is_sample_file(name)}
+    self._taken = {name: number for name, number in self._taken.items() if name in self._listed}
+    self._new = sorted(self._listed - self._taken.keys(), reverse=True)
+
+  def _is_sample_file(self, name):
+    return not name.startswith((".", "_")) and fnmatch.fnmatchcase(name, self._pattern)

@@ -1,0 +1,171 @@
+"""The chief's part of a stream: takes what arrives, cuts it into tickets, and knows where it stands."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from tfps.data.streaming import samples as samples_lib
+from tfps.data.streaming.days import EventDays
+from tfps.data.ticket import Day, Ticket
+
+_LOOK_SECONDS = 0.1  # how soon one that waits sees that it is to stop
+
+
+class EventTimes(NamedTuple):
+  """The event times of some samples, in seconds since 1970."""
+
+  samples: int
+  oldest: float
+  newest: float
+  mean: float
+
+
+class _Cut(NamedTuple):
+  """A ticket that was cut, and where the stream stood then."""
+
+  arrival: object
+  samples: int  # of the arrival's, that it and the tickets before it hold
+  is_whole: bool  # whether these are all
+  days: list
+  times: EventTimes
+
+
+class StreamReader:
+  """Reads a stream from its beginning or from a cursor on.
+
+  Args:
+    source: the `StreamSource`.
+    cursor: of `cursor_after`, to go on there; None to begin.
+  """
+
+  def __init__(self, source, cursor=None):
+    cursor = cursor or {"arrivals": None, "days": None, "sequence": 0}
+    self._source = source
+    self._cursor = cursor
+    self._arrivals = source.arrivals
+    self._arrivals.resume(cursor["arrivals"])
+    self._rule = source.day_rule
+    self._days = EventDays(self._rule, cursor["days"])
+    self._sequence = cursor["sequence"]
+    self._arrival = self._samples = None  # The file that is being cut, and its `Samples`.
+    self._at = 0  # How many of these are in tickets.
+    self._cuts = {}  # {sequence: _Cut} of the tickets since the last moment.
+    self._busy_at = time.monotonic()
+
+  @property
+  def day_is_over(self):
+    """Whether the current day's tickets were all cut."""
+    return self._days.is_over
+
+  @property
+  def late(self):
+    """How many samples came after their day had ended."""
+    return self._days.late
+
+  @property
+  def early(self):
+    """How many samples were trained in the day before theirs."""
+    return self._days.early
+
+  def next_day(self, ordinal):
+    """Waits for the next day's samples; returns it as the `Day` with that ordinal, None if the stream is to end."""
+    while not self._source.stopped:
+      if self._days.is_over or self._fill():
+        self._days.begin_next(self._samples.times[self._at :] if self._samples else None)
+        return Day(ordinal, self._rule.name(self._days.index), 0)
+      if not self.wait():
+        break
+    return None
+
+  def resume_day(self, ordinal, name):
+    """The `Day` in the middle of which the cursor is.
+
+    Raises:
+      ValueError: it was another one when the cursor was saved.
+    """
+    now = self._rule.name(self._days.index)
+    if now != name:
+      raise ValueError(
+        f"the checkpoint was saved in the day {name!r}, which is now {now!r}: give the stream the day_seconds and "
+        "offset_seconds that it had."
+      )
+    return Day(ordinal, name, 0)
+
+  def next_ticket(self):
+    """The current day's next `Ticket`; None if there is none now, if the day is over or the stream is to end."""
+    if self._days.is_over or self._source.stopped or not self._fill():
+      return None
+    begin = self._at
+    times = self._samples.times[begin : begin + self._source.records_per_ticket]
+    taken = self._days.take(times)
+    if not taken:
+      return None
+    self._at += taken
+    times = times[:taken]
+    is_whole = self._at == len(self._samples.times)
+    self._cuts[self._sequence] = _Cut(
+      self._arrival, self._at, is_whole, self._days.state(),
+      EventTimes(taken, float(times.min()), float(times.max()), float(times.mean())),
+    )  # fmt: skip
+    bounds = self._samples.bounds
+    ticket = Ticket(
+      self._days.index, 0, self._sequence, self._arrival.path, int(bounds[begin]),
+      int(bounds[self._at]), taken,
+    )  # fmt: skip
+    self._sequence += 1
+    self._busy_at = time.monotonic()
+    return ticket
+
+  def event_times(self, ticket):
+    """The `EventTimes` of a ticket that finished since the last moment."""
+    return self._cuts[ticket.sequence].times
+
+  def cursor(self):
+    """Where it stood at the last moment; a dict of what JSON has."""
+    return self._cursor
+
+  def cursor_after(self, ticket):
+    """Where it stands at a moment when the tickets up to this one are finished; a dict of what JSON has."""
+    if ticket.sequence not in self._cuts:
+      return self._cursor
+    cut = self._cuts[ticket.sequence]
+    for sequence in [sequence for sequence in self._cuts if sequence <= ticket.sequence]:
+      done = self._cuts.pop(sequence)
+      if done.is_whole:
+        self._arrivals.trained(done.arrival)
+    self._cursor = {
+      "arrivals": self._arrivals.cursor(cut.arrival, cut.samples, cut.is_whole),
+      "days": cut.days,
+      "sequence": ticket.sequence + 1,
+    }
+    return self._cursor
+
+  def wait(self):
+    """Waits a while for more; returns whether some may come."""
+    source = self._source
+    now = time.monotonic()
+    if source.stop_after_idle and now - self._busy_at > source.stop_after_idle:
+      return False
+    until = now + source.poll_seconds
+    while not source.stopped and (left := until - time.monotonic()) > 0:
+      time.sleep(min(left, _LOOK_SECONDS))
+    return not source.stopped
+
+  def _fill(self):
+    """Whether there is a sample that is in no ticket; takes the next file where there was none."""
+    while self._samples is None or self._at == len(self._samples.times):
+      arrival = self._arrivals.next()
+      if arrival is None:
+        return False
+      self._arrival = arrival
+      self._samples = samples_lib.read(arrival.path, self._source.time, self._source.time_unit)
+      self._at = arrival.skip
+      if self._at > len(self._samples.times):
+        raise ValueError(
+          f"{arrival.path} has {len(self._samples.times)} samples, and {arrival.skip} of it are trained: it is not the file "
+          "that it was; put that back, or go on from another checkpoint."
+        )
+      if not len(self._samples.times):
+        self._arrivals.trained(arrival)
+    return True

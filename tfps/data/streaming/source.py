@@ -1,0 +1,107 @@
+"""Streams as sources: samples that keep arriving, trained as they come."""
+
+import copy
+
+from tfps.data.files import FileSource
+from tfps.data.streaming import samples
+from tfps.data.streaming.days import DayRule
+from tfps.data.streaming.folder import Folder
+from tfps.data.streaming.reader import StreamReader
+
+
+def stream(
+  arrivals, parse, *, time="time", time_unit="ms", day_seconds=86400.0, offset_seconds=0.0, grace_seconds=0.0,
+  past_samples=10, poll_seconds=1.0, stop_after_idle=0.0, batch_size=512, batches_per_ticket=10, **reading,
+):  # fmt: skip
+  """Makes a source of samples that keep arriving: an endless one, which `fit` trains on as they come.
+
+      samples = tfps.data.stream("/samples", parse)
+      model.fit(samples, callbacks=[tfps.callbacks.Checkpoint("/checkpoints/ctr", every_minutes=1)])
+
+  Args:
+    arrivals: a folder in which TFRecord files of tf.Examples keep arriving, or a `tfps.data.Folder` or `tfps.data.Topic`.
+    parse: maps n serialized tf.Examples, a string tensor [n], to (x, y) or (x, y, weight), as in `tfps.data.source`.
+    time: the feature that holds a sample's event time, one int64.
+    time_unit: of it, since 1970: "s", "ms", "us" or "ns".
+    day_seconds, offset_seconds, grace_seconds, past_samples: when a day ends by event time; see
+      `tfps.data.streaming.days.DayRule`.
+    poll_seconds: how often to look for new files while there are none.
+    stop_after_idle: end when nothing has come for so many seconds; 0: never.
+    batch_size: examples per batch.
+    batches_per_ticket: a ticket holds at most so many batches of one file.
+    **reading: more arguments of `tfps.data.files.FileSource`.
+
+  Returns:
+    A `StreamSource`.
+
+  Raises:
+    ValueError: an argument does not fit.
+  """
+  if not hasattr(arrivals, "resume"):
+    arrivals = Folder(arrivals)
+  rule = DayRule(day_seconds, offset_seconds, grace_seconds, past_samples)
+  return StreamSource(
+    arrivals, parse, rule, time=time, time_unit=time_unit, poll_seconds=poll_seconds, stop_after_idle=stop_after_idle,
+    batch_size=batch_size, batches_per_ticket=batches_per_ticket, **reading,
+  )  # fmt: skip
+
+
+class StreamSource(FileSource):
+  """The source behind `tfps.data.stream`.
+
+  Args:
+    arrivals: the `Folder` or `Topic` that samples come from.
+    parse: as in `tfps.data.source`.
+    day_rule: the `DayRule`.
+    time, time_unit, poll_seconds, stop_after_idle: as in `tfps.data.stream`.
+    **reading: arguments of `FileSource`.
+
+  Attributes:
+    arrivals, day_rule, time, time_unit, poll_seconds, stop_after_idle: as given.
+    records_per_ticket: a ticket holds at most so many.
+    reader: the `StreamReader` of the `fit` that reads it; None before.
+    stopped: whether `stop` was called.
+  """
+
+  is_endless = True
+
+  def __init__(self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading):
+    # Which files there are is known as they come.
+    super().__init__({}, parse, tfrecord=True, **reading)
+    if time_unit not in samples.UNITS:
+      raise ValueError(f"time_unit is {time_unit!r}; it must be one of {', '.join(samples.UNITS)}.")
+    if not poll_seconds > 0:
+      raise ValueError(f"poll_seconds is {poll_seconds!r}; it must be positive.")
+    if stop_after_idle < 0:
+      raise ValueError(f"stop_after_idle is {stop_after_idle!r}; it must be 0 or more seconds.")
+    self.arrivals = arrivals
+    self.day_rule = day_rule
+    self.time, self.time_unit = time, time_unit
+    self.poll_seconds, self.stop_after_idle = poll_seconds, stop_after_idle
+    self.records_per_ticket = self._records_per_ticket
+    self.reader = None
+    self.stopped = False
+
+  def read(self, cursor=None):
+    """A `StreamReader` from the beginning or from a cursor on, which is then `reader`."""
+    self.reader = StreamReader(self, cursor)
+    return self.reader
+
+  def stop(self):
+    """Ends the stream: `fit` returns when the tickets that have begun are finished. A signal handler may call it."""
+    self.stopped = True
+
+  def days(self):
+    """Refused: nobody knows the days of a stream."""
+    raise ValueError(
+      "a stream has no list of days, and no end: evaluate on files that are there, with tfps.data.source."
+    )
+
+  def tickets(self, day=None):
+    """Refused, as `days`."""
+    del day
+    self.days()
+
+  def with_epoch(self, epoch):
+    del epoch
+    return copy.copy(self)
