@@ -1,5 +1,6 @@
 """TensorFlow Recommenders Addons, which some benchmarks compare with."""
 
+import contextlib
 import sys
 import types
 
@@ -21,6 +22,7 @@ def dynamic_embedding():
 
     stub.get_distribution = get_distribution
     sys.modules["pkg_resources"] = stub
-  from tensorflow_recommenders_addons import dynamic_embedding as de
+  with contextlib.redirect_stdout(sys.stderr):  # It prints.
+    from tensorflow_recommenders_addons import dynamic_embedding as de
 
   return de

@@ -191,6 +191,7 @@ def matrix_products(model, data):
   """How many of them TensorFlow computes in a train step on `data`."""
   model.build_for(Batch(data))
   step = tf.function(model.train_step, autograph=False)
+  step(data)  # The first call makes variables.
   context.enable_run_metadata()
   step(data)
   runs = context.export_run_metadata().function_graphs

@@ -76,6 +76,7 @@ bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
     }
     if (i >= 0 && !PushOne(keys[i], batch, gradient)) room = false;
   }
+  KeepLimit();
   return room;
 }
 
@@ -187,6 +188,7 @@ ShardStatistics Shard::Statistics() const {
   ShardStatistics statistics = statistics_;
   statistics.pulled_keys = pulled_keys_;
   statistics.bytes = index_.small_bytes();
+  statistics.fullness = config_.Fullness(statistics);
   return statistics;
 }
 

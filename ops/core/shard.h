@@ -109,6 +109,9 @@ class alignas(64) Shard {
   void PrefetchIndexedRow(uint64_t hash, int most_bytes) const;
   void SetServed(uint32_t handle, bool served);
 
+  // Called when rows were put in: those that are over the limit leave. See RowLimit.
+  void KeepLimit();
+
   bool PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
@@ -131,6 +134,7 @@ class alignas(64) Shard {
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
   bool all_touched_ = true;  // then no row is marked one by one
   std::vector<uint64_t> removals_;
+  int64_t look_again_at_ = 0;  // pushed keys, before which the limit is not passed
   mutable std::atomic<int64_t> pulled_keys_{0};
 };
 
