@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BAZEL ?= bazel
 installed := $(VENV)/installed
+spark := $(VENV)/installed-spark
 
 .PHONY: help quickstart test bench ops bazel clean
 help:
@@ -17,7 +18,7 @@ help:
 quickstart: ops
 	$(VENV)/bin/tfps train --config=configs/quickstart.py
 
-test: ops bazel
+test: ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 bench: ops
@@ -44,6 +45,11 @@ $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.lock
 	$(VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+# Some 400 MB that only the tests of one engine need.
+$(spark): requirements-spark.lock $(installed)
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-spark.lock
 	touch $@
 
 clean:

@@ -1,5 +1,7 @@
 """What the tests of checkpoints share: tables full of rows, and looking at what is in files."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 import tfps
@@ -123,3 +125,8 @@ def saved_rows(path, table_name, head_floats, row_floats):
         begin = end
       assert begin == floats.size
   return rows
+
+
+def checkpoints_in(folder):
+  """The names of all there is in a folder of checkpoints, but for the lock of who writes to it."""
+  return sorted(set(os.listdir(folder)) - {"lock"})

@@ -16,7 +16,7 @@ import tfps
 from tfps import native
 from tfps.checkpoint import CheckpointError, CheckpointManager
 
-from tests.checkpoints import KEYS, assert_same, keys_of, make_table, push, saved_rows
+from tests.checkpoints import KEYS, assert_same, checkpoints_in, keys_of, make_table, push, saved_rows
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CALENDAR = {"epoch": 0, "day": 3, "tickets": 17}
@@ -229,11 +229,11 @@ def test_the_last_ones_are_kept_and_leftovers_go(tmp_path):
   saver = manager(tmp_path, table, keep=2)
   for _ in range(4):
     saver.save(CALENDAR)
-  assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4"]
+  assert checkpoints_in(tmp_path) == ["checkpoint-3", "checkpoint-4"]
   for leftover in ("writing-checkpoint-5/ctr", "removing-checkpoint-2", "checkpoint-9", "mine"):
     (tmp_path / leftover).mkdir(parents=True)
   saver = manager(tmp_path, table, keep=2)
-  assert sorted(os.listdir(tmp_path)) == ["checkpoint-3", "checkpoint-4", "checkpoint-9", "mine"]
+  assert checkpoints_in(tmp_path) == ["checkpoint-3", "checkpoint-4", "checkpoint-9", "mine"]
   assert saver.latest() == f"{tmp_path}/checkpoint-4"  # 9 has no manifest
   (tmp_path / "checkpoint-9").rmdir()
   assert saver.save(CALENDAR) == f"{tmp_path}/checkpoint-5"
@@ -314,9 +314,10 @@ def test_a_kill_while_saving_leaves_the_last_complete_one(tmp_path):
     table = make_table()
     reader = manager(tmp_path, table)
     calendar = reader.restore()
+    reader.close()
     assert calendar["number"] >= int(rest[-1] if rest else 3)
     assert_same(table, expected)
     number = int(reader.latest().rsplit("-", 1)[1])
     assert number > last
     last = number
-    assert not [name for name in os.listdir(tmp_path) if not name.startswith("checkpoint-")]
+    assert set(checkpoints_in(tmp_path)) == {path.parent.name for path in tmp_path.glob("*/manifest.json")}

@@ -58,9 +58,7 @@ def environment():
 def run_tfps(*arguments, log_level=1):
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
   env = environment() | {"TF_CPP_MIN_LOG_LEVEL": str(log_level)}
-  done = subprocess.run(
-    command, env=env, capture_output=True, text=True, timeout=300, check=False
-  )
+  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfps.checkpoint import CheckpointError, CheckpointManager, evict, manifest, reader
 
 from tests import test_conformance
-from tests.checkpoints import KEYS, assert_same, make_table, push
+from tests.checkpoints import KEYS, assert_same, checkpoints_in, make_table, push
 from tests.conformance import Pair
 from tests.servers_engine import ServersEngine
 
@@ -76,12 +76,12 @@ def test_what_the_last_ones_go_over_is_kept(tmp_path):
     push(table, KEYS[:20], seed)
     saver.save(DAY, incremental=True)
   # 4 and 5 are wanted, and go over 1, 2 and 3.
-  assert sorted(os.listdir(tmp_path)) == [f"checkpoint-{i}" for i in (1, 2, 3, 4, 5)]
+  assert checkpoints_in(tmp_path) == [f"checkpoint-{i}" for i in (1, 2, 3, 4, 5)]
   assert_same(table, restored(tmp_path))
   saver.save(DAY)
-  assert len(os.listdir(tmp_path)) == 6  # 5 is still wanted.
+  assert len(checkpoints_in(tmp_path)) == 6  # 5 is still wanted.
   saver.save(DAY)
-  assert sorted(os.listdir(tmp_path)) == ["checkpoint-6", "checkpoint-7"]
+  assert checkpoints_in(tmp_path) == ["checkpoint-6", "checkpoint-7"]
   assert_same(table, restored(tmp_path))
 
 

@@ -85,8 +85,8 @@ def test_records_and_files(tmp_path):
     entries, np.arange(rows) + 5, np.ones(rows), click, np.ones(rows), {"click": click}, {"click": click}
   )
   folder = samples.SampleFolder(tmp_path / "samples")
-  folder.stage(0, made)
-  folder.stage(1, made.slice(0, 10))
+  folder.stage(0, [made.slice(0, 500), made.slice(500)])
+  folder.stage(1, [made.slice(0, 10)])
   assert folder.newest() == -1
   folder.publish(below=1)
   assert [path.name for path in folder.folder.iterdir()] == ["samples-000000000000.tfrecord"]

@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from tfps.cli import launch
-from tfps.cluster import failures, liveness, tf_config
+from tfps.cli import launch, supervisor
+from tfps.cluster import exit_codes, failures, liveness, tf_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHIEF_LOST_SECONDS = 4
@@ -161,11 +161,13 @@ def test_exception_on_the_chief_ends_all_and_says_its_cause(program, tmp_path):
 
 def test_lost_parameter_server_is_named_by_the_chief(program, tmp_path):
   logs = tmp_path / "logs"
-  with _launched("--workers=1", "--ps=2", "--", program, "loop", log_dir=logs) as launcher:
+  with _launched(
+    "--workers=1", "--ps=2", "--max-restarts=0", "--", program, "loop", log_dir=logs
+  ) as launcher:
     _wait_until(lambda: "looping" in _text(logs / "out.txt"), 120, "training")
     address, pid = re.search(r"Serving at (\S+) \(pid (\d+)\)", _text(logs / "ps-1.log")).groups()
     os.kill(int(pid), signal.SIGKILL)
-    assert launcher.wait(30) == 1
+    assert launcher.wait(60) == exit_codes.RESTART
   err = _text(logs / "err.txt")
   assert f"tfps: Parameter server 1 at {address} is lost (" in err
   assert "ps 1 ended with signal SIGKILL" in err
@@ -179,7 +181,7 @@ def test_lost_chief_ends_the_others(program, tmp_path):
     assert all(process.poll() is None for process in processes.values())
     processes["chief0"].kill()
     for name in ("worker0", "ps0"):
-      assert processes[name].wait(CHIEF_LOST_SECONDS + 10) == 3
+      assert processes[name].wait(CHIEF_LOST_SECONDS + 10) == exit_codes.RESTART
       assert re.search(r"The chief at 127.0.0.1:\d+ is lost", _text(tmp_path / f"{name}.txt"))
 
 
@@ -257,7 +259,7 @@ def _launch_here(*arguments):
 
 
 def test_exit_code_is_the_chiefs(plain, tmp_path, monkeypatch, capfd):
-  monkeypatch.setattr(launch, "_OTHERS_END_SECONDS", 1.0)
+  monkeypatch.setattr(supervisor, "_OTHERS_END_SECONDS", 1.0)
   arguments = ["--workers=1", "--ps=1", f"--log-dir={tmp_path}", "--", plain]
   assert _launch_here(*arguments, "chief 0", "5") == 5
   assert "Ending worker 0, ps 0: still running 1 s after the chief." in capfd.readouterr().err

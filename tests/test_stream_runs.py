@@ -14,7 +14,7 @@ import pytest
 import tfps
 
 from tests import streams
-from tests.soak import crashes
+from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WAIT_SECONDS = 240
@@ -86,7 +86,7 @@ def check(folder, files):
   for number in numbers:
     for slot, text in (("user_id", f"u{number}"), ("item_id", f"i{number % 50}")):
       expected[int(tfps.feasign(slot, [text])[0])] += np.array([1, number % 3 == 0])
-  rows = crashes.Rows(folder / "checkpoints")
+  rows = jobs.Rows(folder / "checkpoints")
   assert rows.keys.tolist() == sorted(expected)
   found = rows.columns["statistics"][:, :2].tolist()
   assert found == [expected[key].tolist() for key in sorted(expected)]

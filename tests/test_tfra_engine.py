@@ -156,6 +156,17 @@ def test_without_tfra_the_native_engine_works_and_the_other_says_what_to_do():
   )
 
 
+def test_a_tfra_that_does_not_load_is_named():
+  told = run(
+    f"{NOT_INSTALLED}import tfps\n"
+    "from tfps import native\n"
+    "native._symbols.tfps_set_tfra_library(b'/nowhere/ops.so')\n"
+    "try:\n  tfps.FeasignTable('two', engine='tfra')\nexcept ValueError as error:\n  print(error)\n"
+  )
+  assert "cannot use the ops of TensorFlow Recommenders Addons in /nowhere/ops.so, perhaps" in told
+  assert len(told.splitlines()) == 1
+
+
 def test_an_engine_that_there_is_not():
   with pytest.raises(ValueError, match="engine must be one of .'native', 'tfra'., not 'redis'"):
     tfps.FeasignTable("ctr", engine="redis")

@@ -253,7 +253,7 @@ class FeasignTable:
       pushes: for each server uint8 [m], what `TfpsMakePush` returned, any number of these one after the other.
       row_width: floats wanted of each row.
       wire_dtype: in which dtype rows come.
-      references: whether they come with references, by which a push finds them again.
+      references: whether they come with references, by which a push finds them again, if the engine has such.
       accumulate: keep what is pushed until `apply_accumulated`.
 
     Returns:
@@ -265,7 +265,7 @@ class FeasignTable:
         request=native.ops.tfps_make_request(keys=server_keys, pushes=push),
         row_width=row_width,
         wire_dtype=wire_dtype,
-        references=references,
+        references=references and self.engine == "native",  # The other has none.
         accumulate=accumulate,
       )
       for handle, server_keys, push in zip(self._handles, keys, pushes)

@@ -7,7 +7,6 @@
 #include "tensorflow/core/framework/node_def_builder.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/core/graph/graph.h"
 #include "tensorflow/core/public/version.h"
 
 namespace tfps {

@@ -20,14 +20,11 @@ import sys
 import tempfile
 import time
 
-import numpy as np
+from tests.soak import jobs
 
-from tfps.checkpoint.reader import open_checkpoint
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 KINDS = ["checkpoint", "day's end", "between"]
-START_SECONDS = 240  # in which a restarted job must have got on
-CLUSTER = ["-m", "tfps", "launch", "--workers=1", "--ps=2"]
+# Whoever restarts the job, it is not the launcher: all of it is killed.
+CLUSTER = ["-m", "tfps", "launch", "--workers=1", "--ps=2", "--max-restarts=0"]
 
 
 def main():
@@ -39,7 +36,9 @@ def main():
   parser.add_argument("--days", type=int, default=40, help="days to train (default 40)")
   parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
   flags = parser.parse_args()
-  print(f"{flags.kills} kills in one process, {flags.cluster_kills} on a cluster; seed {flags.seed}")
+  print(
+    f"{flags.kills} kills in one process, {flags.cluster_kills} on a cluster; seed {flags.seed}"
+  )
   with tempfile.TemporaryDirectory(prefix="crashes-") as folder:
     soak(pathlib.Path(folder), flags)
 
@@ -57,7 +56,7 @@ def soak(folder, flags):
       job = Job(folder / name.split()[-1], flags.days, cluster)
       happened = collections.Counter(crash(job, kills, rng))
       state = job.finish()
-      compare(expected, state, exactly=not cluster)
+      jobs.compare(expected, state, exactly=not cluster)
       counts = ", ".join(f"{count} at {kind}" for kind, count in happened.items())
       print(f"{name}: {kills} kills ({counts}); {len(state.keys):,} rows, lost or doubled: none")
 
@@ -88,9 +87,7 @@ class Job:
     folder.mkdir()
 
   def start(self):
-    env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    program = [str(ROOT / "tests" / "soak" / "trainer.py"), str(self._folder), f"--days={self._days}"]
+    program = [str(jobs.HERE / "trainer.py"), str(self._folder), f"--days={self._days}"]
     command = [sys.executable, *program]
     if self._cluster:
       logs = self._folder / "logs"
@@ -98,7 +95,11 @@ class Job:
     self._log = self._folder / "log"
     with open(self._log, "w") as log:
       self._process = subprocess.Popen(
-        command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        env=jobs.environment(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
       )
 
   def kill_at(self, kind, rng):
@@ -129,11 +130,13 @@ class Job:
   def finish(self):
     """Waits for the job's own end; returns the rows of its last checkpoint."""
     try:
-      if self._process.wait(timeout=20 * START_SECONDS) or not (self._folder / "done").exists():
+      if (
+        self._process.wait(timeout=20 * jobs.START_SECONDS) or not (self._folder / "done").exists()
+      ):
         raise AssertionError(f"the job failed:\n{self._log.read_text()[-3000:]}")
     finally:
       self._kill_group()
-    return Rows(self._folder / "checkpoints")
+    return jobs.Rows(self._folder / "checkpoints")
 
   def _resumed_from(self):
     """The number of the checkpoint that the job says it goes on from; 0 where there is none."""
@@ -153,7 +156,7 @@ class Job:
     return any((self._folder / "checkpoints").glob("writing-checkpoint-*"))
 
   def _wait(self, condition):
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + jobs.START_SECONDS
     while not condition():
       if self._process.poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the job did not go on:\n{self._log.read_text()[-3000:]}")
@@ -162,7 +165,7 @@ class Job:
   def _kill(self, rng):
     """kill -9 to the process; of a cluster to any one of its processes, and a second later to what is left."""
     if self._cluster:
-      os.kill(rng.choice(children_of(self._process.pid)), signal.SIGKILL)
+      os.kill(rng.choice(jobs.children_of(self._process.pid)), signal.SIGKILL)
       with contextlib.suppress(subprocess.TimeoutExpired):
         self._process.wait(timeout=1)
     self._kill_group()
@@ -171,39 +174,6 @@ class Job:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self._process.pid, signal.SIGKILL)
     self._process.wait()
-
-
-class Rows:
-  """All rows of a checkpoint, in the order of their keys."""
-
-  def __init__(self, folder):
-    parts = [
-      (shard.rows, np.full(len(shard.rows.keys), shard.finished_day))
-      for shard in open_checkpoint(str(folder)).tables["ctr"].shards()
-    ]
-    self.keys = np.concatenate([rows.keys for rows, _ in parts])
-    order = np.argsort(self.keys)
-    self.keys = self.keys[order]
-    self.columns = {
-      name: np.concatenate([getattr(rows, name) for rows, _ in parts])[order]
-      for name in ("slots", "statistics", "unseen_days", "flags")
-    }
-    self.columns["finished_day"] = np.concatenate([days for _, days in parts])[order]
-    self.floats = [rows.row_floats(i).tobytes() for rows, _ in parts for i in range(len(rows.keys))]
-    self.floats = [self.floats[i] for i in order]
-
-
-def compare(expected, actual, exactly):
-  """Raises AssertionError unless the rows are the same; where not `exactly`, their weights may differ."""
-  np.testing.assert_array_equal(actual.keys, expected.keys, "the feasigns differ")
-  for name, column in expected.columns.items():
-    np.testing.assert_array_equal(actual.columns[name], column, f"{name} differ")
-  if exactly and actual.floats != expected.floats:
-    raise AssertionError("the weights differ")
-
-
-def children_of(pid):
-  return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import collections
 import contextlib
 import itertools
 import json
-import os
 import pathlib
 import random
 import subprocess
@@ -23,12 +22,10 @@ import time
 
 import numpy as np
 
-from tests.soak import crashes, push_trainer
+from tests.soak import jobs, push_trainer
 from tfps.cli import launch
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKERS = 2
-START_SECONDS = 240  # in which a job must have got on
 
 
 def main():
@@ -89,11 +86,10 @@ class Job:
       process.wait()
 
   def start(self, *task):
-    env = os.environ | {"TF_CONFIG": json.dumps(self._configs[task])}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = jobs.environment(TF_CONFIG=json.dumps(self._configs[task]))
     self._starts[task] += 1
     self._logs[task] = self._folder / "{}-{}.{}.log".format(*task, self._starts[task])
-    program = [str(ROOT / "tests" / "soak" / "push_trainer.py"), str(self._folder)]
+    program = [str(jobs.HERE / "push_trainer.py"), str(self._folder)]
     with open(self._logs[task], "w") as log:
       self._processes[task] = subprocess.Popen(
         [sys.executable, *program, f"--consistency={self._consistency}"],
@@ -102,7 +98,7 @@ class Job:
 
   def wait_for_ticket(self, worker, more_than=0):
     """The last ticket that the worker has begun since its start, once there are more than so many."""
-    log, deadline = self._logs["worker", worker], time.monotonic() + START_SECONDS
+    log, deadline = self._logs["worker", worker], time.monotonic() + jobs.START_SECONDS
     while len(begun := log.read_text().split("Ticket ")[1:]) <= more_than:
       if self._processes["chief", 0].poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the job did not go on:\n{self._log_of_chief()[-3000:]}")
@@ -123,7 +119,7 @@ class Job:
     """Lets the job come to its end; returns what the chief says about it."""
     (self._folder / "stop").touch()
     with contextlib.suppress(subprocess.TimeoutExpired):
-      self._processes["chief", 0].wait(START_SECONDS)
+      self._processes["chief", 0].wait(jobs.START_SECONDS)
     if self._processes["chief", 0].poll() != 0:
       raise AssertionError(f"the job failed:\n{self._log_of_chief()[-3000:]}")
     return json.loads((self._folder / "trained.json").read_text())
@@ -135,7 +131,7 @@ class Job:
 def check(folder, trained, consistency):
   """Raises AssertionError unless rows and dense weights have what the trained tickets hold, once."""
   shows, clicks = counts(push_trainer.source(), trained["tickets"])
-  rows = crashes.Rows(folder / "checkpoints")
+  rows = jobs.Rows(folder / "checkpoints")
   keys = np.array(sorted(shows), np.int64)
   np.testing.assert_array_equal(rows.keys, keys, "the feasigns differ")
   for column, expected in enumerate((shows, clicks)):

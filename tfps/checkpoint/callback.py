@@ -33,6 +33,7 @@ class Checkpoint(keras.callbacks.Callback):
 
   Raises:
     ValueError: a number is below 1, or no positive number of minutes.
+    LockError: when `fit` begins, and another process writes to the folder.
   """
 
   def __init__(
@@ -52,7 +53,7 @@ class Checkpoint(keras.callbacks.Callback):
     self.moment_every_tickets = every_tickets
     self._every_seconds = 60 * (every_minutes or float("inf"))
     self._saved_at = time.monotonic()
-    self.manager = None
+    self.manager = self._beginning = None
     self._folder = str(folder)
     self._tables = tables
     self._every_days = every_days
@@ -63,16 +64,18 @@ class Checkpoint(keras.callbacks.Callback):
 
   def on_train_begin(self, logs=None):
     del logs
+    if self.manager is None:
+      tables = tables_of(self.model) if self._tables is None else self._tables
+      self._beginning = CheckpointManager(
+        self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
+      )
     ended.clear(self._folder)
 
   def resume(self):
     """Called by `fit` before its first ticket; returns the `Position` of the checkpoint, None if there is none."""
     if self.manager is not None:
       return None
-    tables = tables_of(self.model) if self._tables is None else self._tables
-    manager = CheckpointManager(
-      self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
-    )
+    manager, self._beginning = self._beginning, None
     path = manager.latest()
     calendar = manager.restore(path) if path else None
     self.manager = manager
@@ -104,6 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
       self._save()
     if self.manager is not None:
       ended.mark(self._folder)
+      self.manager.close()
 
   def _waited_enough(self):
     return time.monotonic() - self._saved_at >= self._every_seconds

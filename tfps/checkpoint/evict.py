@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfps.accessor import CtrAccessor
-from tfps.checkpoint import files, folder
+from tfps.checkpoint import files, folder, lock
 from tfps.checkpoint.errors import CheckpointError
 from tfps.checkpoint.layout import TableLayout
 from tfps.checkpoint.rows import SavedShard
@@ -84,15 +84,11 @@ def write(checkpoint, layouts, output=None, progress=lambda shards, total: shard
     (path of the new checkpoint, {table name: as of `count`}).
 
   Raises:
-    CheckpointError: what the files hold is damaged, or there is a newer checkpoint beside.
+    CheckpointError: what the files hold is damaged, there is a newer checkpoint beside, or another process writes to
+      the folder.
   """
   home = os.path.dirname(checkpoint.path)
   output = home if output is None else folder.absolute(output)
-  if output == home and folder.find(home) != checkpoint.path:
-    raise CheckpointError(
-      f"{folder.find(home)} is newer than {checkpoint.path}, and training would go on from the "
-      "evicted one instead: evict from the newest, or write to another folder (--output)."
-    )
   counts = {}
 
   def write_to(path):
@@ -106,7 +102,13 @@ def write(checkpoint, layouts, output=None, progress=lambda shards, total: shard
         tf.io.gfile.copy(files.join(checkpoint.path, name), files.join(path, name))
     return {**content, "increment_of": None, "tables": tables}
 
-  path = folder.publish(output, write_to, _DEVICES)
+  with lock.Hold(output):
+    if output == home and folder.find(home) != checkpoint.path:
+      raise CheckpointError(
+        f"{folder.find(home)} is newer than {checkpoint.path}, and training would go on from the "
+        "evicted one instead: evict from the newest, or write to another folder (--output)."
+      )
+    path = folder.publish(output, write_to, _DEVICES)
   return path, {name: counts[name] for name in layouts}
 
 

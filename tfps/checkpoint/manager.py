@@ -1,11 +1,13 @@
 """CheckpointManager: the checkpoints of a run, one folder each."""
 
 import re
+import weakref
 
 import tensorflow as tf
 
 from tfps.checkpoint import dense
 from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint import lock
 from tfps.checkpoint import manifest
 from tfps.checkpoint import tables as tables_lib
 from tfps.checkpoint.errors import CheckpointError
@@ -18,8 +20,8 @@ class CheckpointManager:
 
   A checkpoint is a folder `checkpoint-<number>`: tensor bundles that every parameter server writes itself, the dense
   weights as a tf.train.Checkpoint, and `manifest.json`. It is written beside the others under another name and renamed
-  once it is complete. Save when no ticket is running. One manager at a time may write to a folder: it removes what
-  an earlier one left unfinished.
+  once it is complete. Save when no ticket is running. One process at a time may write to a folder, and has its lock
+  until `close`, or the manager's or the process's end; it removes what an earlier one left unfinished.
 
   Args:
     folder: where the checkpoints are, on any of TensorFlow's file systems; every parameter server must reach it.
@@ -32,6 +34,7 @@ class CheckpointManager:
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
+    LockError: another process writes to the folder.
   """
 
   def __init__(self, folder, model, tables, keep=3, exporter=None, read_only=False):
@@ -53,7 +56,9 @@ class CheckpointManager:
         )
     self._last = None  # The checkpoint after which touched rows are counted.
     self._increments = self._increment_rows = 0  # Since the last full one.
+    self._lock = None
     if not read_only:
+      self._hold_lock()
       folder_lib.remove_unfinished(self.folder)
 
   def save(self, calendar, *, incremental=False):
@@ -67,7 +72,11 @@ class CheckpointManager:
 
     Returns:
       The checkpoint's path.
+
+    Raises:
+      LockError: another process writes to the folder.
     """
+    self._hold_lock()
     if self._exporter is not None:
       self._exporter.wait()
     before = self._last if incremental and self._may_increment() else None
@@ -82,6 +91,7 @@ class CheckpointManager:
         written += rows
       if self._model is not None:
         dense.save(self._model, path)
+      self._lock.check()
       return {
         "increment_of": before and _name(before),
         "lineage": self._exporter and self._exporter.state(),
@@ -148,6 +158,17 @@ class CheckpointManager:
     if self._exporter is not None:
       self._exporter.resume(content["lineage"])
     return content["calendar"]
+
+  def close(self):
+    """Lets another process write to the folder; `save` takes it again."""
+    if self._lock is not None:
+      self._lock.release()
+      self._lock = None
+
+  def _hold_lock(self):
+    if self._lock is None:
+      self._lock = lock.Hold(self.folder)
+      weakref.finalize(self, self._lock.release)
 
   def _may_increment(self):
     rows = sum(table.statistics()["rows"] for table in self._tables)

@@ -1,11 +1,12 @@
 """Which shards other servers should have, by the load in a checkpoint: `tfps rebalance`."""
 
 import dataclasses
+import os
 
 import numpy as np
 
 from tfps import placement
-from tfps.checkpoint import manifest
+from tfps.checkpoint import lock, manifest
 
 MEASURES = ("rows", "bytes", "pulls")
 UNEVEN = 1.2  # From here on, relative to the mean, a server bears too much.
@@ -75,6 +76,9 @@ def apply(checkpoint, proposals):
   Args:
     checkpoint: the `SavedCheckpoint`.
     proposals: {table name: Proposal}.
+
+  Raises:
+    LockError: another process writes to the folder that the checkpoint is in.
   """
   tables = dict(checkpoint.manifest["tables"])
   for name, proposal in proposals.items():
@@ -82,4 +86,5 @@ def apply(checkpoint, proposals):
       "assignment": proposal.after.tolist(),
       "num_servers": proposal.servers_after,
     }
-  manifest.replace(checkpoint.path, {**checkpoint.manifest, "tables": tables})
+  with lock.Hold(os.path.dirname(checkpoint.path)):
+    manifest.replace(checkpoint.path, {**checkpoint.manifest, "tables": tables})

@@ -3,7 +3,10 @@
 What follows -- is what every role runs: a command of tfps (train --config=...), or a program of
 your own (script.py with its arguments) that calls tfps.strategy(). Every process finds its role in
 TF_CONFIG and writes a log of its own. The chief's output appears as it is, the others' lines with
-their names before them. The exit code is the chief's."""
+their names before them. The exit code is the chief's.
+
+A process that dies is started again: a worker or evaluator alone; after the chief or a parameter
+server all of them, which go on from the last checkpoint. A program that fails is not."""
 
 from __future__ import annotations
 
@@ -17,23 +20,20 @@ import socket
 import sys
 import time
 
-from tfps.cli import processes
+from tfps.cli import supervisor
 from tfps.cluster import resources
-from tfps.cluster.server import CHIEF_LOST
 from tfps.cluster.tf_config import ConfigError
 
 NAME = "launch"
 HELP = "run a cluster of processes on this machine"
 
-_CHIEF_MAY_EXPLAIN_SECONDS = 5.0  # what the chief has to end by itself after another has failed
-_OTHERS_END_SECONDS = 20.0  # what the others have to end by themselves after the chief
-_TERMINATE_SECONDS = 5.0  # from SIGTERM to SIGKILL
 _SINGLE = ("chief", "evaluator")  # of which there is one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.usage = (
-    "tfps launch [--workers=N] [--ps=N] [--evaluator] [--log-dir=DIR] [--verbose] -- COMMAND ..."
+    "tfps launch [--workers=N] [--ps=N] [--evaluator] [--max-restarts=N] [--log-dir=DIR] [--verbose] "
+    "-- COMMAND ..."
   )
   parser.add_argument("--workers", type=_count, default=2, metavar="N", help="default 2")
   parser.add_argument(
@@ -43,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--evaluator",
     action="store_true",
     help="one more process, which evaluates the checkpoints; its failure does not end the others",
+  )
+  parser.add_argument(
+    "--max-restarts",
+    type=_restarts,
+    default=10,
+    metavar="N",
+    help="give up when processes were started again so often in a row, none running for a minute; "
+    "default 10, 0: start nothing again",
   )
   parser.add_argument(
     "--log-dir",
@@ -66,108 +74,23 @@ def run(args: argparse.Namespace) -> int:
   for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
       signal.signal(signum, lambda number, frame: received.append(number))
-  children = []
+  tasks = []
+  for job, index, tf_config in _tf_configs(args.workers, args.ps, args.evaluator):
+    name = job if job in _SINGLE else f"{job} {index}"
+    env = {**os.environ, "TF_CONFIG": json.dumps(tf_config), "PYTHONUNBUFFERED": "1"}
+    if job in ("worker", "ps"):
+      env |= resources.share_of_cores(args.workers if job == "worker" else args.ps)
+    log = log_dir / f"{name.replace(' ', '-')}.log"
+    log.write_bytes(b"")
+    tasks.append(supervisor.Task(name, env, log))
+  job = supervisor.Supervisor(program, tasks, args.max_restarts, received)
+  roles = f"A chief, {args.workers} workers and {args.ps} parameter servers"
+  roles += ", and an evaluator" if args.evaluator else ""
+  job.stream.say(f"{roles}; logs in {log_dir}")
   try:
-    for job, index, tf_config in _tf_configs(args.workers, args.ps, args.evaluator):
-      name = job if job in _SINGLE else f"{job} {index}"
-      log = log_dir / f"{name.replace(' ', '-')}.log"
-      env = {**os.environ, "TF_CONFIG": json.dumps(tf_config), "PYTHONUNBUFFERED": "1"}
-      if job in ("worker", "ps"):
-        env |= resources.share_of_cores(args.workers if job == "worker" else args.ps)
-      children.append(processes.Child(name, program, env, log, foreground=job == "chief"))
-    stream = processes.Stream(children)
-    roles = f"A chief, {args.workers} workers and {args.ps} parameter servers"
-    roles += ", and an evaluator" if args.evaluator else ""
-    stream.say(f"{roles}; logs in {log_dir}")
-    cluster = [child for child in children if child.name != "evaluator"]
-    evaluators = children[len(cluster) :]
-    code = _follow(cluster, evaluators, stream, received)
-    if code == 0:
-      code = _follow_evaluators(evaluators, stream, received)
-    _end(children, stream)
-    stream.drain()
-    return code
+    return job.run()
   finally:
-    for child in children:
-      child.send(signal.SIGKILL)
-      child.process.wait()
-      child.log_file.close()
-
-
-def _follow(cluster: list, evaluators: list, stream: processes.Stream, received: list[int]) -> int:
-  """Follows the cluster until it is to be ended; returns the exit code.
-
-  An evaluator that fails is reported, and nothing else.
-  """
-  chief, *others = cluster
-  reported = set()
-  first_failure = None
-  while chief.exit_code() is None:
-    stream.pump(0.2)
-    if received:
-      stream.say(f"Ending the cluster: {signal.Signals(received[0]).name}.")
-      return 128 + received[0]
-    _report_failures(evaluators, stream, reported, expected={0})
-    if not any(child.exit_code() for child in others):
-      continue
-    # A chief that ends now ends the others too: only one that goes on is told about.
-    now = time.monotonic()
-    first_failure = first_failure or now
-    if now - first_failure > 1.0:
-      _report_failures(others, stream, reported, expected={0})
-    if now - first_failure > _CHIEF_MAY_EXPLAIN_SECONDS:
-      stream.say("Ending the cluster, because not all of it runs.")
-      return 1
-  code = chief.exit_code()
-  stream.drain()
-  if code < 0:
-    stream.say(f"The chief ended by {processes.describe_exit(code)}.")
-    code = 128 - code
-  deadline = time.monotonic() + _OTHERS_END_SECONDS
-  while any(child.exit_code() is None for child in others):
-    stream.pump(0.1)
-    if received:
-      return 128 + received[0]
-    if time.monotonic() > deadline:
-      names = ", ".join(child.name for child in others if child.exit_code() is None)
-      stream.say(f"Ending {names}: still running {_OTHERS_END_SECONDS:.0f} s after the chief.")
-      break
-  _report_failures(others, stream, reported, {0} if code == 0 else {0, 1, code, CHIEF_LOST})
-  return code
-
-
-def _follow_evaluators(evaluators: list, stream: processes.Stream, received: list[int]) -> int:
-  """Waits until they have evaluated what the ended training has left; returns the exit code."""
-  running = [child for child in evaluators if child.exit_code() is None]
-  if running:
-    stream.say("Training has ended; waiting for the evaluator.")
-  while any(child.exit_code() is None for child in running):
-    stream.pump(0.1)
-    if received:
-      return 128 + received[0]
-  _report_failures(running, stream, set(), expected={0})
-  return 0
-
-
-def _report_failures(others, stream, reported: set, expected: set[int]) -> None:
-  for child in others:
-    code = child.exit_code()
-    if code is not None and code not in expected and child.name not in reported:
-      reported.add(child.name)
-      stream.drain()
-      stream.say(f"{child.name} ended with {processes.describe_exit(code)}; {child.log} ends with:")
-      for line in child.last_lines():
-        stream.say(f"  {line}")
-
-
-def _end(children: list, stream: processes.Stream) -> None:
-  """Ends those that still run."""
-  for child in children:
-    if child.exit_code() is None:
-      child.send(signal.SIGTERM)
-  deadline = time.monotonic() + _TERMINATE_SECONDS
-  while time.monotonic() < deadline and any(child.exit_code() is None for child in children):
-    stream.pump(0.1)
+    job.kill()
 
 
 def _program(command: list[str]) -> list[str]:
@@ -231,4 +154,11 @@ def _count(text: str) -> int:
   count = int(text)
   if not 1 <= count <= 1000:
     raise argparse.ArgumentTypeError("must be from 1 to 1000")
+  return count
+
+
+def _restarts(text: str) -> int:
+  count = int(text)
+  if count < 0:
+    raise argparse.ArgumentTypeError("must be 0 or more")
   return count

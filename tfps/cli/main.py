@@ -18,17 +18,20 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import evict, export, fold, inspect, launch, push_delta
+from tfps.cli import evict, export, fold, inspect, join, launch, push_delta
 from tfps.cli import rebalance, sync, train, verify_export
 from tfps.cluster import ending, failures
 
 COMMANDS = (
-  train, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
+  train, join, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
 )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one subcommand; returns 0, or 1 after one sentence on stderr about what went wrong."""
+  """Runs one subcommand; returns 0, or an exit code after one sentence on stderr about what went wrong.
+
+  It is 1, or `cluster.exit_codes.RESTART` where a lost task of the cluster is the cause.
+  """
   args = parse(argv)
   if args.verbose:
     os.environ["TFPS_DEBUG"] = "1"
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 130
   except Exception as error:  # Anything: it is told to the user, and to the cluster.
     _report(error)
-    code = 1
+    code = ending.code_after(error)
   sys.stdout.flush()
   sys.stderr.flush()
   ending.end(code)

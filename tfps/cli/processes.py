@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 import tty
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +31,7 @@ class Child:
     name: what its lines are prefixed with.
     command: program and arguments.
     env: its whole environment.
-    log: the file that gets all of its output.
+    log: the file that gets all of its output, after what is there.
     foreground: its output goes to this process's stdout and stderr as it is, and it sees terminals
       where these are terminals; otherwise its lines go to stderr with "[name] " before each.
   """
@@ -46,7 +47,8 @@ class Child:
     self.name = name
     self.log = log
     self.foreground = foreground
-    self.log_file = open(log, "wb", buffering=0)
+    self.log_file = open(log, "ab", buffering=0)
+    self.started_at = time.monotonic()
     out_read, out_write = _channel(sys.stdout if foreground else None)
     err_read, err_write = _channel(sys.stderr) if foreground else (None, out_write)
     launcher = os.getpid()
@@ -91,14 +93,23 @@ class Child:
 class Stream:
   """Merges the output of several children into this process's stdout and stderr."""
 
-  def __init__(self, children: Sequence[Child]):
+  def __init__(self):
     self._selector = selectors.DefaultSelector()
     self._partial = {}  # the unfinished line of every background output
     self._line_begins = True  # on the terminal
-    for child in children:
-      for fd in child.outputs:
-        self._selector.register(fd, selectors.EVENT_READ, child)
-        self._partial[fd] = b""
+
+  def add(self, child: Child) -> None:
+    """Passes on the output of `child`, too."""
+    for fd in child.outputs:
+      self._selector.register(fd, selectors.EVENT_READ, child)
+      self._partial[fd] = b""
+
+  def remove(self, child: Child) -> None:
+    """Leaves `child`, which has ended, out."""
+    for key in list(self._selector.get_map().values()):
+      if key.data is child:
+        self._selector.unregister(key.fd)
+        os.close(key.fd)
 
   def pump(self, timeout: float) -> bool:
     """Passes on what there is, waiting `timeout` seconds for it; returns whether there was any."""

@@ -26,6 +26,12 @@ def is_tensorflow_error(error: BaseException) -> bool:
   return isinstance(getattr(error, "message", None), str) and hasattr(error, "node_def")
 
 
+def is_connection_error(error: BaseException) -> bool:
+  """Whether TensorFlow says that a process cannot be reached, or has gone away."""
+  kinds = ("UnavailableError", "PSUnavailableError", "AbortedError", "DeadlineExceededError")
+  return is_tensorflow_error(error) and type(_unwrap(error)).__name__ in kinds
+
+
 def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> str:
   """Says in one sentence what went wrong, the underlying cause first.
 
@@ -43,7 +49,7 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   if task and kind in ("UnavailableError", "PSUnavailableError"):
     job, index = task[1], int(task[2])
     remedy = (
-      "start the cluster again" if job == "ps" else "the work it had is done again by the others"
+      "the cluster has to start again" if job == "ps" else "the work it had is done again by the others"
     )
     name = f"{_JOB_NAMES.get(job, job)} {index}{_at_address(job, index, cluster)}"
     return f"{name} is lost ({cause}); its log says why, and {remedy}."

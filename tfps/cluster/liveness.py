@@ -12,6 +12,10 @@ from tfps.cluster import tf_config
 PROBE_SECONDS = 2.0
 
 
+class LostError(ConnectionError, TimeoutError):
+  """A task of the cluster is not there, or not the one that it was; the message is one sentence."""
+
+
 def accepts_connections(address: str, timeout: float = 2.0) -> bool:
   """Whether a TCP connect to `address` ("host:port") succeeds within `timeout` seconds."""
   try:
@@ -36,7 +40,7 @@ def wait_for_servers(
     report_seconds: how many seconds lie between two reports.
 
   Raises:
-    TimeoutError: one sentence that names the tasks that are missing.
+    LostError: one sentence that names the tasks that are missing.
   """
   missing = list(cluster.servers())
   start = next_report = time.monotonic()
@@ -47,7 +51,7 @@ def wait_for_servers(
     names = ", ".join(f"{job} {index} ({address})" for job, index, address in missing)
     now = time.monotonic()
     if now - start > timeout:
-      raise TimeoutError(
+      raise LostError(
         f"After {timeout:.0f} s these tasks accept no connection: {names}; start them, or "
         "correct their addresses in TF_CONFIG."
       )
@@ -78,7 +82,7 @@ class ChiefWatch:
     self, address: str, lost_seconds: float | None = None, appear_seconds: float = 600.0
   ):
     if lost_seconds is None:
-      lost_seconds = _seconds_from_environment("TFPS_CHIEF_LOST_SECONDS", 30.0)
+      lost_seconds = chief_lost_seconds()
     self._address = address
     self.lost_seconds = lost_seconds
     self._appear_seconds = appear_seconds
@@ -108,6 +112,46 @@ class ChiefWatch:
     if not self.seen and silent >= self._appear_seconds:
       return f"The chief at {self._address} did not appear within {silent:.0f} s."
     return None
+
+
+class ServerWatch:
+  """Tells the chief when a parameter server is lost.
+
+  Args:
+    index: the server's number.
+    address: its "host:port".
+    lost_seconds: for how long it must be out of reach; by default as `ChiefWatch`. A port that is there but
+      refuses connections, twice, has no process any more.
+  """
+
+  def __init__(self, index: int, address: str, lost_seconds: float | None = None):
+    self._name = f"parameter server {index} at {address}"
+    self._address = address
+    self._lost_seconds = chief_lost_seconds() if lost_seconds is None else lost_seconds
+    self._refused = 0
+    self._silent_since = None
+
+  def poll(self) -> str | None:
+    """Probes the server; returns a sentence once it is lost, else None."""
+    try:
+      with socket.create_connection(tf_config.split_address(self._address), PROBE_SECONDS):
+        self._refused, self._silent_since = 0, None
+        return None
+    except ConnectionRefusedError:
+      self._refused += 1
+    except OSError:
+      pass
+    now = time.monotonic()
+    if self._silent_since is None:
+      self._silent_since = now
+    if self._refused >= 2 or now - self._silent_since >= self._lost_seconds:
+      return f"{self._name} is lost; its log says why."
+    return None
+
+
+def chief_lost_seconds() -> float:
+  """For how long a task must be out of reach to count as lost."""
+  return _seconds_from_environment("TFPS_CHIEF_LOST_SECONDS", 30.0)
 
 
 def _seconds_from_environment(name: str, default: float) -> float:

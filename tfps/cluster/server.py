@@ -8,9 +8,8 @@ import os
 import sys
 import time
 
-from tfps.cluster import liveness, resources, tf_config
+from tfps.cluster import exit_codes, liveness, resources, tf_config
 
-CHIEF_LOST = 3  # the exit code of a task whose chief is lost
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 
@@ -20,7 +19,7 @@ _servers = []  # keeps the server alive until the process ends
 def serve(task: tf_config.Task) -> None:
   """Serves as `task` (a worker or ps), and leaves by SystemExit.
 
-  The exit code is the one the chief sends with its end, or `CHIEF_LOST` with a sentence on
+  The exit code is the one the chief sends with its end, or `exit_codes.RESTART` with a sentence on
   stderr when the chief is lost.
 
   Raises:
@@ -56,7 +55,7 @@ def serve(task: tf_config.Task) -> None:
     lost = watch.poll()
     if lost:
       print(lost, file=sys.stderr)
-      code = CHIEF_LOST
+      code = exit_codes.RESTART
       break
     time.sleep(_POLL_SECONDS)
   # TensorFlow cannot take a server down in order while calls are running, so the process ends

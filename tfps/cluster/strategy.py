@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from tfps.cluster import ending, failures, liveness, server, tf_config
+from tfps.cluster import ending, failures, liveness, members, server, tf_config
 
 _running = None  # the chief's strategy: a process connects to its cluster once
 
@@ -29,7 +29,8 @@ def strategy(connect_timeout: float = 600.0):
 
   Raises:
     ConfigError: TF_CONFIG is wrong, or this process's task type is evaluator.
-    TimeoutError: a worker or parameter server did not come up in time; the message names it.
+    LostError: a worker or parameter server did not come up in time, or serves an earlier chief; the message
+      names it.
     SystemExit: in a worker or ps process, always.
   """
   global _running
@@ -64,10 +65,12 @@ def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   )
   if not os.environ.get("TFPS_DEBUG"):
     logging.getLogger("tensorflow").addFilter(failures.CoordinatorLog())
-  ending.watch_program(cluster)
+  servers = members.Members(cluster)
+  ending.watch_program(cluster, servers)
   strategy = tf.distribute.ParameterServerStrategy(resolver)
   # There is one coordinator for a strategy. Its __del__ waits for workers that are lost, so it must not
   # run when the process ends: this reference is never given back.
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
   ctypes.pythonapi.Py_IncRef(ctypes.py_object(coordinator))
+  servers.join()
   return strategy

@@ -20,7 +20,7 @@ def run(config, task, source, model_class):
 
   Raises:
     ConfigError: a field of the config is not set or wrong.
-    ConnectionError: the chief is lost before training has ended.
+    LostError: the chief is lost before training has ended.
   """
   folder, log_dir = _folders(config)
   table, model = training.build(config, model_class, tf.distribute.get_strategy())
@@ -35,7 +35,7 @@ def run(config, task, source, model_class):
   chief = liveness.ChiefWatch(task.cluster.chief[0])
   told = evaluator.follow(watch.TrainingWatch(folder, chief).poll, poll_seconds)
   if told is not watch.ENDED:
-    raise ConnectionError(f"{told} It did not say that training had ended.")
+    raise liveness.LostError(f"{told} It did not say that training had ended.")
   print("Training has ended, and all of its checkpoints are evaluated.", flush=True)
 
 

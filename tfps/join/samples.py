@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -79,10 +79,15 @@ class SampleFolder:
   def path(self, number: int) -> pathlib.Path:
     return self.folder / f"samples-{number:012d}.tfrecord"
 
-  def stage(self, number: int, samples: pa.Array) -> None:
+  def stage(self, number: int, samples: Sequence[pa.Array]) -> None:
     """Writes the file of this number, durably, under a name that starts with a dot."""
-    with open(self._staged(number), "wb") as file:
-      file.write(example.tfrecords(samples))
+    self.write(self._staged(number).name, samples)
+
+  def write(self, name: str, samples: Sequence[pa.Array]) -> None:
+    """Writes a file of this name, durably."""
+    with open(self.folder / name, "wb") as file:
+      for part in samples:
+        file.write(example.tfrecords(part))
       file.flush()
       os.fsync(file.fileno())
 

@@ -1,0 +1,17 @@
+"""Joins the logs in logs/features and logs/actions: clicks within 10 minutes, likes and seconds of dwell time within an hour."""
+
+from tfps.join.settings import default_config
+
+
+def get_config():
+  config = default_config()
+  config.features.folder = "logs/features"
+  config.actions.folder = "logs/actions"
+  config.samples.folder = "samples"
+  config.state = "join-state"
+  config.labels = {
+    "click": {"action": "click", "wait": 600.0, "value": ""},
+    "like": {"action": "like", "wait": 3600.0, "value": ""},
+    "dwell": {"action": "dwell", "wait": 3600.0, "value": "max"},
+  }
+  return config

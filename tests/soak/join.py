@@ -1,0 +1,108 @@
+"""kill -9 of `tfps join` at random moments, while logs arrive: no sample is lost, and none is written twice.
+
+  python -m tests.soak.join --kills=20
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from tests import join_logs
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--kills", type=int, default=20, help="how often (default 20)")
+  parser.add_argument("--records", type=int, default=100_000, help="of the feature log (default 100,000)")
+  parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+  flags = parser.parse_args()
+  with tempfile.TemporaryDirectory(prefix="join-") as folder:
+    soak(pathlib.Path(folder), flags.kills, flags.records, flags.seed)
+
+
+def soak(folder, kills, records, seed):
+  """Kills a join that is fed a file of each log after the other, then compares with a plain join of all."""
+  rng = random.Random(seed)
+  features, actions = join_logs.make(records, seed)
+  config = join_logs.config_file(folder, batch_bytes=40_000, poll=0.01, samples__records_per_file=500)
+  seen = {}
+  for log in ("features", "actions"):
+    (folder / log).mkdir()
+  for kill in range(kills):
+    for log, rows in (("features", features), ("actions", actions)):
+      begin, end = (len(rows) * part // kills for part in (kill, kill + 1))
+      join_logs.write_json(folder / log, f"{kill:04d}", rows[begin:end])
+    process = start(config)
+    try:
+      written = count(folder)
+      wait(lambda: count(folder) > written or caught_up(folder, kill), process)
+      time.sleep(rng.uniform(0, 0.4))
+      if process.poll() is not None:
+        raise AssertionError(f"the join ended by itself with {process.returncode}")
+    finally:
+      process.send_signal(signal.SIGKILL)
+      process.wait()
+    unchanged(folder, seen)
+    print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
+  done = subprocess.run([*command(config), "--once", "--close"], env=environment(), capture_output=True, text=True)
+  if done.returncode:
+    raise AssertionError(done.stderr)
+  unchanged(folder, seen)
+  samples = join_logs.read(folder / "samples")
+  expected = join_logs.expected(features, actions)
+  if len(samples) != len(dict(samples)) or dict(samples) != expected:
+    wrong = [ids for ids in expected if dict(samples).get(ids) != expected[ids]]
+    raise AssertionError(f"{len(samples)} samples of {len(expected)}, wrong or lost: {wrong[:10]}")
+  print(f"{kills} kills: {len(samples):,} samples in {len(seen)} files; lost, doubled or changed: none")
+
+
+def unchanged(folder, seen):
+  """A file that was there once stays as it was: somebody may have read it."""
+  for path in (folder / "samples").glob("samples-*.tfrecord"):
+    data = path.read_bytes()
+    if seen.setdefault(path.name, data) != data:
+      raise AssertionError(f"{path.name} changed")
+  missing = [name for name in seen if not (folder / "samples" / name).exists()]
+  if missing:
+    raise AssertionError(f"{missing} went away")
+
+
+def caught_up(folder, kill):
+  path = folder / "state" / "metrics.json"
+  return path.exists() and kill == 0  # the first files may close no window
+
+
+def count(folder):
+  return len(list((folder / "samples").glob("samples-*.tfrecord")))
+
+
+def wait(ready, process, seconds=240):
+  until = time.monotonic() + seconds
+  while not ready() and process.poll() is None:
+    if time.monotonic() > until:
+      raise AssertionError("the join did not go on")
+    time.sleep(0.01)
+
+
+def command(config):
+  return [sys.executable, "-m", "tfps", "join", f"--config={config}"]
+
+
+def environment():
+  return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def start(config):
+  return subprocess.Popen(command(config), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,123 @@
+"""Two jobs on one folder of checkpoints: the second is refused, and nobody is locked out for ever."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from tfps.checkpoint import lock, reader
+
+from tests.checkpoints import KEYS, make_table, push
+from tests.commands import fails, run
+from tests.test_checkpoint import ROOT, manager
+
+# Holds the lock until its input ends, or it is killed.
+HOLDER = """
+import sys
+from tfps.checkpoint import lock
+lock.LEASE_SECONDS = float(sys.argv[2])
+hold = lock.Hold(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+hold.check()
+hold.release()
+print("released", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def _holder(folder, lease_seconds=3.0):
+  process = subprocess.Popen(
+    [sys.executable, "-c", HOLDER, str(folder), str(lease_seconds)],
+    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  try:
+    assert process.stdout.readline() == "held\n"
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(name="soon", autouse=True)
+def _soon(monkeypatch):
+  monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.3)
+  monkeypatch.setattr(lock, "LEASE_SECONDS", 3.0)
+
+
+# The same folder by its path, and through TensorFlow's file systems as one without locks of a kernel.
+SCHEMES = pytest.mark.parametrize("scheme", ["", "file://"])
+
+
+@SCHEMES
+def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path, scheme):
+  folder = f"{scheme}{tmp_path}/checkpoints"
+  with _holder(folder) as process:
+    with pytest.raises(lock.LockError) as raised:
+      lock.Hold(folder)
+    assert f"checkpoints is in use by process {process.pid} on " in str(raised.value)
+    out, _ = process.communicate()  # It lets go.
+    assert out == "released\n"
+  assert os.listdir(tmp_path / "checkpoints") == []
+  with lock.Hold(folder):
+    assert os.listdir(tmp_path / "checkpoints") == ["lock"]
+  assert os.listdir(tmp_path / "checkpoints") == []
+
+
+@SCHEMES
+def test_a_killed_process_locks_nobody_out(tmp_path, scheme):
+  folder = f"{scheme}{tmp_path}"
+  with _holder(folder) as process:
+    process.kill()
+    process.wait()
+  with lock.Hold(folder) as hold:
+    hold.check()
+
+
+def test_who_lost_its_lease_is_told(tmp_path):
+  """As one that was frozen for longer than a lease lasts."""
+  folder = f"file://{tmp_path}"
+  with _holder(folder) as process:
+    process.send_signal(signal.SIGSTOP)
+    with lock.Hold(folder):
+      process.send_signal(signal.SIGCONT)
+      out, _ = process.communicate()
+  assert process.returncode != 0 and "released" not in out
+
+
+def test_managers_of_one_process_share_the_lock(tmp_path):
+  table = make_table()
+  first, second = manager(tmp_path, table), manager(tmp_path, table)
+  first.close()
+  assert (tmp_path / "lock").exists()
+  second.close()
+  assert not (tmp_path / "lock").exists()
+  push(table, KEYS)
+  first.save({"day": 0})
+  assert (tmp_path / "lock").exists()
+  del first
+  assert not (tmp_path / "lock").exists()
+
+
+def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
+  table = make_table(2)
+  table.slot_id("user")
+  push(table, KEYS)
+  saver = manager(tmp_path, table)
+  saver.save({"day": 0})
+  saver.close()
+  names = sorted(os.listdir(tmp_path))
+  manifest = (tmp_path / "checkpoint-1" / "manifest.json").read_bytes()
+  with _holder(tmp_path) as process:
+    for command in (["evict"], ["rebalance", "--servers=3", "--apply"]):
+      error = fails(capsys, command[0], tmp_path, *command[1:])
+      assert f"{tmp_path} is in use by process {process.pid}" in error
+    # Looking at it is free.
+    assert run(capsys, "rebalance", tmp_path, "--servers=3")[0] == 0
+    assert run(capsys, "evict", tmp_path, "--dry-run")[0] == 0
+    assert reader.open_checkpoint(str(tmp_path)).path.endswith("checkpoint-1")
+  assert sorted(set(os.listdir(tmp_path)) - {"lock"}) == names
+  assert (tmp_path / "checkpoint-1" / "manifest.json").read_bytes() == manifest
+  assert run(capsys, "rebalance", tmp_path, "--servers=3", "--apply")[0] == 0

@@ -1,0 +1,162 @@
+"""`tfps join` as a command: files in, files out, restarts, bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import join_logs
+from tests.soak import join as soak
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def start(folder, *arguments, **fields):
+  command = [sys.executable, "-m", "tfps", "join", f"--config={join_logs.config_file(folder, **fields)}", *arguments]
+  env = os.environ | {"PYTHONPATH": str(ROOT)}
+  return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(folder, *arguments, code=0, **fields):
+  process = start(folder, *arguments, **fields)
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == code, err
+  return out if code == 0 else err
+
+
+@pytest.mark.parametrize("write", ["json", "parquet"])
+def test_every_record_once_with_all_its_actions(tmp_path, write):
+  features, actions = join_logs.make(3000)
+  writer = getattr(join_logs, f"write_{write}")
+  fields = {"batch_bytes": 50_000, "features__format": write, "actions__format": write, "samples__records_per_file": 700}
+  for part in range(3):
+    for log, rows in (("features", features), ("actions", actions)):
+      size = len(rows) // 3 + 1
+      writer(tmp_path / log / f"hour={part}", "part", rows[part * size : (part + 1) * size])
+    metrics = json.loads(run(tmp_path, "--once", *["--close"] * (part == 2), "--json", **fields))
+  samples = join_logs.read(tmp_path / "samples")
+  assert len(samples) == 3000 and dict(samples) == join_logs.expected(features, actions)
+  assert metrics["samples"] == metrics["features"] == 3000 and metrics["waiting_features"] == metrics["waiting_actions"] == 0
+  assert metrics["duplicate_features"] == len(features) - 3000
+  unknown = sum(row["action"] == "share" for row in actions)
+  assert metrics["unknown_actions"] == unknown
+  assert metrics["late_actions"] > 0 and metrics["actions"] == len(actions) - unknown
+  ended = sum(metrics[f"{what}_actions"] for what in ("used", "late", "duplicate", "unmatched"))
+  assert ended == metrics["actions"]
+  assert json.loads((tmp_path / "state" / "metrics.json").read_text())["samples"] == 3000
+  assert not list((tmp_path / "state" / "segments").iterdir())
+
+
+def test_early_shows_once_and_gives_each_label_once(tmp_path):
+  features, actions = join_logs.make(1000)
+  for log, rows in (("features", features), ("actions", actions)):
+    join_logs.write_json(tmp_path / log, "part", rows)
+  run(tmp_path, "--once", "--close", policy="early", batch_bytes=50_000)
+  samples = join_logs.read(tmp_path / "samples")
+  expected = join_logs.expected(features, actions, labels=("click", "like"))
+  negatives = {ids: row for ids, row in samples if row["show"] == 1}
+  assert len(negatives) == sum(row["show"] for _, row in samples) == 1000
+  assert all(row["label/click"] == row["click"] == row["label/like"] == 0 and row["weight/like"] == 1 for row in negatives.values())
+  for name, other in (("click", "like"), ("like", "click")):
+    given = [ids for ids, row in samples if row[f"label/{name}"] == 1]
+    assert sorted(given) == sorted(ids for ids, row in expected.items() if row[f"label/{name}"] == 1)
+    for ids, row in samples:
+      if row[f"label/{name}"] == 1:
+        assert (row["show"], row["click"], row[f"weight/{name}"], row[f"weight/{other}"]) == (0, name == "click", 1, 0)
+        assert {slot: row[slot] for slot in ("user_id", "tags", "time")} == {
+          slot: expected[ids][slot] for slot in ("user_id", "tags", "time")
+        }
+
+
+def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path):
+  features, actions = join_logs.make(400)
+  for log in ("features", "actions"):
+    (tmp_path / log).mkdir()
+  process = start(tmp_path)
+  try:
+    files = [open(tmp_path / log / "log", "w") for log in ("features", "actions")]
+    for part in range(4):
+      for file, rows in zip(files, (features, actions)):
+        size = len(rows) // 4 + 1
+        text = "".join(json.dumps(row) + "\n" for row in rows[part * size : (part + 1) * size])
+        file.write(text[:-20])  # a line that is not finished yet
+        file.flush()
+        time.sleep(0.3)
+        file.write(text[-20:])
+        file.flush()
+    for _ in range(600):
+      if (tmp_path / "samples").is_dir() and list((tmp_path / "samples").glob("samples-*")):
+        break
+      time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+  finally:
+    process.kill()
+  assert process.returncode == 0, err
+  assert "watermark_lag" in out
+  run(tmp_path, "--once", "--close")
+  samples = join_logs.read(tmp_path / "samples")
+  assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
+
+
+def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
+  soak.soak(tmp_path, kills=2, records=3000, seed=1)
+
+
+@pytest.mark.parametrize(
+  "fields, sentence",
+  [
+    ({"policy": "soon"}, "config.policy is 'soon'; it must be one of 'wait', 'early'"),
+    ({"labels": {}}, "config.labels is empty"),
+    ({"labels": {"x": {"action": "x"}}}, "config.labels.x needs an action and a wait"),
+    ({"features__folder": "/no/such"}, "There is no folder /no/such"),
+    ({"features__folder": ""}, "config.features needs a folder or a topic"),
+    ({"click_label": "buy"}, "config.click_label is 'buy', which is none of click"),
+    ({"slots": {"user_id": "text"}}, "config.slots.user_id is 'text'"),
+    ({"features__request_id": "rid"}, "has no field 'rid'"),
+    ({"features__time": "user_id"}, "is string, not a time"),
+    ({"slots": {"user_id": "int"}}, "'user_id' cannot be read as config.slots.user_id says, int"),
+  ],
+)
+def test_what_is_wrong_is_one_sentence(tmp_path, fields, sentence):
+  features, actions = join_logs.make(10)
+  join_logs.write_json(tmp_path / "features", "a", features)
+  join_logs.write_json(tmp_path / "actions", "a", actions)
+  error = run(tmp_path, "--once", code=1, **fields)
+  assert sentence in error and error.count("\n") == 1
+
+
+def test_bad_records_stop_it_or_are_counted(tmp_path):
+  features, actions = join_logs.make(20)
+  bad = ['{"request_id": "r", "item_id"', '{"request_id": null, "item_id": "i", "time": 1780000000}', "[1]"]
+  bad.append('{"request_id": "r", "item_id": "i", "time": 9780000000}')
+  join_logs.write_json(tmp_path / "features", "a", features)
+  with open(tmp_path / "features" / "a", "a") as file:
+    file.write("\n".join(bad))  # the last line has no end
+  join_logs.write_json(tmp_path / "actions", "a", actions)
+  assert "is no JSON object" in run(tmp_path, "--once", code=1)
+  assert not list((tmp_path / "samples").iterdir())
+  metrics = json.loads(run(tmp_path, "--once", "--close", "--json", bad_records="skip"))
+  assert metrics["bad_records"] == 4 and metrics["samples"] == 20
+
+
+def test_one_process_at_a_time_and_the_same_join(tmp_path):
+  features, actions = join_logs.make(20)
+  join_logs.write_json(tmp_path / "features", "a", features)
+  join_logs.write_json(tmp_path / "actions", "a", actions)
+  process = start(tmp_path)
+  try:
+    for _ in range(600):
+      if (tmp_path / "state" / "metrics.json").exists():
+        break
+      time.sleep(0.1)
+    assert "Another process is joining" in run(tmp_path, "--once", code=1)
+  finally:
+    process.kill()
+    process.communicate()
+  assert "read with policy 'wait', now it is 'early'" in run(tmp_path, "--once", code=1, policy="early")

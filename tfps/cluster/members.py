@@ -1,0 +1,75 @@
+"""The processes that serve a chief: whether each is still the one that it was.
+
+What a server holds (rows, dense weights) is its process's own, and goes with it. Another process at the same
+address is told apart by its incarnation, a random number, and one that serves an earlier chief by its run: a server
+serves the first chief that asks, and no other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+from tfps.cluster import liveness, tf_config
+
+_ANSWER_SECONDS = 5.0
+
+
+class Members:
+  """The workers and parameter servers of `cluster`, for a run of their own."""
+
+  def __init__(self, cluster: tf_config.Cluster):
+    self._cluster = cluster
+    self._run = uuid.uuid4().hex
+    self._incarnations = {}  # of the parameter servers
+
+  def join(self) -> None:
+    """Takes every server for this run, once the strategy is connected.
+
+    Raises:
+      LostError: one serves an earlier chief.
+    """
+    import tensorflow as tf
+
+    try:
+      for job, index, _ in self._cluster.servers():
+        incarnation = self._ask(job, index)
+        if job == "ps":
+          self._incarnations[index] = incarnation
+    except tf.errors.FailedPreconditionError:
+      raise liveness.LostError(
+        f"{job} {index} still serves an earlier chief, and what it holds is that one's: every task ends now, to be "
+        "started again."
+      ) from None
+
+  def lost(self) -> list[str]:
+    """The names of the servers that do not answer within a few seconds, or are not what they were."""
+    answers = {}
+
+    def ask(task):
+      job, index, address = task
+      if liveness.accepts_connections(address):
+        try:
+          incarnation = self._ask(job, index)
+        except Exception:  # Whatever it says, it is not the process that it was.
+          return
+        if job != "ps" or incarnation == self._incarnations.get(index):
+          answers[task] = True
+
+    tasks = list(self._cluster.servers())
+    threads = [threading.Thread(target=ask, args=(task,), daemon=True) for task in tasks]
+    for thread in threads:
+      thread.start()
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    for thread in threads:
+      thread.join(max(0.0, deadline - time.monotonic()))
+    return [f"{job} {index} ({address})" for job, index, address in tasks
+            if (job, index, address) not in answers]  # fmt: skip
+
+  def _ask(self, job: str, index: int) -> int:
+    from tfps import native
+    import tensorflow as tf
+
+    with tf.device(f"/job:{job}/replica:0/task:{index}/device:CPU:0"):
+      return int(native.ops.tfps_join_run(run=tf.constant(self._run)))

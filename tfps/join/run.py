@@ -1,0 +1,210 @@
+"""A run of the join in this process: reads both logs, writes samples, and commits, over and over."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+from typing import Any
+
+import tqdm
+
+from tfps.cluster.tf_config import ConfigError
+from tfps.join import samples as samples_lib
+from tfps.join import settings as settings_lib
+from tfps.join.batches import Samples
+from tfps.join.files import FolderLog
+from tfps.join.joiner import LOGS, Joiner
+from tfps.join.records import Decoder
+from tfps.join.store import Store
+
+
+class Run:
+  """A join from a config.
+
+  Args:
+    config: fields as in `settings.default_config`.
+    once: end when all that is there is read.
+    close: then close all windows.
+  """
+
+  def __init__(self, config: Any, once: bool = False, close: bool = False):
+    settings = settings_lib.of_config(config)
+    if not config.state:
+      raise ConfigError("config.state is empty; give a folder for the records that wait.")
+    self._config, self._once, self._close = config, once, close
+    self._stopping = False
+    self._decoder = Decoder(config, settings)
+    self._store = Store(config.state)
+    self._joiner = Joiner(settings, self._store)
+    self._output = _output(config, self._store)
+    self._logs = {log: _open_log(config, log, self._store, self._decoder, once) for log in LOGS}
+    self._heard = dict.fromkeys(LOGS, time.monotonic())
+    self._next_file = self._store.get("next_file", 0)
+    self._output.publish(self._next_file)
+
+  def run(self) -> dict[str, int | float | None]:
+    """Joins until it is stopped, or once what is there is read; returns the metrics."""
+    before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    bar = tqdm.tqdm(unit=" records", desc="join", disable=None, smoothing=0.1)
+    try:
+      while not self._stopping:
+        records = self._step()
+        bar.update(records)
+        bar.set_postfix_str(self._summary(), refresh=False)
+        if not records:
+          if self._once:
+            break
+          self._sleep()
+      if self._once and self._close and not self._stopping:
+        self._step(close=True)
+    finally:
+      bar.close()
+      for number, handler in before.items():
+        signal.signal(number, handler)
+      for log in self._logs.values():
+        log.close()
+    metrics = self.metrics()
+    self._store.close()
+    return metrics
+
+  def metrics(self) -> dict[str, int | float | None]:
+    """Counts since the join began, what waits, and how far the watermark is behind this machine's clock, in seconds."""
+    watermark = self._joiner.watermark
+    return {
+      **dict(sorted(self._joiner.counts.items())),
+      "waiting_features": self._joiner.waiting,
+      "bad_records": self._store.get("bad_records", 0),
+      "unknown_actions": self._store.get("unknown_actions", 0),
+      "watermark": None if watermark is None else watermark / 1000,
+      "watermark_lag": None if watermark is None else time.time() - watermark / 1000,
+    }
+
+  def _step(self, close: bool = False) -> int:
+    """Reads once, joins, writes and commits; returns how many records were read."""
+    batches, read = {}, 0
+    for log in [] if close else self._order():
+      polled = self._logs[log].poll(self._config.batch_bytes)
+      if polled is not None:
+        table, where = polled
+        self._heard[log] = time.monotonic()
+        batches[log] = getattr(self._decoder, log)(table, where)
+        read += table.num_rows
+        if not self._in_step(log):
+          break  # The other one is behind; it is read alone until it is not.
+    changed = {log: self._logs[log].changed_positions() for log in LOGS}
+    idle = self._idle()
+    if not read and not close and not any(changed.values()) and not idle:
+      return 0
+    self._store.begin()
+    writer = _Writer(self._output, self._next_file, self._config.samples.records_per_file)
+    for batch in self._joiner.step(batches.get("features"), batches.get("actions"), idle, close):
+      writer.add(batch)
+    writer.flush()
+    self._joiner.counts["samples"] += writer.samples
+    self._joiner.save()
+    for log, positions in changed.items():
+      self._store.set_positions(log, positions)
+    for name in ("bad", "unknown"):
+      field = {"bad": "bad_records", "unknown": "unknown_actions"}[name]
+      self._store.set(field, self._store.get(field, 0) + getattr(self._decoder, name))
+      setattr(self._decoder, name, 0)
+    self._store.set("next_file", writer.next_file)
+    self._store.commit()
+    self._next_file = writer.next_file
+    if writer.samples:
+      self._output.publish(self._next_file)
+    self._joiner.committed()
+    self._write_metrics()
+    return read
+
+  def _order(self) -> list[str]:
+    """The logs, that which is behind in event time first."""
+    return sorted(LOGS, key=lambda log: self._joiner.newest(log) or 0)
+
+  def _in_step(self, log: str) -> bool:
+    """Whether the other log may be read too after this one: whether it is not far ahead."""
+    other = LOGS[1 - LOGS.index(log)]
+    ahead = (self._joiner.newest(other) or 0) - (self._joiner.newest(log) or 0)
+    return ahead <= self._config.disorder * 1000
+
+  def _idle(self) -> frozenset[str]:
+    if not self._config.idle:
+      return frozenset()
+    now = time.monotonic()
+    return frozenset(log for log in LOGS if now - self._heard[log] > self._config.idle)
+
+  def _summary(self) -> str:
+    counts = self._joiner.counts
+    lag = self.metrics()["watermark_lag"]
+    parts = [f"samples {counts['samples']:,}", f"waiting {self._joiner.waiting:,}", f"late {counts['late_actions']:,}"]
+    return ", ".join(parts + ([] if lag is None else [f"watermark {lag:,.0f} s behind"]))
+
+  def _write_metrics(self) -> None:
+    path = pathlib.Path(self._config.state, "metrics.json")
+    path.with_suffix(".tmp").write_text(json.dumps(self.metrics(), indent=2) + "\n")
+    os.replace(path.with_suffix(".tmp"), path)
+
+  def _sleep(self) -> None:
+    until = time.monotonic() + self._config.poll
+    while not self._stopping and time.monotonic() < until:
+      time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+
+  def _stop(self, number: int, frame: Any) -> None:
+    if self._stopping:
+      raise KeyboardInterrupt
+    self._stopping = True
+    print("tfps: ending after this step", file=sys.stderr)
+
+
+class _Writer:
+  """Cuts samples into files and stages them."""
+
+  def __init__(self, output: Any, next_file: int, records_per_file: int):
+    self._output = output
+    self._records_per_file = records_per_file
+    self._records, self._count = [], 0
+    self.next_file = next_file
+    self.samples = 0
+
+  def add(self, batch: Samples) -> None:
+    for begin in range(0, len(batch), self._records_per_file):
+      part = batch.slice(begin, self._records_per_file)
+      self._records.append(samples_lib.records(**vars(part)))
+      self._count += len(part)
+      if self._count >= self._records_per_file:
+        self.flush()
+
+  def flush(self) -> None:
+    if self._count:
+      self._output.stage(self.next_file, self._records)
+      self.next_file += 1
+      self.samples += self._count
+      self._records, self._count = [], 0
+
+
+def _open_log(config: Any, log: str, store: Store, decoder: Decoder, once: bool) -> Any:
+  fields = config[log]
+  if bool(fields.folder) == bool(fields.topic):
+    raise ConfigError(f"config.{log} needs a folder or a topic, and not both.")
+  if fields.topic:
+    from tfps.join.kafka import TopicLog
+
+    return TopicLog(config, log, store.positions(log), decoder, once)
+  if fields.format not in ("json", "parquet"):
+    raise ConfigError(f"config.{log}.format is {fields.format!r}; it must be 'json' or 'parquet'.")
+  return FolderLog(fields.folder, fields.format, store.positions(log), decoder, once)
+
+
+def _output(config: Any, store: Store) -> Any:
+  fields = config.samples
+  if bool(fields.folder) == bool(fields.topic):
+    raise ConfigError("config.samples needs a folder or a topic, and not both.")
+  if fields.topic:
+    from tfps.join.kafka import SampleTopic
+
+    return SampleTopic(config, pathlib.Path(config.state, "outbox"), store)
+  return samples_lib.SampleFolder(fields.folder)
