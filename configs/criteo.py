@@ -25,4 +25,6 @@ def source(config):
     {file: os.path.join(config.data.folder, file) for file in config.data.files},
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
+    on_bad_record=config.on_bad_record,
+    max_bad_records=config.max_bad_records,
   )

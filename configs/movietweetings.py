@@ -29,4 +29,6 @@ def source(config):
     slots=config.slots,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
+    on_bad_record=config.on_bad_record,
+    max_bad_records=config.max_bad_records,
   )

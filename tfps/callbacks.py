@@ -5,7 +5,8 @@
 the middle of a day calls `on_day_resume(day, records)` instead of `on_day_begin`, with the number of
 examples that are finished. `on_moment(position)` follows each day's end, and is called within a day
 whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says, and when a
-stream has nothing to train yet: no ticket is running then. `on_ticket_end(ticket)` follows each ticket.
+stream has nothing to train yet: no ticket is running then. `on_ticket_end(ticket)` follows each ticket,
+and `on_records_skipped(counts)` one some of whose records were bad and are skipped: {reason: how many}.
 """
 
 import time
@@ -198,6 +199,9 @@ class Throughput(keras.callbacks.Callback):
   def on_moment(self, position):
     self._within = position.records
 
+  def on_records_skipped(self, counts):
+    self.examples -= sum(counts.values())
+
   def on_day_end(self, day, logs=None):
     del logs
     self._within = day.records
@@ -216,3 +220,37 @@ class Throughput(keras.callbacks.Callback):
   @property
   def examples_per_second(self):
     return self.examples / self.seconds if self.seconds else 0.0
+
+
+class SkippedRecords(keras.callbacks.Callback):
+  """Knows how many records were bad and are skipped, and tells TensorBoard, as `skipped/<reason>`.
+
+  Args:
+    log_dir: folder for TensorBoard's files, written at each day's end; none by default.
+
+  Attributes:
+    counts: {reason: how many}, with those before the checkpoint from which the run went on.
+  """
+
+  def __init__(self, log_dir=None):
+    super().__init__()
+    self._log_dir = log_dir
+    self._writer = None
+    self.counts = {}
+
+  def on_moment(self, position):
+    self.counts = dict(position.skipped)
+    if not self._log_dir or not self.counts:
+      return
+    if self._writer is None:
+      self._writer = tf.summary.create_file_writer(self._log_dir)
+    step = int(self.model.optimizer.iterations.numpy())
+    with self._writer.as_default():
+      for reason, count in self.counts.items():
+        tf.summary.scalar(f"skipped/{reason}", count, step=step)
+    self._writer.flush()
+
+  def on_train_end(self, logs=None):
+    del logs
+    if self._writer is not None:
+      self._writer.close()

@@ -7,6 +7,7 @@ import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
 from tfps.bags import read_values
+from tfps.data import batching
 from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.step import Step, current_exchange
@@ -236,7 +237,7 @@ class Model(keras.Model):
     """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
     if getattr(self, "_built_for_source", False):
       return
-    batch = tf.nest.map_structure(_padding, source.element_spec)
+    batch = batching.padding(source.element_spec)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = self(x, training=False)
     if self.optimizer is not None:
@@ -261,12 +262,22 @@ class Model(keras.Model):
   def _make_training(self, source, communication=Communication()):
     """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
     if not tickets.is_cluster(self.distribute_strategy):
-      train = LocalTrainer(self, source, ahead=type(self).train_step is Model.train_step)
-      return tickets.training_function(lambda ticket, *_: train(source.open(ticket)))
+      local = LocalTrainer(self, source, ahead=type(self).train_step is Model.train_step)
+
+      def train_here(ticket, *_):
+        reading = source.reading(ticket)
+        logs, examples = local(reading.batches)
+        return logs, reading.skipped(examples)
+
+      return tickets.training_function(train_here)
     trainer = TicketTrainer(self, source, communication)
-    function = tickets.training_function(
-      lambda ticket, *numbers: trainer(source.open(ticket), ticket.records, *numbers)
-    )
+
+    def train(ticket, *numbers):
+      reading = source.reading(ticket)
+      logs, examples = trainer(reading.batches, *numbers)
+      return logs, reading.skipped(examples)
+
+    function = tickets.training_function(train)
     function.trainer = trainer
     return function
 
@@ -355,17 +366,6 @@ def check_features(source, names):
       raise ValueError(
         f"the source's examples have no feature '{name}'{hint}; they have {', '.join(there) or 'none'}."
       )
-
-
-def _padding(spec):
-  """A batch of one example that has the form `spec` and holds zeros or empty strings."""
-  if isinstance(spec, tf.RaggedTensorSpec):
-    empty = tf.constant([""] if spec.dtype == tf.string else [0])
-    return tf.RaggedTensor.from_row_lengths(tf.cast(empty, spec.dtype), [1])
-  shape = [1 if size is None else size for size in spec.shape]
-  if isinstance(spec, tf.SparseTensorSpec):
-    return tf.SparseTensor(tf.zeros([0, len(shape)], tf.int64), tf.zeros([0], spec.dtype), shape)
-  return tf.zeros(shape, spec.dtype)
 
 
 def _refuse_with_source(**arguments):

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import pathlib
+import time
 
 import tf_keras as keras
 import tfps
@@ -27,6 +28,8 @@ def main():
   parser.add_argument("folder", type=pathlib.Path, help="where everything goes")
   parser.add_argument("--days", type=int, default=DAYS, help="train so many at most")
   parser.add_argument("--day-examples", type=int, default=20_000)
+  parser.add_argument("--base-days", type=int, default=4, help="a base every so many")
+  parser.add_argument("--pause", type=float, default=0, help="seconds after each ticket")
   flags = parser.parse_args()
 
   strategy = tfps.strategy()
@@ -40,9 +43,9 @@ def main():
     model = DeepFM(table, list(source.slots), hidden=[16])
     model.compile("adam", "binary_crossentropy")
   base = tfps.callbacks.BaseExport(
-    model, str(flags.folder / "export"), source.raw_inputs, every_days=2
+    model, str(flags.folder / "export"), source.raw_inputs, every_days=flags.base_days
   )
-  progress = Progress(flags.folder, flags.days, table)
+  progress = Progress(flags, table)
   model.fit(
     source,
     verbose=0,
@@ -72,12 +75,13 @@ class Progress(keras.callbacks.Callback):
     days: how many have ended since the calendar began.
   """
 
-  def __init__(self, folder, most_days, table):
+  def __init__(self, flags, table):
     super().__init__()
-    self._folder = folder
-    self._most_days = most_days
+    self._folder = flags.folder
+    self._most_days = flags.days
+    self._pause = flags.pause
     self._table = table
-    self._ending = folder / "ending-day"
+    self._ending = flags.folder / "ending-day"
     self._ending.unlink(missing_ok=True)
     self.days = 0
 
@@ -85,6 +89,7 @@ class Progress(keras.callbacks.Callback):
     del batch, logs
     with open(self._folder / "progress", "a") as file:
       file.write(f"{os.getpid()}\n")
+    time.sleep(self._pause)
 
   def on_day_end(self, day, logs=None):
     del logs

@@ -45,7 +45,14 @@ def main():
   parser.add_argument("--faults", type=int, default=10**9, help="stop after so many")
   parser.add_argument("--workers", type=int, default=3)
   parser.add_argument("--ps", type=int, default=2)
-  parser.add_argument("--day-examples", type=int, default=20_000, help="default 20,000")
+  parser.add_argument("--day-examples", type=int, default=10_000, help="default 10,000")
+  parser.add_argument("--base-days", type=int, default=4, help="a base every so many (default 4)")
+  parser.add_argument(
+    "--pause",
+    type=float,
+    default=2,
+    help="seconds after each ticket, so that there are not too many days (default 2)",
+  )
   parser.add_argument("--seed", type=int, default=0, help="of kinds and moments (default 0)")
   flags = parser.parse_args()
   print(
@@ -98,8 +105,7 @@ def inject(job, flags):
     time.sleep(rng.uniform(0, {"anytime": 5, "export": 0.5}.get(moment, 0.05)))
     killed, begin = job.kill(kind, rng), time.monotonic()
     injected[kind] += 1
-    job.check_resumes(killed)
-    job.wait_for_tickets(1)
+    job.wait_until_on(killed)
     waited = time.monotonic() - begin
     job.wait_for_tickets(TICKETS_BETWEEN - 1)
     seconds[kind].append(waited)
@@ -112,28 +118,25 @@ class Job:
   """A training job under `tfps launch`, in a folder of its own.
 
   Args:
-    folder: is made.
+    folder: is made where there is none; a job in one goes on from what it holds.
     flags: those of this program.
-    days: train so many; else until `stop`.
+    days: train so many, and without a pause; else until `stop`.
   """
 
   def __init__(self, folder, flags, days=None):
     self._folder = folder
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     program = [
-      str(jobs.HERE / "fault_trainer.py"),
-      str(folder),
-      f"--day-examples={flags.day_examples}",
-    ]
-    if days is not None:
-      program.append(f"--days={days}")
+      str(jobs.HERE / "fault_trainer.py"), str(folder), f"--day-examples={flags.day_examples}",
+      f"--base-days={flags.base_days}",
+    ]  # fmt: skip
+    program.append(f"--pause={flags.pause}" if days is None else f"--days={days}")
     self._command = [
       sys.executable, "-m", "tfps", "launch", f"--workers={flags.workers}", f"--ps={flags.ps}",
       "--max-restarts=1000", f"--log-dir={folder / 'logs'}", "--", *program,
     ]  # fmt: skip
     self._log = folder / "log"
     self._launcher = None
-    self._tasks = 1 + flags.workers + flags.ps
 
   def __enter__(self):
     self._start()
@@ -174,7 +177,7 @@ class Job:
   def kill(self, kind, rng):
     """kill -9; returns the names of what was killed."""
     tasks = jobs.tasks_of(self._launcher.pid)
-    self._newest_before, self._resumed_before = self._newest(), len(self._resumed())
+    self._newest_before, self._chief_before = self._newest(), self._chief()
     if kind == "all":
       self._launcher.kill()
       self._launcher.wait()
@@ -187,21 +190,23 @@ class Job:
         os.kill(tasks[task], signal.SIGKILL)
     return [f"{job} {index}" for job, index in chosen]
 
-  def check_resumes(self, killed):
-    """Waits, where not only workers were killed, until the job says from where it goes on.
+  def wait_until_on(self, killed):
+    """Waits until a ticket is finished after a kill, by another chief where not only workers were killed.
 
     Raises:
-      AssertionError: it is an older checkpoint than one that was complete.
+      AssertionError: that one went on from an older checkpoint than one that was complete.
     """
-    begin = time.monotonic()
     if all(name.startswith("worker") for name in killed):
+      self.wait_for_tickets(1)
       return
-    while len(resumed := self._resumed()) <= self._resumed_before:
+    begin = time.monotonic()
+    while self._chief() == self._chief_before:
       self._check(begin)
       time.sleep(0.05)
-    if resumed[-1] < self._newest_before:
+    resumed = self._resumed()
+    if self._newest_before and (not resumed or resumed[-1] < self._newest_before):
       raise AssertionError(
-        f"checkpoint-{self._newest_before} was complete, and the job went on from {resumed[-1]}"
+        f"checkpoint-{self._newest_before} was complete, and the job went on from {resumed[-1:]}"
       )
 
   def stop(self):
@@ -226,9 +231,17 @@ class Job:
     return max((int(path.parent.name.split("-")[1]) for path in paths), default=0)
 
   def _tickets(self):
+    """How many were finished, those that were trained again included."""
+    return len(self._progress())
+
+  def _chief(self):
+    """The process that finished the last one."""
+    return self._progress()[-1:]
+
+  def _progress(self):
     with contextlib.suppress(FileNotFoundError):
-      return (self._folder / "progress").read_text().count("\n")
-    return 0
+      return (self._folder / "progress").read_text().split()
+    return []
 
   def _check(self, begin):
     if self._launcher.poll() is not None or time.monotonic() - begin > jobs.START_SECONDS:

@@ -6,7 +6,7 @@ import zlib
 
 import tensorflow as tf
 
-from tfps.checkpoint import files
+from tfps.checkpoint import files, shape
 from tfps.checkpoint.errors import CheckpointError
 
 NAME = "manifest.json"
@@ -52,11 +52,41 @@ def read(folder):
     raise CheckpointError(f"{NAME} is truncated or was changed") from None
   if checksum != _checksum(content):
     raise CheckpointError(f"{NAME} was changed: its checksum does not hold")
-  if content["format"] != FORMAT:
+  if content.get("format") != FORMAT:
     raise CheckpointError(
-      f"{NAME} has format {content['format']}, and this version of tfps reads format {FORMAT}"
+      f"{NAME} has format {content.get('format')}, and this version of tfps reads format {FORMAT}"
     )
+  try:
+    _check(content)
+  except shape.ShapeError as error:
+    raise CheckpointError(f"{NAME} is changed: {error}") from None
   return content
+
+
+def _check(content):
+  """Raises ShapeError unless a manifest has what is read of it, and nothing that leads out of its folder."""
+  shape.check_files(content)
+  shape.want(content, "calendar", dict)
+  if "increment_of" not in content:
+    raise shape.ShapeError("its field 'increment_of' is missing")
+  for name, table in shape.tables(content):
+    shape.want(table, "options", str)
+    slots = shape.want(table, "slots", dict)
+    shards = shape.at_least_0(table, "num_shards")
+    shape.at_least_0(table, "rows")
+    shape.at_least_0(table, "num_servers")
+    bundles = shape.want(table, "bundles", list)
+    for bundle in bundles:
+      shape.check_inside(bundle)
+      if f"{bundle}.index" not in content["files"]:
+        raise shape.ShapeError(f"bundle {bundle!r} of table {name!r} is none of its files")
+    for number in slots.values():
+      if not isinstance(number, int) or not 0 <= number < 2**31:
+        raise shape.ShapeError(f"a slot of table {name!r} has number {number!r}")
+    for field, most in (("saved_on", len(bundles)), ("assignment", table["num_servers"])):
+      numbers = shape.want(table, field, list)
+      if len(numbers) != shards or not all(type(n) is int and 0 <= n < most for n in numbers):
+        raise shape.ShapeError(f"'{field}' of table {name!r} does not say where its shards are")
 
 
 def before(folder, content):
@@ -64,7 +94,7 @@ def before(folder, content):
   name = content["increment_of"]
   if name is None:
     return None
-  if not CHECKPOINT.fullmatch(name):
+  if not isinstance(name, str) or not CHECKPOINT.fullmatch(name):
     raise CheckpointError(f"{NAME} names '{name}', which is no checkpoint, as the one before it")
   return files.join(folder.rpartition("/")[0] or ".", name)
 

@@ -89,6 +89,8 @@ def parse(text: str) -> Task:
       f"TF_CONFIG is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
       f"write it like {_EXAMPLE}."
     ) from None
+  except (RecursionError, ValueError):  # Thousands of brackets, or of digits.
+    raise ConfigError(f"TF_CONFIG is no TF_CONFIG; write it like {_EXAMPLE}.") from None
   if not isinstance(config, dict):
     raise ConfigError(f"TF_CONFIG must be a JSON object, not {text!r}; write it like {_EXAMPLE}.")
   cluster = _parse_cluster(_object_field(config, "cluster"))
@@ -139,7 +141,7 @@ def _parse_cluster(jobs: dict) -> Cluster:
 
 
 def _check_address(field: str, address: object) -> None:
-  match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(\d+)", str(address))
+  match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):([0-9]{1,5})", str(address))
   if not isinstance(address, str) or not match or not 1 <= int(match[2]) <= 65535:
     raise ConfigError(
       f'TF_CONFIG: {field} is {json.dumps(address)}; write it as "host:port" with a port from 1 '

@@ -1,5 +1,6 @@
 """Input: sources that the chief cuts into tickets and workers open by range."""
 
+from tfps.data.bad_records import BadRecordError, reject
 from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
@@ -14,6 +15,7 @@ from tfps.data.ticket import Day, Ticket
 # `source` and `criteo` are the functions here: they win over the modules of their names, which
 # importing binds first.
 __all__ = [
+  "BadRecordError",
   "ClickStream",
   "Day",
   "Folder",
@@ -24,6 +26,7 @@ __all__ = [
   "movielens",
   "movietweetings",
   "parse_samples",
+  "reject",
   "source",
   "stream",
 ]

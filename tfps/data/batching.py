@@ -34,6 +34,24 @@ def rows(value):
   )
 
 
+def padding(spec):
+  """A batch of one example that has the form of an element_spec and holds zeros or empty strings."""
+  return tf.nest.map_structure(_padding, spec)
+
+
+def _padding(spec):
+  if isinstance(spec, tf.RaggedTensorSpec):
+    inner = [1 if size is None else size for size in spec.shape[spec.ragged_rank + 1 :]]
+    value = tf.zeros([1, *inner], spec.dtype)
+    for _ in range(spec.ragged_rank):
+      value = tf.RaggedTensor.from_row_lengths(value, tf.constant([1], spec.row_splits_dtype))
+    return value
+  shape = [1 if size is None else size for size in spec.shape]
+  if isinstance(spec, tf.SparseTensorSpec):
+    return tf.SparseTensor(tf.zeros([0, len(shape)], tf.int64), tf.zeros([0], spec.dtype), shape)
+  return tf.zeros(shape, spec.dtype)
+
+
 def _stack(value, count, size):
   """The first count * size rows, as [count, size, ...]."""
   value = _rows(value, 0, count * size)

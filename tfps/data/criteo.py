@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfps.data.files import source
+from tfps.data import file_source
+from tfps.data.bad_records import reject
 from tfps.data.raw_inputs import RawInputs
 from tfps.feasigns import feasign
 
@@ -13,22 +14,24 @@ _MISSING = 0  # no bucket has this number
 _ABSENT = -(2**63)  # what an empty field is read as
 
 
-def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
+def criteo(files, *, days=None, **settings):
   """Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
   = float32 [batch, 1]. A count v becomes a bucket as in the solution that won the Kaggle contest
   (Juan, Zhuang, Chin 2014): floor(ln(v)^2) for v > 2, and below that each value its own. A missing
-  field, count or category, is a value of its own in its slot.
+  field, count or category, is a value of its own in its slot. A line is bad if it has not 40 fields,
+  its label is neither 0 nor 1, or a count is no whole number.
 
   Args:
     files: paths, a glob, or a calendar {day name: paths}, as in `tfps.data.source`.
-    days, batch_size, batches_per_ticket, shuffle, seed: as in `tfps.data.source`.
+    days: as in `tfps.data.source`.
+    **settings: batch_size, batches_per_ticket, shuffle, seed, on_bad_record and max_bad_records, as
+      in `tfps.data.source`.
 
   Raises:
     FileNotFoundError: a file does not exist, or a glob matches none.
-    tf.errors.InvalidArgumentError: (when a batch is read) a line has not 40 fields, or a count is
-    no whole number.
+    BadRecordError: (when a model trains on it) a line is bad, or too many are.
 
   Example:
 
@@ -36,14 +39,9 @@ def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=F
       x, y = next(iter(train.open(next(train.tickets()))))
       print(x["C1"].shape, y.shape)
   """
-  made = source(
-    files,
-    _parse,
-    days=days,
-    batch_size=batch_size,
-    batches_per_ticket=batches_per_ticket,
-    shuffle=shuffle,
-    seed=seed,
+  calendar = file_source.calendar_of(files, days)
+  made = file_source.FileSource(
+    calendar, _parse, columns=("label", *COUNTS, *CATEGORIES), **settings
   )
   counts = {slot: tf.TensorSpec([None], tf.string) for slot in COUNTS}
   made.raw_inputs = RawInputs(
@@ -55,8 +53,10 @@ def criteo(files, *, days=None, batch_size=512, batches_per_ticket=10, shuffle=F
 
 
 def _parse(lines):
-  defaults = [[0.0]] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS) + [[""]] * len(CATEGORIES)
+  defaults = [tf.float32] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS)
+  defaults += [[""]] * len(CATEGORIES)
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
+  reject((label != 0) & (label != 1), "field 'label' is neither 0 nor 1")
   return _features(dict(zip(COUNTS + CATEGORIES, fields))), label[:, tf.newaxis]
 
 

@@ -16,6 +16,7 @@ class Cuts(NamedTuple):
   bounds: np.ndarray  # int64 [tickets + 1]; [1] when there are no records
   step: int  # records of every ticket but the last
   records: int
+  damage: str = ""  # why nothing behind them could be read
 
   def __len__(self):
     return len(self.bounds) - 1
@@ -79,7 +80,7 @@ def _line_starts(block):
   return starts if full.all() else starts[full], int(newlines[-1]) + 1
 
 
-def cut_tfrecord(stream, path, *, step):
+def cut_tfrecord(stream, path, *, step, skip_damage=False):
   """Cuts a TFRecord file by walking its length headers.
 
   Format: each record is its length (uint64), the length's masked CRC-32C (uint32), the data, the
@@ -90,6 +91,7 @@ def cut_tfrecord(stream, path, *, step):
     stream: a binary file at its first byte.
     path: the file's name, for the result and for errors.
     step: records per ticket.
+    skip_damage: whether what comes before a place that cannot be read is cut nevertheless.
 
   Returns:
     `Cuts`.
@@ -105,7 +107,8 @@ def cut_tfrecord(stream, path, *, step):
     0,
   )  # of the record read last: its first byte and one past its last
   block, block_begin = stream.read(_BLOCK_BYTES), 0
-  while True:
+  damage = ""
+  while not damage:
     here = position - block_begin
     while here + 12 <= len(block):
       length, crc = read_header(block, here)
@@ -115,31 +118,40 @@ def cut_tfrecord(stream, path, *, step):
       records += 1
       start, position = position, position + 16 + length
       here += 16 + length
-    _check_lengths(unchecked, path)
+    wrong = _first_wrong_length(unchecked)
+    if wrong is not None:
+      records -= len(unchecked) - wrong
+      position = unchecked[wrong][0]
+      damage = (
+        f"{path} is not a TFRecord file at byte {position}: the checksum of a record's "
+        "length does not match; write the file again, or name its format."
+      )
+      break
     unchecked.clear()
     rest, block_begin = block[here:], min(position, block_begin + len(block))
     block = stream.read(_BLOCK_BYTES)
     if not block:
-      if rest or position != block_begin:
-        incomplete = position if rest else start
-        raise ValueError(
-          f"{path} is cut short: its record at byte {incomplete} is not complete; "
-          "write the file again."
-        )
-      return Cuts(path, np.array(bounds + [position], np.int64), step, records)
+      if not rest and position == block_begin:
+        break
+      if not rest:
+        records, position = records - 1, start
+      damage = (
+        f"{path} is cut short: its record at byte {position} is not complete; write the file again."
+      )
     block = rest + block
+  if damage and not skip_damage:
+    raise ValueError(damage)
+  bounds = [bound for bound in bounds if bound < position] + [position]
+  return Cuts(path, np.array(bounds, np.int64), step, records, damage)
 
 
-def _check_lengths(headers, path):
-  positions, lengths, crcs = (
-    np.array(column, np.uint64) for column in (zip(*headers) if headers else ((),) * 3)
-  )
-  wrong = np.flatnonzero(_masked_crc32c(lengths) != crcs)
-  if len(wrong):
-    raise ValueError(
-      f"{path} is not a TFRecord file at byte {positions[wrong[0]]}: the checksum of a record's "
-      "length does not match; write the file again, or name its format."
-    )
+def _first_wrong_length(headers):
+  """Which of some (position, length, checksum of the length) is wrong; None if all are right."""
+  if not headers:
+    return None
+  _, lengths, crcs = zip(*headers)
+  wrong = np.flatnonzero(_masked_crc32c(lengths) != np.array(crcs, np.uint32))
+  return int(wrong[0]) if len(wrong) else None
 
 
 def _crc_table():
@@ -155,7 +167,8 @@ _CRC_TABLE = _crc_table()
 
 
 def _masked_crc32c(lengths):
-  """TensorFlow's masked CRC-32C of each little-endian uint64 of `lengths`, as uint32."""
+  """TensorFlow's masked CRC-32C of each of some uint64, little-endian, as uint32."""
+  lengths = np.array(lengths, np.uint64)
   crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)
   for octet in lengths.astype("<u8").view(np.uint8).reshape(-1, 8).T:
     crc = _CRC_TABLE[(crc ^ octet) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))

@@ -15,14 +15,16 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.data.files import FileSource, Part
+from tfps.data.bad_records import BadRecordError, SkippedInIndex
+from tfps.data.file_source import FileSource, Part
 from tfps.data.raw_inputs import RawInputs
 from tfps.feasigns import feasign
 
-_FORMAT = 1  # of the prepared files: change it whenever they do
+_FORMAT = 2  # of the prepared files: change it whenever they do
 _SECONDS_PER_DAY = 86_400
 _MULTI_VALUED = ("genres",)
 _CROSS = "_x_"
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 class _DataSet(NamedTuple):
@@ -75,11 +77,13 @@ def movietweetings(
     slots: which of user_id, movie_id, year, decade, genres and genre1 (the first) are in x, and
       crosses of them such as "user_id_x_genres".
     work_dir: the folder for caches, by default ~/.cache/tfps.
-    **cutting: days, batch_size, batches_per_ticket, shuffle, seed, as in `tfps.data.source`.
+    **cutting: days, batch_size, batches_per_ticket, shuffle, seed, on_bad_record, max_bad_records,
+      as in `tfps.data.source`.
 
   Raises:
     FileNotFoundError: a file is missing; the message says where the data set is published.
-    ValueError: a line is not as published, or a slot is unknown.
+    BadRecordError: a line is not as published, unless on_bad_record is "skip".
+    ValueError: a slot is unknown.
 
   Example:
 
@@ -114,6 +118,11 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
     name: [Part(table, begin, end)]
     for name, begin, end in json.loads((prepared / "days.json").read_text())
   }
+  bad = [SkippedInIndex(*fields) for fields in json.loads((prepared / "bad.json").read_text())]
+  if bad and cutting.get("on_bad_record", "fail") == "fail":
+    raise BadRecordError(
+      f"{bad[0].place}: {bad[0].detail}; mend the line, or set on_bad_record to 'skip'."
+    )
   if days is not None:
     unknown = [name for name in days if name not in calendar]
     if unknown:
@@ -141,11 +150,23 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
     columns["genres"] = tf.strings.split(columns["genres"], "|").to_tensor("")
     return {slot: _feasigns(slot, columns) for slot in slots}
 
-  source = FileSource(calendar, parse, **cutting)
+  source = _RatingsSource(calendar, parse, bad, **cutting)
   texts = {name: tf.TensorSpec([None], tf.string) for name in data_set.columns if name != "rating"}
   sample = lambda day, count: source.read_records(split, day, count)  # noqa: E731
   source.raw_inputs = RawInputs(texts, features, sample)
   return source
+
+
+class _RatingsSource(FileSource):
+  """A source of prepared ratings, whose bad lines were left out then; they count with the first day."""
+
+  def __init__(self, calendar, parse, bad, **cutting):
+    super().__init__(calendar, parse, **cutting)
+    self._bad = bad
+
+  def skipped_in_index(self, day):
+    first = self._ordinal(day) == 0
+    return super().skipped_in_index(day) + (self._bad if first else [])
 
 
 def _feasigns(slot, columns):
@@ -211,8 +232,10 @@ def _prepare(data_set, folder, work_dir):
 def _write_days(data_set, folder, contents, prepared):
   """Writes ratings.tsv, sorted by time and joined, and days.json, each day's byte range."""
 
+  bad = _BadLines(folder)
+
   def lines(name, fields):
-    return _lines(folder / name, contents[name].decode(data_set.encoding, "replace"), fields)
+    return _lines(name, contents[name].decode(data_set.encoding, "replace"), fields, bad)
 
   movies = {
     movie: f"{_year(title)}\t{genres}" for _, (movie, title, genres) in lines("movies.dat", 3)
@@ -233,14 +256,11 @@ def _write_days(data_set, folder, contents, prepared):
     leave=False,
   )
   for number, (user, movie, rating, time) in progress:
-    try:
-      float(rating)
-      times.append(int(time))
-    except ValueError:
-      raise ValueError(
-        f"{folder / 'ratings.dat'}, line {number}: rating {rating!r} and time {time!r} must be "
-        "numbers."
-      ) from None
+    if not _is_rating(rating, time):
+      detail = f"rating {rating!r} and time {time!r} must be numbers"
+      bad.add("ratings.dat", number, "a rating or its time is no number", detail)
+      continue
+    times.append(int(time))
     rows.append(
       f"{user}\t{movie}\t{rating}\t{movies.get(movie, unknown_movie)}"
       f"{users.get(user, unknown_user)}\n".encode()
@@ -254,21 +274,44 @@ def _write_days(data_set, folder, contents, prepared):
   names = [str(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(date))) for date in dates]
   days = list(zip(names, [0] + day_ends, day_ends))
   (prepared / "days.json").write_text(json.dumps(days))
+  (prepared / "bad.json").write_text(json.dumps(bad.skipped()))
 
 
-def _lines(path, text, fields):
+class _BadLines:
+  """The lines that are left out, by reason, with the first of each."""
+
+  def __init__(self, folder):
+    self._folder = folder
+    self._found = {}
+
+  def add(self, name, number, reason, detail):
+    count, *first = self._found.get(reason, (0, f"{self._folder / name}, line {number}", detail))
+    self._found[reason] = (count + 1, *first)
+
+  def skipped(self):
+    return [SkippedInIndex(reason, *rest) for reason, rest in self._found.items()]
+
+
+def _is_rating(rating, time):
+  try:
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(seconds=int(time))
+  except (ValueError, OverflowError):
+    return False
+  return day is not None and _NUMBER.fullmatch(rating) is not None
+
+
+def _lines(name, text, fields, bad):
   """Yields (line number, list of fields) of a file with "::" between the fields."""
   for number, line in enumerate(text.split("\n"), 1):
     line = line.rstrip("\r")
     if not line:
       continue
     found = line.split("::")
-    if len(found) != fields or "\t" in line:
-      raise ValueError(
-        f"{path}, line {number}: expected {fields} fields with '::' between them and no tab, "
-        f"not {line!r}."
-      )
-    yield number, found
+    if len(found) == fields and "\t" not in line:
+      yield number, found
+      continue
+    wanted = f"{fields} fields with '::' between them and no tab"
+    bad.add(name, number, f"a line of {name} has not {wanted}", f"expected {wanted}, not {line!r}")
 
 
 def _year(title):

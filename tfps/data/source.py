@@ -4,10 +4,13 @@ import abc
 import copy
 import difflib
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfps.data import bad_records
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 
 
@@ -18,6 +21,19 @@ def _options():
   options.autotune.enabled = False
   options.experimental_optimization.apply_default_optimizations = False
   return options
+
+
+class Reading(NamedTuple):
+  """A ticket that is being read.
+
+  Fields:
+    batches: the tf.data.Dataset of its batches.
+    skipped: a function of how many examples were in them (int64 scalar), called when all are read;
+      returns the `bad_records.Skipped` of the other records.
+  """
+
+  batches: tf.data.Dataset
+  skipped: Callable[[tf.Tensor], bad_records.Skipped]
 
 
 class Source(abc.ABC):
@@ -33,6 +49,7 @@ class Source(abc.ABC):
 
   Attributes:
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
+    max_bad_records: how many records a run may skip; 0 for no limit.
     raw_inputs: a `tfps.data.RawInputs`, what clients of a served model send in the place of x; None
       where nobody said. An export needs it.
     is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
@@ -40,6 +57,7 @@ class Source(abc.ABC):
       epochs.
   """
 
+  max_bad_records = 0
   is_endless = False
 
   def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
@@ -114,7 +132,26 @@ class Source(abc.ABC):
       ticket: a `Ticket` of Python values, or of scalar tensors inside a tf.function. All state is
         in the ticket: the same ticket gives the same batches anywhere.
     """
-    return self._batches(as_tensors(ticket)).with_options(_options())
+    return self.reading(ticket).batches
+
+  def reading(self, ticket):
+    """The same as a `Reading`, which also tells what was skipped."""
+    reading = self._read(as_tensors(ticket))
+    return reading._replace(batches=reading.batches.with_options(_options()))
+
+  def explain(self, ticket, error):
+    """The exception to raise for the error with which a ticket failed: what is wrong, and where."""
+    del ticket
+    return error
+
+  def place_of(self, ticket, number):
+    """Where the record with this number in a ticket is, in words; number -1: somewhere in it."""
+    return f"record {number} of {ticket.path}" if number >= 0 else str(ticket.path)
+
+  def skipped_in_index(self, day):
+    """The `bad_records.SkippedInIndex` of a day: what its tickets have not, as it is no record."""
+    del day
+    return []
 
   @functools.cached_property
   def element_spec(self):
@@ -127,9 +164,13 @@ class Source(abc.ABC):
   def _cut(self, ordinal):
     """A list of `index.Cuts`: the files or partitions of one day. Runs on the chief, once."""
 
-  @abc.abstractmethod
+  def _read(self, ticket):
+    """The `Reading` of a ticket; a source that skips no records says only what `_batches` are."""
+    return Reading(self._batches(ticket), lambda examples: bad_records.nothing_skipped())
+
   def _batches(self, ticket):
-    """The dataset of the ticket's ceil(records / batch_size) batches, (x, y) or (x, y, weight); see `batching.batches`."""
+    """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""
+    raise NotImplementedError
 
   def _cuts(self, ordinal):
     if ordinal not in self._cuts_of_day:

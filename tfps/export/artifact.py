@@ -6,7 +6,7 @@ import zlib
 
 import tensorflow as tf
 
-from tfps.checkpoint import files
+from tfps.checkpoint import files, shape
 from tfps.export.errors import ExportError
 
 MANIFEST = "manifest.json"
@@ -84,11 +84,29 @@ def read(path):
     whole = False
   if not whole:
     raise ExportError(f"{files.join(path, MANIFEST)} is truncated or was changed: export again.")
-  if content["format"] != FORMAT:
+  if content.get("format") != FORMAT:
     raise ExportError(
-      f"{path} has format {content['format']}, and this version of tfps reads format {FORMAT}."
+      f"{path} has format {content.get('format')}, and this version of tfps reads format {FORMAT}."
     )
+  try:
+    _check(content)
+  except shape.ShapeError as error:
+    raise ExportError(f"{files.join(path, MANIFEST)} was changed: {error}; export again.") from None
   return content
+
+
+def _check(content):
+  """Raises ShapeError unless a manifest has what is read of it, and nothing that leads out of its folder."""
+  shape.check_files(content)
+  is_delta = shape.want(content, "kind", str) == "delta"
+  shape.want(content, "lineage", str)
+  for field in ("base", "sequence") if is_delta else ("version",):
+    shape.at_least_0(content, field)
+  if is_delta:
+    shape.want(content, "captured_at", (int, float))
+  for _, table in shape.tables(content):
+    for field in ("rows", "row_width", "removed") if is_delta else ("rows", "row_width"):
+      shape.at_least_0(table, field)
 
 
 def check_files(path, content, devices=("/device:CPU:0",)):

@@ -41,6 +41,10 @@ def default_config():
   config.batch_size = 512
   config.batches_per_ticket = 10
   config.epochs = 1
+  # A record of the data that cannot be used: "fail" ends the run and says where it is, "skip" leaves it out and counts
+  # it, until more than max_bad_records are (0: no limit). More in docs/reliability.md.
+  config.on_bad_record = "fail"
+  config.max_bad_records = 10_000
   # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay before it; "sync": the
   # gradients of tickets_per_step tickets (0: one for each worker) are applied as one. More in docs/consistency.md.
   config.consistency = defaults.consistency

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfps.data import batching
 from tfps.step import Routed
 from tfps.training.loops import while_loop
 from tfps.training.routes import Routes
@@ -32,18 +33,21 @@ class LocalTrainer:
       dataset: the ticket's, as the source opened it.
 
     Returns:
-      {metric name: value}.
+      ({metric name: value}, int64 scalar: how many examples it trained on).
     """
     iterator = iter(dataset)
 
-    def train(is_there, data, routes):
+    def train(examples, is_there, data, routes):
       del is_there
+      batch = tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
+      examples += batching.rows(tf.nest.flatten(batch)[0])
       # The next batch is made ready beside the push, which leaves a processor free; before that nothing would.
-      with tf.control_dependencies(self._train(data, routes)):
-        return self._next(iterator, data, routes)
+      with tf.control_dependencies(self._train(batch, routes)):
+        return examples, *self._next(iterator, data, routes)
 
-    while_loop(lambda is_there, *_: is_there, train, self._next(iterator, *self._none()))
-    return {metric.name: metric.result() for metric in self._model.metrics}
+    state = tf.zeros([], tf.int64), *self._next(iterator, *self._none())
+    examples, *_ = while_loop(lambda examples, is_there, *_: is_there, train, state)
+    return {metric.name: metric.result() for metric in self._model.metrics}, examples
 
   def _next(self, iterator, data, routes):
     """(whether there is another batch, its tensors, its routes); without one, what is given."""
@@ -67,9 +71,8 @@ class LocalTrainer:
       lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), specs
     )
 
-  def _train(self, data, routes):
+  def _train(self, batch, routes):
     """One train step; returns the gradients of the pulled rows, where it is known which those are."""
-    batch = tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
     run = self._model.distribute_strategy.run
     if self._routes is None:
       run(self._model.train_step, args=(batch,))

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.data import bad_records
 from tfps.embedding import tables_of
 from tfps.training import feed
 from tfps.training import tickets as tickets_lib
@@ -24,6 +25,11 @@ class _CallbackList(keras.callbacks.CallbackList):
     for callback in self.callbacks:
       if hasattr(callback, hook):
         getattr(callback, hook)(*args)
+
+  def tell_skipped(self, counts):
+    """Tells callbacks what a ticket had that was skipped: {reason: how many}."""
+    if counts:
+      self.call_day_hook("on_records_skipped", counts)
 
   def resume(self):
     """The `Position` from which a callback says to go on, None to begin with the first ticket."""
@@ -69,6 +75,7 @@ def fit(
     model.begin_tickets(first)
     schedule = Schedule(communication, tickets_lib.num_workers(strategy), first)
     model._schedule = schedule
+    skipped = bad_records.SkippedRecords(source, resumed.skipped if resumed is not None else None)
     logs, epoch_logs = {}, {}
     if resumed is not None:
       initial_epoch = max(initial_epoch, resumed.epoch)
@@ -83,14 +90,16 @@ def fit(
         if position.ended:
           step += day_feed.tickets()
           continue
+        position = position.with_skipped(skipped.counts)
         if position.tickets:
           callbacks.call_day_hook("on_day_resume", day, position.records)
         else:
           callbacks.call_day_hook("on_day_begin", day)
           # A progressive test within the day's hook leaves its own state in the metrics.
           model.reset_metrics()
+          skipped.add_day(day)
         position, day_logs = _train_day(
-          model, train_ticket, schedule, day_feed, step + position.tickets, callbacks
+          model, train_ticket, schedule, day_feed, step + position.tickets, callbacks, skipped
         )
         logs = day_logs or logs
         step += position.tickets
@@ -120,7 +129,7 @@ def _first_number(model, resumed):
   return max(numbers)
 
 
-def _train_day(model, train_ticket, schedule, day_feed, step, callbacks):
+def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped):
   """Trains on the rest of a day, or until the model is told to stop.
 
   Between two tickets where a callback wants a moment, and where no ticket is there yet, none is outstanding.
@@ -129,22 +138,29 @@ def _train_day(model, train_ticket, schedule, day_feed, step, callbacks):
     schedule: the fit's `Schedule`.
     day_feed: of `feed.days`, the day and its tickets that are not finished.
     step: how many tickets of the epoch are finished.
+    skipped: the `bad_records.SkippedRecords` of the fit.
 
   Returns:
     (the `Position` afterwards, as ended if all of the day's tickets are finished; the metrics then).
   """
   logs = {}
-  position = day_feed.begins_at.before_ticket(schedule.next_ticket)
+  position = day_feed.begins_at.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
   while not day_feed.is_over and not model.stop_training:
     run = itertools.islice(day_feed, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
     results = tickets_lib.trained(
-      train_ticket, run, model.distribute_strategy, schedule, model.apply_accumulated
+      train_ticket,
+      run,
+      model.distribute_strategy,
+      schedule,
+      model.apply_accumulated,
+      skipped.explain,
     )
     before = position
     with contextlib.closing(results):
-      for ticket, logs in results:
-        position = position.after(ticket)
+      for ticket, (logs, of_ticket) in results:
+        callbacks.tell_skipped(skipped.add_ticket(ticket, of_ticket))
+        position = position.after(ticket).with_skipped(skipped.counts)
         callbacks.call_day_hook("on_ticket_end", ticket)
         # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
         callbacks.on_train_batch_begin(step)
@@ -194,7 +210,8 @@ def evaluate(model, source, *, verbose, callbacks):
     logs = {}
     for step, scored in enumerate(score(model, source)):
       # The chief counts finished tickets only, so that an example of a ticket that ran twice counts once.
-      logs = model.count_scored(scored)
+      if len(tf.nest.flatten(scored["y_pred"])[0]):  # Not where all of its records are skipped.
+        logs = model.count_scored(scored)
       callbacks.on_test_batch_begin(step)
       callbacks.on_test_batch_end(step, logs)
     logs = {name: float(value) for name, value in logs.items()}
@@ -214,5 +231,7 @@ def score(model, source, tickets=None, features=()):
     model.build_for(source)
     score_ticket = model.make_ticket_function("score", source, tuple(features))
   tickets = source.tickets() if tickets is None else tickets
-  for _, scored in tickets_lib.scored(score_ticket, tickets, model.distribute_strategy):
+  for _, scored in tickets_lib.scored(
+    score_ticket, tickets, model.distribute_strategy, source.explain
+  ):
     yield scored

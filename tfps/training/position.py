@@ -15,6 +15,7 @@ class Position:
     records: how many examples these hold.
     ended: whether the day has ended, so that the next one is to begin.
     next_ticket: the number with which the next ticket of the run is scheduled.
+    skipped: {reason: how many}: the bad records that the run has skipped until here.
     cursor: of a stream: what it needs to go on here, a dict of what JSON has; None for other sources.
   """
 
@@ -25,6 +26,7 @@ class Position:
   records: int = 0
   ended: bool = False
   next_ticket: int = 0
+  skipped: dict[str, int] = dataclasses.field(default_factory=dict)
   cursor: dict | None = None
 
   def __str__(self):
@@ -45,6 +47,10 @@ class Position:
   def before_ticket(self, number):
     """The same position, with the number of the next ticket."""
     return dataclasses.replace(self, next_ticket=number)
+
+  def with_skipped(self, counts):
+    """The same position, after a run that has skipped these records."""
+    return dataclasses.replace(self, skipped=dict(counts))
 
   def with_cursor(self, cursor):
     """The same position, with what a stream needs to go on there."""

@@ -61,7 +61,8 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   throughput = tfps_callbacks.Throughput()
   test = tfps_callbacks.ProgressiveTest(source)
   callbacks = [test] if config.progressive_test and not source.is_endless else []
-  callbacks.append(throughput)
+  skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
+  callbacks += [throughput, skipped]
   freshness = None
   if source.is_endless:
     freshness = tfps_callbacks.Freshness(
@@ -101,6 +102,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     examples=throughput.examples,
     examples_per_second=throughput.examples_per_second,
     stream=freshness and freshness.summary(),
+    skipped=skipped.counts,
   )
   print(result.text(), flush=True)
   if config.summary_file:

@@ -5,6 +5,12 @@ import dataclasses
 from tfps.metrics import ClickScores
 
 _MOST_LINES = 14
+# Statistics of a table that are 0 where all is well.
+_DROPPED = {
+  "reserved_pushes": "reserved keys",
+  "nonfinite_gradients": "NaN gradients",
+  "nonfinite_counts": "NaN counts",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Summary:
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
     examples_per_second: of training alone.
+    skipped: {reason: how many} of the records that were bad.
     stream: of a stream {name: number}: seconds from a sample's event until it was trained, in the mean and the most, and
       how many samples came late or early; None for other sources.
   """
@@ -28,6 +35,7 @@ class Summary:
   evicted: int
   examples: int
   examples_per_second: float
+  skipped: dict = dataclasses.field(default_factory=dict)
   stream: dict | None = None
 
   def text(self):
@@ -50,6 +58,13 @@ class Summary:
       f"  examples         {self.examples:>14,}",
       f"  examples/s       {self.examples_per_second:>14,.0f}",
     ]
+    for name, what in _DROPPED.items():
+      if table.get(name):
+        lines.append(f"  {what:<16} {table[name]:>14,.0f}")
+    if self.skipped:
+      lines.append(f"  bad records      {sum(self.skipped.values()):>14,}  skipped:")
+      order = sorted(self.skipped.items(), key=lambda entry: (-entry[1], entry[0]))
+      lines += [f"{count:>33,}  {reason}" for reason, count in order]
     if self.stream is not None:
       stream = self.stream
       lines += [
@@ -67,6 +82,7 @@ class Summary:
       "evicted": self.evicted,
       "examples": self.examples,
       "examples_per_second": self.examples_per_second,
+      "skipped": self.skipped,
       "stream": self.stream,
     }
 

@@ -1,6 +1,7 @@
 """Running tickets: in this process, or as closures on whichever worker is free."""
 
 import collections
+import contextlib
 import queue
 import threading
 import time
@@ -12,6 +13,11 @@ from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
 
 _NUMBER_SPEC = tf.TensorSpec([], tf.int64)
 _SETTLING_SECONDS = 0.2
+
+
+def _as_it_is(ticket, error):
+  del ticket
+  return error
 
 
 def scoring_function(function):
@@ -35,7 +41,7 @@ def training_function(function):
   return run_ticket
 
 
-def scored(run_ticket, tickets, strategy):
+def scored(run_ticket, tickets, strategy, explain=_as_it_is):
   """Runs tickets that change nothing and hands them on as they finish, in order.
 
   On a cluster a small number of tickets, two for each worker, is outstanding at any time; a ticket whose worker dies
@@ -45,13 +51,16 @@ def scored(run_ticket, tickets, strategy):
     run_ticket: what `scoring_function` returned.
     tickets: an iterable of `Ticket`.
     strategy: the `tf.distribute.Strategy` in whose scope the model was made.
+    explain: a function of a ticket and the error of TensorFlow's with which it failed; returns what is raised.
 
   Yields:
     (ticket, what `run_ticket` returned, as NumPy), each ticket once, in the order of `tickets`.
   """
   if not is_cluster(strategy):
     for ticket in tickets:
-      yield ticket, _to_numpy(run_ticket(*as_tensors(ticket)))
+      with _explained(explain, ticket):
+        result = _to_numpy(run_ticket(*as_tensors(ticket)))
+      yield ticket, result
     return
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
   most_outstanding = 2 * num_workers(strategy)
@@ -61,17 +70,15 @@ def scored(run_ticket, tickets, strategy):
       result = coordinator.schedule(run_ticket, args=tuple(as_tensors(ticket)))
       outstanding.append((ticket, result))
       if len(outstanding) > most_outstanding:
-        ticket, result = outstanding.popleft()
-        yield ticket, _fetch(result)
+        yield _fetched(outstanding, explain)
     while outstanding:
-      ticket, result = outstanding.popleft()
-      yield ticket, _fetch(result)
+      yield _fetched(outstanding, explain)
   except GeneratorExit:
     coordinator.join()
     raise
 
 
-def trained(run_ticket, tickets, strategy, schedule, apply):
+def trained(run_ticket, tickets, strategy, schedule, apply, explain=_as_it_is):
   """Runs tickets when `schedule` lets them, and hands them on as they finish, in whatever order that is.
 
   In sync the tickets of a round are handed on once they are applied. When `tickets` ends, so does the round. A ticket
@@ -83,6 +90,7 @@ def trained(run_ticket, tickets, strategy, schedule, apply):
     strategy: the `tf.distribute.Strategy` in whose scope the model was made.
     schedule: a `tfps.training.schedule.Schedule` that has no ticket running.
     apply: function that applies what the tickets of a round have accumulated; only called in sync.
+    explain: a function of a ticket and the error of TensorFlow's with which it failed; returns what is raised.
 
   Yields:
     (ticket, what `run_ticket` returned, as NumPy), each ticket once.
@@ -102,7 +110,10 @@ def trained(run_ticket, tickets, strategy, schedule, apply):
         running[number] = ticket
         numbers = tf.constant(number, tf.int64), tf.constant(finished_below, tf.int64)
         runner.start(number, (*as_tensors(ticket), *numbers))
-      for number, result in runner.wait() if running else ():
+      for number, result, error in runner.wait() if running else ():
+        if error is not None:
+          with _explained(explain, running[number]):
+            raise error
         schedule.finish(number)
         finished.append((running.pop(number), result))
       if schedule.step_is_due:
@@ -114,6 +125,21 @@ def trained(run_ticket, tickets, strategy, schedule, apply):
   except GeneratorExit:
     runner.join()
     raise
+
+
+@contextlib.contextmanager
+def _explained(explain, ticket):
+  """Has an error of TensorFlow's explained; not those of a lost or busy cluster, which are none of the ticket."""
+  try:
+    yield
+  except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+    raise explain(ticket, error) from error
+
+
+def _fetched(outstanding, explain):
+  ticket, result = outstanding.popleft()
+  with _explained(explain, ticket):
+    return ticket, _fetch(result)
 
 
 def is_cluster(strategy):
@@ -134,7 +160,12 @@ class _InProcess:
     self._finished = []
 
   def start(self, number, arguments):
-    self._finished.append((number, _to_numpy(self._run_ticket(*arguments))))
+    result = error = None
+    try:
+      result = _to_numpy(self._run_ticket(*arguments))
+    except tf.errors.OpError as failure:
+      error = failure
+    self._finished.append((number, result, error))
 
   def wait(self):
     finished, self._finished = self._finished, []
@@ -153,19 +184,28 @@ class _OnWorkers:
     self._finished = queue.SimpleQueue()
 
   def start(self, number, arguments):
-    result = self._coordinator.schedule(self._run_ticket, args=arguments)
+    try:
+      result = self._coordinator.schedule(self._run_ticket, args=arguments)
+    except tf.errors.OpError as error:  # With which an earlier one has failed.
+      self._finished.put((number, None, tf.errors.CancelledError(None, None, error.message)))
+      return
     # A daemon, as the coordinator's own threads: what a lost cluster never answers does not keep the process.
     threading.Thread(target=self._await, args=(number, result), daemon=True).start()
 
   def wait(self):
-    """[(number, what it returned)] of those that are finished, at least one; raises the error of one that failed."""
+    """[(number, what it returned, None or its error)] of those that are finished, at least one."""
     finished = [self._finished.get()]
     while not self._finished.empty():
       finished.append(self._finished.get())
-    for _, _, error in finished:
-      if error is not None:
-        raise error
-    return [(number, result) for number, result, _ in finished]
+    # One that failed by itself comes before those that the coordinator cancelled for its sake.
+    errors = [error for _, _, error in finished if error is not None]
+    while errors and all(map(_is_cancelled, errors)):
+      try:
+        finished.append(self._finished.get(timeout=10 * _SETTLING_SECONDS))
+      except queue.Empty:
+        break
+      errors = [error for _, _, error in finished if error is not None]
+    return sorted(finished, key=lambda entry: entry[2] is None or _is_cancelled(entry[2]))
 
   def join(self):
     self._coordinator.join()
@@ -175,6 +215,10 @@ class _OnWorkers:
       self._finished.put((number, _fetch(result), None))
     except Exception as error:  # Whatever it is, it is raised where the ticket is awaited.
       self._finished.put((number, None, error))
+
+
+def _is_cancelled(error):
+  return isinstance(error, tf.errors.CancelledError)
 
 
 def _fetch(result):

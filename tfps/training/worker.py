@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfps.data import batching
 from tfps.lookup import Lookup
 from tfps.step import Exchanged
 from tfps.traced import Traced, identity
@@ -12,6 +13,9 @@ from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
 from tfps.training.loops import while_loop
 from tfps.training.routes import Routes
+
+
+_ALL = 2**62  # batches: more than there are
 
 
 class _Batch(NamedTuple):
@@ -134,67 +138,61 @@ class TicketTrainer:
     self._decays = dense.Decays(model, [*sums, *only_read])
 
   @tf.autograph.experimental.do_not_convert
-  def __call__(self, dataset, records, number, finished_below):
+  def __call__(self, dataset, number, finished_below):
     """Trains on one ticket; traced once, and run by a worker.
 
     Args:
       dataset: the ticket's, as the source opened it.
-      records: int64 scalar, how many examples it holds.
       number: int64 scalar, the ticket's own.
       finished_below: int64 scalar; all tickets with a smaller number are finished.
 
     Returns:
-      {metric name: value} as the worker knows it.
+      ({metric name: value} as the worker knows it, int64 scalar: how many examples it trained on).
     """
-    count = -(-records // self.source.batch_size)
-    every = self.communication.dense_sync_every
-    batches = _Batches(self, iter(dataset), count, number, finished_below)
-    state = batches.begin()
-    if not every:
-      logs, state = self._group(batches, tf.zeros([], tf.int64), count, state)
-    else:
-      logs = {
-        name: tf.zeros(t.shape, t.dtype)
-        for name, t in self._results.concrete.structured_outputs.items()
-      }
-      first = tf.zeros([], tf.int64)
-
-      def group(first, logs, state):
-        last = tf.minimum(first + every, count)
-        return last, *self._group(batches, first, last, state)
-
-      _, logs, state = while_loop(lambda first, *_: first < count, group, (first, logs, state))
+    batches = _Batches(self, iter(dataset), number, finished_below)
+    zero = tf.zeros([], tf.int64)
+    more, state = batches.begin()
+    logs = {
+      name: tf.zeros(t.shape, t.dtype)
+      for name, t in self._results.concrete.structured_outputs.items()
+    }
+    _, _, examples, logs, state = while_loop(
+      lambda first, more, *_: more,
+      lambda first, more, examples, logs, state: self._group(batches, first, examples, state),
+      (zero, more, zero, logs, state),
+    )
     batches.end(state)
-    return logs
+    return logs, examples
 
-  def _group(self, batches, first, last, state):
-    """Trains on batches [first, last) with one copy of the dense weights, and merges what they changed."""
+  def _group(self, batches, first, examples, state):
+    """Trains on some batches from `first` on with one copy of the dense weights, and merges what they changed."""
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
-    _, state = while_loop(
-      lambda i, _: i < last,
-      lambda i, state: (i + 1, batches.train(i, state, handles)),
-      (first, state),
+    last = first + (self.communication.dense_sync_every or _ALL)
+    following, more, examples, state = while_loop(
+      lambda i, more, *_: more & (i < last),
+      lambda i, more, examples, state: (i + 1, *batches.train(i, examples, state, handles)),
+      (first, tf.ones([], tf.bool), examples, state),
     )
-    steps = last - first
+    steps = count = following - first
     if self._apply is not None:
       self._apply(handles=handles)
       steps = tf.ones([], tf.int64)
     for variable in self._changed:
       before.setdefault(identity(variable), tf.zeros(variable.shape, variable.dtype))
-    decays = self._decays.after(self._changed, last - first, steps)
+    decays = self._decays.after(self._changed, count, steps)
     logs = self._results(handles=handles)
-    self._merged.merge(before, handles, decays, batches.step(last - 1))
-    return logs, state
+    self._merged.merge(before, handles, decays, batches.step(following - 1))
+    return following, more, examples, logs, state
 
 
 class _Batches:
   """One ticket's batches: what is carried from one to the next, and the exchange with the parameter servers."""
 
-  def __init__(self, trainer, iterator, count, number, finished_below):
+  def __init__(self, trainer, iterator, number, finished_below):
     self._trainer = trainer
     self._iterator = iterator
-    self._count = count
+    self._spec = trainer.source.element_spec
     self._number = number
     self._finished_below = finished_below
 
@@ -203,58 +201,48 @@ class _Batches:
     return tf.stack([self._number, i, self._finished_below])
 
   def begin(self):
-    """(the batch that comes next, the servers' replies for it, what is to be pushed).
+    """(whether there is a batch, (that batch, the servers' replies for it, what is to be pushed)).
 
-    Only the last unless pulls run ahead.
+    Replies only where pulls run ahead.
     """
     pushes = [table.no_messages() for table in self._trainer.tables]
-    if not self._trainer.ahead:
-      return (), (), pushes
-    batch = self._next()
-    return batch, self._exchange(batch.routes, pushes), pushes
+    nothing = lambda: tf.nest.flatten(batching.padding(self._spec), expand_composites=True)  # noqa: E731
+    more, batch = self._next(nothing)
+    replies = self._exchange(_wanted(batch, more), pushes) if self._trainer.ahead else ()
+    return more, (batch, replies, pushes)
 
-  def train(self, i, state, handles):
-    """Trains on batch `i`; returns the state for the next."""
+  def train(self, i, examples, state, handles):
+    """Trains on batch `i`; returns whether there is another one, how many examples were trained on, the state."""
     trainer = self._trainer
     batch, replies, pushes = state
     send, pushes = self._split(i, pushes)
-    if trainer.ahead:
-      # The servers' replies for the next batch are on their way while this one computes.
-      following, next_replies = self._pull_next(i, batch, send)
-    else:
-      batch = self._next()
+    if not trainer.ahead:
       replies = self._exchange(batch.routes, send)
-      following, next_replies = (), ()
-    data = tf.nest.pack_sequence_as(trainer.source.element_spec, batch.data, expand_composites=True)
+    # After the last batch comes that same one again, of which nothing is pulled.
+    more, following = self._next(lambda: batch.data)
+    # The servers' replies for the next batch are on their way while this one computes.
+    next_replies = self._exchange(_wanted(following, more), send) if trainer.ahead else ()
+    data = self._packed(batch.data)
     new = trainer.train(data, batch.routes, replies, self.step(i), handles=handles)
     pushes = tf.nest.map_structure(lambda held, one: tf.concat([held, one], 0), pushes, new)
-    return following, next_replies, pushes
+    examples += batching.rows(tf.nest.flatten(data)[0])
+    return more, examples, (following, next_replies, pushes)
 
   def end(self, state):
     """Pushes what is left."""
     for table, pushes in zip(self._trainer.tables, state[2]):
       table.send(pushes, accumulate=self._trainer.gradient_sums is not None)
 
-  def _next(self):
-    return self._routed(self._get_next())
+  def _next(self, otherwise):
+    """(whether there is another batch, that one or the one with the data that `otherwise` returns)."""
+    following = self._iterator.get_next_as_optional()
+    more = following.has_value()
+    take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)  # noqa: E731
+    data = tf.cond(more, take, otherwise)
+    return more, _Batch(data, self._trainer.route(self._packed(data), handles={}))
 
-  def _get_next(self):
-    return tf.nest.flatten(self._iterator.get_next(), expand_composites=True)
-
-  def _routed(self, data):
-    spec = self._trainer.source.element_spec
-    packed = tf.nest.pack_sequence_as(spec, data, expand_composites=True)
-    return _Batch(data, self._trainer.route(packed))
-
-  def _pull_next(self, i, batch, send):
-    is_last = i + 1 >= self._count
-    # After the last batch comes that same one again, of which nothing is pulled.
-    following = self._routed(tf.cond(is_last, lambda: batch.data, self._get_next))
-    wanted = [
-      ([keys[: tf.where(is_last, 0, tf.size(keys))] for keys in by_server], slots, positions)
-      for by_server, slots, positions in following.routes
-    ]
-    return following, self._exchange(wanted, send)
+  def _packed(self, data):
+    return tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
 
   def _split(self, i, pushes):
     """(what is sent with the next pull, what waits for a later one)."""
@@ -287,6 +275,14 @@ class _Batches:
         )
       )
     return replies
+
+
+def _wanted(batch, more):
+  """What is pulled for a batch: nothing where it only stands for one."""
+  return [
+    ([keys[: tf.where(more, tf.size(keys), 0)] for keys in by_server], slots, positions)
+    for by_server, slots, positions in batch.routes
+  ]
 
 
 def _results(model):

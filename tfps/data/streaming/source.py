@@ -2,7 +2,7 @@
 
 import copy
 
-from tfps.data.files import FileSource
+from tfps.data.file_source import FileSource
 from tfps.data.streaming import samples
 from tfps.data.streaming.days import DayRule
 from tfps.data.streaming.folder import Folder
@@ -29,7 +29,7 @@ def stream(
     stop_after_idle: end when nothing has come for so many seconds; 0: never.
     batch_size: examples per batch.
     batches_per_ticket: a ticket holds at most so many batches of one file.
-    **reading: more arguments of `tfps.data.files.FileSource`.
+    **reading: more arguments of `tfps.data.file_source.FileSource`.
 
   Returns:
     A `StreamSource`.
@@ -101,6 +101,10 @@ class StreamSource(FileSource):
     """Refused, as `days`."""
     del day
     self.days()
+
+  def skipped_in_index(self, day):
+    del day
+    return []
 
   def with_epoch(self, epoch):
     del epoch

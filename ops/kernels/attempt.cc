@@ -1,0 +1,94 @@
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensorflow/core/framework/cancellation.h"
+#include "tensorflow/core/framework/function.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tfps {
+namespace {
+
+using tensorflow::AsyncOpKernel;
+using tensorflow::CancellationManager;
+using tensorflow::DataType;
+using tensorflow::FunctionLibraryRuntime;
+using tensorflow::NameAttrList;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Status;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+class AttemptOp : public AsyncOpKernel {
+ public:
+  explicit AttemptOp(OpKernelConstruction* ctx) : AsyncOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("f", &function_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("Tout", &output_types_));
+  }
+
+  void ComputeAsync(OpKernelContext* ctx, DoneCallback done) override {
+    FunctionLibraryRuntime* library = ctx->function_library();
+    OP_REQUIRES_ASYNC(ctx, library != nullptr, tensorflow::errors::Internal("there is no function library"),
+                      done);
+    FunctionLibraryRuntime::Handle handle;
+    OP_REQUIRES_OK_ASYNC(ctx,
+                         library->Instantiate(function_.name(),
+                                              tensorflow::AttrSlice(&function_.attr()), &handle),
+                         done);
+    std::vector<Tensor> arguments;
+    for (int i = 0; i < ctx->num_inputs(); ++i) arguments.push_back(ctx->input(i));
+
+    auto attempt = std::make_shared<Attempt>(ctx->cancellation_manager());
+    FunctionLibraryRuntime::Options options(ctx->step_id());
+    options.step_container = ctx->step_container();
+    options.stats_collector = ctx->stats_collector();
+    options.runner = ctx->runner();
+    options.run_all_kernels_inline = ctx->run_all_kernels_inline();
+    // An error cancels what the function does, and nothing around it.
+    options.create_rendezvous = true;
+    options.cancellation_manager = attempt->cancellation.get();
+    library->Run(options, handle, arguments, &attempt->results,
+                 [this, ctx, attempt, done = std::move(done)](const Status& status) mutable {
+                   // If all of the step is cancelled, that is no error of the function's own.
+                   const bool is_cancelled = ctx->cancellation_manager() != nullptr &&
+                                             ctx->cancellation_manager()->IsCancelled();
+                   if (!status.ok() && is_cancelled) {
+                     ctx->SetStatus(status);
+                   } else {
+                     SetOutputs(ctx, status, attempt->results);
+                   }
+                   // The step's cancellation, to which the attempt's belongs, ends with done.
+                   attempt->cancellation.reset();
+                   done();
+                 });
+  }
+
+ private:
+  struct Attempt {
+    explicit Attempt(CancellationManager* parent)
+        : cancellation(std::make_unique<CancellationManager>(parent)) {}
+    std::unique_ptr<CancellationManager> cancellation;
+    std::vector<Tensor> results;
+  };
+
+  void SetOutputs(OpKernelContext* ctx, const Status& status, const std::vector<Tensor>& results) {
+    Tensor *ok, *message;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &ok));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, TensorShape({}), &message));
+    ok->scalar<bool>()() = status.ok();
+    message->scalar<tensorflow::tstring>()() = std::string(status.message());
+    for (size_t i = 0; i < output_types_.size(); ++i) {
+      ctx->set_output(i + 2, status.ok() ? results[i] : Tensor(output_types_[i], TensorShape({0})));
+    }
+  }
+
+  NameAttrList function_;
+  std::vector<DataType> output_types_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfpsAttempt").Device(tensorflow::DEVICE_CPU), AttemptOp);
+
+}  // namespace
+}  // namespace tfps

@@ -1,0 +1,1 @@
+"""Inputs made up at random for everything that reads some: python -m tests.fuzz --help."""

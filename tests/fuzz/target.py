@@ -1,0 +1,57 @@
+"""One target in a process of its own: python -m tests.fuzz.target TARGET SEED SECONDS JOURNAL."""
+
+import importlib
+import json
+import pathlib
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+
+_MOST_BYTES = 12 << 30  # of memory: who asks for more is told that there is none
+
+
+def main():
+  name, seed, seconds, journal = sys.argv[1:]
+  journal = pathlib.Path(journal)
+  report = journal.with_suffix(".json")
+  tried, crashes = 0, []
+
+  def tell():
+    report.write_text(json.dumps({"tried": tried, "crashes": crashes}))
+
+  tell()
+  target = importlib.import_module(f"tests.fuzz.{name}")
+  resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+  with tempfile.TemporaryDirectory() as folder, journal.open("w") as written:
+
+    def note(text):
+      """Writes down what is tried next."""
+      written.seek(0)
+      written.truncate()
+      written.write(f"{name} seed {seed} input {tried}\n{text}\n")
+      written.flush()
+
+    one = target.make(pathlib.Path(folder), note)
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+      rng = random.Random(f"{seed} {tried}")
+      try:
+        one(rng)
+      except target.EXPECTED:
+        pass
+      except Exception:  # Whatever else it is was to be a sentence.
+        last = traceback.format_exc().strip().splitlines()
+        crashes.append(f"{name}, seed {seed}, input {tried}: {last[-1]} ({last[-3].strip()})")
+        if len(crashes) >= 20:
+          until = 0
+      tried += 1
+      if tried % 50 == 0:
+        tell()
+  tell()
+
+
+if __name__ == "__main__":
+  main()

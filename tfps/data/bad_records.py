@@ -1,0 +1,166 @@
+"""Bad records: how a parse function names them, and how a run counts those that it skips."""
+
+import sys
+import threading
+from typing import NamedTuple
+
+import tensorflow as tf
+
+CHOICES = ("fail", "skip")
+MOST_SKIPPED = 10_000  # by default
+_MOST_NOTICES = 20
+
+_parsing = threading.local()
+
+
+class BadRecordError(ValueError):
+  """A record of a source cannot be used; the sentence names file, record and what is wrong."""
+
+
+def reject(bad, reason):
+  """Says, within the parse function of a source, which records are bad and why.
+
+  What becomes of them is the source's `on_bad_record`; a record that is skipped is in no batch. Where no source parses,
+  as in a served model, it does nothing.
+
+  Args:
+    bad: bool [n], a tensor of the parse function itself, not of a tf.cond or a loop within.
+    reason: what is wrong, with the field's name: "click is neither 0 nor 1".
+
+  Example:
+
+      def parse(columns):
+        click = tf.strings.to_number(columns["click"])
+        tfps.data.reject((click != 0) & (click != 1), "click is neither 0 nor 1")
+        return {"user_id": tfps.feasign("user_id", columns["user"])}, click[:, tf.newaxis]
+  """
+  rejected = getattr(_parsing, "rejected", None)
+  if rejected is not None:
+    rejected.append((tf.convert_to_tensor(bad, tf.bool), str(reason)))
+
+
+class Rejected:
+  """A context manager that collects what `reject` is told: a list of (bool [n], reason)."""
+
+  def __enter__(self):
+    self._outer = getattr(_parsing, "rejected", None)
+    _parsing.rejected = []
+    return _parsing.rejected
+
+  def __exit__(self, *exc_info):
+    _parsing.rejected = self._outer
+
+
+class Skipped(NamedTuple):
+  """What was skipped of a ticket, by reason; tensors in a ticket's function, NumPy at the chief."""
+
+  reasons: tf.Tensor  # string [k]
+  counts: tf.Tensor  # int64 [k]: how many records
+  firsts: tf.Tensor  # int64 [k]: the number of one of them in the ticket, -1 where it is not known
+  details: tf.Tensor  # string [k]: what is wrong with that one
+
+
+def nothing_skipped():
+  """The `Skipped` of a ticket whose records are all good."""
+  integers, texts = tf.zeros([0], tf.int64), tf.zeros([0], tf.string)
+  return Skipped(texts, integers, integers, texts)
+
+
+def summarise(problems, numbers):
+  """The `Skipped` of some records.
+
+  Args:
+    problems: string [b], what is wrong with each bad record.
+    numbers: int64 [b], its number in the ticket.
+  """
+  # What differs from record to record, the value found, is no part of the reason.
+  reasons = tf.strings.regex_replace(problems, r"(?s): .*", "")
+  reasons, groups, counts = tf.unique_with_counts(reasons, tf.int64)
+  size = tf.size(reasons)
+  first = tf.math.unsorted_segment_min(tf.range(tf.size(problems)), tf.cast(groups, tf.int32), size)
+  return Skipped(reasons, counts, tf.gather(numbers, first), tf.gather(problems, first))
+
+
+class SkippedRecords:
+  """Counts what a run skips, says so on stderr, and ends the run where it is too much.
+
+  Args:
+    source: the `tfps.data` source.
+    counts: {reason: how many} before.
+
+  Attributes:
+    counts: {reason: how many} so far.
+  """
+
+  def __init__(self, source, counts=None):
+    self.counts = dict(counts or {})
+    self._source = source
+    self._notices = 0
+
+  def explain(self, ticket, error):
+    """`Source.explain`."""
+    return self._source.explain(ticket, error)
+
+  def add_ticket(self, ticket, skipped):
+    """Counts a finished ticket's `Skipped`; returns {reason: how many} of it."""
+    new = {}
+    for reason, count, first, detail in zip(*skipped):
+      new[reason.decode(errors="replace")] = int(count)
+      if self._notices < _MOST_NOTICES:
+        where = self._source.place_of(ticket, int(first))
+        self._notice(f"{count} of the {ticket.records} records", where, detail)
+    self._count(new)
+    return new
+
+  def add_day(self, day):
+    """Counts what was skipped when the files of a day were indexed; returns {reason: how many}."""
+    new = {}
+    for bad in self._source.skipped_in_index(day):
+      new[bad.reason] = new.get(bad.reason, 0) + bad.count
+      self._notice("1 record" if bad.count == 1 else f"{bad.count} records", bad.place, bad.detail)
+    self._count(new)
+    return new
+
+  def _notice(self, what, where, detail):
+    self._notices += 1
+    if self._notices <= _MOST_NOTICES:
+      detail = detail.decode(errors="replace") if isinstance(detail, bytes) else detail
+      print(f"tfps: skipped {what}, such as {where}: {detail}.", file=sys.stderr, flush=True)
+    if self._notices == _MOST_NOTICES:
+      print("tfps: what else is skipped is only counted.", file=sys.stderr, flush=True)
+
+  def _count(self, new):
+    for reason, count in new.items():
+      self.counts[reason] = self.counts.get(reason, 0) + count
+    most, total = self._source.max_bad_records, sum(self.counts.values())
+    if new and most and total > most:
+      raise BadRecordError(
+        f"{total:,} records were skipped, more than max_bad_records, {most:,}: "
+        f"{in_words(self.counts)}; mend the data, or allow for more."
+      )
+
+
+class SkippedInIndex(NamedTuple):
+  """Records that the chief found to be bad before any ticket."""
+
+  reason: str
+  count: int
+  place: str  # of one of them
+  detail: str
+
+
+def in_words(counts):
+  """{reason: how many} as one text, the most frequent first."""
+  order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+  return ", ".join(f"{reason} ({count:,})" for reason, count in order)
+
+
+def check(on_bad_record, max_bad_records):
+  """Raises ValueError unless these are what a source takes."""
+  if on_bad_record not in CHOICES:
+    raise ValueError(f"on_bad_record is {on_bad_record!r}; it must be one of {', '.join(CHOICES)}.")
+  is_number = isinstance(max_bad_records, int) and not isinstance(max_bad_records, bool)
+  if not is_number or max_bad_records < 0:
+    raise ValueError(
+      f"max_bad_records is {max_bad_records!r}; it must be a whole number, 0 for no limit."
+    )

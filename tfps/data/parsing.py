@@ -1,0 +1,206 @@
+"""Parsing records that may be bad: each of them is known, whatever the parse function does with it."""
+
+import tensorflow as tf
+
+from tfps import native
+from tfps.data import bad_records, batching
+
+_RECORDS = tf.TensorSpec([None], tf.string)
+
+
+def attempt(function, *inputs):
+  """Runs a function whose error is a result like another.
+
+  Args:
+    function: a ConcreteFunction.
+    *inputs: tensors, its arguments.
+
+  Returns:
+    (bool scalar: whether it ended without an error; string scalar: the error's message; what it returned, which is not
+    to be used where it failed).
+  """
+  ok, message, flat = native.ops.tfps_attempt(
+    inputs=[*inputs, *function.captured_inputs],
+    f=function,
+    Tout=[output.dtype for output in function.outputs],
+  )
+  for tensor, output in zip(flat, function.outputs):
+    if not tf.executing_eagerly():  # There the tensors have their shapes.
+      tensor.set_shape(output.shape)
+  values = tf.nest.pack_sequence_as(function.structured_outputs, flat, expand_composites=True)
+  return ok, message, values
+
+
+class Parser:
+  """A parse function, what it says of bad records, and what is then done with them.
+
+  Args:
+    parse: as in `tfps.data.source`, of a string tensor [n].
+    on_bad_record: "fail" or "skip".
+    check_labels: whether a label or weight that is not finite, or negative, makes its record bad.
+    columns: names of the fields, for those that errors of tf.io.decode_csv know by number.
+  """
+
+  def __init__(self, parse, *, on_bad_record="fail", check_labels=True, columns=()):
+    self.parse = parse
+    self._check_labels = check_labels
+    self._columns = tuple(columns)
+    self._skips = on_bad_record == "skip"
+    self._traced = None
+    self._reasons = []
+
+  def with_parse(self, parse):
+    """The same with another parse function."""
+    on_bad_record = "skip" if self._skips else "fail"
+    return Parser(
+      parse,
+      on_bad_record=on_bad_record,
+      check_labels=self._check_labels,
+      columns=self._columns,
+    )
+
+  def __call__(self, records, damaged, numbers):
+    """Parses a ticket's records.
+
+    Args:
+      records: string [n].
+      damaged: bool [n]: those that could not even be read.
+      numbers: int64 [n]: the number of each in the ticket.
+
+    Returns:
+      (what the parse function makes of the good ones, how many these are, the `bad_records.Skipped` of the others).
+    """
+    count = tf.size(records, tf.int64)
+    if not self._skips:
+      values, problems = self._checked(records)
+      tf.debugging.Assert(
+        tf.reduce_all(problems == 0),
+        ["there are bad records among those of a ticket:", *self._reasons],
+      )
+      return self._with_row_for_each(values, count), count, bad_records.nothing_skipped()
+    ok, _, (values, problems) = attempt(self._concrete(), records)
+
+    def all_good():
+      return values, count, bad_records.nothing_skipped()
+
+    def some_bad():
+      problems = self.problems(records, damaged)
+      good = problems == ""
+      kept = tf.boolean_mask(records, good)
+      values, _ = self._checked(kept)
+      bad = tf.logical_not(good)
+      skipped = bad_records.summarise(tf.boolean_mask(problems, bad), tf.boolean_mask(numbers, bad))
+      return values, tf.size(kept, tf.int64), skipped
+
+    is_clean = ok & tf.reduce_all(problems == 0) & tf.logical_not(tf.reduce_any(damaged))
+    values, found, skipped = tf.cond(is_clean, all_good, some_bad)
+    return self._with_row_for_each(values, found), found, skipped
+
+  def problems(self, records, damaged):
+    """String [n]: what is wrong with each record; empty where nothing is.
+
+    Records that the parse function raises an error for are found by trying ever fewer.
+
+    Args:
+      records, damaged: as in `__call__`.
+    """
+    texts = tf.where(damaged, "the checksum of its bytes does not hold", "")
+    there = tf.cast(tf.where(tf.logical_not(damaged))[:, 0], tf.int32)
+    readable = tf.gather(records, there)
+    texts = tf.tensor_scatter_nd_update(texts, there[:, tf.newaxis], self._errors(readable))
+    there = tf.cast(tf.where(texts == "")[:, 0], tf.int32)
+    parsed = tf.gather(records, there)
+    _, reasons = self._checked(parsed)
+    said = tf.gather(tf.constant(["", *self._reasons]), reasons)
+    return tf.tensor_scatter_nd_update(texts, there[:, tf.newaxis], said)
+
+  def _errors(self, records):
+    """String [n]: the error that the parse function raises for each record alone."""
+    count = tf.size(records)
+
+    def step(begin, size, texts):
+      part = records[begin : begin + size]
+      ok, message, _ = attempt(self._concrete(), part)
+      alone = tf.size(part) == 1
+      update = lambda: tf.tensor_scatter_nd_update(texts, [[begin]], [self._in_words(message)])  # noqa: E731
+      texts = tf.cond(alone & tf.logical_not(ok), update, lambda: texts)
+      begin += tf.where(ok | alone, tf.size(part), 0)
+      return begin, tf.where(ok, 2 * size, tf.maximum(size // 2, 1)), texts
+
+    _, _, texts = tf.while_loop(
+      lambda begin, *_: begin < count,
+      step,
+      (tf.zeros([], tf.int32), tf.maximum(count, 1), tf.fill([count], "")),
+      parallel_iterations=1,
+    )
+    return texts
+
+  def _in_words(self, message):
+    """The message of an error of TensorFlow's without what it says of the graph."""
+    text = tf.strings.regex_replace(message, r"(?s)(\{\{[^}]*\}\} ?|\s*\n.*)", "")
+    # The record was tried alone, so that its number is always 0.
+    text = tf.strings.regex_replace(text, r" in record \d+!?", "")
+    text = tf.strings.regex_replace(text, r"^Field (\d+) ", r"field \1 ")
+    for i, name in enumerate(self._columns):
+      rewrite = "field '" + name.replace("\\", r"\\") + "' "
+      text = tf.strings.regex_replace(text, f"^field {i} ", rewrite)
+    return tf.where(text == "", "it cannot be parsed", text)
+
+  def _concrete(self):
+    if self._traced is None:
+      with tf.init_scope():
+        self._traced = tf.function(self._checked).get_concrete_function(_RECORDS)
+    return self._traced
+
+  def _checked(self, records):
+    """(what the parse function returns, int32 [n]: 0, or 1 + which of `_reasons` makes a record bad)."""
+    with bad_records.Rejected() as rejected:
+      values = self.parse(records)
+    if not isinstance(values, tuple) or len(values) not in (2, 3):
+      raise ValueError(
+        f"parse returned {type(values).__name__}; it must return (x, y) or (x, y, weight)."
+      )
+    if any(value.shape.rank == 0 for value in tf.nest.flatten(values)):
+      raise ValueError(
+        "parse returned a scalar; each value it returns must have one row for each record."
+      )
+    if self._check_labels:
+      rejected += _label_problems(values)
+    self._reasons = [reason for _, reason in rejected]
+    problems = tf.zeros(tf.shape(records), tf.int32)
+    for i, (bad, _) in reversed(list(enumerate(rejected, 1))):
+      problems = tf.where(bad, i, problems)
+    return values, problems
+
+  def _with_row_for_each(self, values, count):
+    found = tf.stack([batching.rows(value) for value in tf.nest.flatten(values)])
+    tf.debugging.Assert(
+      tf.reduce_all(found == count),
+      [
+        "parse must return one row for each record; records, and the rows it returned:",
+        count,
+        found,
+      ],
+      summarize=100,
+    )
+    return values
+
+
+def _label_problems(values):
+  """[(bool [n], reason)] of the labels and weights that parse returned."""
+  problems = []
+  for what, group in zip(("label", "weight"), values[1:]):
+    named = group.items() if isinstance(group, dict) else [("", group)]
+    for name, value in named:
+      title = f"the {what} '{name}'" if name else f"the {what}"
+      for tensor in tf.nest.flatten(value):
+        if isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating:
+          finite = tf.math.is_finite(tensor)
+          problems.append((_any_of_row(~finite), f"{title} is no finite number"))
+        if isinstance(tensor, tf.Tensor) and (tensor.dtype.is_floating or tensor.dtype.is_integer):
+          problems.append((_any_of_row(tensor < 0), f"{title} is negative"))
+  return problems
+
+
+def _any_of_row(bad):
+  return tf.reduce_any(bad, axis=list(range(1, bad.shape.rank)))
