@@ -239,7 +239,7 @@ class _Batches:
     more = following.has_value()
     take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)  # noqa: E731
     data = tf.cond(more, take, otherwise)
-    return more, _Batch(data, self._trainer.route(self._packed(data), handles={}))
+    return more, _Batch(data, self._trainer.route(self._packed(data)))
 
   def _packed(self, data):
     return tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
