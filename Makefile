@@ -5,9 +5,10 @@ BAZEL ?= bazel
 installed := $(VENV)/installed
 spark := $(VENV)/installed-spark
 
-.PHONY: help quickstart test bench ops bazel clean
+.PHONY: help quickstart online test bench ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
+	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
 	@echo "make bench       run all benchmarks and write their figures into docs/benchmarks.md"
 	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
@@ -17,6 +18,9 @@ help:
 
 quickstart: ops
 	$(VENV)/bin/tfps train --config=configs/quickstart.py
+
+online: ops
+	$(VENV)/bin/python -m examples.online
 
 test: ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile

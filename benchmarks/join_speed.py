@@ -12,17 +12,14 @@ The join runs in a process of its own on logs of the given size and of a multipl
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 
+import harness
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-
-import harness
 
 SECONDS = 3600.0  # of event time per million feature records: 278 a second
 WAIT = 600.0
@@ -31,12 +28,28 @@ WAIT = 600.0
 def main():
   parser = harness.parser(__doc__)
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
-  parser.add_argument("--records", type=int, default=1_000_000, help="of the feature log (default 1,000,000)")
-  parser.add_argument("--batch", type=int, default=100_000, help="feature records of a batch (default 100,000)")
-  parser.add_argument("--times", type=int, default=4, help="how many times longer the log is whose memory must be the same (default 4)")
+  parser.add_argument(
+    "--records", type=int, default=1_000_000, help="of the feature log (default 1,000,000)"
+  )
+  parser.add_argument(
+    "--batch", type=int, default=100_000, help="feature records of a batch (default 100,000)"
+  )
+  parser.add_argument(
+    "--times",
+    type=int,
+    default=4,
+    help="how many times longer the log is whose memory must be the same (default 4)",
+  )
   parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default 5)")
-  parser.add_argument("--speed", type=float, default=0.5, help="the goal, as a share of the merge's records/s (default 0.5)")
-  parser.add_argument("--folder", help="where the state and files are; a temporary folder by default")
+  parser.add_argument(
+    "--speed",
+    type=float,
+    default=0.5,
+    help="the goal, as a share of the merge's records/s (default 0.5)",
+  )
+  parser.add_argument(
+    "--folder", help="where the state and files are; a temporary folder by default"
+  )
   parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)  # the fresh process
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory(prefix="join-speed-", dir=flags.folder) as folder:
@@ -50,7 +63,10 @@ def main():
 def measure(flags, folder):
   features, actions = logs(flags.records)
   rows = len(features["time"]) + len(actions["time"])
-  frames = [pd.DataFrame({k: v.to_pylist() if isinstance(v, pa.Array) else v for k, v in log.items()}) for log in (features, actions)]
+  frames = [
+    pd.DataFrame({k: v.to_pylist() if isinstance(v, pa.Array) else v for k, v in log.items()})
+    for log in (features, actions)
+  ]
   batches = list(batched(features, actions, flags.batch))
   write_json(folder / "logs", frames)
   runs = {"merge": lambda: merge(*frames), "join": lambda: join(batches, fresh(folder))}
@@ -58,27 +74,50 @@ def measure(flags, folder):
   check_same(merge(*frames), join(batches, fresh(folder)))
   taken = harness.interleaved_seconds(runs, flags.repeats)
   results = [
-    {"what": name, "seconds": spread, "records_per_s": rows / spread.median} for name, spread in taken.items()
+    {"what": name, "seconds": spread, "records_per_s": rows / spread.median}
+    for name, spread in taken.items()
   ]
   peaks = [peak(flags, times) for times in (1, flags.times)]
   results += [
-    {"what": f"memory of a join of {flags.records * times:,}", "seconds": None, "records_per_s": None, "MB": mb}
+    {
+      "what": f"join of {flags.records * times:,}, memory",
+      "seconds": None,
+      "records_per_s": None,
+      "MB": mb,
+    }
     for times, mb in zip((1, flags.times), peaks)
   ]
   results = [{"MB": None} | result for result in results]
-  results = [{name: result[name] for name in ("what", "seconds", "records_per_s", "MB")} for result in results]
-  goals = [
-    harness.Goal("join's records/s over merge's", taken["merge"].median / taken["join"].median, flags.speed, at_least=True),
-    harness.Goal(f"memory of {flags.times} times the log, over that of it", peaks[1] / peaks[0], 1.15),
+  results = [
+    {name: result[name] for name in ("what", "seconds", "records_per_s", "MB")}
+    for result in results
   ]
-  return harness.report(flags, f"Joining {flags.records:,} feature records with {rows - flags.records:,} actions", results, goals)
+  goals = [
+    harness.Goal(
+      "join's records/s over merge's",
+      taken["merge"].median / taken["join"].median,
+      flags.speed,
+      at_least=True,
+    ),
+    harness.Goal(
+      f"memory of {flags.times} times the log, over that of it", peaks[1] / peaks[0], 1.15
+    ),
+  ]
+  return harness.report(
+    flags,
+    f"Joining {flags.records:,} feature records with {rows - flags.records:,} actions",
+    results,
+    goals,
+  )
 
 
 def logs(records, seed=0, begin=0):
   """Columns of both logs, in the order in which they arrive: up to 10 s of disorder, 12% of the items clicked."""
   rng = np.random.default_rng([seed, begin])
   number = np.arange(begin, begin + records)
-  time_ms = 1_780_000_000_000 + (number * SECONDS / 1e3).astype(np.int64) + rng.integers(0, 10_000, records)
+  time_ms = (
+    1_780_000_000_000 + (number * SECONDS / 1e3).astype(np.int64) + rng.integers(0, 10_000, records)
+  )
   item = rng.integers(0, 100_000, records)
   request_id = [f"request-{n // 10:010d}" for n in number]
   item_id = [f"item-{i}-{n % 10}" for n, i in zip(number, item)]
@@ -88,15 +127,27 @@ def logs(records, seed=0, begin=0):
   click_ms = time_ms[clicked] + (rng.exponential(60, len(clicked)) * 1000).astype(np.int64)
   order = np.argsort(click_ms + rng.integers(0, 10_000, len(clicked)))
   ids = [pa.array(column) for column in (request_id, item_id)]
-  features = {"request_id": ids[0], "item_id": ids[1], "time": time_ms, "user_id": pa.array(user), "hour": hour}
+  features = {
+    "request_id": ids[0],
+    "item_id": ids[1],
+    "time": time_ms,
+    "user_id": pa.array(user),
+    "hour": hour,
+  }
   taken = pa.array(clicked[order])
-  actions = {"request_id": ids[0].take(taken), "item_id": ids[1].take(taken), "time": click_ms[order]}
+  actions = {
+    "request_id": ids[0].take(taken),
+    "item_id": ids[1].take(taken),
+    "time": click_ms[order],
+  }
   return features, actions
 
 
 def merge(features, actions):
   """The label of each feature record, as a left join has it; copies and windows are not its business."""
-  merged = features.merge(actions, on=["request_id", "item_id"], how="left", suffixes=("", "_action"))
+  merged = features.merge(
+    actions, on=["request_id", "item_id"], how="left", suffixes=("", "_action")
+  )
   merged["click"] = merged["time_action"].notna()
   return merged
 
@@ -104,7 +155,9 @@ def merge(features, actions):
 def settings():
   from tfps.join.settings import Label, Settings
 
-  return Settings((Label("click", "click", int(WAIT * 1000)),), "click", disorder_ms=20_000, remember_ms=60_000)
+  return Settings(
+    (Label("click", "click", int(WAIT * 1000)),), "click", disorder_ms=20_000, remember_ms=60_000
+  )
 
 
 def batched(features, actions, size):
@@ -122,7 +175,8 @@ def batched(features, actions, size):
     if begin + size >= len(entries):
       end = len(actions["time"])
     yield (
-      {name: features[name].slice(begin, size) for name in ("request_id", "item_id")} | {"time": time_ms, "entries": entries.slice(begin, size)},
+      {name: features[name].slice(begin, size) for name in ("request_id", "item_id")}
+      | {"time": time_ms, "entries": entries.slice(begin, size)},
       {name: column[newest:end] for name, column in actions.items()},
     )
     newest = end
@@ -143,7 +197,10 @@ def join(batches, folder):
     ids = keys.of_ids(features["request_id"], features["item_id"])
     action_ids = keys.of_ids(actions["request_id"], actions["item_id"])
     zeros = np.zeros(len(actions["time"]))
-    columns = Features(ids, features["time"], features["entries"]), actions_of(action_ids, actions["time"], zeros, zeros)
+    columns = (
+      Features(ids, features["time"], features["entries"]),
+      actions_of(action_ids, actions["time"], zeros, zeros),
+    )
     for samples in joiner.step(*columns):
       shown += len(samples)
       clicks += int(samples.click.sum())
@@ -163,7 +220,9 @@ def join(batches, folder):
 def check_same(merged, joined):
   shown, clicks, late = joined
   if (len(merged), merged["click"].sum()) != (shown, clicks + late):
-    raise RuntimeError(f"The merge has {len(merged)} rows and {merged['click'].sum()} clicks, the join {joined}.")
+    raise RuntimeError(
+      f"The merge has {len(merged)} rows and {merged['click'].sum()} clicks, the join {joined}."
+    )
 
 
 def fresh(folder):
@@ -178,7 +237,10 @@ def write_json(folder, frames):
 
 
 def pandas_files(folder):
-  frames = [pd.read_json(folder / "logs" / name / "log.json", lines=True, engine="pyarrow") for name in ("features", "actions")]
+  frames = [
+    pd.read_json(folder / "logs" / name / "log.json", lines=True, engine="pyarrow")
+    for name in ("features", "actions")
+  ]
   merge(*frames).to_parquet(folder / "merged.parquet")
 
 
@@ -187,7 +249,10 @@ def tfps_files(folder):
   from tfps.join.settings import default_config
 
   config = default_config()
-  config.features.folder, config.actions.folder = f"{folder}/logs/features", f"{folder}/logs/actions"
+  config.features.folder, config.actions.folder = (
+    f"{folder}/logs/features",
+    f"{folder}/logs/actions",
+  )
   config.features.time_unit = config.actions.time_unit = "ms"
   config.max_future = 1e10
   config.state, config.samples.folder = fresh(folder), fresh(folder)
@@ -197,16 +262,22 @@ def tfps_files(folder):
 
 
 def memory(folder, records, batch):
-  """MB at the peak of a join of a log that is made while it is read, beyond what the process had before."""
-  list(batched(*logs(batch), batch))
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  made = (one for begin in range(0, records, batch) for one in batched(*logs(batch, begin=begin), batch))
+  """MB of resident memory at the peak of a join of a log that is made while it is read."""
+  made = (
+    one for begin in range(0, records, batch) for one in batched(*logs(batch, begin=begin), batch)
+  )
   join(made, fresh(folder))
-  return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+  with open("/proc/self/status") as status:
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def peak(flags, times):
-  command = [sys.executable, __file__, f"--memory-of={flags.records * times}", f"--batch={flags.batch}"]
+  command = [
+    sys.executable,
+    __file__,
+    f"--memory-of={flags.records * times}",
+    f"--batch={flags.batch}",
+  ]
   if flags.folder:
     command.append(f"--folder={flags.folder}")
   return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)

@@ -1,4 +1,4 @@
-"""DeepFM on samples of `tfps join` that keep arriving in a folder: an endless run.
+"""DeepFM on samples of `tfps join` that keep arriving in a folder or a Kafka topic: an endless run.
 
   tfps train --config=configs/stream.py --config.data.folder=/samples --config.checkpoint.folder=/checkpoints/ctr
 
@@ -13,7 +13,11 @@ from tfps.training.config import default_config
 
 def get_config():
   config = default_config()
-  config.data = {"folder": "samples", "lists": (), "label": "click", "time": "time"}
+  config.data = {
+    "folder": "samples", "lists": (), "label": "click", "time": "time",
+    # Instead of the folder: a topic, whose messages the chief puts as files into the spool.
+    "brokers": "", "topic": "", "spool": "spool",
+  }  # fmt: skip
   config.checkpoint.folder = "checkpoints/stream"
   config.checkpoint.every_minutes = 1.0
   config.slots = ("user_id", "item_id")
@@ -25,12 +29,17 @@ def source(config):
   data, stream = config.data, dict(config.stream)
   stream.pop("report_seconds")
   raw = raw_inputs(config.slots, data.lists)
+  arrivals = data.folder
+  if data.topic:
+    arrivals = tfps.data.Topic(data.brokers, data.topic, data.spool)
   samples = tfps.data.stream(
-    data.folder,
+    arrivals,
     tfps.data.parse_samples(raw, [data.label]),
     time=data.time,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
+    on_bad_record=config.on_bad_record,
+    max_bad_records=config.max_bad_records,
     **stream,
   )
   samples.raw_inputs = raw

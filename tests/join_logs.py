@@ -57,15 +57,32 @@ def make(records, seed=0):
     time = BEGIN + i * 0.5
     ids = {"request_id": f"request-{i // 4}", "item_id": f"item-{i % 4}"}
     tags = [f"tag{j}" for j in range(rng.randrange(3))]
-    features.append({**ids, "time": time, "user_id": f"user{rng.randrange(50)}", "hour": i % 24, "score": i / 8, "tags": tags})
-    for kind, probability, mean in (("click", 0.3, 30), ("like", 0.1, 60), ("dwell", 0.3, 60), ("share", 0.1, 30)):
+    features.append(
+      {
+        **ids,
+        "time": time,
+        "user_id": f"user{rng.randrange(50)}",
+        "hour": i % 24,
+        "score": i / 8,
+        "tags": tags,
+      }
+    )
+    for kind, probability, mean in (
+      ("click", 0.3, 30),
+      ("like", 0.1, 60),
+      ("dwell", 0.3, 60),
+      ("share", 0.1, 30),
+    ):
       for _ in range(2):
         if rng.random() < probability:
           value = float(rng.randrange(100)) if kind == "dwell" else 0.0
           late = round(rng.expovariate(1 / mean), 3)
           actions.append({**ids, "time": time + late, "action": kind, "value": value})
   return tuple(
-    sorted((row for row in rows for _ in range(1 + (rng.random() < 0.05))), key=lambda row: row["time"] + 10 * rng.random())
+    sorted(
+      (row for row in rows for _ in range(1 + (rng.random() < 0.05))),
+      key=lambda row: row["time"] + 10 * rng.random(),
+    )
     for rows in (features, actions)
   )
 
@@ -94,7 +111,9 @@ def expected(features, actions, labels=tuple(WAIT)):
     ids = row["request_id"], row["item_id"]
     label, newest = {}, row["time"]
     for name in labels:
-      counted = [a for a in of_ids[ids] if a[1] == name and -5 <= round(a[0] - row["time"], 3) <= WAIT[name]]
+      counted = [
+        a for a in of_ids[ids] if a[1] == name and -5 <= round(a[0] - row["time"], 3) <= WAIT[name]
+      ]
       label[name] = max((a[2] if name == "dwell" else 1.0 for a in counted), default=0.0)
       newest = max([newest, *(a[0] for a in counted)])
     slots = {name: row[name] for name in ("user_id", "hour", "score", "tags")}
@@ -110,7 +129,10 @@ def read(folder):
   """All samples in the files of a folder, as (ids, {feature: value}) in order."""
   paths = sorted(folder.glob("samples-*.tfrecord"))
   assert [path.name for path in paths] == [f"samples-{i:012d}.tfrecord" for i in range(len(paths))]
-  return [parse(record) for record in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator()]
+  return [
+    parse(record)
+    for record in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator()
+  ]
 
 
 def parse(record):
@@ -122,5 +144,8 @@ def parse(record):
 
 
 def value_of(feature):
-  values = [v.decode() if isinstance(v, bytes) else v for v in getattr(feature, feature.WhichOneof("kind")).value]
+  values = [
+    v.decode() if isinstance(v, bytes) else v
+    for v in getattr(feature, feature.WhichOneof("kind")).value
+  ]
   return values[0] if len(values) == 1 else values

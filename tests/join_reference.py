@@ -111,7 +111,13 @@ class Reference:
       if not label.value:
         labels[label.name] = float(bool(values))
       elif values:
-        pick = {"max": max, "min": min, "sum": sum, "first": lambda v: v[0], "last": lambda v: v[-1]}
+        pick = {
+          "max": max,
+          "min": min,
+          "sum": sum,
+          "first": lambda v: v[0],
+          "last": lambda v: v[-1],
+        }
         labels[label.name] = pick[label.value](values)
     for action in distinct:
       if any(self.counts_for(show, label, action) for label in self.settings.labels):
@@ -133,7 +139,9 @@ class Reference:
       for label in new:
         show.given.add(label.name)
         label_time = max(show.time, action[0])
-        samples.append(self.sample(show, {label.name: 1.0}, label_time, show=0, weights={label.name: 1.0}))
+        samples.append(
+          self.sample(show, {label.name: 1.0}, label_time, show=0, weights={label.name: 1.0})
+        )
       if not counted:
         self.late(action[1])
       else:

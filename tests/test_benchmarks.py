@@ -259,3 +259,12 @@ def test_table_has_one_column_for_each_key():
     "x           1,000  2 [1 .. 9]",
     "longer          5  1 [1 .. 1]",
   ]
+
+
+def test_join_speed():
+  done = run(
+    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0.01", "--json", "--check"
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  assert len(report["goals"]) == 2 and len(report["results"]) == 6

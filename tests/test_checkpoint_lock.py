@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from tfps.checkpoint import lock, reader
+import tf_keras as keras
+import tfps
+from tfps.checkpoint import ended, lock, reader
 
 from tests.checkpoints import KEYS, make_table, push
 from tests.commands import fails, run
@@ -99,6 +101,18 @@ def test_managers_of_one_process_share_the_lock(tmp_path):
   assert (tmp_path / "lock").exists()
   del first
   assert not (tmp_path / "lock").exists()
+
+
+def test_a_job_that_is_refused_leaves_the_folder_as_it_is(tmp_path):
+  ended.mark(str(tmp_path))
+  (tmp_path / "writing-checkpoint-3").mkdir()
+  callback = tfps.callbacks.Checkpoint(str(tmp_path), tables=[make_table()])
+  callback.set_model(keras.Sequential())
+  with _holder(tmp_path), pytest.raises(lock.LockError, match="is in use by process"):
+    callback.on_train_begin()
+  assert ended.is_marked(str(tmp_path)) and (tmp_path / "writing-checkpoint-3").exists()
+  callback.on_train_begin()
+  assert not ended.is_marked(str(tmp_path)) and not (tmp_path / "writing-checkpoint-3").exists()
 
 
 def test_no_command_changes_a_folder_in_use(tmp_path, capsys):

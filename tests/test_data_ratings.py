@@ -166,7 +166,7 @@ def test_cache_is_made_once_and_follows_the_inputs(tweets):
   movietweetings(tweets)
   (made,) = cache.iterdir()
   stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
-  assert set(stamps) == {"ratings.tsv", "days.json"}
+  assert set(stamps) == {"ratings.tsv", "days.json", "bad.json"}
   movietweetings(tweets)
   assert [path.name for path in cache.iterdir()] == [made.name]
   assert {path.name: path.stat().st_mtime_ns for path in made.iterdir()} == stamps
@@ -182,9 +182,23 @@ def test_cache_in_the_home_folder(tweets, monkeypatch, tmp_path):
   assert len(list((tmp_path / "home/.cache/tfps").iterdir())) == 1
 
 
-def test_a_failed_preparation_leaves_nothing(tweets):
-  (tweets / "ratings.dat").write_text("1::11::10::x\n")
-  with pytest.raises(ValueError):
+def test_bad_lines_are_refused_or_skipped_whoever_prepared_the_files(tweets):
+  (tweets / "ratings.dat").write_text("1::11::10::x\n1::11\n1::11::10::5\n1::11::10::y\n")
+  for _ in range(2):
+    with pytest.raises(tfps.data.BadRecordError, match="ratings.dat, line 1: .*; mend the line, or"):
+      movietweetings(tweets)
+    source = movietweetings(tweets, on_bad_record="skip")
+    assert source.records == 1
+    found = {bad.reason: (bad.count, bad.place[-6:]) for bad in source.skipped_in_index(0)}
+    assert sorted(found.values()) == [(1, "line 2"), (2, "line 1")]
+
+
+def test_a_failed_preparation_leaves_nothing(tweets, monkeypatch):
+  def fail(*args):
+    raise OSError("No space left on device")
+
+  monkeypatch.setattr("tfps.data.ratings._write_days", fail)
+  with pytest.raises(OSError):
     movietweetings(tweets)
   assert list((tweets.parent / "cache").iterdir()) == []
 

@@ -31,7 +31,9 @@ def settings_of_joins(draw):
   labels = [CLICK, *draw(st.lists(st.sampled_from([SOON, LIKE]), unique=True))]
   policy = draw(st.sampled_from(["wait", "early"]))
   if policy == "wait":
-    how = draw(st.lists(st.sampled_from(["max", "min", "sum", "first", "last"]), unique=True, max_size=2))
+    how = draw(
+      st.lists(st.sampled_from(["max", "min", "sum", "first", "last"]), unique=True, max_size=2)
+    )
     labels += [Label(f"dwell_{name}", "dwell", 30_000, name) for name in how]
   return Settings(
     labels=tuple(draw(st.permutations(labels))),
@@ -68,7 +70,7 @@ def steps(draw, join):
   return made
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_as_the_reference(data):
   join = data.draw(settings_of_joins())
@@ -83,7 +85,9 @@ def test_as_the_reference(data):
         joiner = Joiner(join, store)
       expected = reference.step(features, actions, close)
       assert sorted(run(joiner, store, features, actions, close)) == sorted(expected)
-      assert {name: joiner.counts[name] for name in COUNTS} == {name: reference.counts[name] for name in COUNTS}
+      assert {name: joiner.counts[name] for name in COUNTS} == {
+        name: reference.counts[name] for name in COUNTS
+      }
       assert joiner.watermark == reference.watermark
     assert accounted_for(joiner.counts, len(reference.unmatched))
     store.close()
@@ -99,7 +103,11 @@ def interrupted(joiner, store, features, actions):
 
 def run(joiner, store, features, actions, close=False):
   store.begin()
-  made = [sample for batch in joiner.step(columns(features), action_columns(joiner, actions), close=close) for sample in tuples(batch)]
+  made = [
+    sample
+    for batch in joiner.step(columns(features), action_columns(joiner, actions), close=close)
+    for sample in tuples(batch)
+  ]
   joiner.save()
   store.commit()
   joiner.committed()
@@ -109,19 +117,32 @@ def run(joiner, store, features, actions, close=False):
 def accounted_for(counts, unmatched):
   """Every record became something."""
   features = counts["features"] + counts["duplicate_features"] + counts["expired_features"]
-  ended = sum(counts[f"{what}_actions"] for what in ("used", "duplicate", "late", "unmatched", "waiting"))
+  ended = sum(
+    counts[f"{what}_actions"] for what in ("used", "duplicate", "late", "unmatched", "waiting")
+  )
   return features == counts["feature_records"] and ended + unmatched == counts["actions"]
 
 
 def columns(features):
-  payload = pa.array([f"{ids[0]} {ids[1]} {payload}".encode() for ids, _, payload in features], pa.binary())
-  return Features(key_columns([ids for ids, _, _ in features]), np.array([time for _, time, _ in features], np.int64), payload)
+  payload = pa.array(
+    [f"{ids[0]} {ids[1]} {payload}".encode() for ids, _, payload in features], pa.binary()
+  )
+  return Features(
+    key_columns([ids for ids, _, _ in features]),
+    np.array([time for _, time, _ in features], np.int64),
+    payload,
+  )
 
 
 def action_columns(joiner, actions):
   kinds = joiner._settings.actions
   time, value = (np.array([action[i] for action in actions]) for i in (1, 3))
-  return actions_of(key_columns([ids for ids, *_ in actions]), time, [kinds.index(action[2]) for action in actions], value)
+  return actions_of(
+    key_columns([ids for ids, *_ in actions]),
+    time,
+    [kinds.index(action[2]) for action in actions],
+    value,
+  )
 
 
 def key_columns(ids):

@@ -17,9 +17,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def start(folder, *arguments, **fields):
-  command = [sys.executable, "-m", "tfps", "join", f"--config={join_logs.config_file(folder, **fields)}", *arguments]
+  command = [
+    sys.executable,
+    "-m",
+    "tfps",
+    "join",
+    f"--config={join_logs.config_file(folder, **fields)}",
+    *arguments,
+  ]
   env = os.environ | {"PYTHONPATH": str(ROOT)}
-  return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(
+    command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
 
 
 def run(folder, *arguments, code=0, **fields):
@@ -33,7 +42,12 @@ def run(folder, *arguments, code=0, **fields):
 def test_every_record_once_with_all_its_actions(tmp_path, write):
   features, actions = join_logs.make(3000)
   writer = getattr(join_logs, f"write_{write}")
-  fields = {"batch_bytes": 50_000, "features__format": write, "actions__format": write, "samples__records_per_file": 700}
+  fields = {
+    "batch_bytes": 50_000,
+    "features__format": write,
+    "actions__format": write,
+    "samples__records_per_file": 700,
+  }
   for part in range(3):
     for log, rows in (("features", features), ("actions", actions)):
       size = len(rows) // 3 + 1
@@ -41,7 +55,10 @@ def test_every_record_once_with_all_its_actions(tmp_path, write):
     metrics = json.loads(run(tmp_path, "--once", *["--close"] * (part == 2), "--json", **fields))
   samples = join_logs.read(tmp_path / "samples")
   assert len(samples) == 3000 and dict(samples) == join_logs.expected(features, actions)
-  assert metrics["samples"] == metrics["features"] == 3000 and metrics["waiting_features"] == metrics["waiting_actions"] == 0
+  assert (
+    metrics["samples"] == metrics["features"] == 3000
+    and metrics["waiting_features"] == metrics["waiting_actions"] == 0
+  )
   assert metrics["duplicate_features"] == len(features) - 3000
   unknown = sum(row["action"] == "share" for row in actions)
   assert metrics["unknown_actions"] == unknown
@@ -61,13 +78,23 @@ def test_early_shows_once_and_gives_each_label_once(tmp_path):
   expected = join_logs.expected(features, actions, labels=("click", "like"))
   negatives = {ids: row for ids, row in samples if row["show"] == 1}
   assert len(negatives) == sum(row["show"] for _, row in samples) == 1000
-  assert all(row["label/click"] == row["click"] == row["label/like"] == 0 and row["weight/like"] == 1 for row in negatives.values())
+  assert all(
+    row["label/click"] == row["click"] == row["label/like"] == 0 and row["weight/like"] == 1
+    for row in negatives.values()
+  )
   for name, other in (("click", "like"), ("like", "click")):
     given = [ids for ids, row in samples if row[f"label/{name}"] == 1]
-    assert sorted(given) == sorted(ids for ids, row in expected.items() if row[f"label/{name}"] == 1)
+    assert sorted(given) == sorted(
+      ids for ids, row in expected.items() if row[f"label/{name}"] == 1
+    )
     for ids, row in samples:
       if row[f"label/{name}"] == 1:
-        assert (row["show"], row["click"], row[f"weight/{name}"], row[f"weight/{other}"]) == (0, name == "click", 1, 0)
+        assert (row["show"], row["click"], row[f"weight/{name}"], row[f"weight/{other}"]) == (
+          0,
+          name == "click",
+          1,
+          0,
+        )
         assert {slot: row[slot] for slot in ("user_id", "tags", "time")} == {
           slot: expected[ids][slot] for slot in ("user_id", "tags", "time")
         }
@@ -133,7 +160,11 @@ def test_what_is_wrong_is_one_sentence(tmp_path, fields, sentence):
 
 def test_bad_records_stop_it_or_are_counted(tmp_path):
   features, actions = join_logs.make(20)
-  bad = ['{"request_id": "r", "item_id"', '{"request_id": null, "item_id": "i", "time": 1780000000}', "[1]"]
+  bad = [
+    '{"request_id": "r", "item_id"',
+    '{"request_id": null, "item_id": "i", "time": 1780000000}',
+    "[1]",
+  ]
   bad.append('{"request_id": "r", "item_id": "i", "time": 9780000000}')
   join_logs.write_json(tmp_path / "features", "a", features)
   with open(tmp_path / "features" / "a", "a") as file:
@@ -159,4 +190,6 @@ def test_one_process_at_a_time_and_the_same_join(tmp_path):
   finally:
     process.kill()
     process.communicate()
-  assert "read with policy 'wait', now it is 'early'" in run(tmp_path, "--once", code=1, policy="early")
+  assert "read with policy 'wait', now it is 'early'" in run(
+    tmp_path, "--once", code=1, policy="early"
+  )

@@ -21,7 +21,9 @@ VALUES = {
 def columns(draw):
   rows = draw(st.integers(0, 20))
   made = {}
-  for name in draw(st.lists(st.sampled_from([*VALUES, *(f"{kind}s" for kind in VALUES)]), unique=True)):
+  for name in draw(
+    st.lists(st.sampled_from([*VALUES, *(f"{kind}s" for kind in VALUES)]), unique=True)
+  ):
     kind, values = VALUES.get(name) or VALUES[name[:-1]]
     if name not in VALUES:
       kind, values = pa.list_(kind), st.lists(values, max_size=5)
@@ -63,7 +65,12 @@ def test_lists_with_nulls_and_slices_of_columns():
   column = pa.array([["x"], ["a", None, "b"], None, [], ["c"]]).slice(1)
   made = example.examples(example.concatenate(example.entries("tags", column), 4)).to_pylist()
   read = [tf.train.Example.FromString(record).features.feature for record in made]
-  assert [values(one["tags"]) if "tags" in one else [] for one in read] == [[b"a", b"b"], [], [], [b"c"]]
+  assert [values(one["tags"]) if "tags" in one else [] for one in read] == [
+    [b"a", b"b"],
+    [],
+    [],
+    [b"c"],
+  ]
 
 
 def test_unsigned_integers_keep_their_bits_and_other_types_are_refused():
@@ -82,7 +89,13 @@ def test_records_and_files(tmp_path):
   entries = samples.shown(ids, ids, pa.array(np.arange(rows)), {"tags": tags})
   click = np.arange(rows) % 2
   made = samples.records(
-    entries, np.arange(rows) + 5, np.ones(rows), click, np.ones(rows), {"click": click}, {"click": click}
+    entries,
+    np.arange(rows) + 5,
+    np.ones(rows),
+    click,
+    np.ones(rows),
+    {"click": click},
+    {"click": click},
   )
   folder = samples.SampleFolder(tmp_path / "samples")
   folder.stage(0, [made.slice(0, 500), made.slice(500)])

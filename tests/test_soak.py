@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.soak import crashes, faults, load, pushes
+from tests.soak import crashes, faults, load, pushes, stream
 
 
 def test_crashes(tmp_path, capsys):
@@ -23,6 +23,13 @@ def test_load(tmp_path, capsys):
   load.soak(tmp_path, argparse.Namespace(**flags))
   out = capsys.readouterr().out
   assert "milliseconds of a push" in out and "pushes lost or doubled: 0" in out
+
+
+def test_stream(tmp_path, capsys):
+  stream.soak(tmp_path, argparse.Namespace(kills=2, cluster_kills=0, seed=1))
+  out = capsys.readouterr().out
+  assert "one process: 2 kills of join and trainer, 1 times on from a checkpoint" in out
+  assert "lost or doubled: none" in out
 
 
 def test_faults(tmp_path, capsys, monkeypatch):

@@ -120,7 +120,9 @@ def test_samples_of_a_file(tmp_path):
   found = samples.read(path, "time", "ms")
   assert found.times.tolist() == [1.5, 2, 3, 4, 5]
   assert found.bounds[0] == 0 and found.bounds[-1] == tf.io.gfile.stat(path).length
-  with pytest.raises(ValueError, match="a.tfrecord holds what is no tf.Example with one int64 'when'"):
+  with pytest.raises(
+    ValueError, match="a.tfrecord holds what is no tf.Example with one int64 'when'"
+  ):
     samples.read(path, "when", "ms")
   content = (tmp_path / "a.tfrecord").read_bytes()
   (tmp_path / "a.tfrecord").write_bytes(content[:-3])
@@ -128,10 +130,10 @@ def test_samples_of_a_file(tmp_path):
     samples.read(path, "time", "ms")
 
 
-def make(folder, **arguments):
+def make(folder, arrivals=None, **arguments):
   settings = dict(day_seconds=100, past_samples=2, poll_seconds=0.01, stop_after_idle=0.02)
   settings |= dict(batch_size=4, batches_per_ticket=2)
-  return tfps.data.stream(str(folder), streams.parse, **{**settings, **arguments})
+  return tfps.data.stream(arrivals or str(folder), streams.parse, **{**settings, **arguments})
 
 
 class Shown:

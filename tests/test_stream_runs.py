@@ -38,8 +38,7 @@ class Run:
     command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL, *arguments]
     command += [f"--config.data.folder={folder / 'samples'}"]
     command += [f"--config.checkpoint.folder={folder / 'checkpoints'}"]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = jobs.environment(PYTHONUNBUFFERED="1")
     with open(self._log, "w") as log:
       self.process = subprocess.Popen(
         command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
@@ -76,7 +75,9 @@ class Run:
 def write(folder, number, samples, times=None):
   numbers = range(number * 100, number * 100 + samples)
   times = [1.7e9 + n for n in numbers] if times is None else times
-  streams.write(folder / "samples", f"samples-{number:012d}.tfrecord", numbers, times, streams.joined)
+  streams.write(
+    folder / "samples", f"samples-{number:012d}.tfrecord", numbers, times, streams.joined
+  )
 
 
 def check(folder, files):

@@ -32,7 +32,7 @@ _PUBLIC = {
   "Communication": "tfps.training.communication",
   "feasign": "tfps.feasigns",
 }
-_MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "export", "migration")
+_MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "export", "losses", "migration")
 
 __all__ = sorted([*_PUBLIC, *_MODULES])
 

@@ -2,85 +2,89 @@
 
 namespace tfps {
 
-Arena::Arena(const std::vector<SizeClass>* classes, ChunkPool* pool)
-    : classes_(classes->data()), pool_(pool), open_(classes->size()) {}
+Arena::Arena(const std::vector<SizeClass>* classes, ChunkPool* pool, uint32_t number)
+    : classes_(classes->data()), pool_(pool), number_(number), open_(classes->size()) {}
 
 Arena::~Arena() {
-  for (char* base : bases_) {
-    if (base != nullptr) pool_->Free(base, 1);
-  }
+  while (!chunks_.empty()) RemoveChunk(chunks_.back());
 }
 
-void Arena::Open(uint32_t chunk) {
-  std::vector<uint16_t>& open = open_[chunks_[chunk].size_class];
-  chunks_[chunk].open_at = static_cast<uint16_t>(open.size());
-  open.push_back(static_cast<uint16_t>(chunk));
+void Arena::Open(uint32_t number) {
+  ChunkOfRows& chunk = pool_->RowsOf(number);
+  std::vector<uint32_t>& open = open_[chunk.size_class];
+  chunk.open_at = static_cast<uint32_t>(open.size());
+  open.push_back(number);
 }
 
-void Arena::Close(uint32_t chunk) {
-  std::vector<uint16_t>& open = open_[chunks_[chunk].size_class];
-  const uint16_t at = chunks_[chunk].open_at;
-  open[at] = open.back();
-  chunks_[open[at]].open_at = at;
+void Arena::Close(uint32_t number) {
+  const ChunkOfRows& chunk = pool_->RowsOf(number);
+  std::vector<uint32_t>& open = open_[chunk.size_class];
+  open[chunk.open_at] = open.back();
+  pool_->RowsOf(open.back()).open_at = chunk.open_at;
   open.pop_back();
-  chunks_[chunk].open_at = kNoRow;
 }
 
-uint32_t Arena::AddChunk(int size_class) {
-  if (unused_.empty() && bases_.size() == kMaxChunks) return kNone;
-  char* base = pool_->Allocate(1);
-  if (base == nullptr) return kNone;
-  uint32_t chunk = static_cast<uint32_t>(bases_.size());
-  if (unused_.empty()) {
-    bases_.push_back(nullptr);
-    chunks_.emplace_back();
-    touched_.emplace_back();
-  } else {
-    chunk = unused_.back();
-    unused_.pop_back();
-  }
-  bases_[chunk] = base;
-  chunks_[chunk] = Chunk();
-  touched_[chunk] = TouchedBits();
-  chunks_[chunk].size_class = static_cast<uint16_t>(size_class);
-  Open(chunk);
-  return chunk;
+bool Arena::AddChunk(int size_class) {
+  const uint32_t number = pool_->Allocate();
+  if (number == ChunkPool::kNone) return false;
+  ChunkOfRows& chunk = pool_->RowsOf(number);
+  chunk.listed_at = static_cast<uint32_t>(chunks_.size());
+  chunk.size_class = static_cast<uint16_t>(size_class);
+  chunk.live = chunk.carved = 0;
+  chunk.free = ChunkOfRows::kNoRow;
+  std::fill_n(chunk.touched, kTouchedWords, 0);
+  chunk.owner.store(number_, std::memory_order_release);
+  chunks_.push_back(number);
+  Open(number);
+  return true;
+}
+
+void Arena::RemoveChunk(uint32_t number) {
+  ChunkOfRows& chunk = pool_->RowsOf(number);
+  chunk.owner.store(ChunkOfRows::kNobody, std::memory_order_release);
+  chunks_[chunk.listed_at] = chunks_.back();
+  pool_->RowsOf(chunks_.back()).listed_at = chunk.listed_at;
+  chunks_.pop_back();
+  pool_->Free(number);
 }
 
 uint32_t Arena::Allocate(uint64_t key, int size_class) {
-  if (open_[size_class].empty() && AddChunk(size_class) == kNone) return kNone;
+  if (open_[size_class].empty() && !AddChunk(size_class)) return kNone;
   const uint32_t number = open_[size_class].back();
-  Chunk& chunk = chunks_[number];
-  uint32_t row = chunk.free;
-  if (row == kNoRow) row = chunk.carved++;
-  const uint32_t handle = number << kPlaceBits | row * classes_[size_class].units;
-  if (row == chunk.free) chunk.free = static_cast<uint16_t>(At(handle)->slot);
+  ChunkOfRows& chunk = pool_->RowsOf(number);
+  const bool recycled = chunk.free != ChunkOfRows::kNoRow;
+  const uint32_t row_number = recycled ? chunk.free : chunk.carved++;
+  const uint32_t handle =
+      number * kChunkPlaces + kFirstPlace + row_number * classes_[size_class].places;
+  RowHead* row = At(handle);
+  if (recycled) chunk.free = static_cast<uint16_t>(row->slot);
   if (++chunk.live == classes_[size_class].capacity) Close(number);
-  At(handle)->key = key;
-  At(handle)->flags = 0;
+  SetFlags(row, 0);
+  SetKey(row, key);
   return handle;
 }
 
 void Arena::Free(uint32_t handle) {
-  const uint32_t number = handle >> kPlaceBits;
-  Chunk& chunk = chunks_[number];
+  const uint32_t number = handle / kChunkPlaces;
+  ChunkOfRows& chunk = pool_->RowsOf(number);
+  const SizeClass& size_class = classes_[chunk.size_class];
   RowHead* row = At(handle);
   if (row->flags & kTouched) FlipTouchedBit(handle);
-  row->key = 0;
-  row->flags = 0;
-  row->slot = chunk.free;
-  chunk.free = static_cast<uint16_t>((handle & kPlaceMask) / ClassOf(number).units);
-  if (chunk.live-- == ClassOf(number).capacity) Open(number);
+  SetKey(row, 0);
+  SetFlags(row, 0);
+  SetSlot(row, chunk.free);
+  chunk.free = static_cast<uint16_t>(size_class.RowAt(handle % kChunkPlaces - kFirstPlace));
+  if (chunk.live-- == size_class.capacity) Open(number);
   if (chunk.live > 0) return;
   Close(number);
-  pool_->Free(bases_[number], 1);
-  bases_[number] = nullptr;
-  unused_.push_back(static_cast<uint16_t>(number));
+  RemoveChunk(number);
 }
 
 void Arena::ClearTouched() {
-  ForEachTouched([](RowHead* row) { row->flags &= ~kTouched; });
-  for (TouchedBits& bits : touched_) bits = TouchedBits();
+  ForEachTouched([](RowHead* row) { SetFlags(row, row->flags & ~kTouched); });
+  for (const uint32_t number : chunks_) {
+    std::fill_n(pool_->RowsOf(number).touched, kTouchedWords, 0);
+  }
 }
 
 }  // namespace tfps

@@ -3,34 +3,28 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // since Linux 6.1
+#endif
 
 namespace tfps {
 namespace {
 
-// A table's first slabs are left to small pages: of a table with few rows per shard, only the
-// touched pages are resident then.
+// A table's first slabs are left to small pages until there are more: of a table with few rows per
+// shard, only the touched pages are resident then.
 constexpr size_t kSmallPageSlabs = 16;
 
 size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// `bytes` of zeroed memory, aligned to a slab, or nullptr.
-char* MapAligned(size_t bytes, bool huge_pages) {
-  const size_t padded = bytes + ChunkPool::kSlabBytes;
-  void* mapped = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(mapped);
-  const uintptr_t aligned = RoundUp(begin, ChunkPool::kSlabBytes);
-  char* base = static_cast<char*>(mapped) + (aligned - begin);
-  if (aligned > begin) munmap(mapped, aligned - begin);
-  if (begin + padded > aligned + bytes) munmap(base + bytes, begin + padded - aligned - bytes);
-  // Only advice: failure is harmless.
-  madvise(base, bytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-  return base;
+void* Map(size_t bytes, int protection, int flags) {
+  void* mapped = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+  return mapped == MAP_FAILED ? nullptr : mapped;
 }
 
-size_t DirectBytes(int count) {
-  return RoundUp(count * ChunkPool::kChunkBytes, ChunkPool::kSlabBytes);
-}
+size_t ArrayBytes(size_t bytes) { return RoundUp(bytes, ChunkPool::kChunkBytes); }
 
 }  // namespace
 
@@ -61,60 +55,120 @@ void ChunkPool::Slab::Mark(int first, int count, bool free) {
   }
 }
 
+ChunkPool::ChunkPool(Readers* readers, size_t most_bytes) : readers_(readers) {
+  for (size_t bytes = std::min(most_bytes, kMostBytes); bytes >= kSlabBytes; bytes /= 2) {
+    reserved_bytes_ = bytes + kSlabBytes;
+    reserved_ = static_cast<char*>(Map(reserved_bytes_, PROT_NONE, MAP_NORESERVE));
+    if (reserved_ == nullptr) continue;
+    base_ = reinterpret_cast<char*>(RoundUp(reinterpret_cast<uintptr_t>(reserved_), kSlabBytes));
+    // The last place has the number that means none.
+    most_slabs_ = bytes / kSlabBytes - (bytes == kMostBytes);
+    return;
+  }
+}
+
 ChunkPool::~ChunkPool() {
-  for (const Slab& slab : slabs_) munmap(slab.base, kSlabBytes);
+  for (const Freed& freed : freed_) {
+    if (freed.bytes < kSmallArray) std::free(freed.memory);
+    if (freed.bytes > kMostRun * kChunkBytes) munmap(freed.memory, freed.bytes);
+  }
+  if (reserved_ != nullptr) munmap(reserved_, reserved_bytes_);
 }
 
 bool ChunkPool::AddSlab() {
-  char* base = MapAligned(kSlabBytes, slabs_.size() >= kSmallPageSlabs);
-  if (base == nullptr) return false;
-  slab_of_base_[base] = slabs_.size();
-  slabs_.push_back({base, {~uint64_t{0}, ~uint64_t{0}}});
+  if (slabs_.size() == most_slabs_) return false;
+  char* const slab = base_ + slabs_.size() * kSlabBytes;
+  if (mprotect(slab, kSlabBytes, PROT_READ | PROT_WRITE) != 0) return false;
+  // Only advice, all of it: failure is harmless.
+  if (slabs_.size() == kSmallPageSlabs) {
+    madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_HUGEPAGE);
+    madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_COLLAPSE);
+  }
+  madvise(slab, kSlabBytes, slabs_.size() >= kSmallPageSlabs ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  for (int i = 0; i < kSlabChunks; ++i) new (reinterpret_cast<ChunkOfRows*>(slab) + i) ChunkOfRows();
+  slabs_.push_back({{~uint64_t{1}, ~uint64_t{0}}});
+  num_chunks_.store(static_cast<uint32_t>(slabs_.size() * kSlabChunks), std::memory_order_release);
   return true;
 }
 
-char* ChunkPool::Allocate(int count) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  char* chunks = nullptr;
-  if (count > kSlabChunks) {
-    chunks = MapAligned(DirectBytes(count), /*huge_pages=*/true);
-    if (chunks == nullptr) return nullptr;
-  } else {
+char* ChunkPool::AllocateRun(int count) {
+  for (bool again = true;; again = false) {
     while (first_open_ < slabs_.size() && !slabs_[first_open_].AnyFree()) ++first_open_;
-    int first = -1;
-    size_t at = first_open_;
-    for (; at < slabs_.size(); ++at) {
-      first = slabs_[at].FindRun(count);
-      if (first >= 0) break;
+    for (size_t at = first_open_; at < slabs_.size(); ++at) {
+      const int first = slabs_[at].FindRun(count);
+      if (first < 0) continue;
+      slabs_[at].Mark(first, count, /*free=*/false);
+      return base_ + at * kSlabBytes + first * kChunkBytes;
     }
-    if (first < 0) {
-      if (!AddSlab()) return nullptr;
-      at = slabs_.size() - 1;
-      first = 0;
+    if (again && !freed_.empty()) {
+      FreeWhatNobodyReads();
+    } else if (!AddSlab()) {
+      return nullptr;
     }
-    slabs_[at].Mark(first, count, /*free=*/false);
-    chunks = slabs_[at].base + first * kChunkBytes;
   }
-  chunks_in_use_ += count;
-  return chunks;
 }
 
-void ChunkPool::Free(char* chunks, int count) {
+uint32_t ChunkPool::Allocate() {
   std::lock_guard<std::mutex> lock(mutex_);
-  chunks_in_use_ -= count;
-  if (count > kSlabChunks) {
-    munmap(chunks, DirectBytes(count));
-    return;
+  const char* chunk = AllocateRun(1);
+  if (chunk == nullptr) return kNone;
+  bytes_in_use_ += kChunkBytes;
+  return static_cast<uint32_t>((chunk - base_) / kChunkBytes);
+}
+
+void ChunkPool::Free(uint32_t chunk) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  FreeLater(At(chunk), kChunkBytes);
+}
+
+char* ChunkPool::AllocateArray(size_t bytes) {
+  char* array;
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (bytes < kSmallArray) {
+    array = static_cast<char*>(std::aligned_alloc(64, bytes));
+  } else {
+    bytes = ArrayBytes(bytes);
+    array = bytes <= kMostRun * kChunkBytes
+                ? AllocateRun(static_cast<int>(bytes / kChunkBytes))
+                : static_cast<char*>(Map(bytes, PROT_READ | PROT_WRITE, 0));
+    if (array != nullptr && bytes > kMostRun * kChunkBytes) madvise(array, bytes, MADV_HUGEPAGE);
   }
-  const size_t offset = reinterpret_cast<uintptr_t>(chunks) % kSlabBytes;
-  const size_t at = slab_of_base_.at(chunks - offset);
-  slabs_[at].Mark(static_cast<int>(offset / kChunkBytes), count, /*free=*/true);
-  first_open_ = std::min(first_open_, at);
+  if (array != nullptr) bytes_in_use_ += bytes;
+  return array;
+}
+
+void ChunkPool::FreeArray(char* array, size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  FreeLater(array, bytes < kSmallArray ? bytes : ArrayBytes(bytes));
+}
+
+void ChunkPool::FreeLater(char* memory, size_t bytes) {
+  bytes_in_use_ -= bytes;
+  freed_.push_back({readers_->Stamp(), memory, bytes});
+  FreeWhatNobodyReads();
+}
+
+void ChunkPool::FreeWhatNobodyReads() {
+  const uint64_t oldest = readers_->OldestEpoch();
+  while (!freed_.empty() && freed_.front().stamp < oldest) {
+    const Freed& freed = freed_.front();
+    if (freed.bytes < kSmallArray) {
+      std::free(freed.memory);
+    } else if (freed.bytes > kMostRun * kChunkBytes) {
+      munmap(freed.memory, freed.bytes);
+    } else {
+      const size_t chunk = (freed.memory - base_) / kChunkBytes;
+      slabs_[chunk / kSlabChunks].Mark(static_cast<int>(chunk % kSlabChunks),
+                                       static_cast<int>(freed.bytes / kChunkBytes), /*free=*/true);
+      first_open_ = std::min(first_open_, chunk / kSlabChunks);
+    }
+    freed_.pop_front();
+  }
 }
 
 int64_t ChunkPool::bytes_in_use() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return chunks_in_use_ * static_cast<int64_t>(kChunkBytes);
+  return bytes_in_use_;
 }
 
 }  // namespace tfps

@@ -1,42 +1,79 @@
 // Memory in chunks of 16 KiB, for the rows and the indexes of all shards of a table.
 //
-// Invariant: a chunk is either free (its bit in its slab is set) or owned by exactly one caller.
-// Slabs of 2 MiB are taken from the system one by one and kept until the pool ends, so that freed
-// memory is used again. Chunks are aligned to 16 KiB. Their contents are whatever the last owner
-// left. Thread-safe.
+// All chunks lie in one range of addresses that is reserved when the pool is made, so that 32 bits
+// name a place of 16 bytes in it. Slabs of 2 MiB are taken from the system one by one, from its
+// begin, and kept until the pool ends: freed memory is used again, and is never unmapped under a
+// reader. The first chunk of a slab holds what its owners know of the others.
+//
+// Invariant: a chunk is free (its bit in its slab is set), owned by exactly one caller, or freed
+// but perhaps still looked at by readers. Contents are whatever the last owner left. Thread-safe.
 #ifndef OPS_CORE_CHUNK_POOL_H_
 #define OPS_CORE_CHUNK_POOL_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
+#include "ops/core/readers.h"
+
 namespace tfps {
+
+// What the owner of a chunk of rows keeps beside it; see Arena.
+struct ChunkOfRows {
+  static constexpr uint32_t kNobody = UINT32_MAX;
+  static constexpr uint16_t kNoRow = UINT16_MAX;
+
+  std::atomic<uint32_t> owner{kNobody};
+  uint32_t listed_at = 0;     // place in the owner's list of chunks
+  uint32_t open_at = 0;       // place in the owner's list of those of its size class with room
+  uint16_t size_class = 0;
+  uint16_t live = 0;          // rows in use
+  uint16_t carved = 0;        // rows that were ever in use; those after have never been touched
+  uint16_t free = kNoRow;     // first of the list of free rows, which goes on in their `slot`
+  uint64_t touched[8] = {};   // a bit for every 32 bytes
+};
 
 class ChunkPool {
  public:
   static constexpr size_t kChunkBytes = size_t{16} << 10;
   static constexpr size_t kSlabBytes = size_t{2} << 20;
   static constexpr int kSlabChunks = kSlabBytes / kChunkBytes;
+  static constexpr size_t kPlaceBytes = 16;
+  static constexpr size_t kMostBytes = (size_t{1} << 32) * kPlaceBytes;  // 64 GiB
+  static constexpr uint32_t kNone = UINT32_MAX;
 
-  ChunkPool() = default;
+  // Gives freed memory out again once `readers`, which must outlive it, no longer look at it.
+  // Reserves `most_bytes` of addresses, or as many as the system lets it have.
+  explicit ChunkPool(Readers* readers, size_t most_bytes = kMostBytes);
   ~ChunkPool();
   ChunkPool(const ChunkPool&) = delete;
   ChunkPool& operator=(const ChunkPool&) = delete;
 
-  // `count` adjacent chunks, or nullptr if the system has no memory left. More than a slab's worth
-  // of chunks come from the system directly and go back to it.
-  char* Allocate(int count);
-  void Free(char* chunks, int count);
+  // The number of a chunk for rows, or kNone if there is no memory left.
+  uint32_t Allocate();
+  void Free(uint32_t chunk);
 
-  // Bytes of the chunks that callers own.
+  char* base() const { return base_; }
+  char* At(uint32_t chunk) const { return base_ + chunk * kChunkBytes; }
+  ChunkOfRows& RowsOf(uint32_t chunk) const {
+    return reinterpret_cast<ChunkOfRows*>(At(chunk / kSlabChunks * kSlabChunks))[chunk % kSlabChunks];
+  }
+  // How many chunks there are, in use or not. Every number below names memory that may be read.
+  uint32_t num_chunks() const { return num_chunks_.load(std::memory_order_acquire); }
+
+  // An array of a multiple of 64 bytes, aligned to 64, or nullptr. Large ones are whole chunks, and
+  // those larger than a slab come from the system directly and go back to it.
+  char* AllocateArray(size_t bytes);
+  void FreeArray(char* array, size_t bytes);
+
+  // Bytes of what callers own.
   int64_t bytes_in_use() const;
 
  private:
   struct Slab {
-    char* base;
     uint64_t free_chunks[kSlabChunks / 64];  // one bit per chunk
 
     bool AnyFree() const { return free_chunks[0] | free_chunks[1]; }
@@ -44,14 +81,34 @@ class ChunkPool {
     void Mark(int first, int count, bool free);
   };
   static_assert(kSlabChunks == 128, "AnyFree looks at two words");
+  static_assert(kSlabChunks * sizeof(ChunkOfRows) <= kChunkBytes, "one chunk holds all of a slab's");
+
+  struct Freed {
+    uint64_t stamp;
+    char* memory;
+    size_t bytes;
+  };
+
+  static constexpr int kMostRun = kSlabChunks - 1;
+  static constexpr size_t kSmallArray = kChunkBytes / 4;
 
   bool AddSlab();
+  char* AllocateRun(int count);
+  void FreeLater(char* memory, size_t bytes);
+  void FreeWhatNobodyReads();
+
+  Readers* const readers_;
+  char* reserved_ = nullptr;
+  size_t reserved_bytes_ = 0;
+  char* base_ = nullptr;
+  size_t most_slabs_ = 0;
+  std::atomic<uint32_t> num_chunks_{0};
 
   mutable std::mutex mutex_;
   std::vector<Slab> slabs_;
-  std::unordered_map<char*, size_t> slab_of_base_;
   size_t first_open_ = 0;  // no slab before this one has a free chunk
-  int64_t chunks_in_use_ = 0;
+  std::deque<Freed> freed_;
+  int64_t bytes_in_use_ = 0;
 };
 
 }  // namespace tfps

@@ -1,68 +1,110 @@
 #include "ops/core/index.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 namespace tfps {
 namespace {
 
-constexpr uint32_t kEntriesPerChunk = ChunkPool::kChunkBytes / sizeof(uint32_t);
+constexpr uint32_t kBucketsPerChunk = ChunkPool::kChunkBytes / sizeof(Bucket);
 
-// Entries for `rows` rows to fill at most 4/5 * 2/3 of them: powers of two below a chunk, whole
-// chunks above.
-uint32_t CapacityFor(uint32_t rows) {
-  const uint32_t wanted = static_cast<uint32_t>(uint64_t{rows} * 15 / 8);
-  if (wanted > kEntriesPerChunk / 2) {
-    return (wanted + kEntriesPerChunk - 1) / kEntriesPerChunk * kEntriesPerChunk;
+// What an index with no row has: one bucket without entries, so that nobody asks whether there is one.
+Bucket no_rows = {};
+
+// Buckets for `rows` rows to fill at most 5/6 * 2/3 of the entries: powers of two below a quarter of
+// a chunk, whole chunks above.
+uint32_t BucketsFor(uint32_t rows) {
+  const uint64_t wanted = (uint64_t{rows} * 9 / 5 + Bucket::kEntries - 1) / Bucket::kEntries;
+  if (wanted >= kBucketsPerChunk / 4) {
+    return static_cast<uint32_t>(
+        std::min<uint64_t>((wanted + kBucketsPerChunk - 1) / kBucketsPerChunk * kBucketsPerChunk,
+                           BucketArray::kMostBuckets));
   }
-  uint32_t capacity = 16;
-  while (capacity < wanted) capacity *= 2;
-  return capacity;
+  uint32_t count = 1;
+  while (count < wanted) count *= 2;
+  return count;
 }
+
+size_t BytesOf(BucketArray buckets) { return buckets.count() * sizeof(Bucket); }
 
 }  // namespace
 
-void Index::Release() {
-  uint32_t* entries = entries_.load(std::memory_order_relaxed);
-  if (entries == nullptr) return;
-  const int chunks = Chunks(capacity_.load(std::memory_order_relaxed));
-  if (chunks > 0) {
-    pool_->Free(reinterpret_cast<char*>(entries), chunks);
-  } else {
-    std::free(entries);
+Index::Index(ChunkPool* pool, std::atomic<uint64_t>* published, uint32_t number)
+    : pool_(pool), published_(published), number_(number) {
+  published_->store(BucketArray(&no_rows, 1).packed(), std::memory_order_release);
+}
+
+Index::~Index() { Free(buckets()); }
+
+void Index::Free(BucketArray buckets) {
+  if (buckets.begin() == &no_rows) return;
+  pool_->FreeArray(reinterpret_cast<char*>(buckets.begin()), BytesOf(buckets));
+}
+
+BucketArray Index::Allocate(uint32_t rows) const {
+  const uint32_t count = BucketsFor(rows);
+  char* array = pool_->AllocateArray(count * sizeof(Bucket));
+  if (array == nullptr) return BucketArray(nullptr, 0);
+  std::memset(array, 0, count * sizeof(Bucket));
+  return BucketArray(reinterpret_cast<Bucket*>(array), count);
+}
+
+void Index::Publish(BucketArray fresh, uint32_t size) {
+  const BucketArray old = buckets();
+  published_->store(fresh.packed(), std::memory_order_release);
+  Free(old);
+  size_ = size;
+  // From 3/4 to 5/6 of the entries.
+  const double part = SplitMix64(number_) % 1024 / 1024.0;
+  max_size_ = static_cast<uint32_t>(fresh.count() * Bucket::kEntries * (0.75 + part / 12));
+}
+
+bool Index::IsWasteful(uint32_t rows) const {
+  return buckets().count() > 4 * BucketsFor(rows);
+}
+
+void Index::InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle) {
+  Bucket* bucket = buckets.First(hash);
+  uint32_t empty;
+  while ((empty = Bucket::Matches(bucket->Tags(), 0)) == 0) {
+    bucket->tags[1].store(bucket->tags[1].load(std::memory_order_relaxed) | Bucket::kPassed,
+                          std::memory_order_release);
+    bucket = buckets.After(bucket);
+  }
+  const int entry = __builtin_ctz(empty);
+  bucket->handles[entry].store(handle, std::memory_order_release);
+  bucket->SetTag(entry, BucketArray::Tag(hash));
+}
+
+void Index::Insert(uint64_t hash, uint32_t handle) {
+  InsertInto(buckets(), hash, handle);
+  ++size_;
+}
+
+void Index::SetEntry(uint64_t hash, uint32_t handle, uint32_t new_handle) {
+  const BucketArray all = buckets();
+  for (Bucket* bucket = all.First(hash);; bucket = all.After(bucket)) {
+    uint32_t bits = Bucket::Matches(bucket->Tags(), BucketArray::Tag(hash));
+    for (; bits != 0; bits &= bits - 1) {
+      const int entry = __builtin_ctz(bits);
+      if (bucket->HandleAt(entry) != handle) continue;
+      if (new_handle == kNone) {
+        bucket->SetTag(entry, 0);
+      } else {
+        bucket->handles[entry].store(new_handle, std::memory_order_release);
+      }
+      return;
+    }
   }
 }
 
-bool Index::Reset(uint32_t rows) {
-  const uint32_t capacity = CapacityFor(rows);
-  uint32_t* entries = entries_.load(std::memory_order_relaxed);
-  if (entries == nullptr || capacity != capacity_.load(std::memory_order_relaxed)) {
-    const int chunks = Chunks(capacity);
-    entries = chunks > 0 ? reinterpret_cast<uint32_t*>(pool_->Allocate(chunks))
-                         : static_cast<uint32_t*>(std::malloc(capacity * sizeof(uint32_t)));
-    if (entries == nullptr) return false;
-    Release();
-    entries_.store(entries, std::memory_order_relaxed);
-    capacity_.store(capacity, std::memory_order_relaxed);
-  }
-  max_size_ = static_cast<uint32_t>(uint64_t{capacity} * 4 / 5);
-  Clear();
-  return true;
+void Index::Erase(uint64_t hash, uint32_t handle) {
+  SetEntry(hash, handle, kNone);
+  --size_;
 }
 
-void Index::Clear() {
-  std::memset(entries_.load(std::memory_order_relaxed), 0,
-              capacity_.load(std::memory_order_relaxed) * sizeof(uint32_t));
-  size_ = 0;
-}
-
-int64_t Index::bytes() const {
-  return int64_t{capacity_.load(std::memory_order_relaxed)} * sizeof(uint32_t);
-}
-
-int64_t Index::small_bytes() const {
-  return Chunks(capacity_.load(std::memory_order_relaxed)) > 0 ? 0 : bytes();
+void Index::Replace(uint64_t hash, uint32_t handle, uint32_t new_handle) {
+  SetEntry(hash, handle, new_handle);
 }
 
 }  // namespace tfps

@@ -222,7 +222,7 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
       if (i % kBlock == 0) {
         for (int64_t j = i; j < std::min(i + kBlock, pulled.n); ++j) {
           hashes[j - i] = SplitMix64(static_cast<uint64_t>(pulled.keys[j]));
-          index.Prefetch(hashes[j - i]);
+          index.PrefetchFor(hashes[j - i]);
         }
       }
       uint32_t& entry = index.Find(pulled.keys[i], hashes[i % kBlock], rows.keys);

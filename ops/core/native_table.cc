@@ -2,80 +2,51 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <string>
+
+#include "ops/core/prefetch.h"
+#include "ops/core/push_items.h"
+#include "ops/core/row_copies.h"
 
 namespace tfps {
 namespace {
 
 // What one key costs, in cycles, for the thread pool to decide how finely to split.
-constexpr int64_t kPullCycles = 200;
-constexpr int64_t kPushCycles = 400;
+constexpr int64_t kPullCycles = 100;
+constexpr int64_t kPushCycles = 200;
+
+// A pull's block of keys; and how many keys ahead of the one in hand a push brings rows into the
+// cache, index buckets twice as far.
+constexpr int64_t kBlockKeys = 16;
+constexpr int64_t kAhead = 16;
+
+// How often a pull looks again at a row that is being changed before it waits for the lock.
+constexpr int kMostLooks = 100;
 
 static_assert(Arena::kNone == kNoReference, "what a caller sees of an absent row");
+static_assert(Arena::kNone == Index::kNone, "one none for both");
 
-// The keys of a batch, grouped by shard and in their order within one.
-class KeysByShard {
- public:
-  // Takes keys[i], and its reference if there are any, where wanted(i).
-  template <typename Wanted>
-  KeysByShard(const uint64_t* keys, const uint32_t* references, int64_t n, int num_shards,
-              Wanted wanted)
-      : shard_of_(n), ends_(num_shards + 1) {
-    for (int64_t i = 0; i < n; ++i) {
-      if (!wanted(i)) {
-        shard_of_[i] = kNoShard;
-        continue;
-      }
-      shard_of_[i] = static_cast<int32_t>(VirtualShard(keys[i], num_shards));
-      ++ends_[shard_of_[i] + 1];
-    }
-    for (int s = 0; s < num_shards; ++s) ends_[s + 1] += ends_[s];
-    items_.reset(new KeyAt[ends_[num_shards]]);
-    // From here ends_[s] is the next free place of shard s, so that it is its end when all are
-    // placed.
-    for (int64_t i = 0; i < n; ++i) {
-      if (shard_of_[i] == kNoShard) continue;
-      items_[ends_[shard_of_[i]]++] = {keys[i], static_cast<uint32_t>(i),
-                                       references == nullptr ? Arena::kNone : references[i]};
-    }
+// Goes through the rows of a batch, and knows the shard of each.
+struct PushCursor {
+  int64_t at;
+  int64_t shard;
+
+  void Settle(const PushItems& items) {
+    while (at >= items.Begin(shard + 1)) ++shard;
   }
-
-  int64_t size() const { return ends_.back(); }
-
-  // Calls visit(shard, keys, count) for those of the shards [first, last) that have keys. Meanwhile
-  // the start of the next shard's look-ups comes into the cache.
-  template <typename Visit>
-  void ForEachShard(const std::vector<std::unique_ptr<Shard>>& shards, int64_t first, int64_t last,
-                    Visit visit) const {
-    const int64_t end = Begin(last);
-    for (int64_t s = first; s < last; ++s) {
-      const int64_t next = Begin(s + 1);
-      if (Begin(s) == next) continue;
-      const int64_t ahead_end = std::min(next + kShardAhead, end);
-      for (int64_t i = next; i < ahead_end; ++i) {
-        if (items_[i].reference != Arena::kNone) continue;
-        shards[VirtualShard(items_[i].key, shards.size())]->Prefetch(items_[i].key);
-      }
-      visit(shards[s].get(), &items_[Begin(s)], next - Begin(s));
-    }
-  }
-
- private:
-  static constexpr int32_t kNoShard = -1;
-  static constexpr int kShardAhead = 32;
-
-  int64_t Begin(int64_t shard) const { return shard == 0 ? 0 : ends_[shard - 1]; }
-
-  std::vector<int32_t> shard_of_;
-  std::vector<int64_t> ends_;
-  std::unique_ptr<KeyAt[]> items_;
 };
 
 }  // namespace
 
-NativeTable::NativeTable(const TableOptions& options) : ShardedTable(options) {
-  for (int s = 0; s < num_shards(); ++s)
-    shards_.push_back(std::make_unique<Shard>(&config_, &pool_));
+NativeTable::NativeTable(const TableOptions& options, size_t most_bytes)
+    : ShardedTable(options),
+      readers_(num_shards()),
+      pool_(&readers_, most_bytes),
+      views_(new ShardView[num_shards()]) {
+  for (int s = 0; s < num_shards(); ++s) {
+    shards_.push_back(std::make_unique<Shard>(&config_, &pool_, &readers_, &views_[s], s));
+  }
 }
 
 NativeTable::~NativeTable() { shards_.clear(); }  // before the pool
@@ -88,40 +59,152 @@ ShardStatistics NativeTable::Totals() const {
 
 void NativeTable::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
                        const ParallelFor& parallel_for, uint32_t* references) const {
-  const KeysByShard by_shard(keys, nullptr, n, num_shards(), [&](int64_t i) {
-    const bool wanted = keys[i] != kPadding && !IsReserved(keys[i]);
-    if (!wanted) std::fill_n(rows + i * width, width, 0.0f);
-    if (!wanted && references != nullptr) references[i] = Arena::kNone;
-    return wanted;
+  parallel_for(n, kPullCycles, [&](int64_t first, int64_t last) {
+    PullRange(keys + first, last - first, rows + first * width, width,
+              references == nullptr ? nullptr : references + first);
   });
-  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPullCycles),
-               [&](int64_t first, int64_t last) {
-                 by_shard.ForEachShard(shards_, first, last,
-                                       [&](const Shard* shard, const KeyAt* part, int64_t count) {
-                                         shard->Pull(part, count, rows, width, references);
-                                       });
-               });
+}
+
+// Block after block: while the rows of one are read, those of the next and the buckets of the one
+// after it are on their way into the cache.
+void NativeTable::PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
+                            uint32_t* references) const {
+  struct Block {
+    uint64_t hashes[kBlockKeys];
+    uint32_t shards[kBlockKeys];
+    uint32_t guesses[kBlockKeys];
+  };
+  Block ring[3];
+  constexpr int kKeyOffset = offsetof(RowHead, key);
+  const int bytes = config_.pulled_bytes() - kKeyOffset;
+  char* const base = pool_.base();
+  const char* const keys_begin = reinterpret_cast<const char*>(Arena::At(base, 0)) + kKeyOffset;
+  const uint32_t num_shards = this->num_shards();
+  const int64_t blocks = (n + kBlockKeys - 1) / kBlockKeys;
+  const auto for_block = [&](int64_t number, auto visit) {
+    if (number < 0 || number >= blocks) return;
+    const int64_t begin = number * kBlockKeys;
+    const int count = static_cast<int>(std::min<int64_t>(kBlockKeys, n - begin));
+    Block& block = ring[number % 3];
+    for (int i = 0; i < count; ++i) visit(block, i, begin + i);
+  };
+  Readers::Reading reading(&readers_);
+  for (int64_t number = 0; number < blocks + 2; ++number) {
+    for_block(number, [&](Block& block, int i, int64_t at) {
+      const uint64_t hash = SplitMix64(keys[at]);
+      const uint32_t shard = VirtualShardOfHash(hash, num_shards);
+      block.hashes[i] = hash;
+      block.shards[i] = shard;
+      views_[shard].buckets().PrefetchFor(hash);
+    });
+    for_block(number - 1, [&](Block& block, int i, int64_t) {
+      const uint32_t guess = views_[block.shards[i]].buckets().Guess(block.hashes[i]);
+      block.guesses[i] = guess;
+      PrefetchBytes(keys_begin + uint64_t{guess} * ChunkPool::kPlaceBytes, bytes);
+    });
+    for_block(number - 2, [&](Block& block, int i, int64_t at) {
+      const uint64_t key = keys[at];
+      const uint32_t shard = block.shards[i];
+      float* const out = rows + at * width;
+      uint32_t handle = block.guesses[i];
+      const bool wanted = key != kPadding && !IsReserved(key);
+      const bool read = wanted && handle != Arena::kNone && views_[shard].TryRead([&] {
+        const RowHead* row = Arena::At(base, handle);
+        if (LoadShared(&row->key) == key) {
+          CopyPulled(config_, row, width, out);
+        } else {
+          handle = Arena::kNone;
+        }
+      });
+      if (wanted) reading.CountPull(shard);
+      if (!wanted) {
+        handle = Arena::kNone;
+        std::fill_n(out, width, 0.0f);
+      } else if (!read || handle == Arena::kNone) {
+        handle = PullOne(key, block.hashes[i], shard, width, out);
+      }
+      if (references != nullptr) references[at] = handle;
+    });
+  }
+}
+
+uint32_t NativeTable::PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width,
+                              float* out) const {
+  char* const base = pool_.base();
+  uint32_t handle = Arena::kNone;
+  for (int look = 0; look < kMostLooks; ++look) {
+    const bool read = views_[shard].TryRead([&] {
+      handle = views_[shard].buckets().Find(
+          hash, [&](uint32_t at) { return LoadShared(&Arena::At(base, at)->key) == key; });
+      CopyPulled(config_, handle == Arena::kNone ? nullptr : Arena::At(base, handle), width, out);
+    });
+    if (read) return handle;
+    __builtin_ia32_pause();
+  }
+  return shards_[shard]->PullLocked(key, width, out);
 }
 
 std::optional<std::string> NativeTable::Push(const PushBatch& batch,
                                              const ParallelFor& parallel_for) {
-  Dropped dropped;
-  const KeysByShard by_shard(batch.keys, batch.references, batch.n, num_shards(),
-                             [&](int64_t i) { return IsPushed(batch, i, &dropped); });
+  const PushItems items(batch, num_shards(), parallel_for, [&](int64_t i) {
+    Dropped uncounted;
+    return IsPushed(batch, i, &uncounted);
+  });
+  if (items.size() < batch.n) {
+    Dropped dropped;
+    for (int64_t i = 0; i < batch.n; ++i) IsPushed(batch, i, &dropped);
+    Count(dropped);
+  }
   std::atomic<bool> room{true};
-  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPushCycles),
+  parallel_for(num_shards(), CostOfShard(items.size(), kPushCycles),
                [&](int64_t first, int64_t last) {
-                 by_shard.ForEachShard(shards_, first, last,
-                                       [&](Shard* shard, const KeyAt* part, int64_t count) {
-                                         if (!shard->Push(part, count, batch)) room = false;
-                                       });
+                 if (!PushRange(items, first, last, batch)) room = false;
                });
-  Count(dropped);
   if (room) return std::nullopt;
-  return "Some rows found no room: the memory is used up, or a shard holds its most of 128 MiB of "
-         "rows; give the "
-         "table more servers or more than num_shards=" +
-         std::to_string(num_shards()) + ".";
+  return "Some " + std::string(kNoRoom);
+}
+
+bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t last_shard,
+                            const PushBatch& batch) {
+  const int64_t end = items.Begin(last_shard);
+  const char* const rows_begin = reinterpret_cast<const char*>(Arena::At(pool_.base(), 0));
+  const int bytes = config_.row_bytes();
+  PushCursor far = {items.Begin(first_shard), first_shard};
+  PushCursor near = far;
+  const auto far_ahead = [&] {
+    if (far.at == end) return;
+    far.Settle(items);
+    const PushItem& item = items[far.at++];
+    if (item.reference == Arena::kNone) {
+      views_[far.shard].buckets().PrefetchFor(item.hash);
+    } else {
+      shards_[far.shard]->PrefetchReference(item.reference);
+    }
+  };
+  const auto near_ahead = [&] {
+    if (near.at == end) return;
+    near.Settle(items);
+    const PushItem& item = items[near.at++];
+    PrefetchBytes(reinterpret_cast<const char*>(batch.gradients + int64_t{item.position} * batch.width),
+                  4 * batch.width);
+    if (item.reference != Arena::kNone) return;
+    const uint32_t guess = views_[near.shard].buckets().Guess(item.hash);
+    if (guess == Arena::kNone) return;
+    PrefetchBytes(rows_begin + uint64_t{guess} * ChunkPool::kPlaceBytes, bytes);
+  };
+  const Readers::Reading reading(&readers_);  // of the shards ahead
+  for (int64_t i = 0; i < 2 * kAhead; ++i) far_ahead();
+  for (int64_t i = 0; i < kAhead; ++i) near_ahead();
+  bool room = true;
+  for (int64_t s = first_shard; s < last_shard; ++s) {
+    const int64_t begin = items.Begin(s), count = items.Begin(s + 1) - begin;
+    if (count == 0) continue;
+    room &= shards_[s]->Push(&items[begin], count, batch.gradients, batch.width, [&] {
+      far_ahead();
+      near_ahead();
+    });
+  }
+  return room;
 }
 
 }  // namespace tfps

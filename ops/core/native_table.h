@@ -1,15 +1,21 @@
 // The project's own engine: rows in arenas, found by open-addressing indexes.
 //
-// A batch is sorted by shard first, and takes each shard's lock once.
+// A pull goes through its keys in their order and takes no lock; see ShardView. A push is sorted by
+// shard first, and takes each shard's lock once. Both look ahead: the index of a key far away, and
+// the row of one nearer by, are on their way into the cache while the key in hand is dealt with.
 #ifndef OPS_CORE_NATIVE_TABLE_H_
 #define OPS_CORE_NATIVE_TABLE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "ops/core/chunk_pool.h"
+#include "ops/core/push_items.h"
+#include "ops/core/readers.h"
 #include "ops/core/shard.h"
+#include "ops/core/shard_view.h"
 #include "ops/core/sharded_table.h"
 
 namespace tfps {
@@ -17,7 +23,8 @@ namespace tfps {
 class NativeTable final : public ShardedTable<Shard> {
  public:
   // `options` must be valid, as ParseTableOptions leaves them.
-  explicit NativeTable(const TableOptions& options);
+  // It has room for `most_bytes` of rows and indexes.
+  explicit NativeTable(const TableOptions& options, size_t most_bytes = ChunkPool::kMostBytes);
   ~NativeTable() override;
 
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
@@ -29,7 +36,15 @@ class NativeTable final : public ShardedTable<Shard> {
   ShardStatistics Totals() const override;
 
  private:
+  void PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
+                 uint32_t* references) const;
+  uint32_t PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width, float* out) const;
+  bool PushRange(const PushItems& items, int64_t first_shard, int64_t last_shard,
+                 const PushBatch& batch);
+
+  mutable Readers readers_;
   ChunkPool pool_;
+  const std::unique_ptr<ShardView[]> views_;  // by shard; close together, as pulls look at all
 };
 
 }  // namespace tfps

@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "ops/core/chunk_pool.h"
+#include "ops/core/arena.h"
 #include "ops/core/optimizer.h"
 #include "ops/core/row.h"
 
@@ -229,7 +229,7 @@ std::optional<std::string> CheckOptimizer(const std::string& prefix,
 std::optional<std::string> CheckRowFits(const std::string& prefix, const PolicyOptions& options) {
   const RowLayout layout = {options.mf_dim, Optimizer(options.lr).StateFloats(1),
                             Optimizer(options.mf).StateFloats(options.mf_dim)};
-  const int most = static_cast<int>(ChunkPool::kChunkBytes);
+  const int most = Arena::kMostRowBytes;
   if (layout.bytes(/*admitted=*/true) <= most) return std::nullopt;
   return "Table option " + prefix + "mf_dim=" + std::to_string(options.mf_dim) +
          " is too large: with " + prefix + "mf.optimizer's state a row is " +

@@ -72,7 +72,7 @@ Route MakeRoute(const RouteInput& input, int32_t* positions) {
       end = std::min(begin + kBlock, input.slot_ends[s]);
       for (int64_t i = begin; i < end; ++i) {
         hashes[i - begin] = SplitMix64(static_cast<uint64_t>(input.ids[i]));
-        index.Prefetch(hashes[i - begin]);
+        index.PrefetchFor(hashes[i - begin]);
       }
       for (int64_t i = begin; i < end; ++i) {
         const int64_t key = input.ids[i];

@@ -2,23 +2,27 @@
 //
 //   RowHead | lr_w, lr state | mf_w[mf_dim], mf state
 //
-// The last part is there exactly when kAdmitted is set. Rows are multiples of 8 bytes and start at
-// one. The key of a row in use is never 0: padding is not stored, so a block whose key is 0 is
-// free.
+// The last part is there exactly when kAdmitted is set. Rows are multiples of 16 bytes and start at
+// one of 8. What a pull reads comes one after the other, from the key on. The key of a row in use is
+// never 0: padding is not stored, so a block whose key is 0 is free.
+//
+// Pulls read without the lock that all others hold: key, slot, flags and weights are therefore
+// written by the functions here alone, and read by a pull by those.
 #ifndef OPS_CORE_ROW_H_
 #define OPS_CORE_ROW_H_
 
 #include <cstdint>
+#include <cstring>
 
 #include "ops/core/hash.h"
 
 namespace tfps {
 
 struct RowHead {
-  uint64_t key;
   double show;
   double click;
   double delta_score;  // the scores of all pushes since the last export that contained the row
+  uint64_t key;
   int32_t slot;        // of the push that created the row
   uint16_t unseen_days;
   uint16_t flags;
@@ -30,6 +34,55 @@ constexpr uint16_t kServed = 2;    // the row is in what serving holds
 constexpr uint16_t kTouched = 4;   // the row was changed since its shard was last read; see Arena
 constexpr uint16_t kCaptured = 8;  // the row was in an export's capture; a row of its key that comes later was not
 constexpr uint16_t kSavedFlags = kAdmitted | kServed;
+
+template <typename T>
+T LoadShared(const T* from) {
+  return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+template <typename T>
+void StoreShared(T* to, T value) {
+  __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+inline void SetKey(RowHead* row, uint64_t key) { StoreShared(&row->key, key); }
+inline void SetSlot(RowHead* row, int32_t slot) { StoreShared(&row->slot, slot); }
+inline void SetFlags(RowHead* row, int flags) {
+  StoreShared(&row->flags, static_cast<uint16_t>(flags));
+}
+
+// n weights of a row, of which each is read or written whole.
+inline void LoadWeights(const float* weights, int n, float* out) {
+  const auto bits = [](const float* at) { return reinterpret_cast<const uint32_t*>(at); };
+  int i = 0;
+  if (n > 0 && reinterpret_cast<uintptr_t>(weights) % 8 != 0) {
+    const uint32_t one = LoadShared(bits(weights));
+    std::memcpy(out, &one, sizeof(one));
+    i = 1;
+  }
+  for (; i + 1 < n; i += 2) {
+    const uint64_t two = LoadShared(reinterpret_cast<const uint64_t*>(weights + i));
+    std::memcpy(out + i, &two, sizeof(two));
+  }
+  if (i < n) {
+    const uint32_t one = LoadShared(bits(weights + i));
+    std::memcpy(out + i, &one, sizeof(one));
+  }
+}
+inline void StoreWeights(const float* values, int n, float* weights) {
+  const auto store = [&](int i) {
+    uint32_t one;
+    std::memcpy(&one, values + i, sizeof(one));
+    StoreShared(reinterpret_cast<uint32_t*>(weights + i), one);
+  };
+  int i = 0;
+  if (n > 0 && reinterpret_cast<uintptr_t>(weights) % 8 != 0) store(i++);
+  for (; i + 1 < n; i += 2) {
+    uint64_t two;
+    std::memcpy(&two, values + i, sizeof(two));
+    StoreShared(reinterpret_cast<uint64_t*>(weights + i), two);
+  }
+  if (i < n) store(i);
+}
 
 inline bool IsAdmitted(const RowHead* row) { return row->flags & kAdmitted; }
 inline float* Floats(RowHead* row) { return reinterpret_cast<float*>(row + 1); }
@@ -49,7 +102,7 @@ struct RowLayout {
   int admitted_floats() const { return mf_state() + mf_state_floats; }  // of one with mf
   int floats(bool admitted) const { return admitted ? admitted_floats() : head_floats(); }
   int bytes(bool admitted) const {
-    return (static_cast<int>(sizeof(RowHead)) + 4 * floats(admitted) + 7) / 8 * 8;
+    return (static_cast<int>(sizeof(RowHead)) + 4 * floats(admitted) + 15) / 16 * 16;
   }
 };
 

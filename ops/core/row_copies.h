@@ -14,21 +14,27 @@
 namespace tfps {
 
 // Writes lr_w and mf_w, as much of it as the row has and `width` floats hold, and zeros up to there.
-// No row is nullptr.
+// No row is nullptr. Needs no lock.
 inline void CopyPulled(const TableConfig& config, const RowHead* row, int width, float* out) {
-  float* const end = out + width;
-  *out++ = row == nullptr ? 0.0f : Floats(row)[0];
-  if (row != nullptr && IsAdmitted(row)) {
-    const RowLayout& layout = config.PolicyOf(row).layout;
-    out = std::copy_n(Floats(row) + layout.mf_w(), std::min(layout.mf_dim, width - 1), out);
+  if (row == nullptr) {
+    std::fill_n(out, width, 0.0f);
+    return;
   }
-  std::fill(out, end, 0.0f);
+  LoadWeights(Floats(row), 1, out);
+  int copied = 1;
+  if (LoadShared(&row->flags) & kAdmitted) {
+    const RowLayout& layout = config.PolicyOf(LoadShared(&row->slot)).layout;
+    const int wanted = std::min(layout.mf_dim, width - 1);
+    LoadWeights(Floats(row) + layout.mf_w(), wanted, out + 1);
+    copied += wanted;
+  }
+  std::fill(out + copied, out + width, 0.0f);
 }
 
 // Writes all that is known of a row, nullptr for none, to the place `i`.
 inline void CopyInspected(const TableConfig& config, const RowHead* row, int64_t i,
                           const InspectedRows& out) {
-  static constexpr RowHead kAbsent = {0, 0, 0, 0, 0, 0, 0};
+  static constexpr RowHead kAbsent = {};
   const bool found = row != nullptr;
   if (!found) row = &kAbsent;
   out.found[i] = found;
@@ -62,14 +68,14 @@ inline float* CopyToColumns(const TableConfig& config, const RowHead* row, int64
 inline void CopyFromColumns(const TableConfig& config, const RowColumns& columns, int64_t i,
                             const float* floats, RowHead* row) {
   const double* statistics = columns.statistics + 3 * i;
-  *row = {columns.keys[i],
-          statistics[0],
-          statistics[1],
-          statistics[2],
-          columns.slots[i],
-          columns.unseen_days[i],
-          static_cast<uint16_t>(columns.flags[i] & kSavedFlags)};
-  std::copy_n(floats, config.FloatsOf(columns, i), Floats(row));
+  row->show = statistics[0];
+  row->click = statistics[1];
+  row->delta_score = statistics[2];
+  row->unseen_days = columns.unseen_days[i];
+  SetKey(row, columns.keys[i]);
+  SetSlot(row, columns.slots[i]);
+  SetFlags(row, columns.flags[i] & kSavedFlags);
+  StoreWeights(floats, config.FloatsOf(columns, i), Floats(row));
 }
 
 // Writes a row to the place `i` of an export.

@@ -18,6 +18,21 @@ namespace tfps {
 
 constexpr int kMaxRowFloats = ChunkPool::kChunkBytes / sizeof(float);
 
+// What one row of a batch brings.
+struct RowPush {
+  int32_t slot;
+  float show;
+  float click;
+  const float* gradient;  // (width)
+  int width;
+};
+
+// Room to compute in.
+struct PushScratch {
+  float gradient[kMaxRowFloats];
+  float weights[kMaxRowFloats];
+};
+
 inline bool AllFinite(const float* values, int n) {
   constexpr uint32_t kExponent = 0x7f800000;
   uint32_t bad = 0;
@@ -31,36 +46,52 @@ inline bool AllFinite(const float* values, int n) {
 
 // Makes an unadmitted row that was never pushed, in memory for one.
 inline void InitRow(uint64_t key, int32_t slot, const Policy& policy, RowHead* row) {
-  *row = {key, 0, 0, 0, slot, 0, 0};
+  row->show = row->click = row->delta_score = 0;
+  row->unseen_days = 0;
+  SetKey(row, key);
+  SetSlot(row, slot);
+  SetFlags(row, 0);
   float* floats = Floats(row);
-  floats[0] = 0;
+  const float lr_w = 0;
+  StoreWeights(&lr_w, 1, floats);
   policy.lr.InitState(floats + policy.layout.lr_state(), 1);
 }
 
 // Admits a row that lies in memory for an admitted one.
 inline void InitMfPart(const TableOptions& options, const Policy& policy, RowHead* row) {
   const RowLayout& layout = policy.layout;
-  float* floats = Floats(row);
-  InitMf(options.seed, row->key, options.mf_init_range, floats + layout.mf_w(), layout.mf_dim);
-  policy.mf.InitState(floats + layout.mf_state(), layout.mf_dim);
-  row->flags |= kAdmitted;
+  float mf_w[kMaxRowFloats];
+  InitMf(options.seed, row->key, options.mf_init_range, mf_w, layout.mf_dim);
+  StoreWeights(mf_w, layout.mf_dim, Floats(row) + layout.mf_w());
+  policy.mf.InitState(Floats(row) + layout.mf_state(), layout.mf_dim);
+  SetFlags(row, row->flags | kAdmitted);
 }
 
-// Applies the push at `position` of a batch to a row: its counts, and one step of each optimizer
-// that it has a state for. A row that did not exist before this push may be admitted already; its
-// mf vector takes no step. `policy` is that of the row's slot, `gradient` scratch for kMaxRowFloats.
-// Returns whether the row is to be admitted now.
+// The gradient of an occurrence of a row, 1 + mf_dim floats at least, perhaps in `scratch`.
+inline const float* ScaleGradient(const TableOptions& options, const RowPush& push, int mf_dim,
+                                  PushScratch* scratch) {
+  const int given = std::min(push.width, 1 + mf_dim);
+  const bool scaled = options.gradient_scale == GradientScale::kPerShow && push.show > 0 &&
+                      push.show != 1;
+  if (!scaled && given > mf_dim) return push.gradient;
+  const float show = scaled ? push.show : 1;
+  for (int d = 0; d < given; ++d) scratch->gradient[d] = push.gradient[d] / show;
+  std::fill(scratch->gradient + given, scratch->gradient + 1 + mf_dim, 0.0f);
+  return scratch->gradient;
+}
+
+// Applies one push to a row: its counts, and one step of each optimizer that it has a state for. A
+// row that did not exist before this push may be admitted already; its mf vector takes no step.
+// `policy` is that of the row's slot. Returns whether the row is to be admitted now.
 inline bool UpdateRow(const TableOptions& options, const Policy& policy, bool existed,
-                      const PushBatch& batch, int64_t position, RowHead* row, float* gradient,
+                      const RowPush& push, RowHead* row, PushScratch* scratch,
                       ShardStatistics* statistics) {
   const Accessor& accessor = policy.accessor;
   const RowLayout& layout = policy.layout;
-  const float* g = batch.gradients + position * batch.width;
-  const float show_f = batch.show[position];
-  const double show = show_f;
-  const double click = batch.click[position];
+  const double show = push.show;
+  const double click = push.click;
 
-  if (row->slot != batch.slots[position]) ++statistics->slot_conflicts;
+  if (row->slot != push.slot) ++statistics->slot_conflicts;
   ++statistics->pushed_keys;
   row->show += show;
   row->click += click;
@@ -69,21 +100,16 @@ inline bool UpdateRow(const TableOptions& options, const Policy& policy, bool ex
   statistics->show += show;
   statistics->click += click;
 
-  const int given = std::min(batch.width, 1 + layout.mf_dim);
-  if (options.gradient_scale == GradientScale::kPerShow && show_f > 0) {
-    for (int d = 0; d < given; ++d) gradient[d] = g[d] / show_f;
-    g = gradient;
-  }
-  if (AllFinite(g, given)) {
+  const float* g = ScaleGradient(options, push, layout.mf_dim, scratch);
+  if (AllFinite(g, std::min(push.width, 1 + layout.mf_dim))) {
     float* floats = Floats(row);
-    policy.lr.Step(floats, floats + layout.lr_state(), g, 1);
+    float lr_w = floats[0];
+    policy.lr.Step(&lr_w, floats + layout.lr_state(), g, 1);
+    StoreWeights(&lr_w, 1, floats);
     if (existed && IsAdmitted(row)) {
-      if (given <= layout.mf_dim) {
-        if (g != gradient) std::copy_n(g, given, gradient);
-        std::fill(gradient + given, gradient + 1 + layout.mf_dim, 0.0f);
-        g = gradient;
-      }
-      policy.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, layout.mf_dim);
+      std::copy_n(floats + layout.mf_w(), layout.mf_dim, scratch->weights);
+      policy.mf.Step(scratch->weights, floats + layout.mf_state(), g + 1, layout.mf_dim);
+      StoreWeights(scratch->weights, layout.mf_dim, floats + layout.mf_w());
     }
   } else {
     ++statistics->nonfinite_gradients;

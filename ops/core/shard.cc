@@ -1,119 +1,60 @@
 #include "ops/core/shard.h"
 
 #include <algorithm>
-#include <mutex>
 
 #include "ops/core/row_copies.h"
 
 namespace tfps {
-namespace {
 
-// How many keys ahead of the one in hand their rows are brought into the cache; index entries twice
-// as far.
-constexpr int kAhead = 16;
+Shard::Shard(const TableConfig* config, ChunkPool* pool, const Readers* readers, ShardView* view,
+             uint32_t number)
+    : config_(*config),
+      readers_(*readers),
+      view_(view),
+      number_(number),
+      arena_(&config->size_classes(), pool, number),
+      index_(pool, &view->packed_buckets, number) {}
 
-void PrefetchBytes(const void* begin, int bytes) {
-  const char* at = static_cast<const char*>(begin);
-  for (int offset = 0; offset < bytes; offset += 64) __builtin_prefetch(at + offset);
-  __builtin_prefetch(at + bytes - 1);
+uint32_t Shard::PullLocked(uint64_t key, int width, float* out) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const uint32_t handle = Find(SplitMix64(key), key);
+  CopyPulled(config_, handle == Arena::kNone ? nullptr : arena_.At(handle), width, out);
+  return handle;
 }
 
-}  // namespace
-
-Shard::Shard(const TableConfig* config, ChunkPool* pool)
-    : config_(*config), arena_(&config->size_classes(), pool), index_(pool) {}
-
-void Shard::PrefetchRow(uint32_t handle, int most_bytes) const {
-  const int bytes =
-      config_.one_policy() ? most_bytes : std::min(arena_.RowBytes(handle), most_bytes);
-  PrefetchBytes(arena_.At(handle), bytes);
-}
-
-void Shard::PrefetchIndexedRow(uint64_t hash, int most_bytes) const {
-  const uint32_t entry = *index_.Find(hash, [](uint32_t) { return true; });
-  if (entry != 0) PrefetchRow(Index::HandleOf(entry), most_bytes);
-}
-
-void Shard::Pull(const KeyAt* keys, int64_t n, float* rows, int width,
-                 uint32_t* references) const {
-  const int bytes = config_.pulled_bytes();
-  std::shared_lock<std::shared_mutex> lock(mutex_);
-  for (int64_t i = -kAhead; i < n; ++i) {
-    if (i + 2 * kAhead < n) Prefetch(keys[i + 2 * kAhead].key);
-    if (i + kAhead < n) {
-      const KeyAt& ahead = keys[i + kAhead];
-      PrefetchIndexedRow(SplitMix64(ahead.key), bytes);
-      PrefetchBytes(rows + int64_t{ahead.position} * width, 4 * width);
-    }
-    if (i < 0) continue;
-    const uint32_t entry = *FindEntry(SplitMix64(keys[i].key), keys[i].key);
-    const RowHead* row = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
-    if (references != nullptr) {
-      references[keys[i].position] = entry == 0 ? Arena::kNone : Index::HandleOf(entry);
-    }
-    CopyPulled(config_, row, width, rows + int64_t{keys[i].position} * width);
-  }
-  pulled_keys_.fetch_add(n, std::memory_order_relaxed);
-}
-
-bool Shard::Push(const KeyAt* keys, int64_t n, const PushBatch& batch) {
-  const int bytes = config_.row_bytes();
-  float gradient[kMaxRowFloats];
-  bool room = true;
-  std::unique_lock<std::shared_mutex> lock(mutex_);
-  for (int64_t i = -kAhead; i < n; ++i) {
-    if (i + 2 * kAhead < n && keys[i + 2 * kAhead].reference == Arena::kNone) {
-      Prefetch(keys[i + 2 * kAhead].key);
-    }
-    if (i + kAhead < n) {
-      const KeyAt& ahead = keys[i + kAhead];
-      if (ahead.reference == Arena::kNone) {
-        PrefetchIndexedRow(SplitMix64(ahead.key), bytes);
-      } else if (arena_.HasChunkOf(ahead.reference)) {
-        PrefetchRow(ahead.reference, bytes);
-      }
-      PrefetchBytes(batch.gradients + int64_t{ahead.position} * batch.width, 4 * batch.width);
-    }
-    if (i >= 0 && !PushOne(keys[i], batch, gradient)) room = false;
-  }
-  KeepLimit();
-  return room;
-}
-
-bool Shard::PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient) {
-  const uint64_t key = key_at.key;
-  const int64_t position = key_at.position;
-  const int32_t slot = batch.slots[position];
-
-  const uint64_t hash = SplitMix64(key);
-  uint32_t handle = key_at.reference;
-  RowHead* row = arena_.FindAt(handle, key);
+bool Shard::PushOne(const PushItem& item, const RowPush& push) {
+  uint32_t handle = item.reference;
+  RowHead* row = handle == Arena::kNone ? nullptr : arena_.FindAt(handle, item.key);
   if (row == nullptr) {
-    const uint32_t entry = *FindEntry(hash, key);
-    handle = Index::HandleOf(entry);
-    if (entry != 0) row = arena_.At(handle);
+    handle = Find(item.hash, item.key);
+    if (handle != Arena::kNone) row = arena_.At(handle);
   }
   const bool existed = row != nullptr;
-  const Policy& policy = config_.PolicyOf(existed ? row->slot : slot);
-  if (!existed) {
-    row = Create(key, hash, slot, policy,
-                 policy.accessor.Admits(batch.show[position], batch.click[position]));
+  const Policy& policy = config_.PolicyOf(existed ? row->slot : item.slot);
+  if (existed) {
+    Touch(handle);
+  } else {
+    row = Create(item.key, item.hash, item.slot, policy,
+                 policy.accessor.Admits(item.show, item.click));
+    if (row == nullptr) return false;
   }
-  if (row == nullptr) return false;
-  if (existed) Touch(handle);
-
-  const bool admit = UpdateRow(config_.options(), policy, existed, batch, position, row, gradient,
-                               &statistics_);
-  return !admit || Admit(hash, row, policy);
+  PushScratch scratch;
+  const bool admit =
+      UpdateRow(config_.options(), policy, existed, push, row, &scratch, &statistics_);
+  // A row that is admitted now did exist: one that is admitted by its first push was made so.
+  return !admit || Admit(item.hash, handle, policy);
 }
 
 uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, int size_class) {
   if (!index_.HasRoom()) {
-    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows) + 1)) return Arena::kNone;
-    IndexAllRows();
+    // Every row is whole, and pulls need not wait for a larger index.
+    view_->EndChange();
+    const bool rebuilt = RebuildIndex();
+    view_->BeginChange();
+    if (!rebuilt) return Arena::kNone;
   }
   const uint32_t handle = arena_.Allocate(key, size_class);
-  if (handle != Arena::kNone) index_.InsertNew(hash, handle);
+  if (handle != Arena::kNone) index_.Insert(hash, handle);
   return handle;
 }
 
@@ -131,41 +72,54 @@ RowHead* Shard::Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& 
 }
 
 // Moves an unadmitted row to the larger size, where its mf vector begins.
-bool Shard::Admit(uint64_t hash, const RowHead* row, const Policy& policy) {
-  uint32_t* const entry = FindEntry(hash, row->key);
-  const uint32_t handle = arena_.Allocate(row->key, policy.size_class[true]);
-  if (handle == Arena::kNone) return false;
-  RowHead* larger = arena_.At(handle);
-  *larger = *row;
-  larger->flags &= ~kTouched;
-  std::copy_n(Floats(row), policy.layout.head_floats(), Floats(larger));
+bool Shard::Admit(uint64_t hash, uint32_t handle, const Policy& policy) {
+  const RowHead* row = arena_.At(handle);
+  const uint32_t larger_handle = arena_.Allocate(row->key, policy.size_class[true]);
+  if (larger_handle == Arena::kNone) return false;
+  RowHead* larger = arena_.At(larger_handle);
+  larger->show = row->show;
+  larger->click = row->click;
+  larger->delta_score = row->delta_score;
+  larger->unseen_days = row->unseen_days;
+  SetSlot(larger, row->slot);
+  SetFlags(larger, row->flags & ~kTouched);
+  StoreWeights(Floats(row), policy.layout.head_floats(), Floats(larger));
   InitMfPart(config_.options(), policy, larger);
-  Touch(handle);
+  Touch(larger_handle);
   ++statistics_.admitted;
-  arena_.Free(Index::HandleOf(*entry));
-  Index::SetHandle(entry, handle);
+  index_.Replace(hash, handle, larger_handle);
+  arena_.Free(handle);
   return true;
 }
 
-void Shard::IndexAllRows() {
-  arena_.ForEach(
-      [&](uint32_t handle, const RowHead* row) { index_.InsertNew(SplitMix64(row->key), handle); });
+bool Shard::RebuildIndex() {
+  return index_.Rebuild(static_cast<uint32_t>(statistics_.rows) + 1, [&](auto visit) {
+    arena_.ForEach(
+        [&](uint32_t handle, const RowHead* row) { visit(SplitMix64(row->key), handle); });
+  });
+}
+
+void Shard::Remove(uint64_t hash, uint32_t handle) {
+  const RowHead* row = arena_.At(handle);
+  --statistics_.rows;
+  statistics_.admitted -= IsAdmitted(row);
+  index_.Erase(hash, handle);
+  arena_.Free(handle);
 }
 
 int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
                         std::vector<RowHead>* left) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (finished_day_ >= day) return 0;
   const int64_t rows_before = statistics_.rows;
   statistics_.show = statistics_.click = 0;
+  // A pull sees a row that leaves or does not, and nothing else that changes here.
   arena_.ForEach([&](uint32_t handle, RowHead* row) {
     if (IsDue(config_, row) && (announced == nullptr ||
                        std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
       if (row->flags & kServed) removals_.push_back(row->key);
-      --statistics_.rows;
-      if (IsAdmitted(row)) --statistics_.admitted;
-      arena_.Free(handle);
+      Remove(SplitMix64(row->key), handle);
       return;
     }
     config_.PolicyOf(row).accessor.Age(&row->show, &row->click, &row->unseen_days);
@@ -174,38 +128,34 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   });
   const int64_t evicted = rows_before - statistics_.rows;
   statistics_.evicted += evicted;
-  if (evicted > 0) {
-    if (!index_.Reset(static_cast<uint32_t>(statistics_.rows))) index_.Clear();
-    IndexAllRows();
-  }
+  // If there is no memory for a smaller one, the large one stays.
+  if (index_.IsWasteful(static_cast<uint32_t>(statistics_.rows))) RebuildIndex();
   finished_day_ = day;
   all_touched_ = true;
   return evicted;
 }
 
 ShardStatistics Shard::Statistics() const {
-  std::shared_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   ShardStatistics statistics = statistics_;
-  statistics.pulled_keys = pulled_keys_;
-  statistics.bytes = index_.small_bytes();
+  statistics.pulled_keys = readers_.PulledKeys(number_);
   statistics.fullness = config_.Fullness(statistics);
   return statistics;
 }
 
 ShardLoad Shard::Load() const {
-  std::shared_lock<std::shared_mutex> lock(mutex_);
-  return {statistics_.rows, arena_.bytes() + index_.bytes(), pulled_keys_};
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {statistics_.rows, arena_.bytes() + index_.bytes(), readers_.PulledKeys(number_)};
 }
 
 void Shard::AppendKeys(std::vector<uint64_t>* keys) const {
-  std::shared_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   arena_.ForEach([&](uint32_t, const RowHead* row) { keys->push_back(row->key); });
 }
 
 void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) const {
-  std::shared_lock<std::shared_mutex> lock(mutex_);
-  const uint32_t entry = *FindEntry(SplitMix64(key), key);
-  CopyInspected(config_, entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry)), position, out);
+  std::lock_guard<std::mutex> lock(mutex_);
+  CopyInspected(config_, FindRow(key), position, out);
 }
 
 }  // namespace tfps

@@ -1,15 +1,15 @@
 // One virtual shard: a lock, the rows of its keys, and the index that finds them.
 //
 // Invariant: every row in the arena is in the index exactly once, and the totals are those of the
-// rows. Pulls and inspections hold the lock shared, everything that writes holds it alone.
+// rows. Everything that writes holds the lock, and so does all that reads, except for pulls: see
+// ShardView.
 #ifndef OPS_CORE_SHARD_H_
 #define OPS_CORE_SHARD_H_
 
-#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <shared_mutex>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -18,37 +18,61 @@
 #include "ops/core/export_columns.h"
 #include "ops/core/index.h"
 #include "ops/core/push_batch.h"
+#include "ops/core/readers.h"
 #include "ops/core/row.h"
 #include "ops/core/row_columns.h"
 #include "ops/core/row_update.h"
 #include "ops/core/shard_statistics.h"
+#include "ops/core/shard_view.h"
 #include "ops/core/table_config.h"
 
 namespace tfps {
 
 inline constexpr char kNoRoom[] =
-    "The rows of a shard find no room: the memory is used up, or they are more than the 128 MiB "
-    "that a shard holds; give the table more servers.";
+    "Rows find no room: the memory is used up, or the table holds its most of 64 GiB on this "
+    "server; give the table more servers.";
 
-// One key of a batch, its position there, and where its row may be.
-struct KeyAt {
+// One row of a batch of pushes.
+struct PushItem {
   uint64_t key;
-  uint32_t position;
+  uint32_t position;   // in the batch
   uint32_t reference;  // a handle that the row had once, or anything: it is a hint only
+  uint32_t hash;       // the low bits, which are all that an index looks at
+  int32_t slot;
+  float show;
+  float click;
 };
 
 class alignas(64) Shard {
  public:
-  Shard(const TableConfig* config, ChunkPool* pool);
+  // `number` is the shard's own; what pulls need to know of it is kept in `view`.
+  Shard(const TableConfig* config, ChunkPool* pool, const Readers* readers, ShardView* view,
+        uint32_t number);
 
-  // Brings the start of a look-up into the cache; needs no lock.
-  void Prefetch(uint64_t key) const { index_.Prefetch(SplitMix64(key)); }
+  // Applies this shard's part of a batch whose gradients have `width` floats each, and calls
+  // before_each() before each row. Returns false if there was no room for some rows.
+  template <typename BeforeEach>
+  bool Push(const PushItem* items, int64_t n, const float* gradients, int width,
+            BeforeEach before_each) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const Change change(view_);
+    bool room = true;
+    for (int64_t i = 0; i < n; ++i) {
+      before_each();
+      room &= PushOne(items[i], {items[i].slot, items[i].show, items[i].click,
+                                 gradients + int64_t{items[i].position} * width, width});
+    }
+    KeepLimit();
+    return room;
+  }
 
-  // This shard's part of a batch; `rows` have `width` floats each. `references`, if given, get the
-  // rows' handles, Arena::kNone for an absent one. Push returns false if there was no room for some
-  // rows.
-  void Pull(const KeyAt* keys, int64_t n, float* rows, int width, uint32_t* references) const;
-  bool Push(const KeyAt* keys, int64_t n, const PushBatch& batch);
+  // A pull of one key that waits for whoever changes the rows. Returns the row's handle.
+  uint32_t PullLocked(uint64_t key, int width, float* out) const;
+
+  // Brings what a push by this reference looks at into the cache; needs no lock.
+  [[gnu::always_inline]] void PrefetchReference(uint32_t reference) const {
+    arena_.PrefetchFor(reference);
+  }
 
   // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
   // many left. `announced`, if given, are the keys that may leave, in order; `left`, if given, gets
@@ -59,7 +83,7 @@ class alignas(64) Shard {
   // Calls visit(head) for each row that would leave if `day` ended now; none if it has ended here.
   template <typename Visit>
   void ForEachDue(int64_t day, Visit visit) const {
-    std::shared_lock<std::shared_mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     if (finished_day_ >= day) return;
     arena_.ForEach([&](uint32_t, const RowHead* row) {
       if (IsDue(config_, row)) visit(*row);
@@ -102,22 +126,26 @@ class alignas(64) Shard {
               const std::vector<uint64_t>& removed);
 
  private:
-  uint32_t* FindEntry(uint64_t hash, uint64_t key) const {
+  // The handle of a key's row, or kNone.
+  uint32_t Find(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
   }
-  void PrefetchRow(uint32_t handle, int most_bytes) const;
-  void PrefetchIndexedRow(uint64_t hash, int most_bytes) const;
+  RowHead* FindRow(uint64_t key) const {
+    const uint32_t handle = Find(SplitMix64(key), key);
+    return handle == Arena::kNone ? nullptr : arena_.At(handle);
+  }
   void SetServed(uint32_t handle, bool served);
 
   // Called when rows were put in: those that are over the limit leave. See RowLimit.
   void KeepLimit();
 
-  bool PushOne(const KeyAt& key_at, const PushBatch& batch, float* gradient);
+  bool PushOne(const PushItem& item, const RowPush& push);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);
-  bool Admit(uint64_t hash, const RowHead* row, const Policy& policy);
-  void IndexAllRows();  // into an index that is empty; in the order of memory
+  bool Admit(uint64_t hash, uint32_t handle, const Policy& policy);
+  bool RebuildIndex();
+  void Remove(uint64_t hash, uint32_t handle);
   void RemoveAllRows();
   std::optional<std::string> InsertRows(const RowColumns& columns, int64_t n);
   bool UpsertLocked(const RowColumns& columns, int64_t i, const float* floats);
@@ -127,7 +155,10 @@ class alignas(64) Shard {
   }
 
   const TableConfig& config_;
-  mutable std::shared_mutex mutex_;
+  const Readers& readers_;
+  ShardView* const view_;
+  const uint32_t number_;
+  mutable std::mutex mutex_;
   Arena arena_;
   Index index_;
   ShardStatistics statistics_;
@@ -135,7 +166,6 @@ class alignas(64) Shard {
   bool all_touched_ = true;  // then no row is marked one by one
   std::vector<uint64_t> removals_;
   int64_t look_again_at_ = 0;  // pushed keys, before which the limit is not passed
-  mutable std::atomic<int64_t> pulled_keys_{0};
 };
 
 }  // namespace tfps

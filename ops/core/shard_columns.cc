@@ -8,7 +8,7 @@
 namespace tfps {
 
 ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   const bool whole = which == Rows::kAll || all_touched_;
   const auto for_each = [&](auto visit) {
     if (whole) {
@@ -34,13 +34,14 @@ ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
 }
 
 void Shard::TouchAll() {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   all_touched_ = true;
 }
 
 std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                             const ShardState& state) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Change change(view_);
   all_touched_ = true;
   if (state.whole) {
     RemoveAllRows();
@@ -62,7 +63,8 @@ std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const Row
 
 std::optional<std::string> Shard::Upsert(const RowColumns& columns,
                                          const std::vector<RowAt>& rows) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Change change(view_);
   for (const RowAt& row : rows) {
     if (!UpsertLocked(columns, row.i, row.floats)) return kNoRoom;
   }
@@ -75,21 +77,21 @@ bool Shard::UpsertLocked(const RowColumns& columns, int64_t i, const float* floa
   const uint64_t key = columns.keys[i];
   const uint64_t hash = SplitMix64(key);
   const int size_class = config_.SizeClassOf(columns, i);
-  uint32_t* entry = FindEntry(hash, key);
+  const uint32_t old_handle = Find(hash, key);
   uint32_t handle;
-  if (*entry == 0) {
+  if (old_handle == Arena::kNone) {
     handle = AllocateIndexed(key, hash, size_class);
     if (handle == Arena::kNone) return false;
   } else {
     handle = arena_.Allocate(key, size_class);
     if (handle == Arena::kNone) return false;
-    const RowHead* old = arena_.At(Index::HandleOf(*entry));
+    const RowHead* old = arena_.At(old_handle);
     --statistics_.rows;
     statistics_.admitted -= IsAdmitted(old);
     statistics_.show -= old->show;
     statistics_.click -= old->click;
-    arena_.Free(Index::HandleOf(*entry));
-    Index::SetHandle(entry, handle);
+    index_.Replace(hash, old_handle, handle);
+    arena_.Free(old_handle);
   }
   FillRow(handle, columns, i, floats);
   Touch(handle);
@@ -106,24 +108,24 @@ void Shard::FillRow(uint32_t handle, const RowColumns& columns, int64_t i, const
 }
 
 void Shard::RemoveAllRows() {
-  arena_.ForEach([&](uint32_t handle, RowHead*) { arena_.Free(handle); });
-  if (!index_.Reset(0)) index_.Clear();
-  statistics_.rows = statistics_.admitted = 0;
+  arena_.ForEach(
+      [&](uint32_t handle, const RowHead* row) { Remove(SplitMix64(row->key), handle); });
   statistics_.show = statistics_.click = 0;
 }
 
 std::optional<std::string> Shard::InsertRows(const RowColumns& columns, int64_t n) {
-  if (n >= int64_t{1} << Arena::kHandleBits) return kNoRoom;
-  if (n > 0 && !index_.Reset(static_cast<uint32_t>(n))) return kNoRoom;
+  if (n >= int64_t{1} << 31 || !index_.Rebuild(static_cast<uint32_t>(n), [](auto) {})) {
+    return kNoRoom;
+  }
   const float* floats = columns.floats;
   for (int64_t i = 0; i < n; ++i) {
     const uint64_t key = columns.keys[i];
     const uint64_t hash = SplitMix64(key);
-    uint32_t* entry = FindEntry(hash, key);
-    if (*entry != 0) return "Key " + std::to_string(static_cast<int64_t>(key)) + " comes twice.";
-    const uint32_t handle = arena_.Allocate(key, config_.SizeClassOf(columns, i));
+    if (Find(hash, key) != Arena::kNone) {
+      return "Key " + std::to_string(static_cast<int64_t>(key)) + " comes twice.";
+    }
+    const uint32_t handle = AllocateIndexed(key, hash, config_.SizeClassOf(columns, i));
     if (handle == Arena::kNone) return kNoRoom;
-    index_.Insert(entry, hash, handle);
     FillRow(handle, columns, i, floats);
     floats += config_.FloatsOf(columns, i);
   }

@@ -9,7 +9,7 @@
 namespace tfps {
 
 int64_t Shard::CountExported(Export which) const {
-  std::shared_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   int64_t rows = 0;
   arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(config_, which, row); });
   return rows;
@@ -17,7 +17,7 @@ int64_t Shard::CountExported(Export which) const {
 
 int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
                        std::vector<uint64_t>* removed) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   int64_t rows = 0;
   arena_.ForEach([&](uint32_t, RowHead* row) {
     if (!IsExported(config_, which, row)) {
@@ -26,36 +26,34 @@ int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
     }
     const int64_t i = rows++;
     if (i >= room) return;
-    row->flags |= kCaptured;
+    SetFlags(row, row->flags | kCaptured);
     CopyExported(config_, row, i, out);
   });
   for (const uint64_t key : removals_) {
-    const uint32_t entry = *FindEntry(SplitMix64(key), key);
+    const RowHead* row = FindRow(key);
     // A key that is back is in the export with its new row.
-    if (entry == 0 || !IsExported(config_, which, arena_.At(Index::HandleOf(entry)))) {
-      removed->push_back(key);
-    }
+    if (row == nullptr || !IsExported(config_, which, row)) removed->push_back(key);
   }
   return rows;
 }
 
 void Shard::SetServed(uint32_t handle, bool served) {
   RowHead* row = arena_.At(handle);
-  row->flags = served ? row->flags | kServed : row->flags & ~kServed;
+  SetFlags(row, served ? row->flags | kServed : row->flags & ~kServed);
   Touch(handle);
 }
 
 void Shard::Commit(Export which, const std::vector<CapturedKey>& captured,
                    const std::vector<uint64_t>& removed) {
-  std::unique_lock<std::shared_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (which == Export::kBase) {
     arena_.ForEach([&](uint32_t handle, const RowHead* row) {
       if (row->flags & kServed) SetServed(handle, false);
     });
   }
   for (const uint64_t key : removed) {
-    const uint32_t entry = *FindEntry(SplitMix64(key), key);
-    if (entry != 0) SetServed(Index::HandleOf(entry), false);
+    const uint32_t handle = Find(SplitMix64(key), key);
+    if (handle != Arena::kNone) SetServed(handle, false);
   }
   if (!removals_.empty()) {
     std::unordered_set<uint64_t> done(removed.begin(), removed.end());
@@ -65,14 +63,14 @@ void Shard::Commit(Export which, const std::vector<CapturedKey>& captured,
                     removals_.end());
   }
   for (const CapturedKey& row : captured) {
-    const uint32_t entry = *FindEntry(SplitMix64(row.key), row.key);
-    RowHead* there = entry == 0 ? nullptr : arena_.At(Index::HandleOf(entry));
+    const uint32_t handle = Find(SplitMix64(row.key), row.key);
+    RowHead* there = handle == Arena::kNone ? nullptr : arena_.At(handle);
     if (there == nullptr || !(there->flags & kCaptured)) {
       removals_.push_back(row.key);
       continue;
     }
     there->delta_score -= row.delta_score;
-    SetServed(Index::HandleOf(entry), true);
+    SetServed(handle, true);
   }
 }
 

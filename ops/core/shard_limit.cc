@@ -30,14 +30,10 @@ void Shard::KeepLimit() {
     if (row->flags & kServed) removals_.push_back(row->key);
     statistics_.show -= row->show;
     statistics_.click -= row->click;
-    statistics_.admitted -= IsAdmitted(row);
-    --statistics_.rows;
-    arena_.Free(leaving.handle);
+    Remove(SplitMix64(row->key), leaving.handle);
   }
   if (statistics_.rows == rows_before) return;
   statistics_.evicted_at_limit += rows_before - statistics_.rows;
-  if (!index_.Reset(static_cast<uint32_t>(statistics_.rows))) index_.Clear();
-  IndexAllRows();
   all_touched_ = true;  // An increment of touched rows would not say which are gone.
 }
 

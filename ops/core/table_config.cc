@@ -26,11 +26,12 @@ TableConfig::TableConfig(const TableOptions& table_options)
   for (Policy& policy : policies_) {
     const RowLayout& layout = policy.layout;
     for (bool admitted : {false, true}) {
-      policy.size_class[admitted] = AddSizeClass(layout.bytes(admitted));
+      policy.size_class[admitted] = AddSizeClass(layout, admitted);
     }
     mf_dim_ = std::max(mf_dim_, layout.mf_dim);
     row_floats_ = std::max(row_floats_, layout.admitted_floats());
-    small_row_bytes_ = std::max(small_row_bytes_, layout.bytes(/*admitted=*/false));
+    limit_bytes_ = std::max(limit_bytes_, LimitBytes(layout, /*admitted=*/true));
+    small_limit_bytes_ = std::max(small_limit_bytes_, LimitBytes(layout, /*admitted=*/false));
     row_bytes_ = std::max(row_bytes_, layout.bytes(/*admitted=*/true));
     pulled_bytes_ = std::max(pulled_bytes_,
                              static_cast<int>(sizeof(RowHead)) + 4 * layout.mf_state());
@@ -51,9 +52,13 @@ std::optional<std::string> TableConfig::CheckFloats(const RowColumns& columns,
          std::to_string(floats) + ".";
 }
 
-int TableConfig::AddSizeClass(int row_bytes) {
-  const SizeClass wanted(row_bytes);
-  const auto same = [&](const SizeClass& known) { return known.units == wanted.units; };
+int TableConfig::AddSizeClass(const RowLayout& layout, bool admitted) {
+  const SizeClass wanted(layout.bytes(admitted), admitted ? layout.mf_w() : 0,
+                         admitted ? layout.mf_state() : 0);
+  const auto same = [&](const SizeClass& known) {
+    return known.bytes == wanted.bytes && known.mf_begin == wanted.mf_begin &&
+           known.mf_end == wanted.mf_end;
+  };
   const auto found = std::find_if(size_classes_.begin(), size_classes_.end(), same);
   const int number = static_cast<int>(found - size_classes_.begin());
   if (found == size_classes_.end()) size_classes_.push_back(wanted);

@@ -68,10 +68,10 @@ class TableConfig {
   // What rows take as the limit counts: themselves, and the index that finds them. Where those of
   // slots differ, several are taken to be as long as the longest.
   int LimitBytes(const RowHead* row) const {
-    return PolicyOf(row).layout.bytes(IsAdmitted(row)) + kIndexBytes;
+    return LimitBytes(PolicyOf(row).layout, IsAdmitted(row));
   }
   int64_t LimitBytes(int64_t rows, int64_t admitted) const {
-    return rows * (small_row_bytes_ + kIndexBytes) + admitted * (row_bytes_ - small_row_bytes_);
+    return rows * small_limit_bytes_ + admitted * (limit_bytes_ - small_limit_bytes_);
   }
 
   double Fullness(const ShardStatistics& shard) const {
@@ -100,9 +100,12 @@ class TableConfig {
  private:
   // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
   static constexpr int32_t kLargeSlot = 65536;
-  static constexpr int kIndexBytes = 8;
 
-  int AddSizeClass(int row_bytes);
+  static int LimitBytes(const RowLayout& layout, bool admitted) {
+    return 48 + (4 * layout.floats(admitted) + 7) / 8 * 8;
+  }
+
+  int AddSizeClass(const RowLayout& layout, bool admitted);
 
   const TableOptions options_;
   const RowLimit limit_;
@@ -113,7 +116,8 @@ class TableConfig {
   int mf_dim_ = 0;
   int row_floats_ = 0;
   int row_bytes_ = 0;
-  int small_row_bytes_ = 0;  // of an unadmitted one
+  int limit_bytes_ = 0;
+  int small_limit_bytes_ = 0;  // of unadmitted ones
   int pulled_bytes_ = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/core/prefetch.h"
+
 namespace tfps {
 
 // Open addressing in 32-bit entries, which hold 1 + index into `keys`, or 0; at most half of them
@@ -25,7 +27,9 @@ class UniqueIndex {
     return entries_[i];
   }
 
-  void Prefetch(uint64_t hash) const { __builtin_prefetch(&entries_[hash & mask_], /*write=*/1); }
+  [[gnu::always_inline]] void PrefetchFor(uint64_t hash) const {
+    Prefetch(&entries_[hash & mask_]);
+  }
 
  private:
   std::vector<uint32_t> entries_;

@@ -2,6 +2,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "ops/kernels/bundle_index.h"
 #include "ops/kernels/saved_shard.h"
 #include "ops/kernels/worker_pool.h"
 #include "tensorflow/core/util/tensor_bundle/tensor_bundle.h"
@@ -91,6 +92,7 @@ class RestoreOp : public OpKernel {
     for (int64_t i = 0; i < slots.NumElements(); ++i) {
       slot_numbers[saved_slots.vec<int32_t>()(i)] = slots.vec<int32_t>()(i);
     }
+    OP_REQUIRES_OK(ctx, CheckBundleIndex(ctx->env(), inputs.prefix));
     std::atomic<int64_t> rows{0};
     std::mutex mutex;
     Status first_error;

@@ -18,15 +18,16 @@ constexpr RowLayout kLayout = {/*mf_dim=*/8, /*lr_state_floats=*/1, /*mf_state_f
 const std::vector<SizeClass> kSizes = {SizeClass(kLayout.bytes(false)),
                                        SizeClass(kLayout.bytes(true))};
 
-uintptr_t SlabOf(const char* chunk) {
-  return reinterpret_cast<uintptr_t>(chunk) / ChunkPool::kSlabBytes;
-}
+// A pool that nobody reads.
+struct Pool : Readers, ChunkPool {
+  explicit Pool(size_t most_bytes = kMostBytes) : Readers(1), ChunkPool(this, most_bytes) {}
+};
 
 }  // namespace
 
 TEST(RowsHaveTheirSizes) {
   CHECK_EQ(kLayout.bytes(false), 48);
-  CHECK_EQ(kLayout.bytes(true), 88);  // 84, in whole units
+  CHECK_EQ(kLayout.bytes(true), 96);  // 84, in whole places
 }
 
 TEST(InitialMfIsTheDocumentedFunction) {
@@ -41,54 +42,69 @@ TEST(InitialMfIsTheDocumentedFunction) {
 }
 
 TEST(PoolHandsOutDisjointRunsAndReusesThem) {
-  ChunkPool pool;
+  Pool pool;
   std::mt19937 random(1);
-  std::map<char*, int> owned;
-  std::set<uintptr_t> slabs;  // ever seen
-  int64_t chunks = 0, most = 0;
+  std::map<char*, size_t> owned;  // and its bytes
+  int64_t bytes = 0;
   for (int i = 0; i < 5000; ++i) {
     if (owned.size() < 100 || random() % 2) {
-      const int count = random() % 8 ? 1 + random() % 9 : 1;
-      char* run = pool.Allocate(count);
-      CHECK_EQ(reinterpret_cast<uintptr_t>(run) % kChunk, 0u);
+      const size_t size = random() % 8 ? 64 * (1 + random() % 40) : kChunk * (1 + random() % 9);
+      char* run = pool.AllocateArray(size);
+      CHECK_EQ(reinterpret_cast<uintptr_t>(run) % 64, 0u);
       const auto after = owned.lower_bound(run);
-      if (after != owned.end()) CHECK_TRUE(run + count * kChunk <= after->first);
+      if (after != owned.end()) CHECK_TRUE(run + size <= after->first);
       if (after != owned.begin()) {
         const auto before = std::prev(after);
-        CHECK_TRUE(before->first + before->second * kChunk <= run);
+        CHECK_TRUE(before->first + before->second <= run);
       }
-      std::memset(run, i, count * kChunk);
-      owned[run] = count;
-      slabs.insert(SlabOf(run));
-      chunks += count;
+      std::memset(run, i, size);
+      owned[run] = size;
+      bytes += size;
     } else {
       auto victim = std::next(owned.begin(), random() % owned.size());
-      pool.Free(victim->first, victim->second);
-      chunks -= victim->second;
+      pool.FreeArray(victim->first, victim->second);
+      bytes -= victim->second;
       owned.erase(victim);
     }
-    most = std::max(most, chunks);
-    CHECK_EQ(pool.bytes_in_use(), chunks * kChunk);
+    CHECK_EQ(pool.bytes_in_use(), bytes);
   }
-  for (const auto& [run, count] : owned) pool.Free(run, count);
+  for (const auto& [run, size] : owned) pool.FreeArray(run, size);
   CHECK_EQ(pool.bytes_in_use(), 0);
-  for (size_t i = 0; i < slabs.size() * ChunkPool::kSlabChunks; ++i) {
-    CHECK_EQ(slabs.count(SlabOf(pool.Allocate(1))), 1u);  // No new slab while one has room.
+  const uint32_t chunks = pool.num_chunks();
+  std::set<uint32_t> numbers;
+  for (uint32_t i = 0; i < chunks / ChunkPool::kSlabChunks * (ChunkPool::kSlabChunks - 1); ++i) {
+    CHECK_TRUE(numbers.insert(pool.Allocate()).second);
   }
+  CHECK_EQ(pool.num_chunks(), chunks);  // No new slab while one has room.
 }
 
-TEST(PoolGivesRunsLargerThanASlab) {
-  ChunkPool pool;
-  char* run = pool.Allocate(ChunkPool::kSlabChunks + 1);
-  std::memset(run, 1, (ChunkPool::kSlabChunks + 1) * kChunk);
-  CHECK_EQ(pool.bytes_in_use(), (ChunkPool::kSlabChunks + 1) * kChunk);
-  pool.Free(run, ChunkPool::kSlabChunks + 1);
+TEST(PoolGivesArraysLargerThanASlab) {
+  Pool pool;
+  const size_t size = ChunkPool::kSlabBytes + 64;
+  char* array = pool.AllocateArray(size);
+  std::memset(array, 1, size);
+  CHECK_GE(pool.bytes_in_use(), static_cast<int64_t>(size));
+  pool.FreeArray(array, size);
   CHECK_EQ(pool.bytes_in_use(), 0);
+}
+
+TEST(AFreedChunkIsKeptWhileSomebodyReads) {
+  Pool pool;
+  std::set<uint32_t> freed;
+  for (int i = 0; i < 200; ++i) freed.insert(pool.Allocate());
+  {
+    const Readers::Reading reading(&pool);
+    for (uint32_t chunk : freed) pool.Free(chunk);
+    for (int i = 0; i < 200; ++i) CHECK_EQ(freed.count(pool.Allocate()), 0u);
+  }
+  const uint32_t chunks = pool.num_chunks();
+  for (int i = 0; i < 200; ++i) pool.Allocate();
+  CHECK_EQ(pool.num_chunks(), chunks);
 }
 
 TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
-  ChunkPool pool;
-  Arena arena(&kSizes, &pool);
+  Pool pool;
+  Arena arena(&kSizes, &pool, 0);
   std::mt19937 random(2);
   std::map<uint32_t, uint64_t> rows;  // handle to key
   for (uint64_t key = 1; key <= 20000; ++key) {
@@ -116,11 +132,11 @@ TEST(RowsKeepTheirContentsWhileOthersComeAndGo) {
 }
 
 TEST(RowsOfManySizesKeepTheirContents) {
-  ChunkPool pool;
-  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(2000), SizeClass(88),
-                                        SizeClass(16384), SizeClass(56)};
-  Arena arena(&sizes, &pool);
-  const auto bytes_of = [&](int number) { return static_cast<int>(sizes[number].units) * 8; };
+  Pool pool;
+  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(2000), SizeClass(96),
+                                        SizeClass(16336), SizeClass(64)};
+  Arena arena(&sizes, &pool, 0);
+  const auto bytes_of = [&](int number) { return static_cast<int>(sizes[number].bytes); };
   std::mt19937 random(3);
   std::map<uint32_t, int> size_class_of;  // by handle
   for (uint64_t key = 1; key <= 20000; ++key) {
@@ -149,8 +165,8 @@ TEST(RowsOfManySizesKeepTheirContents) {
 }
 
 TEST(FreedRowsAreUsedAgain) {
-  ChunkPool pool;
-  Arena arena(&kSizes, &pool);
+  Pool pool;
+  Arena arena(&kSizes, &pool, 0);
   std::vector<uint32_t> handles;
   for (uint64_t key = 1; key <= 1000; ++key) handles.push_back(arena.Allocate(key, false));
   const int64_t bytes = pool.bytes_in_use();
@@ -161,8 +177,8 @@ TEST(FreedRowsAreUsedAgain) {
 }
 
 TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
-  ChunkPool pool;
-  Arena arena(&kSizes, &pool);
+  Pool pool;
+  Arena arena(&kSizes, &pool, 0);
   for (int round = 0; round < 3; ++round) {
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, key % 2);
     int visits = 0;
@@ -176,26 +192,27 @@ TEST(ForEachMayFreeEveryRowAndEmptyChunksGoBack) {
 }
 
 TEST(ChunksOfAnEndedArenaGoBack) {
-  ChunkPool pool;
+  Pool pool;
   {
-    Arena arena(&kSizes, &pool);
+    Arena arena(&kSizes, &pool, 0);
     for (uint64_t key = 1; key <= 5000; ++key) arena.Allocate(key, false);
   }
   CHECK_EQ(pool.bytes_in_use(), 0);
 }
 
-TEST(AFullArenaSaysSo) {
-  ChunkPool pool;
-  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(ChunkPool::kChunkBytes)};
-  Arena arena(&sizes, &pool);
+TEST(AFullPoolSaysSo) {
+  Pool pool(2 * ChunkPool::kSlabBytes);
+  const std::vector<SizeClass> sizes = {SizeClass(48), SizeClass(16336)};
+  Arena arena(&sizes, &pool, 0);
   uint32_t last = 0;
-  for (uint64_t key = 1; key <= Arena::kMaxChunks; ++key) {
+  const uint64_t rows = 2 * (ChunkPool::kSlabChunks - 1);
+  for (uint64_t key = 1; key <= rows; ++key) {
     last = arena.Allocate(key, true);
     CHECK_NE(last, Arena::kNone);
   }
   CHECK_EQ(arena.Allocate(1, true), Arena::kNone);
   CHECK_EQ(arena.Allocate(1, false), Arena::kNone);
-  CHECK_EQ(arena.At(last)->key, Arena::kMaxChunks);
+  CHECK_EQ(arena.At(last)->key, rows);
   arena.Free(last);
   CHECK_EQ(arena.Allocate(1, true), last);
 }

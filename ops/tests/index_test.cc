@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "ops/core/chunk_pool.h"
+#include "ops/core/readers.h"
 #include "ops/tests/check.h"
 
 namespace tfps {
@@ -11,25 +12,26 @@ namespace {
 // A row is its position in `keys`.
 struct Indexed {
   void Insert(uint64_t key) {
-    const uint64_t hash = SplitMix64(key);
-    if (!index.HasRoom()) {
-      CHECK_TRUE(index.Reset(static_cast<uint32_t>(keys.size()) + 1));
-      for (uint32_t row = 0; row < keys.size(); ++row) {
-        index.InsertNew(SplitMix64(keys[row]), row);
-      }
-    }
-    uint32_t* entry = Find(key);
-    CHECK_EQ(*entry, 0u);
-    index.Insert(entry, hash, static_cast<uint32_t>(keys.size()));
+    if (!index.HasRoom()) CHECK_TRUE(Rebuild());
+    CHECK_EQ(Find(key), Index::kNone);
+    index.Insert(SplitMix64(key), static_cast<uint32_t>(keys.size()));
     keys.push_back(key);
   }
 
-  uint32_t* Find(uint64_t key) {
+  bool Rebuild() {
+    return index.Rebuild(static_cast<uint32_t>(keys.size()) + 1, [&](auto visit) {
+      for (uint32_t row = 0; row < keys.size(); ++row) visit(SplitMix64(keys[row]), row);
+    });
+  }
+
+  uint32_t Find(uint64_t key) {
     return index.Find(SplitMix64(key), [&](uint32_t row) { return keys[row] == key; });
   }
 
-  ChunkPool pool;
-  Index index{&pool};
+  Readers readers{1};
+  ChunkPool pool{&readers};
+  std::atomic<uint64_t> published{0};
+  Index index{&pool, &published, 0};
   std::vector<uint64_t> keys;
 };
 
@@ -37,33 +39,32 @@ struct Indexed {
 
 TEST(EveryInsertedRowIsFoundAtAnySize) {
   Indexed indexed;
+  CHECK_EQ(indexed.Find(1), Index::kNone);
+  CHECK_FALSE(indexed.index.HasRoom());
   for (uint64_t key = 1; key <= 300000; ++key) {
     indexed.Insert(key);
     const uint64_t old = 1 + SplitMix64(key) % key;
-    CHECK_EQ(Index::HandleOf(*indexed.Find(old)), old - 1);
-    CHECK_NE(*indexed.Find(old), 0u);
-    CHECK_EQ(*indexed.Find(key + 1), 0u);
+    CHECK_EQ(indexed.Find(old), old - 1);
+    CHECK_EQ(indexed.Find(key + 1), Index::kNone);
   }
 }
 
-TEST(AtMostTenBytesPerRow) {
+TEST(AtMostElevenBytesPerRow) {
   Indexed indexed;
   for (uint64_t key = 1; key <= 300000; ++key) {
     indexed.Insert(key);
-    const int64_t bytes = indexed.pool.bytes_in_use() + indexed.index.small_bytes();
-    if (key > 12000) CHECK_LE(bytes, static_cast<int64_t>(10 * key));
+    if (key > 12000) CHECK_LE(indexed.pool.bytes_in_use(), static_cast<int64_t>(11 * key));
   }
 }
 
 TEST(EqualHashesOfDifferentRowsAreTold) {
-  ChunkPool pool;
-  Index index(&pool);
-  for (uint32_t row = 0; row < 10; ++row) index.InsertNew(/*hash=*/77, row);
-  for (uint32_t row = 0; row < 10; ++row) {
-    const uint32_t* entry = index.Find(77, [&](uint32_t candidate) { return candidate == row; });
-    CHECK_EQ(Index::HandleOf(*entry), row);
+  Indexed indexed;
+  CHECK_TRUE(indexed.index.Rebuild(40, [](auto) {}));
+  for (uint32_t row = 0; row < 40; ++row) indexed.index.Insert(/*hash=*/77, row);
+  for (uint32_t row = 0; row < 40; ++row) {
+    CHECK_EQ(indexed.index.Find(77, [&](uint32_t candidate) { return candidate == row; }), row);
   }
-  CHECK_EQ(*index.Find(77, [](uint32_t) { return false; }), 0u);
+  CHECK_EQ(indexed.index.Find(77, [](uint32_t) { return false; }), Index::kNone);
 }
 
 TEST(AHandleCanBeReplacedWithoutMovingItsEntry) {
@@ -71,26 +72,70 @@ TEST(AHandleCanBeReplacedWithoutMovingItsEntry) {
   for (uint64_t key = 1; key <= 10; ++key) indexed.Insert(key);
   indexed.keys.resize(1 << 24);
   indexed.keys[(1 << 24) - 1] = 5;
-  Index::SetHandle(indexed.Find(5), (1 << 24) - 1);
+  indexed.index.Replace(SplitMix64(5), 4, (1 << 24) - 1);
   indexed.keys[4] = 0;
-  CHECK_EQ(Index::HandleOf(*indexed.Find(5)), (1u << 24) - 1);
+  CHECK_EQ(indexed.Find(5), (1u << 24) - 1);
+}
+
+TEST(ErasedRowsAreGoneAndTheOthersStay) {
+  Indexed indexed;
+  for (uint64_t key = 1; key <= 20000; ++key) indexed.Insert(key);
+  for (uint64_t key = 1; key <= 20000; key += 2) {
+    indexed.index.Erase(SplitMix64(key), static_cast<uint32_t>(key - 1));
+  }
+  for (uint64_t key = 1; key <= 20000; ++key) {
+    CHECK_EQ(indexed.Find(key), key % 2 ? Index::kNone : static_cast<uint32_t>(key - 1));
+  }
+  // Their entries are used again.
+  const int64_t bytes = indexed.pool.bytes_in_use();
+  for (uint64_t key = 1; key <= 20000; key += 2) {
+    CHECK_TRUE(indexed.index.HasRoom());
+    indexed.index.Insert(SplitMix64(key), static_cast<uint32_t>(key - 1));
+  }
+  for (uint64_t key = 1; key <= 20000; ++key) CHECK_EQ(indexed.Find(key), key - 1);
+  CHECK_EQ(indexed.pool.bytes_in_use(), bytes);
 }
 
 TEST(HandleZeroWithTagZeroIsNotEmpty) {
-  ChunkPool pool;
-  Index index(&pool);
-  index.InsertNew(/*hash=*/0, /*handle=*/0);
-  CHECK_NE(*index.Find(0, [](uint32_t) { return true; }), 0u);
+  Indexed indexed;
+  CHECK_TRUE(indexed.Rebuild());
+  indexed.index.Insert(/*hash=*/0, /*handle=*/0);
+  CHECK_EQ(indexed.index.Find(0, [](uint32_t) { return true; }), 0u);
 }
 
-TEST(ClearAndResetForgetEverything) {
+TEST(ARebuiltIndexForgetsWhatIsNotVisited) {
   Indexed indexed;
   for (uint64_t key = 1; key <= 10000; ++key) indexed.Insert(key);
-  indexed.index.Clear();
-  for (uint64_t key = 1; key <= 10000; ++key) CHECK_EQ(*indexed.Find(key), 0u);
-  CHECK_TRUE(indexed.index.Reset(0));
-  CHECK_EQ(indexed.pool.bytes_in_use(), 0);
+  CHECK_TRUE(indexed.index.IsWasteful(100));
+  CHECK_TRUE(indexed.index.Rebuild(0, [](auto) {}));
+  for (uint64_t key = 1; key <= 10000; ++key) CHECK_EQ(indexed.Find(key), Index::kNone);
+  CHECK_LE(indexed.pool.bytes_in_use(), 64);
   CHECK_TRUE(indexed.index.HasRoom());
+  CHECK_FALSE(indexed.index.IsWasteful(0));
+}
+
+// Who began to look before an index was replaced finds in the old one what was there.
+TEST(AReplacedIndexStaysWhileItIsReadAndIsFreedThen) {
+  Indexed indexed;
+  for (uint64_t key = 1; key <= 10000; ++key) indexed.Insert(key);
+  std::vector<char*> others;
+  {
+    const Readers::Reading reading(&indexed.readers);
+    const BucketArray before = indexed.index.buckets();
+    CHECK_TRUE(indexed.index.Rebuild(0, [](auto) {}));
+    for (int i = 0; i < 500; ++i) {
+      others.push_back(indexed.pool.AllocateArray(ChunkPool::kChunkBytes));
+      std::fill_n(others.back(), ChunkPool::kChunkBytes, 'x');
+    }
+    for (uint32_t row = 0; row < 10000; ++row) {
+      const auto same = [&](uint32_t candidate) { return candidate == row; };
+      CHECK_EQ(before.Find(SplitMix64(row + 1), same), row);
+    }
+  }
+  for (char* array : others) indexed.pool.FreeArray(array, ChunkPool::kChunkBytes);
+  const uint32_t chunks = indexed.pool.num_chunks();
+  for (int i = 0; i < 500; ++i) indexed.pool.AllocateArray(ChunkPool::kChunkBytes);
+  CHECK_EQ(indexed.pool.num_chunks(), chunks);
 }
 
 }  // namespace tfps

@@ -29,11 +29,12 @@ struct FoundRow {
 class TestedTable {
  public:
   explicit TestedTable(const std::string& options_text,
-                       tfps::ParallelFor parallel = tfps::SerialFor)
+                       tfps::ParallelFor parallel = tfps::SerialFor,
+                       size_t most_bytes = tfps::ChunkPool::kMostBytes)
       : parallel_for_(std::move(parallel)) {
     tfps::TableOptions options;
     CHECK_EQ(tfps::ParseTableOptions(options_text, &options).value_or(""), "");
-    table_ = std::make_unique<tfps::NativeTable>(options);
+    table_ = std::make_unique<tfps::NativeTable>(options, most_bytes);
   }
 
   tfps::Table& operator*() { return *table_; }

@@ -126,6 +126,53 @@ TEST(GrowthAdmissionAndDaysUnderFire) {
   CHECK_EQ(table.Statistic("show"), show);
 }
 
+// Pulls take no lock: whatever happens to the rows, each is there whole or not at all. A row's weights
+// say which key it is of and that they belong together.
+TEST(PullsSeeWholeRowsWhileTheyComeMoveAndGo) {
+  TestedTable table(
+      "mf_dim=6;num_shards=4;mf_init_range=0;accessor.create_threshold=3;gradient_scale=sum;"
+      "accessor.nonclk_coeff=1;accessor.delete_threshold=3.5;accessor.decay_rate=0.9;"
+      "lr.optimizer=sgd;lr.learning_rate=1;mf.optimizer=sgd;mf.learning_rate=1;lr.weight_max=1e9;"
+      "mf.weight_max=1e9;lr.weight_min=-1e9;mf.weight_min=-1e9",
+      TwoThreads);
+  constexpr uint64_t kKeys = 3000;
+  std::atomic<bool> done{false};
+  std::atomic<int> wrong{0}, seen{0};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 2; ++t) {
+    readers.emplace_back([&, t] {
+      std::mt19937_64 random(t);
+      std::vector<uint64_t> keys(300);
+      while (!done) {
+        for (uint64_t& key : keys) key = 1 + random() % kKeys;
+        const std::vector<float> rows = table.Pull(keys);
+        for (size_t i = 0; i < keys.size(); ++i) {
+          const float* row = &rows[7 * i];
+          // Every push took one step of -key.
+          wrong += std::fmod(row[0], keys[i]) != 0;
+          for (int d = 2; d <= 6; ++d) wrong += row[d] != row[1];
+          wrong += row[1] > row[0];
+          seen += row[1] != 0;
+        }
+      }
+    });
+  }
+  std::mt19937_64 random(7);
+  for (int i = 0; i < kBatches; ++i) {
+    std::vector<PushedRow> rows(kRows);
+    for (PushedRow& row : rows) {
+      row.key = 1 + random() % (i % 4 ? 200 : kKeys);
+      row.gradient = -static_cast<float>(row.key);
+    }
+    table.Push(rows);
+    if (i % 4 == 3) table.EndOfDay(i);  // and the memory of most rows is used again
+  }
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  CHECK_EQ(wrong, 0);
+  CHECK_GT(seen, 0);
+}
+
 // Two ends of one day at once age each row once.
 TEST(OneDayEndsOnceHoweverManyEndIt) {
   TestedTable table("num_shards=64;accessor.decay_rate=0.5;accessor.delete_threshold=0");

@@ -15,7 +15,8 @@ constexpr char kNoMemory[] =
 
 }  // namespace
 
-void TfraShard::PushOne(const PushBatch& batch, int64_t position, RowHead* row, float* gradient) {
+void TfraShard::PushOne(const PushBatch& batch, int64_t position, RowHead* row,
+                        PushScratch* scratch) {
   const bool existed = !IsAbsent(row);
   const Policy& policy = config_.PolicyOf(existed ? row->slot : batch.slots[position]);
   if (!existed) {
@@ -27,8 +28,9 @@ void TfraShard::PushOne(const PushBatch& batch, int64_t position, RowHead* row, 
     Add(row);
   }
   Touch(row);
-  if (!UpdateRow(config_.options(), policy, existed, batch, position, row, gradient,
-                 &statistics_)) {
+  const RowPush push = {batch.slots[position], batch.show[position], batch.click[position],
+                        batch.gradients + position * batch.width, batch.width};
+  if (!UpdateRow(config_.options(), policy, existed, push, row, scratch, &statistics_)) {
     return;
   }
   InitMfPart(config_.options(), policy, row);

@@ -36,7 +36,7 @@ class alignas(64) TfraShard {
 
   // Pushes one row of a batch; the lock is held. `row` is what was read of the key, perhaps absent,
   // and is written by the caller.
-  void PushOne(const PushBatch& batch, int64_t position, RowHead* row, float* gradient);
+  void PushOne(const PushBatch& batch, int64_t position, RowHead* row, PushScratch* scratch);
 
   // What is over the limit leaves; the lock is held. As tfps::Shard does after a push.
   void KeepLimit();

@@ -163,10 +163,10 @@ void TfraTable::PushGroup(const Batch& by_shard, int64_t first, int64_t last,
   RowBuffer rows(config_, keys.size());
   const auto locks = by_shard.LockAll<std::unique_lock<std::shared_mutex>>(shards_, first, last);
   rows_.Read(reinterpret_cast<const uint64_t*>(keys.data()), keys.size(), Part::kAll, &rows);
-  float gradient[kMaxRowFloats];
+  PushScratch scratch;
   for (int64_t s = first; s < last; ++s) {
     for (int64_t i = by_shard.Begin(s); i < by_shard.End(s); ++i) {
-      shards_[s]->PushOne(batch, by_shard[i], rows[row_of[i - begin]], gradient);
+      shards_[s]->PushOne(batch, by_shard[i], rows[row_of[i - begin]], &scratch);
     }
   }
   std::vector<const RowHead*> pushed;

@@ -1,5 +1,6 @@
 """Changes of what was right, and values that are at the edges of their types."""
 
+import copy
 import json
 
 NUMBERS = (
@@ -44,7 +45,7 @@ def value(rng):
   if kind == 1:
     return rng.choice(TEXTS)
   if kind == 2:
-    return rng.choice(_STRANGE)
+    return copy.deepcopy(rng.choice(_STRANGE))
   return [value(rng) for _ in range(rng.randrange(3))]
 
 

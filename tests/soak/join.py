@@ -1,6 +1,6 @@
 """kill -9 of `tfps join` at random moments, while logs arrive: no sample is lost, and none is written twice.
 
-  python -m tests.soak.join --kills=20
+python -m tests.soak.join --kills=20
 """
 
 import argparse
@@ -19,9 +19,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("--kills", type=int, default=20, help="how often (default 20)")
-  parser.add_argument("--records", type=int, default=100_000, help="of the feature log (default 100,000)")
+  parser.add_argument(
+    "--records", type=int, default=100_000, help="of the feature log (default 100,000)"
+  )
   parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory(prefix="join-") as folder:
@@ -32,7 +36,9 @@ def soak(folder, kills, records, seed):
   """Kills a join that is fed a file of each log after the other, then compares with a plain join of all."""
   rng = random.Random(seed)
   features, actions = join_logs.make(records, seed)
-  config = join_logs.config_file(folder, batch_bytes=40_000, poll=0.01, samples__records_per_file=500)
+  config = join_logs.config_file(
+    folder, batch_bytes=40_000, poll=0.01, samples__records_per_file=500
+  )
   seen = {}
   for log in ("features", "actions"):
     (folder / log).mkdir()
@@ -52,7 +58,9 @@ def soak(folder, kills, records, seed):
       process.wait()
     unchanged(folder, seen)
     print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
-  done = subprocess.run([*command(config), "--once", "--close"], env=environment(), capture_output=True, text=True)
+  done = subprocess.run(
+    [*command(config), "--once", "--close"], env=environment(), capture_output=True, text=True
+  )
   if done.returncode:
     raise AssertionError(done.stderr)
   unchanged(folder, seen)
@@ -61,7 +69,9 @@ def soak(folder, kills, records, seed):
   if len(samples) != len(dict(samples)) or dict(samples) != expected:
     wrong = [ids for ids in expected if dict(samples).get(ids) != expected[ids]]
     raise AssertionError(f"{len(samples)} samples of {len(expected)}, wrong or lost: {wrong[:10]}")
-  print(f"{kills} kills: {len(samples):,} samples in {len(seen)} files; lost, doubled or changed: none")
+  print(
+    f"{kills} kills: {len(samples):,} samples in {len(seen)} files; lost, doubled or changed: none"
+  )
 
 
 def unchanged(folder, seen):
@@ -101,7 +111,9 @@ def environment():
 
 
 def start(config):
-  return subprocess.Popen(command(config), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  return subprocess.Popen(
+    command(config), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ class _Lease:
     self._path = path
     self._mine = {**_describe(), "lease": uuid.uuid4().hex}
     self._beat = 0
+    self._mutex = threading.Lock()  # Nobody here reads what is half written.
     self._wait_until_free()
     self._write()
     time.sleep(
@@ -147,7 +148,8 @@ class _Lease:
     threading.Thread(target=self._renew, daemon=True).start()
 
   def check(self):
-    content = _read(self._path)
+    with self._mutex:
+      content = _read(self._path)
     if _parse(content).get("lease") != self._mine["lease"]:
       raise _in_use(self._path, content)
 
@@ -182,7 +184,7 @@ class _Lease:
 
   def _write(self):
     self._beat += 1
-    with tf.io.gfile.GFile(self._path, "w") as file:
+    with self._mutex, tf.io.gfile.GFile(self._path, "w") as file:
       file.write(json.dumps({**self._mine, "beat": self._beat}))
 
 

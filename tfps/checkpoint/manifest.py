@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfps.checkpoint import files, shape
 from tfps.checkpoint.errors import CheckpointError
+from tfps.checkpoint.layout import TableLayout
 
 NAME = "manifest.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -70,11 +71,20 @@ def _check(content):
   if "increment_of" not in content:
     raise shape.ShapeError("its field 'increment_of' is missing")
   for name, table in shape.tables(content):
-    shape.want(table, "options", str)
+    options = shape.want(table, "options", str)
     slots = shape.want(table, "slots", dict)
     shards = shape.at_least_0(table, "num_shards")
     shape.at_least_0(table, "rows")
     shape.at_least_0(table, "num_servers")
+    try:
+      of_options = TableLayout(options).num_shards
+    except (KeyError, ValueError, TypeError, OverflowError):
+      raise shape.ShapeError(f"the options of table {name!r} are none") from None
+    if of_options != shards:
+      raise shape.ShapeError(f"table {name!r} has {shards} shards, and {of_options} by its options")
+    clock = table.get("clock") or []
+    if not isinstance(clock, list) or not all(type(n) is int and 0 <= n < 2**63 for n in clock):
+      raise shape.ShapeError(f"the clock of table {name!r} is {clock!r}")
     bundles = shape.want(table, "bundles", list)
     for bundle in bundles:
       shape.check_inside(bundle)

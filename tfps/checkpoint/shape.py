@@ -11,6 +11,8 @@ def is_inside(name):
   """Whether a path that a manifest names is relative to the manifest's folder and stays in it."""
   return (
     isinstance(name, str)
+    and len(name) <= 1000
+    and all(len(part.encode(errors="replace")) <= 255 for part in name.split("/"))
     and re.fullmatch(r"[^/\\\0]+(/[^/\\\0]+)*", name) is not None
     and not {".", ".."} & set(name.split("/"))
   )
@@ -19,7 +21,7 @@ def is_inside(name):
 def check_inside(name):
   """Raises ShapeError unless `is_inside`."""
   if not is_inside(name):
-    raise ShapeError(f"it names {name!r}, which is no path inside its folder")
+    raise ShapeError(f"it names {name!r:.100}, which is no path inside its folder")
 
 
 def check_files(content):

@@ -19,20 +19,39 @@ OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.usage = (
-    "tfps join --config=FILE [--config.FIELD=VALUE ...] [--once [--close]] [--report [--plot FILE]] [--print-config] [--verbose]"
-  )
-  parser.add_argument("--config", required=True, metavar="FILE", help="Python file with get_config(), the join's settings")
-  parser.add_argument("--print-config", action="store_true", help="print the config with its overrides as JSON, and join nothing")
+  parser.usage = "tfps join --config=FILE [--config.FIELD=VALUE ...] [--once [--close]] [--report [--plot FILE]] [--print-config] [--verbose]"
   parser.add_argument(
-    "--once", action="store_true", help="end when all that is there is read; records whose window is open wait for the next run"
+    "--config",
+    required=True,
+    metavar="FILE",
+    help="Python file with get_config(), the join's settings",
   )
-  parser.add_argument("--close", action="store_true", help="with --once: close all windows at the end, so that nothing waits")
   parser.add_argument(
-    "--report", action="store_true", help="join nothing; say from the logs how late actions come and what each window costs"
+    "--print-config",
+    action="store_true",
+    help="print the config with its overrides as JSON, and join nothing",
   )
-  parser.add_argument("--plot", metavar="FILE", help="with --report: draw it too, as PNG, SVG or PDF")
-  parser.add_argument("--json", action="store_true", help="write the metrics, or the report, as JSON")
+  parser.add_argument(
+    "--once",
+    action="store_true",
+    help="end when all that is there is read; records whose window is open wait for the next run",
+  )
+  parser.add_argument(
+    "--close",
+    action="store_true",
+    help="with --once: close all windows at the end, so that nothing waits",
+  )
+  parser.add_argument(
+    "--report",
+    action="store_true",
+    help="join nothing; say from the logs how late actions come and what each window costs",
+  )
+  parser.add_argument(
+    "--plot", metavar="FILE", help="with --report: draw it too, as PNG, SVG or PDF"
+  )
+  parser.add_argument(
+    "--json", action="store_true", help="write the metrics, or the report, as JSON"
+  )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
     import google_crc32c  # noqa: F401
     import pyarrow  # noqa: F401
   except ImportError as error:
-    raise ConfigError(f"tfps join needs {error.name}, which is not installed: pip install 'tfps[join]'.") from error
+    raise ConfigError(
+      f"tfps join needs {error.name}, which is not installed: pip install 'tfps[join]'."
+    ) from error
   if args.report:
     from tfps.join import report
 
@@ -62,7 +83,11 @@ def run(args: argparse.Namespace) -> None:
     from tfps.join.run import Run
 
     metrics = Run(config, args.once, args.close).run()
-  print(json.dumps(metrics, indent=2) if args.json else "\n".join(f"{name:24} {_text(value)}" for name, value in metrics.items()))
+  print(
+    json.dumps(metrics, indent=2)
+    if args.json
+    else "\n".join(f"{name:24} {_text(value)}" for name, value in metrics.items())
+  )
 
 
 def _text(value) -> str:

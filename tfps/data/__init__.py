@@ -9,6 +9,7 @@ from tfps.data.samples import parse_samples
 from tfps.data.simulator import ClickStream
 from tfps.data.source import Source
 from tfps.data.streaming.folder import Folder
+from tfps.data.streaming.kafka import Topic
 from tfps.data.streaming.source import stream
 from tfps.data.ticket import Day, Ticket
 
@@ -22,6 +23,7 @@ __all__ = [
   "RawInputs",
   "Source",
   "Ticket",
+  "Topic",
   "criteo",
   "movielens",
   "movietweetings",

@@ -53,7 +53,7 @@ def criteo(files, *, days=None, **settings):
 
 
 def _parse(lines):
-  defaults = [tf.float32] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS)
+  defaults = [tf.constant([], tf.float32)] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS)
   defaults += [[""]] * len(CATEGORIES)
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
   reject((label != 0) & (label != 1), "field 'label' is neither 0 nor 1")

@@ -62,7 +62,7 @@ class _Lines:
     self._began = None
 
   def begun(self, delta, entries):
-    self._began = time.time()
+    self._began = time.monotonic()
 
   def sent(self, chunk):
     pass
@@ -75,7 +75,8 @@ class _Lines:
     age = now - delta.events["mean"] if delta.events else None
     self._say(
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "
-      f"{now - self._began:.3f} s; lag {lag:.2f} s" + (f", {age:.1f} s after the events" if age else "")
+      f"{time.monotonic() - self._began:.3f} s; lag {lag:.2f} s"
+      + (f", {age:.1f} s after the events" if age else "")
     )
     if self._writer:
       with self._writer.as_default():

@@ -70,9 +70,7 @@ class DeltaExport(keras.callbacks.Callback):
       return
     step = int(self.model.optimizer.iterations.numpy())
     if self._exporter.has_base:
-      self._written = self._exporter.start_delta(
-        day=position.day, step=step, more=self._describe()
-      )
+      self._written = self._exporter.start_delta(day=position.day, step=step, more=self._describe())
     else:
       print(f"Exported {self._exporter.base(day=position.day, step=step)}.", flush=True)
     self._begin_anew()
@@ -103,5 +101,7 @@ class DeltaExport(keras.callbacks.Callback):
       self.paths.append(self._written.result())
     else:
       reason = " ".join(str(error).split())
-      print(f"tfps: a delta could not be written, and the next has its rows: {reason}", file=sys.stderr)
+      print(
+        f"tfps: a delta could not be written, and the next has its rows: {reason}", file=sys.stderr
+      )
     self._written = None

@@ -94,7 +94,9 @@ class Exporter:
     Returns:
       A `concurrent.futures.Future` of the path. If it fails, nothing is lost: what was captured is in the next delta.
     """
-    self._thread.submit(lambda: None).result()  # One delta at a time: the last one is written first.
+    self._thread.submit(
+      lambda: None
+    ).result()  # One delta at a time: the last one is written first.
     captured = self._thread.submit(self._capture_delta).result()
     self._writing = self._thread.submit(self._write_delta, *captured, **arguments)
     return self._writing
@@ -162,7 +164,9 @@ class Exporter:
     self.pause_seconds = time.monotonic() - began
     return captures, weights, self.pause_seconds, captured_at
 
-  def _write_delta(self, captures, weights, pause_seconds, captured_at, day=None, step=None, more=None):
+  def _write_delta(
+    self, captures, weights, pause_seconds, captured_at, day=None, step=None, more=None
+  ):
     content = {
       **(more or {}),
       "lineage": self.lineage,
@@ -175,9 +179,7 @@ class Exporter:
       "pause_seconds": pause_seconds,
     }
     folder = files.join(self._folder, "delta", str(self._base_version))
-    path = delta_lib.write(
-      folder, self._sequence + 1, captures, weights, content, self._devices()
-    )
+    path = delta_lib.write(folder, self._sequence + 1, captures, weights, content, self._devices())
     self._commit(captures)
     self._sequence += 1
     return path

@@ -10,7 +10,9 @@ import pyarrow as pa
 from tfps.join.keys import Keys
 
 # An action as it waits: `kind` is its place in Settings.actions.
-ACTION = np.dtype([("hash", "<u8"), ("check", "<u4"), ("time", "<i8"), ("kind", "<u2"), ("value", "<f4")])
+ACTION = np.dtype(
+  [("hash", "<u8"), ("check", "<u4"), ("time", "<i8"), ("kind", "<u2"), ("value", "<f4")]
+)
 
 
 @dataclasses.dataclass
@@ -65,6 +67,13 @@ class Samples:
 
   def slice(self, begin: int, count: int) -> Samples:
     rows = slice(begin, begin + count)
-    columns = {name: column[rows] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
-    labels, label_weights = ({name: column[rows] for name, column in part.items()} for part in (self.labels, self.label_weights))
-    return Samples(self.entries.slice(begin, count), **columns, labels=labels, label_weights=label_weights)
+    columns = {
+      name: column[rows] for name, column in vars(self).items() if isinstance(column, np.ndarray)
+    }
+    labels, label_weights = (
+      {name: column[rows] for name, column in part.items()}
+      for part in (self.labels, self.label_weights)
+    )
+    return Samples(
+      self.entries.slice(begin, count), **columns, labels=labels, label_weights=label_weights
+    )

@@ -116,7 +116,11 @@ def _flatten(name: str, column: pa.Array) -> tuple[bytes, pa.Array | np.ndarray,
   if pa.types.is_boolean(kind):
     column, kind = column.cast(pa.int64()), pa.int64()
   if pa.types.is_integer(kind):
-    return _INT64_LIST, column.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64), offsets
+    return (
+      _INT64_LIST,
+      column.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64),
+      offsets,
+    )
   if pa.types.is_floating(kind):
     return _FLOAT_LIST, column.to_numpy(zero_copy_only=False).astype(np.float32), offsets
   if pa.types.is_null(kind):
@@ -182,7 +186,9 @@ def _binary(offsets: np.ndarray, data: np.ndarray | pa.Buffer) -> pa.Array:
 
 def _offsets(column: pa.Array) -> np.ndarray:
   """n + 1 positions of a binary column in its data."""
-  whole = np.frombuffer(column.buffers()[1], np.int32) if column.buffers()[1] else np.zeros(1, np.int32)
+  whole = (
+    np.frombuffer(column.buffers()[1], np.int32) if column.buffers()[1] else np.zeros(1, np.int32)
+  )
   return whole[column.offset : column.offset + len(column) + 1].astype(np.int64)
 
 

@@ -31,7 +31,14 @@ class FolderLog:
     once: take all files for complete as they are.
   """
 
-  def __init__(self, folder: str, format: str, positions: Mapping[str, int], decoder: Decoder, once: bool = False):
+  def __init__(
+    self,
+    folder: str,
+    format: str,
+    positions: Mapping[str, int],
+    decoder: Decoder,
+    once: bool = False,
+  ):
     self._folder = pathlib.Path(folder)
     if not self._folder.is_dir():
       raise ConfigError(f"There is no folder {folder} to read a log from.")
@@ -49,7 +56,9 @@ class FolderLog:
       self._pending = self._list()[::-1]
     while self._pending:
       name = self._pending[-1]
-      table, position, finished = self._read(self._folder / name, self._positions.get(name, 0), max_bytes)
+      table, position, finished = self._read(
+        self._folder / name, self._positions.get(name, 0), max_bytes
+      )
       if position != self._positions.get(name):
         self._positions[name] = self._changed[name] = position
       if finished:
@@ -88,7 +97,9 @@ class FolderLog:
     if self._read == self._read_parquet:
       return position == 0 or position < _row_groups(self._folder / name)
     if stat.st_size < position:
-      raise BadRecord(f"{self._folder / name} is shorter than what was read of it; files of a log may only grow.")
+      raise BadRecord(
+        f"{self._folder / name} is shorter than what was read of it; files of a log may only grow."
+      )
     return stat.st_size > position
 
   def _settled(self, path: pathlib.Path) -> bool:
@@ -117,7 +128,9 @@ class FolderLog:
       with pyarrow.parquet.ParquetFile(path) as file:
         groups = file.metadata.num_row_groups
         end, size = begin, 0
-        while end < groups and (end == begin or size + file.metadata.row_group(end).total_byte_size <= max_bytes):
+        while end < groups and (
+          end == begin or size + file.metadata.row_group(end).total_byte_size <= max_bytes
+        ):
           size += file.metadata.row_group(end).total_byte_size
           end += 1
         table = file.read_row_groups(list(range(begin, end))) if end > begin else None

@@ -66,7 +66,11 @@ class Joiner:
     return self._newest.get(log)
 
   def step(
-    self, features: Features | None, actions: np.ndarray | None, idle: frozenset[str] = frozenset(), close: bool = False
+    self,
+    features: Features | None,
+    actions: np.ndarray | None,
+    idle: frozenset[str] = frozenset(),
+    close: bool = False,
   ) -> Iterator[Samples]:
     """Takes what came and yields the samples that are due.
 
@@ -167,7 +171,9 @@ class Joiner:
     if self.watermark is not None:
       closed = (self.watermark - settings.wait_ms) // settings.slice_ms
       self._closed_below = max(self._closed_below, closed)
-      self._forgotten_below = max(self._forgotten_below, closed - -(-settings.remember_ms // settings.slice_ms))
+      self._forgotten_below = max(
+        self._forgotten_below, closed - -(-settings.remember_ms // settings.slice_ms)
+      )
 
   def _close(self, first: int, last: int) -> Iterator[Samples]:
     features = self._store.waiting(first, last)
@@ -184,7 +190,11 @@ class Joiner:
 
   def _positives(self, slices: np.ndarray, actions: np.ndarray) -> Iterator[Samples]:
     """Samples of the actions that came, where their label was not given before (policy early)."""
-    borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]]) if len(slices) else [0]
+    borders = (
+      np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
+      if len(slices)
+      else [0]
+    )
     for begin, end in zip(borders[:-1], borders[1:]):
       slice_ = int(slices[begin])
       features = self._store.waiting(slice_, slice_)
@@ -211,7 +221,9 @@ class Joiner:
     self._count_late(matched.strangers["kind"])
 
   def _count_late(self, kinds: np.ndarray) -> None:
-    for kind, count in enumerate(np.bincount(kinds, minlength=len(self._settings.actions)).tolist()):
+    for kind, count in enumerate(
+      np.bincount(kinds, minlength=len(self._settings.actions)).tolist()
+    ):
       self.counts["late_actions"] += count
       self.counts[f"late_actions/{self._settings.actions[kind]}"] += count
 

@@ -33,18 +33,30 @@ def of_ids(request_id: pa.Array, item_id: pa.Array) -> Keys:
   first, second = np.full(n, _GOLDEN), np.full(n, _OTHER)
   for column in (request_id, item_id):
     first, second = _absorb(column, first, second)
-  return Keys(np.maximum(_finish(first), np.uint64(1)), (_finish(second) >> np.uint64(32)).astype(np.uint32))
+  return Keys(
+    np.maximum(_finish(first), np.uint64(1)), (_finish(second) >> np.uint64(32)).astype(np.uint32)
+  )
 
 
-def _absorb(column: pa.Array, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _absorb(
+  column: pa.Array, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """Mixes the strings' bytes, eight at a time, and their lengths into two hashes of each row."""
   n = len(column)
-  offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + n + 1].astype(np.int64)
+  offsets = np.frombuffer(column.buffers()[1], np.int32)[
+    column.offset : column.offset + n + 1
+  ].astype(np.int64)
   data = column.buffers()[2]
-  data = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.zeros(0, np.uint8)
+  data = (
+    np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+    if data is not None
+    else np.zeros(0, np.uint8)
+  )
   offsets -= offsets[0]
   data = np.concatenate([data, np.zeros(8, np.uint8)])
-  words = np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))  # eight bytes from each position
+  words = np.ndarray(
+    (len(data) - 7,), "<u8", buffer=data, strides=(1,)
+  )  # eight bytes from each position
   begins, sizes = offsets[:-1], np.diff(offsets)
   first, second = _mix(first, second, sizes.astype(np.uint64))
   for start in range(0, int(sizes.max(initial=0)), 8):
@@ -159,7 +171,9 @@ class KeyIndex:
     self._bits = int(places - 1).bit_length()
     self._mask = (1 << self._bits) - 1
     self._hash = np.zeros(1 << self._bits, np.uint64)
-    self._value = np.zeros(1 << self._bits, np.uint64)  # check in the upper half, slice in the lower
+    self._value = np.zeros(
+      1 << self._bits, np.uint64
+    )  # check in the upper half, slice in the lower
     self._taken = 0
 
   def _make_anew(self, more: int) -> None:

@@ -27,7 +27,9 @@ def match(features: Features, actions: np.ndarray) -> Matched:
     order = np.argsort(features.keys.hash)
     places = np.searchsorted(features.keys.hash, actions["hash"], sorter=order)
     row = order[np.minimum(places, len(order) - 1)]
-    known = (features.keys.hash[row] == actions["hash"]) & (features.keys.check[row] == actions["check"])
+    known = (features.keys.hash[row] == actions["hash"]) & (
+      features.keys.check[row] == actions["check"]
+    )
   else:
     row, known = np.zeros(len(actions), np.int64), np.zeros(len(actions), bool)
   strangers, row, actions = actions[~known], row[known], actions[known]
@@ -49,7 +51,9 @@ def in_window(features: Features, matched: Matched, label: Label, settings: Sett
   return of_kind & (delay >= -settings.skew_ms) & (delay <= label.wait_ms)
 
 
-def labelled(features: Features, matched: Matched, settings: Settings) -> tuple[Samples, np.ndarray]:
+def labelled(
+  features: Features, matched: Matched, settings: Settings
+) -> tuple[Samples, np.ndarray]:
   """One sample for each feature record, with all of its actions that are within their windows.
 
   Returns:
@@ -66,7 +70,9 @@ def labelled(features: Features, matched: Matched, settings: Settings) -> tuple[
   np.maximum.at(label_time, matched.row[used], matched.time[used])
   ones = np.ones(n, np.float32)
   click = (labels[settings.click_label] > 0).astype(np.float32)
-  return Samples(features.entries, label_time, ones, click, ones, labels, dict.fromkeys(labels, ones)), ~used
+  return Samples(
+    features.entries, label_time, ones, click, ones, labels, dict.fromkeys(labels, ones)
+  ), ~used
 
 
 def negatives(features: Features, settings: Settings) -> Samples:
@@ -74,7 +80,13 @@ def negatives(features: Features, settings: Settings) -> Samples:
   zeros, ones = np.zeros(len(features), np.float32), np.ones(len(features), np.float32)
   names = [label.name for label in settings.labels]
   return Samples(
-    features.entries, features.time, ones, zeros, ones, dict.fromkeys(names, zeros), dict.fromkeys(names, ones)
+    features.entries,
+    features.time,
+    ones,
+    zeros,
+    ones,
+    dict.fromkeys(names, zeros),
+    dict.fromkeys(names, ones),
   )
 
 
@@ -87,7 +99,9 @@ def not_given(counted: np.ndarray, row: np.ndarray, given: np.ndarray) -> np.nda
   return first & ~np.isin(row, given)
 
 
-def positives(features: Features, matched: Matched, first: np.ndarray, label: Label, settings: Settings) -> Samples:
+def positives(
+  features: Features, matched: Matched, first: np.ndarray, label: Label, settings: Settings
+) -> Samples:
   """One sample for each action `first` (bool [m]) that says that one label is 1, and nothing of the others."""
   taken = features.take(matched.row[first])
   n = len(taken)

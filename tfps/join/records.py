@@ -69,20 +69,26 @@ class Decoder:
     table, request_id, item_id, time = self._heads(table, log, where)
     if not table.num_rows:
       return None
-    names = [name for name in table.column_names if name not in (log.request_id, log.item_id, log.time)]
+    names = [
+      name for name in table.column_names if name not in (log.request_id, log.item_id, log.time)
+    ]
     if len(self._config.slots):
       names = list(self._config.slots)
     slots = {}
     for name in names:
       if samples.is_reserved(name):
-        raise BadRecord(f"{where}: a feature is called {name!r}, which samples use themselves; rename it, or set config.slots.")
+        raise BadRecord(
+          f"{where}: a feature is called {name!r}, which samples use themselves; rename it, or set config.slots."
+        )
       if name not in table.column_names:
         continue  # No record here has it.
       slots[name] = self._slot(name, table[name].combine_chunks(), where)
     try:
       entries = samples.shown(request_id, item_id, pa.array(time), slots)
     except TypeError as error:
-      raise BadRecord(f"{where}: {error} Name the slots that samples need in config.slots.") from error
+      raise BadRecord(
+        f"{where}: {error} Name the slots that samples need in config.slots."
+      ) from error
     return Features(keys.of_ids(request_id, item_id), time, entries)
 
   def actions(self, table: pa.Table, where: str) -> np.ndarray:
@@ -92,13 +98,17 @@ class Decoder:
     if not table.num_rows:
       return actions_of(keys.Keys(np.zeros(0, np.uint64), np.zeros(0, np.uint32)), time, time, time)
     if log.action not in table.column_names:
-      raise BadRecord(f"{where} has no field {log.action!r}, the kind of an action; set config.actions.action.")
+      raise BadRecord(
+        f"{where} has no field {log.action!r}, the kind of an action; set config.actions.action."
+      )
     kind = pc.index_in(_strings(table[log.action]), pa.array(self._settings.actions, pa.string()))
     if log.value in table.column_names:
       try:
         value = pc.fill_null(table[log.value].combine_chunks().cast(pa.float32()), 0)
       except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise BadRecord(f"{where}: {log.value!r}, the value of an action, is not a number in all records.") from error
+        raise BadRecord(
+          f"{where}: {log.value!r}, the value of an action, is not a number in all records."
+        ) from error
       value = np.nan_to_num(value.to_numpy(zero_copy_only=False))
     else:
       value = np.zeros(len(kind), np.float32)
@@ -107,24 +117,32 @@ class Decoder:
     kind = pc.fill_null(kind, 0).to_numpy(zero_copy_only=False)
     return actions_of(keys.of_ids(request_id, item_id), time, kind, value)[known]
 
-  def _heads(self, table: pa.Table, log: Any, where: str) -> tuple[pa.Table, pa.Array, pa.Array, np.ndarray]:
+  def _heads(
+    self, table: pa.Table, log: Any, where: str
+  ) -> tuple[pa.Table, pa.Array, pa.Array, np.ndarray]:
     """(the table without bad records, request_id, item_id, time)."""
     if not table.num_rows:
       return table, pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.int64)
     for field in ("request_id", "item_id", "time"):
       if log[field] not in table.column_names:
-        raise BadRecord(f"{where} has no field {log[field]!r}; say what its {field} is called: {', '.join(table.column_names)}.")
+        raise BadRecord(
+          f"{where} has no field {log[field]!r}; say what its {field} is called: {', '.join(table.column_names)}."
+        )
     request_id, item_id = (_strings(table[log[field]]) for field in ("request_id", "item_id"))
     time = _milliseconds(table[log.time].combine_chunks(), log.time_unit, f"{where}: {log.time!r}")
     limit = int((clock.time() + self._config.max_future) * 1000)
     sound = pc.and_(pc.and_(request_id.is_valid(), item_id.is_valid()), time.is_valid())
-    sound = pc.and_(sound, pc.fill_null(pc.and_(pc.greater(time, 0), pc.less_equal(time, limit)), False))
+    sound = pc.and_(
+      sound, pc.fill_null(pc.and_(pc.greater(time, 0), pc.less_equal(time, limit)), False)
+    )
     bad = len(sound) - (pc.sum(sound).as_py() or 0)
     if bad:
       row = table.slice(pc.index(sound, False).as_py(), 1).to_pylist()[0]
       head = {log[field]: row[log[field]] for field in ("request_id", "item_id", "time")}
       self._count_bad(bad, f"{where}: a record lacks an id or a time that can be: {head}")
-      table, request_id, item_id, time = (column.filter(sound) for column in (table, request_id, item_id, time))
+      table, request_id, item_id, time = (
+        column.filter(sound) for column in (table, request_id, item_id, time)
+      )
     return table, request_id, item_id, time.to_numpy(zero_copy_only=False)
 
   def _slot(self, name: str, column: pa.Array, where: str) -> pa.Array:
@@ -199,4 +217,6 @@ def _milliseconds(column: pa.Array, unit: str, what: str) -> pa.Array:
       return column.cast(pa.int64())
     return pc.round(pc.multiply(column.cast(pa.float64()), _UNITS[unit])).cast(pa.int64())
   except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-    raise BadRecord(f"{what} is {kind}, not a time: seconds since 1970, or a text like 2026-01-31T12:00:00Z.") from error
+    raise BadRecord(
+      f"{what} is {kind}, not a time: seconds since 1970, or a text like 2026-01-31T12:00:00Z."
+    ) from error

@@ -89,7 +89,10 @@ def run(config: Any, plot: str | None = None, as_json: bool = False) -> None:
   """Prints the report, and draws it where `plot` names a file."""
   of_kinds = delays(config)
   if as_json:
-    rows = {kind: {name: found.window(seconds)._asdict() for name, seconds in WINDOWS.items()} for kind, found in of_kinds.items()}
+    rows = {
+      kind: {name: found.window(seconds)._asdict() for name, seconds in WINDOWS.items()}
+      for kind, found in of_kinds.items()
+    }
     print(json.dumps(rows, indent=2))
   else:
     print(text(of_kinds))
@@ -102,13 +105,19 @@ def text(of_kinds: Mapping[str, Delays]) -> str:
   lines = []
   for kind, found in of_kinds.items():
     share = len(found.seconds) / found.shows
-    lines.append(f"{kind}: {len(found.seconds):,} of {found.shows:,} shows ({share:.2%}); actions without a show: {found.unmatched:,}")
+    lines.append(
+      f"{kind}: {len(found.seconds):,} of {found.shows:,} shows ({share:.2%}); actions without a show: {found.unmatched:,}"
+    )
     if not len(found.seconds):
       lines += ["  none came", ""]
       continue
     middle, most = np.percentile(found.seconds, [50, 90])
-    lines.append(f"  half of them come within {_seconds(middle)}, nine in ten within {_seconds(most)}")
-    lines.append(f"  {'window':>8}{'arrived':>10}{'called negative':>18}{'of the negatives':>18}{'samples come':>16}")
+    lines.append(
+      f"  half of them come within {_seconds(middle)}, nine in ten within {_seconds(most)}"
+    )
+    lines.append(
+      f"  {'window':>8}{'arrived':>10}{'called negative':>18}{'of the negatives':>18}{'samples come':>16}"
+    )
     for name, seconds in WINDOWS.items():
       window = found.window(seconds)
       note = "  (the logs are shorter)" if seconds > found.newest else ""
@@ -116,8 +125,12 @@ def text(of_kinds: Mapping[str, Delays]) -> str:
         f"  {name:>8}{window.arrived:>10.2%}{1 - window.arrived:>18.2%}{window.false_negatives:>18.3%}{_seconds(window.delay) + ' late':>16}{note}"
       )
     lines.append("")
-  lines.append("called negative: the share of the actions that come after the window; of the negatives: the share that is wrong.")
-  lines.append('With config.policy = "early" samples come at once, and the action\'s share that arrives within the window is made good.')
+  lines.append(
+    "called negative: the share of the actions that come after the window; of the negatives: the share that is wrong."
+  )
+  lines.append(
+    'With config.policy = "early" samples come at once, and the action\'s share that arrives within the window is made good.'
+  )
   return "\n".join(lines)
 
 
@@ -126,7 +139,9 @@ def draw(of_kinds: Mapping[str, Delays], path: str) -> None:
   try:
     import matplotlib
   except ImportError as error:
-    raise ConfigError("A plot needs matplotlib, which is not installed: pip install 'tfps[join]'.") from error
+    raise ConfigError(
+      "A plot needs matplotlib, which is not installed: pip install 'tfps[join]'."
+    ) from error
   matplotlib.use("agg")
   from matplotlib import pyplot as plt
 
@@ -136,8 +151,15 @@ def draw(of_kinds: Mapping[str, Delays], path: str) -> None:
     windows = [found.window(value) for value in seconds]
     left.plot(seconds, [window.arrived for window in windows], label=kind)
     right.plot(seconds, [window.false_negatives for window in windows], label=kind)
-  left.set(title="Actions that have arrived", xlabel="since the show", ylabel="share", ylim=(0, 1.02))
-  right.set(title="What a window costs", xlabel="window: how much later samples come", ylabel="negatives that are wrong", ylim=0)
+  left.set(
+    title="Actions that have arrived", xlabel="since the show", ylabel="share", ylim=(0, 1.02)
+  )
+  right.set(
+    title="What a window costs",
+    xlabel="window: how much later samples come",
+    ylabel="negatives that are wrong",
+    ylim=0,
+  )
   for axes in (left, right):
     axes.set_xscale("log")
     axes.set_xticks(list(WINDOWS.values()), list(WINDOWS), rotation=45)

@@ -48,7 +48,9 @@ class Run:
 
   def run(self) -> dict[str, int | float | None]:
     """Joins until it is stopped, or once what is there is read; returns the metrics."""
-    before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+      number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     bar = tqdm.tqdm(unit=" records", desc="join", disable=None, smoothing=0.1)
     try:
       while not self._stopping:
@@ -140,7 +142,11 @@ class Run:
   def _summary(self) -> str:
     counts = self._joiner.counts
     lag = self.metrics()["watermark_lag"]
-    parts = [f"samples {counts['samples']:,}", f"waiting {self._joiner.waiting:,}", f"late {counts['late_actions']:,}"]
+    parts = [
+      f"samples {counts['samples']:,}",
+      f"waiting {self._joiner.waiting:,}",
+      f"late {counts['late_actions']:,}",
+    ]
     return ", ".join(parts + ([] if lag is None else [f"watermark {lag:,.0f} s behind"]))
 
   def _write_metrics(self) -> None:

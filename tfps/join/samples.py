@@ -26,7 +26,9 @@ def is_reserved(name: str) -> bool:
   return name in (*IDS, *TIMES, *COUNTS) or name.startswith((LABEL, LABEL_WEIGHT))
 
 
-def shown(request_id: pa.Array, item_id: pa.Array, time: pa.Array, slots: Mapping[str, pa.Array]) -> pa.Array:
+def shown(
+  request_id: pa.Array, item_id: pa.Array, time: pa.Array, slots: Mapping[str, pa.Array]
+) -> pa.Array:
   """What of a sample is known when the item is shown: map entries of ids, time and slots.
 
   Args:

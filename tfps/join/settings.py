@@ -118,7 +118,9 @@ def of_config(config: Mapping) -> Settings:
   labels = tuple(_label(name, fields) for name, fields in config.labels.items())
   click_label = config.click_label or labels[0].name
   if click_label not in config.labels:
-    raise ConfigError(f"config.click_label is {click_label!r}, which is none of {', '.join(config.labels)}.")
+    raise ConfigError(
+      f"config.click_label is {click_label!r}, which is none of {', '.join(config.labels)}."
+    )
   _one_of("policy", config.policy, POLICIES)
   _one_of("bad_records", config.bad_records, ("stop", "skip"))
   _one_of("engine", config.engine, ENGINES)
@@ -131,8 +133,13 @@ def of_config(config: Mapping) -> Settings:
     if config[field] < 0:
       raise ConfigError(f"config.{field} is {config[field]}; it must not be negative.")
   if config.slice and config.slice < 1:
-    raise ConfigError(f"config.slice is {config.slice}; it must be at least 1 second, or 0 to be chosen.")
-  for field, value in (("batch_bytes", config.batch_bytes), ("samples.records_per_file", config.samples.records_per_file)):
+    raise ConfigError(
+      f"config.slice is {config.slice}; it must be at least 1 second, or 0 to be chosen."
+    )
+  for field, value in (
+    ("batch_bytes", config.batch_bytes),
+    ("samples.records_per_file", config.samples.records_per_file),
+  ):
     if value < 1:
       raise ConfigError(f"config.{field} is {value}; it must be at least 1.")
   for name, kind in config.slots.items():
@@ -152,12 +159,18 @@ def _label(name: str, fields: Mapping) -> Label:
   fields = dict(fields)
   unknown = set(fields) - _LABEL_FIELDS
   if unknown or not fields.get("action") or "wait" not in fields:
-    problem = f"has no field {sorted(unknown)[0]!r}" if unknown else "needs an action and a wait in seconds"
+    problem = (
+      f"has no field {sorted(unknown)[0]!r}" if unknown else "needs an action and a wait in seconds"
+    )
     raise ConfigError(f"config.labels.{name} {problem}; its fields are action, wait and value.")
   if not name or "/" in name:
-    raise ConfigError(f"config.labels has a label {name!r}; a label's name must not be empty or have a slash.")
+    raise ConfigError(
+      f"config.labels has a label {name!r}; a label's name must not be empty or have a slash."
+    )
   if not isinstance(fields["wait"], (int, float)) or fields["wait"] <= 0:
-    raise ConfigError(f"config.labels.{name}.wait is {fields['wait']!r}; it must be a number of seconds above 0.")
+    raise ConfigError(
+      f"config.labels.{name}.wait is {fields['wait']!r}; it must be a number of seconds above 0."
+    )
   value = fields.get("value", "")
   _one_of(f"labels.{name}.value", value, VALUES)
   return Label(name, fields["action"], _ms(fields["wait"]), value)
@@ -165,7 +178,9 @@ def _label(name: str, fields: Mapping) -> Label:
 
 def _one_of(field: str, value, allowed) -> None:
   if value not in allowed:
-    raise ConfigError(f"config.{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    raise ConfigError(
+      f"config.{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}."
+    )
 
 
 def _ms(seconds: float) -> int:

@@ -22,7 +22,8 @@ import pyarrow as pa
 from ml_collections import config_dict
 
 from tfps.cluster.tf_config import ConfigError
-from tfps.join import labelling, samples, settings as settings_lib
+from tfps.join import labelling, samples
+from tfps.join import settings as settings_lib
 from tfps.join.batches import Features, actions_of
 from tfps.join.keys import Keys
 from tfps.join.records import Decoder
@@ -32,7 +33,9 @@ try:
   from pyspark.sql import DataFrame, SparkSession
   from pyspark.sql import functions as f
 except ImportError as error:
-  raise ConfigError("The engine 'spark' needs PySpark and Java 17: pip install 'tfps[spark]'.") from error
+  raise ConfigError(
+    "The engine 'spark' needs PySpark and Java 17: pip install 'tfps[spark]'."
+  ) from error
 
 _FEATURES = "hash bigint, check bigint, time timestamp, entries binary"
 _ACTIONS = "hash bigint, check bigint, time timestamp, kind int, value float"
@@ -44,11 +47,15 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
   """Runs the join until SIGTERM, or with `once` until all files that are there are read; returns metrics."""
   settings = settings_lib.of_config(config)
   if settings.policy != "wait":
-    raise ConfigError("config.policy is 'early', which the engine 'process' has; Spark joins with 'wait'.")
+    raise ConfigError(
+      "config.policy is 'early', which the engine 'process' has; Spark joins with 'wait'."
+    )
   if close:
     raise ConfigError("Spark closes windows by its watermark only; leave --close out.")
   if not config.state or not config.samples.folder:
-    raise ConfigError("The engine 'spark' needs config.state and config.samples.folder, on a file system that all its tasks reach.")
+    raise ConfigError(
+      "The engine 'spark' needs config.state and config.samples.folder, on a file system that all its tasks reach."
+    )
   session = _session(config)
   writer = _BatchWriter(config)
   query = (
@@ -56,7 +63,9 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
     .writeStream.outputMode("append")
     .option("checkpointLocation", f"{config.state}/spark")
     .foreachBatch(writer)
-    .trigger(**({"availableNow": True} if once else {"processingTime": f"{max(config.poll, 0.1)} seconds"}))
+    .trigger(
+      **({"availableNow": True} if once else {"processingTime": f"{max(config.poll, 0.1)} seconds"})
+    )
     .start()
   )
   before = signal.signal(signal.SIGTERM, lambda *_: query.stop())
@@ -67,7 +76,9 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
   finally:
     signal.signal(signal.SIGTERM, before)
     dropped = sum(
-      operator.get("numRowsDroppedByWatermark", 0) for progress in query.recentProgress for operator in progress["stateOperators"]
+      operator.get("numRowsDroppedByWatermark", 0)
+      for progress in query.recentProgress
+      for operator in progress["stateOperators"]
     )
     session.stop()
   return {**writer.counts, "dropped_by_watermark": dropped}
@@ -77,9 +88,15 @@ def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) 
   """A streaming DataFrame with a row for each feature record whose window is closed, with all of its actions."""
   plain = config.to_dict()
   disorder = f"{settings.disorder_ms} milliseconds"
-  features = _log(session, config, "features").mapInArrow(lambda batches: _decode(plain, "features", batches), _FEATURES)
-  features = features.withWatermark("time", disorder).dropDuplicatesWithinWatermark(["hash", "check"])
-  actions = _log(session, config, "actions").mapInArrow(lambda batches: _decode(plain, "actions", batches), _ACTIONS)
+  features = _log(session, config, "features").mapInArrow(
+    lambda batches: _decode(plain, "features", batches), _FEATURES
+  )
+  features = features.withWatermark("time", disorder).dropDuplicatesWithinWatermark(
+    ["hash", "check"]
+  )
+  actions = _log(session, config, "actions").mapInArrow(
+    lambda batches: _decode(plain, "actions", batches), _ACTIONS
+  )
   actions = actions.withWatermark("time", disorder)
   left, right = features.alias("f"), actions.alias("a")
   pairs = left.join(
@@ -92,7 +109,11 @@ def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) 
   )
   action = f.when(
     f.col("a.kind").isNotNull(),
-    f.struct(f.expr("unix_millis(a.time)").alias("time"), f.col("a.kind").alias("kind"), f.col("a.value").alias("value")),
+    f.struct(
+      f.expr("unix_millis(a.time)").alias("time"),
+      f.col("a.kind").alias("kind"),
+      f.col("a.value").alias("value"),
+    ),
   )
   pairs = pairs.select("f.hash", "f.check", f.col("f.time"), "f.entries", action.alias("action"))
   return pairs.groupBy("hash", "check", "time").agg(
@@ -108,7 +129,11 @@ class _BatchWriter:
     self._folder = samples.SampleFolder(config.samples.folder)
     self._record = self._folder.folder / ".spark.json"
     self.counts = {"samples": 0, "late_actions": 0}
-    self._last = json.loads(self._record.read_text()) if self._record.exists() else {"batch": -1, "next_file": 0, "files": {}}
+    self._last = (
+      json.loads(self._record.read_text())
+      if self._record.exists()
+      else {"batch": -1, "next_file": 0, "files": {}}
+    )
     self._name()
 
   def __call__(self, batch: DataFrame, number: int) -> None:
@@ -117,7 +142,11 @@ class _BatchWriter:
     plain = self._config
     written = batch.mapInArrow(lambda tables: _write(plain, number, tables), _WRITTEN).collect()
     files = {row.name: self._last["next_file"] + i for i, row in enumerate(sorted(written))}
-    self._last = {"batch": number, "next_file": self._last["next_file"] + len(files), "files": files}
+    self._last = {
+      "batch": number,
+      "next_file": self._last["next_file"] + len(files),
+      "files": files,
+    }
     temporary = self._record.with_suffix(".tmp")
     temporary.write_text(json.dumps(self._last))
     os.replace(temporary, self._record)
@@ -149,14 +178,18 @@ def _session(config: Any) -> SparkSession:
   try:
     return builder.getOrCreate()
   except (pyspark.errors.PySparkRuntimeError, OSError) as error:
-    raise ConfigError("Spark could not be started; it needs Java 17 (JAVA_HOME, or java on the path).") from error
+    raise ConfigError(
+      "Spark could not be started; it needs Java 17 (JAVA_HOME, or java on the path)."
+    ) from error
 
 
 def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
   """The records of a log as they are: lines or messages in one column `value`, or Parquet's columns."""
   fields = config[log]
   if fields.topic:
-    reader = session.readStream.format("kafka").option("kafka.bootstrap.servers", config.kafka.brokers)
+    reader = session.readStream.format("kafka").option(
+      "kafka.bootstrap.servers", config.kafka.brokers
+    )
     for name, value in config.kafka.settings:
       reader = reader.option(f"kafka.{name}", value)
     reader = reader.option("subscribe", fields.topic).option("startingOffsets", "earliest")
@@ -185,7 +218,9 @@ def _decode(plain: dict, log: str, batches: Iterator[pa.RecordBatch]) -> Iterato
     if records is None or not len(records):
       continue
     time = records.time if log == "features" else records["time"].copy()
-    keys = records.keys if log == "features" else Keys(records["hash"].copy(), records["check"].copy())
+    keys = (
+      records.keys if log == "features" else Keys(records["hash"].copy(), records["check"].copy())
+    )
     columns = {"hash": keys.hash.view(np.int64), "check": keys.check.astype(np.int64)}
     columns["time"] = pa.array(time * 1000).cast(_ARROW_TIME)
     if log == "features":
@@ -211,12 +246,16 @@ def _write(plain: dict, number: int, batches: Iterator[pa.RecordBatch]) -> Itera
   if parts:
     name = f".spark-{number}-{uuid.uuid4().hex}"
     folder.write(name, parts)
-    yield pa.RecordBatch.from_pydict({"name": [name], "samples": [sum(map(len, parts))], "late": [late]})
+    yield pa.RecordBatch.from_pydict(
+      {"name": [name], "samples": [sum(map(len, parts))], "late": [late]}
+    )
 
 
 def _rows(batch: pa.RecordBatch) -> tuple[Features, np.ndarray]:
   column = {name: batch.column(name) for name in batch.schema.names}
-  keys = Keys(column["hash"].to_numpy().view(np.uint64), column["check"].to_numpy().astype(np.uint32))
+  keys = Keys(
+    column["hash"].to_numpy().view(np.uint64), column["check"].to_numpy().astype(np.uint32)
+  )
   time = column["time"].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).to_numpy()
   features = Features(keys, time, pa.concat_arrays([column["entries"]]).cast(pa.binary()))
   lists = column["actions"]

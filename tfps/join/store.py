@@ -51,7 +51,9 @@ class Store:
       fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       self._lock.close()
-      raise ConfigError(f"Another process is joining with the state in {folder}; give each join its own.") from error
+      raise ConfigError(
+        f"Another process is joining with the state in {folder}; give each join its own."
+      ) from error
     self._db = sqlite3.connect(self._folder / "state.sqlite", isolation_level=None)
     self._db.execute("pragma page_size=16384")
     self._db.execute("pragma journal_mode=wal")
@@ -71,7 +73,10 @@ class Store:
 
   def remove_segments(self, below: int) -> None:
     """Removes, after a commit, the files of steps whose slices are all below this one."""
-    steps = [step for (step,) in self._db.execute("select step from segments where newest_slice < ?", (below,))]
+    steps = [
+      step
+      for (step,) in self._db.execute("select step from segments where newest_slice < ?", (below,))
+    ]
     if steps:
       self._db.execute("delete from segments where newest_slice < ?", (below,))
       for step in steps:
@@ -110,7 +115,9 @@ class Store:
     if not len(features):
       return
     column = features.entries
-    ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    ends = np.frombuffer(column.buffers()[1], np.int32)[
+      column.offset : column.offset + len(column) + 1
+    ]
     heads = np.empty(len(features), _HEAD)
     heads["hash"], heads["check"] = features.keys
     heads["time"], heads["bytes"] = features.time, np.diff(ends)
@@ -121,8 +128,19 @@ class Store:
       os.fsync(file.fileno())
     borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
     begins = ends[borders].astype(np.int64) - ends[0] + heads.nbytes
-    rows = np.stack([slices[borders[:-1]], np.full(len(borders) - 1, step), borders[:-1], np.diff(borders), begins[:-1], np.diff(begins)])
-    self._db.executemany("insert into waiting values(?, ?, ?, ?, ?, ?)", rows.T.astype(np.int64).tolist())
+    rows = np.stack(
+      [
+        slices[borders[:-1]],
+        np.full(len(borders) - 1, step),
+        borders[:-1],
+        np.diff(borders),
+        begins[:-1],
+        np.diff(begins),
+      ]
+    )
+    self._db.executemany(
+      "insert into waiting values(?, ?, ?, ?, ?, ?)", rows.T.astype(np.int64).tolist()
+    )
     self._db.execute("insert into segments values(?, ?)", (step, int(slices[-1])))
 
   def waiting_slices(self, below: int) -> list[tuple[int, int]]:
@@ -134,10 +152,14 @@ class Store:
     """The feature records that wait in the slices from `first` to `last`."""
     heads, entries = [np.zeros(0, _HEAD)], []
     query = "select * from waiting where slice between ? and ? order by step, slice"
-    for step, rows in itertools.groupby(self._db.execute(query, (first, last)), key=lambda row: row[1]):
+    for step, rows in itertools.groupby(
+      self._db.execute(query, (first, last)), key=lambda row: row[1]
+    ):
       with open(self._segment(step), "rb") as file:
         for _, _, first_row, count, begin, size in rows:
-          head = np.frombuffer(self._read(file, first_row * _HEAD.itemsize, count * _HEAD.itemsize), _HEAD)
+          head = np.frombuffer(
+            self._read(file, first_row * _HEAD.itemsize, count * _HEAD.itemsize), _HEAD
+          )
           ends = np.zeros(count + 1, np.int32)
           np.cumsum(head["bytes"], out=ends[1:])
           buffers = [None, pa.py_buffer(ends), pa.py_buffer(self._read(file, begin, size))]
@@ -162,7 +184,10 @@ class Store:
     borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
     self._db.executemany(
       "insert into closed values(?, ?, ?)",
-      ((int(slices[begin]), step, packed[begin:end].tobytes()) for begin, end in zip(borders[:-1], borders[1:])),
+      (
+        (int(slices[begin]), step, packed[begin:end].tobytes())
+        for begin, end in zip(borders[:-1], borders[1:])
+      ),
     )
     self._db.execute("delete from waiting where slice between ? and ?", (first, last))
     self._db.execute("delete from actions where slice between ? and ?", (first, last))
@@ -175,7 +200,9 @@ class Store:
     """Yields (slice, keys) of all that is known."""
     for slice_, data in self._db.execute("select slice, keys from closed order by slice, step"):
       yield slice_, _keys(np.frombuffer(data, _KEY))
-    for slice_, step, first_row, rows, _, _ in self._db.execute("select * from waiting order by step, slice"):
+    for slice_, step, first_row, rows, _, _ in self._db.execute(
+      "select * from waiting order by step, slice"
+    ):
       with open(self._segment(step), "rb") as file:
         data = self._read(file, first_row * _HEAD.itemsize, rows * _HEAD.itemsize)
       yield slice_, _keys(np.frombuffer(data, _HEAD))
@@ -184,10 +211,17 @@ class Store:
 
   def add_actions(self, step: int, slices: np.ndarray, actions: np.ndarray) -> None:
     """Adds the actions of one step to the slices of their feature records (uint32 [n], sorted)."""
-    borders = np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]]) if len(slices) else [0]
+    borders = (
+      np.concatenate([[0], np.flatnonzero(np.diff(slices)) + 1, [len(slices)]])
+      if len(slices)
+      else [0]
+    )
     self._db.executemany(
       "insert into actions values(?, ?, ?)",
-      ((int(slices[begin]), step, actions[begin:end].tobytes()) for begin, end in zip(borders[:-1], borders[1:])),
+      (
+        (int(slices[begin]), step, actions[begin:end].tobytes())
+        for begin, end in zip(borders[:-1], borders[1:])
+      ),
     )
 
   def actions(self, first: int, last: int) -> np.ndarray:

@@ -35,6 +35,7 @@ def default_config():
 
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
+  # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early (docs/join.md).
   config.loss = "binary_crossentropy"
   config.metrics = ("AUC",)
 

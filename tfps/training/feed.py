@@ -103,12 +103,15 @@ class StreamedDay:
 
 def _streamed(source, epoch, resumed):
   reader = source.read(resumed.cursor if resumed is not None else None)
-  if resumed is not None and not resumed.ended:
-    # The day's number is in the position, what is over in the reader's cursor.
-    day = reader.resume_day(resumed.day, resumed.day_name)
-    yield StreamedDay(reader, day, resumed)
-  ordinal = 0 if resumed is None else resumed.day + 1
-  while (day := reader.next_day(ordinal)) is not None:
-    begins_at = position_lib.Position(epoch, day.ordinal, day.name, cursor=reader.cursor())
-    yield StreamedDay(reader, day, begins_at)
-    ordinal += 1
+  try:
+    if resumed is not None and not resumed.ended:
+      # The day's number is in the position, what is over in the reader's cursor.
+      day = reader.resume_day(resumed.day, resumed.day_name)
+      yield StreamedDay(reader, day, resumed)
+    ordinal = 0 if resumed is None else resumed.day + 1
+    while (day := reader.next_day(ordinal)) is not None:
+      begins_at = position_lib.Position(epoch, day.ordinal, day.name, cursor=reader.cursor())
+      yield StreamedDay(reader, day, begins_at)
+      ordinal += 1
+  finally:
+    source.arrivals.close()

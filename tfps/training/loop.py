@@ -17,6 +17,11 @@ from tfps.training.schedule import Schedule
 class _CallbackList(keras.callbacks.CallbackList):
   """Keras's callbacks; batch-level ones too under a ParameterServerStrategy, once for each finished ticket."""
 
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    # Keras warns where callbacks take longer than a batch, and here all of it is behind a ticket when they are called.
+    self._check_timing = False
+
   def _disallow_batch_hooks_in_ps_strategy(self):
     # Keras refuses them there since its logs are remote values; those of a finished ticket are numbers.
     pass

@@ -8,6 +8,7 @@ import tf_keras as keras
 
 import tfps
 from tfps import callbacks as tfps_callbacks
+from tfps import losses
 from tfps.migration import run as migration
 from tfps.training import stopping
 from tfps.training import summary
@@ -33,7 +34,7 @@ def build(config, model_class, strategy):
         "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
-    model.compile(optimizer, config.loss, metrics=list(config.metrics))
+    model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
   return table, model
 
 

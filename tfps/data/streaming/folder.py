@@ -82,6 +82,9 @@ class Folder:
   def trained(self, arrival):
     """Called when all samples of a file, and of those before it, are trained."""
 
+  def close(self):
+    """Called when the stream ends."""
+
   def _list(self):
     try:
       names = tf.io.gfile.listdir(self._folder)

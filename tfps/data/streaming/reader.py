@@ -3,8 +3,6 @@
 import time
 from typing import NamedTuple
 
-import numpy as np
-
 from tfps.data.streaming import samples as samples_lib
 from tfps.data.streaming.days import EventDays
 from tfps.data.ticket import Day, Ticket

@@ -65,7 +65,9 @@ class StreamSource(FileSource):
 
   is_endless = True
 
-  def __init__(self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading):
+  def __init__(
+    self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading
+  ):
     # Which files there are is known as they come.
     super().__init__({}, parse, tfrecord=True, **reading)
     if time_unit not in samples.UNITS:

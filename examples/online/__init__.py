@@ -1,0 +1,1 @@
+"""The whole circle on one machine: users, logs, join, trainer, deltas, server, and back to the users."""
