@@ -1,15 +1,17 @@
-# The two commands of the README, and what they are made of. ops/ops.mk compiles the C++.
+# The commands of the README, and what they are made of. ops/ops.mk compiles the C++.
 PYTHON ?= python3.11
 VENV ?= .venv
 BAZEL ?= bazel
 installed := $(VENV)/installed
 spark := $(VENV)/installed-spark
 
-.PHONY: help quickstart online test ops bazel clean
+.PHONY: help quickstart online test bench ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
+	@echo "make bench       run all benchmarks and write their figures into docs/benchmarks.md"
+	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
 	@echo "make ops         build the op library again after a change of its C++"
 	@echo "make clean       remove all that was built, and $(VENV)"
 	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV)"
@@ -22,6 +24,9 @@ online: ops
 
 test: ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+bench: ops
+	$(VENV)/bin/python benchmarks/report.py $(BENCH)
 
 ops: $(installed)
 	@$(VENV)/bin/python setup.py -q build_ext --inplace

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 
 
@@ -93,6 +94,8 @@ def machine():
     "python": platform.python_version(),
     "tensorflow": _version("tensorflow"),
     "numpy": _version("numpy"),
+    "tfra": _version("tensorflow-recommenders-addons"),
+    "compiler": _compiler(),
   }
 
 
@@ -165,6 +168,15 @@ def _cpu_model():
       if line.startswith("model name"):
         return line.split(":", 1)[1].strip()
   return platform.machine()
+
+
+def _compiler():
+  command = os.environ.get("CXX", "g++").split()[-1]
+  try:
+    done = subprocess.run([command, "-dumpfullversion"], capture_output=True, text=True)
+  except FileNotFoundError:
+    return "none"
+  return f"{command} {done.stdout.strip()}"
 
 
 def _version(package):

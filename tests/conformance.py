@@ -26,7 +26,7 @@ class Pair:
 
   def __init__(self, engine_class, *, num_shards=1024, rtol=1e-5, atol=1e-6, **settings):
     self.engine = engine_class(num_shards=num_shards, **settings)
-    self.reference = ReferenceTable(**settings)
+    self.reference = ReferenceTable(num_shards=num_shards, **settings)
     self.tolerance = dict(rtol=rtol, atol=atol)
 
   def close(self):

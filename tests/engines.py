@@ -54,8 +54,12 @@ class Engine(abc.ABC):
     gradient_scale="per_show",
     seed=0,
     mf_init_range=1e-4,
+    max_rows=0,
+    max_bytes=0,
     num_shards=1024,
   ):
+    self.max_rows = max_rows
+    self.max_bytes = max_bytes
     self.policy = Policy(mf_dim, accessor, lr, mf)
     self.slots = slots or {}
     self.gradient_scale = gradient_scale
@@ -135,7 +139,14 @@ class NativeEngine(Engine):
   def options(self):
     pairs = {
       name: getattr(self, name)
-      for name in ("num_shards", "seed", "mf_init_range", "gradient_scale")
+      for name in (
+        "num_shards",
+        "seed",
+        "mf_init_range",
+        "gradient_scale",
+        "max_rows",
+        "max_bytes",
+      )
     }
     pairs |= self._policy_options("", self.policy)
     for slot, policy in self.slots.items():

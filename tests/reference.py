@@ -170,6 +170,9 @@ class ReferenceTable:
     gradient_scale="per_show",
     seed=0,
     mf_init_range=1e-4,
+    max_rows=0,
+    max_bytes=0,
+    num_shards=1024,
   ):
     self.policy = Policy(mf_dim, accessor, lr, mf)
     self.slots = slots or {}
@@ -177,6 +180,11 @@ class ReferenceTable:
     self.gradient_scale = gradient_scale
     self.seed = seed
     self.mf_init_range = mf_init_range
+    self.num_shards = num_shards
+    # What a shard may hold.
+    self.shard_rows = max(1, max_rows // num_shards) if max_rows else np.inf
+    self.shard_bytes = max(1, max_bytes // num_shards) if max_bytes else np.inf
+    self.removals = []  # the served rows that left at the limit
     self.rows = {}
     self.finished_day = None
     self.counters = dict.fromkeys(
@@ -188,6 +196,7 @@ class ReferenceTable:
         "pulled_keys",
         "pushed_keys",
         "evicted",
+        "evicted_at_limit",
       ),
       0,
     )
@@ -225,6 +234,8 @@ class ReferenceTable:
     """
     for key, slot, show_b, click_b, g in zip(keys, slots, show, click, gradients, strict=True):
       self._push_row(int(key), int(slot), float(show_b), float(click_b), np.asarray(g, np.float32))
+    for shard in {virtual_shard(int(key), self.num_shards) for key in keys}:
+      self._keep_limit(shard)
 
   def _push_row(self, key, slot, show, click, gradient):
     if key == PADDING:
@@ -269,6 +280,44 @@ class ReferenceTable:
         policy.mf.initial_state(policy.mf_dim),
       )
 
+  def _keep_limit(self, shard):
+    """A shard that holds more than its share evicts the lowest scores until a 32nd of it is free."""
+    keys = self._keys_of(shard)
+    if len(keys) <= self.shard_rows and self._bytes(keys) <= self.shard_bytes:
+      return
+    keys.sort(key=self._leaves_first, reverse=True)
+    most_rows, most_bytes = (
+      share - share // 32 if share < np.inf else share
+      for share in (self.shard_rows, self.shard_bytes)
+    )
+    while len(keys) > most_rows or self._bytes(keys) > most_bytes:
+      key = keys.pop()
+      if self.rows.pop(key).served:
+        self.removals.append(key)
+      self.counters["evicted_at_limit"] += 1
+
+  def _keys_of(self, shard):
+    return [key for key in self.rows if virtual_shard(key, self.num_shards) == shard]
+
+  def _leaves_first(self, key):
+    """The lowest score leaves first; of equals that which was not seen for longest, then the smallest key."""
+    row = self.rows[key]
+    return self.policy_of(row).accessor.score(row.show, row.click), -row.unseen_days, key
+
+  def _bytes(self, keys):
+    """48 bytes a row and 4 for each of its floats, in whole 8 bytes."""
+    floats = [sum(part.size for part in (*row.lr, *(row.mf or ()))) for row in map(self.row, keys)]
+    return sum(48 + -(-4 * n // 8) * 8 for n in floats)
+
+  def fullness(self):
+    """Of the fullest shard, the larger share that is used of its rows or bytes."""
+    shards = {virtual_shard(key, self.num_shards) for key in self.rows}
+    parts = [self._keys_of(shard) for shard in shards]
+    return max(
+      (max(len(keys) / self.shard_rows, self._bytes(keys) / self.shard_bytes) for keys in parts),
+      default=0.0,
+    )
+
   def end_of_day(self, day):
     """Ends the day with this ordinal, once. Returns how many feasigns were evicted."""
     if self.finished_day is not None and day <= self.finished_day:
@@ -304,4 +353,5 @@ class ReferenceTable:
       "show": sum(row.show for row in self.rows.values()),
       "click": sum(row.click for row in self.rows.values()),
       **self.counters,
+      "fullness_max": self.fullness(),
     }

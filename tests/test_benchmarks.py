@@ -1,5 +1,6 @@
 """The benchmarks run, and keep their goals on sizes that a test can afford."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from benchmarks import harness
 from tests.test_configs import write_ratings
@@ -25,7 +27,7 @@ def run(program, *flags, home=None):
     env=environment,
     text=True,
     stdout=subprocess.PIPE,
-    timeout=120,
+    timeout=900,
   )
 
 
@@ -91,6 +93,49 @@ def test_cluster_throughput():
   assert all(rows["bounded 2"][speed] > 0 for speed in ("examples_per_s", "straggler_per_s"))
 
 
+def test_end_to_end():
+  # So few examples say nothing of speed: those goals are not tested here.
+  models = ["tfps", "keras", "ceiling"]
+  if importlib.util.find_spec("tensorflow_recommenders_addons"):
+    models.append("tfra")
+  done = run(
+    "end_to_end.py", "--examples=2000", "--repeats=1", "--batches", "128", "--shares", "0.001",
+    "--buckets=5000", "--models", *models, "--json",
+  )  # fmt: skip
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  assert [row["model"] for row in report["results"]] == models
+  assert all(row["examples_per_s"]["median"] > 0 for row in report["results"])
+  assert len(report["goals"]) == len(models) - 1 and report["goals"][0]["met"]
+
+
+def test_the_ceiling_computes_the_matrix_products_of_tfps(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT / "benchmarks")
+  import cluster_job
+  import end_to_end
+
+  flags = end_to_end.parser().parse_args(["--buckets=100"])
+  data = ({slot: np.arange(8) for slot in cluster_job.SLOTS}, np.zeros([8, 1], np.float32))
+  for name in ("tfps", "ceiling"):
+    model = end_to_end.make_model(name, flags)
+    # Four layers: forward, and gradients of their weights and of their inputs.
+    assert matrix_products(model, data) == 3 * 4, name
+
+
+def test_the_report_replaces_the_figures_of_what_was_run(tmp_path):
+  page = tmp_path / "page.md"
+  old = "<!-- figures of memory_per_row -->\nold\n<!-- end of figures -->\n"
+  page.write_text("# Benchmarks\n\n" + old + "\nThe end.\n")
+  done = run("report.py", "memory_per_row", "--quick", f"--page={page}", f"--results={tmp_path}")
+  written = page.read_text()
+  assert done.returncode == 0, written
+  report = json.loads((tmp_path / "memory_per_row.json").read_text())
+  assert "old" not in written and written.endswith("<!-- end of figures -->\n\nThe end.\n")
+  for part in (report["title"], report["machine"]["cpu"], "other programs used", ": met)"):
+    assert part in written
+  assert written.count("| ") > len(report["results"])
+
+
 def test_a_slowed_process_has_a_tenth_of_the_time(monkeypatch):
   monkeypatch.syspath_prepend(ROOT / "benchmarks")
   import cluster_throughput
@@ -134,19 +179,31 @@ def test_traffic_is_measured_from_everything_off_to_the_defaults(monkeypatch):
 def test_the_ceiling_computes_the_gradient_of_its_input(monkeypatch):
   monkeypatch.syspath_prepend(ROOT / "benchmarks")
   import cluster_job
-  from tensorflow.python.eager import context
 
   features = {slot: np.arange(8) for slot in cluster_job.SLOTS}
   model = cluster_job.MODELS["ceiling"](None)
   model.compile("adam", "binary_crossentropy")
+  # Four layers: forward, and gradients of their weights and of their inputs, dropped if nobody uses them.
+  assert matrix_products(model, (features, np.zeros([8, 1], np.float32))) == 3 * 4
+
+
+def matrix_products(model, data):
+  """How many of them TensorFlow computes in a train step on `data`."""
+  model.build_for(Batch(data))
   step = tf.function(model.train_step, autograph=False)
   context.enable_run_metadata()
-  step((features, np.zeros([8, 1], np.float32)))
+  step(data)
   runs = context.export_run_metadata().function_graphs
   context.disable_run_metadata()
   nodes = [node for run_ in runs for graph in run_.partition_graphs for node in graph.node]
-  # Four layers: forward, and gradients of their weights and of their inputs, dropped if nobody uses them.
-  assert sum("MatMul" in node.op for node in nodes) == 3 * 4
+  return sum("MatMul" in node.op for node in nodes)
+
+
+class Batch:
+  """What build_for wants of a source."""
+
+  def __init__(self, data):
+    self.element_spec = tf.nest.map_structure(tf.type_spec_from_value, data)
 
 
 def test_consistency_auc(tmp_path):

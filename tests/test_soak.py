@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.soak import crashes, faults, pushes, stream
+from tests.soak import crashes, faults, load, pushes, stream
 
 
 def test_crashes(tmp_path, capsys):
@@ -15,6 +15,14 @@ def test_pushes(tmp_path, capsys):
   pushes.soak(tmp_path, argparse.Namespace(kills=2, consistency="async", seed=1))
   out = capsys.readouterr().out
   assert "2 kills: " in out and "lost or doubled: none" in out
+
+
+def test_load(tmp_path, capsys):
+  # Too short to say whether memory stays flat.
+  flags = dict(minutes=0.1, workers=2, ps=2, ids=512, max_rows=40_000, growth=10.0)
+  load.soak(tmp_path, argparse.Namespace(**flags))
+  out = capsys.readouterr().out
+  assert "milliseconds of a push" in out and "pushes lost or doubled: 0" in out
 
 
 def test_stream(tmp_path, capsys):

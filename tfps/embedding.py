@@ -153,7 +153,7 @@ class Embedding(keras.layers.Layer):
     if exchange is not None:
       lookup = exchange.pull(table, bags, width, self._route)
     else:
-      lookup = pull_now(table, bags, width, self._route, answered=step is not None)
+      lookup = pull_now(table, bags, width, self._route(bags), answered=step is not None)
     if step is not None:
       step.record(lookup)
     return lookup

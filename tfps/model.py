@@ -14,6 +14,7 @@ from tfps.step import Step, current_exchange
 from tfps.training import loop
 from tfps.training import tickets
 from tfps.training.communication import Communication
+from tfps.training.local import LocalTrainer
 from tfps.training.tracing import keras_unconverted
 from tfps.training.worker import TicketTrainer
 
@@ -261,7 +262,14 @@ class Model(keras.Model):
   def _make_training(self, source, communication=Communication()):
     """Trains on a ticket: on a cluster as `communication` says; in one process there is nobody to agree with."""
     if not tickets.is_cluster(self.distribute_strategy):
-      return tickets.training_function(lambda ticket, *_: self._train_ticket(source, ticket))
+      local = LocalTrainer(self, source, ahead=type(self).train_step is Model.train_step)
+
+      def train_here(ticket, *_):
+        reading = source.reading(ticket)
+        logs, examples = local(reading.batches)
+        return logs, reading.skipped(examples)
+
+      return tickets.training_function(train_here)
     trainer = TicketTrainer(self, source, communication)
 
     def train(ticket, *numbers):
@@ -285,16 +293,6 @@ class Model(keras.Model):
     """Applies what the tickets of a synchronous step have accumulated on the parameter servers, as one step."""
     if self._trainer is not None:
       self._trainer.apply_accumulated()
-
-  def _train_ticket(self, source, ticket):
-    """({metric name: value}, the `tfps.data.bad_records.Skipped` of the ticket)."""
-    reading = source.reading(ticket)
-    examples = tf.zeros([], tf.int64)
-    for batch in iter(reading.batches):
-      self.distribute_strategy.run(self.train_step, args=(batch,))
-      examples += batching.rows(tf.nest.flatten(batch)[0])
-    logs = {metric.name: metric.result() for metric in self.metrics}
-    return logs, reading.skipped(examples)
 
   def _score_ticket(self, source, ticket, features=()):
     """Everything that was scored in the ticket: {"y": ..., "y_pred": ..., "sample_weight": ...}, where there is one."""

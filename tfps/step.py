@@ -1,8 +1,9 @@
 """One training step's dealings with the feasign tables: what was pulled, and the push that answers it.
 
-A step on its own pulls in its forward pass and pushes at its end. Within a ticket the worker's loop
-(`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to learn what is to be
-pulled, and the step in an `Exchanged` that has what was pulled, and keeps the push for the loop to send.
+A step on its own pulls in its forward pass and pushes at its end; in a `Routed` it knows already what it pulls. Within a
+worker's ticket the worker's loop (`tfps.training.worker`) does both for it: it runs the forward pass in a `Routing` to
+learn what is to be pulled, and the step in an `Exchanged` that has what was pulled, and keeps the push for the loop to
+send.
 """
 
 import threading
@@ -27,24 +28,24 @@ def current_step():
 
 
 def current_exchange():
-  """The `Routing` or `Exchanged` in which this thread is, or None."""
+  """The `Routing`, `Exchanged` or `Routed` in which this thread is, or None."""
   return getattr(_active, "exchange", None)
 
 
-def pull_now(table, bags, row_width, route, answered):
+def pull_now(table, bags, row_width, routed, answered):
   """The `tfps.lookup.Lookup` of `tfps.bags.Bags`.
 
   Args:
     table: the `tfps.FeasignTable`.
     bags: the `tfps.bags.Bags`.
     row_width: floats wanted of each row.
-    route: a function of bags that returns their distinct feasigns by server: keys, slots and positions.
+    routed: their distinct feasigns by server: keys, slots and positions.
     answered: whether a push will answer it.
   """
-  routed = route(bags)
+  keys, _, _ = routed
   if not answered:
-    return Lookup(table, *routed, bags.row_splits, table.pull(routed.keys, row_width))
-  replies = table.exchange(routed.keys, table.no_messages(), row_width)
+    return Lookup(table, *routed, bags.row_splits, table.pull(keys, row_width))
+  replies = table.exchange(keys, table.no_messages(), row_width)
   return Lookup(table, *routed, bags.row_splits, table.read_replies(replies, row_width), replies)
 
 
@@ -105,6 +106,39 @@ class Exchanged(_Scope):
     rows = table.read_replies(given.replies, row_width)
     return given._replace(table=table, row_splits=bags.row_splits, rows=rows)
 
+  def push(self, table, messages, gradients):
+    """Called at the step's end, with one message for each server and the rows' gradients that are in them."""
+    del gradients
+    self.pushes[table] = messages
+
+
+class Routed(_Scope):
+  """Tells the embedding layers of a step what to pull, where that is known already; they pull and push as ever.
+
+  Args:
+    routes: for each pull of the forward pass, in order, (keys by server, slots by server, positions).
+
+  Attributes:
+    step, wire_dtype, gradient_sums: as of `Exchanged`, for a step that is no worker's.
+    gradients: those of the rows that were pushed.
+  """
+
+  step = NO_TICKET
+  wire_dtype = tf.float32
+  gradient_sums = None
+
+  def __init__(self, routes):
+    self.gradients = []
+    self._routes = iter(routes)
+
+  def pull(self, table, bags, row_width, route):
+    del route
+    return pull_now(table, bags, row_width, next(self._routes), answered=True)
+
+  def push(self, table, messages, gradients):
+    self.gradients += gradients
+    table.send(messages)
+
 
 class Step:
   """Collects the lookups of a forward pass, then pushes their gradients and counts.
@@ -145,7 +179,7 @@ class Step:
       click: float [B], likewise for click.
       scale: what turns the gradients into those of the sum over examples of the loss.
     """
-    exchange = current_exchange()
+    exchange = current_exchange() or Routed(())
     by_table = {}
     for lookup, gradient in zip(self._lookups, row_gradients):
       gradient = tf.zeros_like(lookup.rows) if gradient is None else tf.convert_to_tensor(gradient)
@@ -162,11 +196,8 @@ class Step:
         show=show,
         click=click,
         scale=scale,
-        step=NO_TICKET if exchange is None else exchange.step,
+        step=exchange.step,
         num_servers=table.num_servers,
-        wire_dtype=tf.float32 if exchange is None else exchange.wire_dtype,
+        wire_dtype=exchange.wire_dtype,
       )
-      if exchange is None:
-        table.send(messages)
-      else:
-        exchange.pushes[table] = messages
+      exchange.push(table, messages, gradients)

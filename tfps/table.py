@@ -19,6 +19,10 @@ from tfps.policy import split_rows
 
 _GRADIENT_SCALES = ("per_show", "sum")
 
+# With fewer, chance alone makes one shard much fuller than another.
+_LEAST_ROWS_PER_SHARD = 32
+_LEAST_BYTES_PER_SHARD = 4096
+
 
 class Server(NamedTuple):
   """Where a part of a table is."""
@@ -45,6 +49,9 @@ class FeasignTable:
     mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
     seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
     num_shards: number of virtual shards, fixed for the life of the table.
+    max_rows: most feasigns of the whole table; a virtual shard that holds more than its share evicts those with the
+      lowest scores at once. 0: any number.
+    max_bytes: likewise most bytes of all rows and their index, of which a process needs some more. 0: any number.
     engine: what keeps the rows: "native", or "tfra" for the CuckooHashTables of TensorFlow Recommenders Addons on the
       parameter servers, where it must be installed (docs/engines.md: what that costs). Rows and files are the same.
 
@@ -65,6 +72,8 @@ class FeasignTable:
     mf_init_range=1e-4,
     seed=0,
     num_shards=placement.DEFAULT_SHARDS,
+    max_rows=0,
+    max_bytes=0,
     engine="native",
   ):
     if mf_dim < 1:
@@ -77,6 +86,19 @@ class FeasignTable:
       raise ValueError(
         f"FeasignTable '{name}': engine must be one of {engines.ENGINES}, not '{engine}'."
       )
+    for limit, value, least in (
+      ("max_rows", max_rows, _LEAST_ROWS_PER_SHARD),
+      ("max_bytes", max_bytes, _LEAST_BYTES_PER_SHARD),
+    ):
+      if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(
+          f"FeasignTable '{name}': {limit} must be a whole number, 0 for no limit, not {value!r}."
+        )
+      if 0 < value < least * num_shards:
+        raise ValueError(
+          f"FeasignTable '{name}': {limit} is {value:,}, too little for {num_shards:,} virtual shards of {least:,} each; "
+          "give it fewer num_shards, or more room."
+        )
     self.name = name
     self.engine = engine
     self.mf_dim = mf_dim
@@ -87,6 +109,8 @@ class FeasignTable:
     self.mf_init_range = mf_init_range
     self.seed = seed
     self.num_shards = num_shards
+    self.max_rows = max_rows
+    self.max_bytes = max_bytes
     self._policy = SlotPolicy(
       mf_dim=mf_dim,
       accessor=self.accessor,
@@ -117,6 +141,8 @@ class FeasignTable:
       "seed": self.seed,
       "mf_init_range": self.mf_init_range,
       "gradient_scale": self.gradient_scale,
+      "max_rows": self.max_rows,
+      "max_bytes": self.max_bytes,
       **self._policy.options,
     }
     for slot, policy in self._slot_policies.items():

@@ -2,7 +2,9 @@
 #ifndef OPS_CORE_BAGS_H_
 #define OPS_CORE_BAGS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace tfps {
@@ -17,6 +19,48 @@ struct Bags {
   int64_t batch_size;
 };
 
+namespace internal {
+
+// Both in blocks of a fixed size without branches, which the compiler vectorises.
+constexpr int kBlock = 64;
+
+// Whether one of splits[0 : n + 1] is less than the one before it.
+inline bool Decreases(const int64_t* splits, int64_t n) {
+  uint64_t decreases = 0;  // In the highest bit, since none is negative where the first is 0.
+  int64_t begin = 0;
+  for (; begin + kBlock <= n; begin += kBlock) {
+    for (int i = 0; i < kBlock; ++i) {
+      decreases |= static_cast<uint64_t>(splits[begin + i + 1]) - splits[begin + i];
+      decreases |= splits[begin + i + 1];
+    }
+  }
+  for (int64_t i = begin; i < n; ++i) {
+    decreases |= static_cast<uint64_t>(splits[i + 1]) - splits[i];
+    decreases |= splits[i + 1];
+  }
+  return decreases >> 63;
+}
+
+// Whether one of n positions is neither -1 nor in [0, num_rows).
+inline bool Outside(const int32_t* positions, int64_t n, int32_t num_rows) {
+  const uint32_t last = static_cast<uint32_t>(num_rows) - 1;
+  uint32_t outside = 0;  // In the highest bit.
+  int64_t begin = 0;
+  for (; begin + kBlock <= n; begin += kBlock) {
+    for (int i = 0; i < kBlock; ++i) {
+      const uint32_t position = static_cast<uint32_t>(positions[begin + i]);
+      outside |= (position + 1) | (last - position);
+    }
+  }
+  for (int64_t i = begin; i < n; ++i) {
+    const uint32_t position = static_cast<uint32_t>(positions[i]);
+    outside |= (position + 1) | (last - position);
+  }
+  return outside >> 31;
+}
+
+}  // namespace internal
+
 // What is wrong with `bags` over `num_rows` pulled rows, in one sentence; empty if nothing.
 inline std::string CheckBags(const Bags& bags, int64_t num_rows) {
   const int64_t num_bags = bags.num_slots * bags.batch_size;
@@ -25,18 +69,13 @@ inline std::string CheckBags(const Bags& bags, int64_t num_rows) {
            std::to_string(bags.num_ids) + ", not from " + std::to_string(bags.row_splits[0]) +
            " to " + std::to_string(bags.row_splits[num_bags]) + ".";
   }
-  bool decreases = false;
-  for (int64_t i = 0; i < num_bags; ++i) decreases |= bags.row_splits[i] > bags.row_splits[i + 1];
-  if (decreases) return "row_splits must not decrease.";
-  int32_t lowest = -1, highest = -1;
-  for (int64_t i = 0; i < bags.num_ids; ++i) {
-    lowest = bags.positions[i] < lowest ? bags.positions[i] : lowest;
-    highest = bags.positions[i] > highest ? bags.positions[i] : highest;
-  }
-  if (lowest < -1 || highest >= num_rows) {
+  if (internal::Decreases(bags.row_splits, num_bags)) return "row_splits must not decrease.";
+  num_rows = std::min<int64_t>(num_rows, std::numeric_limits<int32_t>::max());
+  if (internal::Outside(bags.positions, bags.num_ids, static_cast<int32_t>(num_rows))) {
+    const auto range = std::minmax_element(bags.positions, bags.positions + bags.num_ids);
     return "positions must be -1 or in [0, " + std::to_string(num_rows) +
-           "), the number of rows, but they reach from " + std::to_string(lowest) + " to " +
-           std::to_string(highest) + ".";
+           "), the number of rows, but they reach from " + std::to_string(*range.first) + " to " +
+           std::to_string(*range.second) + ".";
   }
   return "";
 }

@@ -87,6 +87,8 @@ std::vector<Option> TableOptionList(TableOptions* o) {
   options.push_back({"seed", &o->seed});
   options.push_back({"mf_init_range", &o->mf_init_range, 0, kLargest});
   options.push_back({"gradient_scale", &o->gradient_scale});
+  options.push_back({"max_rows", &o->max_rows, 0, kLargest});
+  options.push_back({"max_bytes", &o->max_bytes, 0, kLargest});
   return options;
 }
 

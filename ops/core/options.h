@@ -31,6 +31,8 @@ struct TableOptions : PolicyOptions {
   uint64_t seed = 0;            // of the initial mf vectors; a negative number is taken by its bits
   double mf_init_range = 1e-4;  // mf vectors start uniform in [-mf_init_range, mf_init_range)
   GradientScale gradient_scale = GradientScale::kPerShow;
+  double max_rows = 0;   // of the whole table, each shard its share; 0: any number
+  double max_bytes = 0;  // likewise
   std::map<int32_t, PolicyOptions> slots;  // complete: what was not given is the table's
 };
 

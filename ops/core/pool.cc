@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 namespace tfps {
 namespace {
@@ -23,35 +24,99 @@ float Scale(const PoolInput& input, Combiner combiner, int64_t begin, int64_t en
   return divisor == 0 ? 0.0f : static_cast<float>(1 / divisor);
 }
 
-// Calls visit(row, weight) for each id of slot s of example b that is not padding. The combiner is
-// in the weight.
+// Examples are taken in blocks, slot after slot: the ids of two slots lie batch_size apart, which,
+// where that is a power of two, is the same place in the nearest cache.
+constexpr int64_t kBlock = 16;
+
+// Calls visit(bag, begin, end, scale) for each bag of examples [first, last): its ids and what the
+// combiner multiplies them by.
 template <typename Visit>
-void ForEachId(const PoolInput& input, int64_t s, int64_t b, const Visit& visit) {
-  const int64_t bag = s * input.bags.batch_size + b;
-  const int64_t begin = input.bags.row_splits[bag], end = input.bags.row_splits[bag + 1];
-  const float scale = Scale(input, input.combiners[s], begin, end);
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t row = input.bags.positions[i];
-    if (row >= 0) visit(row, Weight(input, i) * scale);
+void ForEachBag(const PoolInput& input, int64_t first, int64_t last, const Visit& visit) {
+  const int64_t num_slots = input.bags.num_slots;
+  for (int64_t block = first; block < last; block += kBlock) {
+    const int64_t block_end = std::min(block + kBlock, last);
+    for (int64_t s = 0; s < num_slots; ++s) {
+      const int64_t* splits = input.bags.row_splits + s * input.bags.batch_size;
+      for (int64_t b = block; b < block_end; ++b) {
+        const int64_t begin = splits[b], end = splits[b + 1];
+        visit(b * num_slots + s, begin, end, Scale(input, input.combiners[s], begin, end));
+      }
+    }
   }
 }
 
 // sum[0 : size] = weight * values[0 : size]. In fours, which the compiler makes one instruction.
-void SetScaled(float weight, const float* __restrict values, int64_t size, float* __restrict sum) {
-  int64_t d = 0;
-  for (; d + 4 <= size; d += 4) {
+inline void SetScaled(float weight, const float* __restrict values, int64_t size,
+                      float* __restrict sum) {
+  const int64_t fours = size / 4 * 4;
+  for (int64_t d = 0; d < fours; d += 4) {
     for (int k = 0; k < 4; ++k) sum[d + k] = weight * values[d + k];
   }
-  for (; d < size; ++d) sum[d] = weight * values[d];
+  for (int64_t d = fours; d < size; ++d) sum[d] = weight * values[d];
 }
 
 // sum[0 : size] += weight * values[0 : size].
-void AddScaled(float weight, const float* __restrict values, int64_t size, float* __restrict sum) {
-  int64_t d = 0;
-  for (; d + 4 <= size; d += 4) {
+inline void AddScaled(float weight, const float* __restrict values, int64_t size,
+                      float* __restrict sum) {
+  const int64_t fours = size / 4 * 4;
+  for (int64_t d = 0; d < fours; d += 4) {
     for (int k = 0; k < 4; ++k) sum[d + k] += weight * values[d + k];
   }
-  for (; d < size; ++d) sum[d] += weight * values[d];
+  for (int64_t d = fours; d < size; ++d) sum[d] += weight * values[d];
+}
+
+// Calls work(mf_dim) with the usual ones as constants, for which the compiler unrolls the loops.
+template <typename Work>
+void WithMfDim(int64_t mf_dim, const Work& work) {
+  switch (mf_dim) {
+    case 8:
+      return work(std::integral_constant<int64_t, 8>());
+    case 16:
+      return work(std::integral_constant<int64_t, 16>());
+    default:
+      return work(mf_dim);
+  }
+}
+
+template <typename Dim>
+void PoolExamples(const PoolInput& input, Dim mf_dim, const float* rows, int64_t first,
+                  int64_t last, float* lr, float* mf) {
+  ForEachBag(input, first, last, [&](int64_t bag, int64_t begin, int64_t end, float scale) {
+    float lr_sum = 0;
+    float* const mf_sum = mf + bag * mf_dim;
+    bool empty = true;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t position = input.bags.positions[i];
+      if (position < 0) continue;
+      const float* const row = rows + position * (1 + mf_dim);
+      const float weight = Weight(input, i) * scale;
+      lr_sum += weight * row[0];
+      if (empty) {
+        SetScaled(weight, row + 1, mf_dim, mf_sum);
+      } else {
+        AddScaled(weight, row + 1, mf_dim, mf_sum);
+      }
+      empty = false;
+    }
+    if (empty) std::fill_n(mf_sum, static_cast<int64_t>(mf_dim), 0.0f);
+    lr[bag] = lr_sum;
+  });
+}
+
+template <typename Dim>
+void AddGradients(const PoolInput& input, Dim mf_dim, const float* lr_grad, const float* mf_grad,
+                  float* rows_grad) {
+  ForEachBag(input, 0, input.bags.batch_size,
+             [&](int64_t bag, int64_t begin, int64_t end, float scale) {
+               for (int64_t i = begin; i < end; ++i) {
+                 const int64_t position = input.bags.positions[i];
+                 if (position < 0) continue;
+                 const float weight = Weight(input, i) * scale;
+                 float* const row = rows_grad + position * (1 + mf_dim);
+                 row[0] += weight * lr_grad[bag];
+                 AddScaled(weight, mf_grad + bag * mf_dim, mf_dim, row + 1);
+               }
+             });
 }
 
 }  // namespace
@@ -72,50 +137,24 @@ bool ParseCombiner(const std::string& name, Combiner* combiner) {
 void Pool(const PoolInput& input, const float* rows, float* lr, float* mf,
           const ParallelFor& parallel_for) {
   const int64_t num_slots = input.bags.num_slots, batch_size = input.bags.batch_size;
-  const int64_t width = input.row_width, mf_dim = width - 1;
+  const int64_t width = input.row_width;
   if (num_slots == 0 || batch_size == 0) return;
   // An id costs a row that is seldom in the nearest cache, and its floats.
-  const int64_t cost = (20 + 2 * width) * (num_slots + input.bags.num_ids / batch_size);
+  const int64_t cost = (10 + width) * (num_slots + input.bags.num_ids / batch_size);
   parallel_for(batch_size, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      for (int64_t s = 0; s < num_slots; ++s) {
-        float lr_sum = 0;
-        float* const mf_sum = mf + (b * num_slots + s) * mf_dim;
-        bool empty = true;
-        ForEachId(input, s, b, [&](int64_t row_index, float weight) {
-          const float* const row = rows + row_index * width;
-          lr_sum += weight * row[0];
-          if (empty) {
-            SetScaled(weight, row + 1, mf_dim, mf_sum);
-          } else {
-            AddScaled(weight, row + 1, mf_dim, mf_sum);
-          }
-          empty = false;
-        });
-        if (empty) std::fill_n(mf_sum, mf_dim, 0.0f);
-        lr[b * num_slots + s] = lr_sum;
-      }
-    }
+    WithMfDim(width - 1, [&](auto mf_dim) {
+      PoolExamples(input, mf_dim, rows, begin, end, lr, mf);
+    });
   });
 }
 
 // On one thread: examples share rows, and this is a small part of a step.
 void PoolGrad(const PoolInput& input, const float* lr_grad, const float* mf_grad, int64_t num_rows,
               float* rows_grad) {
-  const int64_t num_slots = input.bags.num_slots;
-  const int64_t width = input.row_width, mf_dim = width - 1;
-  std::fill_n(rows_grad, num_rows * width, 0.0f);
-  for (int64_t b = 0; b < input.bags.batch_size; ++b) {
-    for (int64_t s = 0; s < num_slots; ++s) {
-      const float bag_lr_grad = lr_grad[b * num_slots + s];
-      const float* const bag_mf_grad = mf_grad + (b * num_slots + s) * mf_dim;
-      ForEachId(input, s, b, [&](int64_t row_index, float weight) {
-        float* const row = rows_grad + row_index * width;
-        row[0] += weight * bag_lr_grad;
-        AddScaled(weight, bag_mf_grad, mf_dim, row + 1);
-      });
-    }
-  }
+  std::fill_n(rows_grad, num_rows * input.row_width, 0.0f);
+  WithMfDim(input.row_width - 1, [&](auto mf_dim) {
+    AddGradients(input, mf_dim, lr_grad, mf_grad, rows_grad);
+  });
 }
 
 }  // namespace tfps

@@ -139,6 +139,7 @@ ShardStatistics Shard::Statistics() const {
   std::lock_guard<std::mutex> lock(mutex_);
   ShardStatistics statistics = statistics_;
   statistics.pulled_keys = readers_.PulledKeys(number_);
+  statistics.fullness = config_.Fullness(statistics);
   return statistics;
 }
 

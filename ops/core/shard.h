@@ -62,6 +62,7 @@ class alignas(64) Shard {
       room &= PushOne(items[i], {items[i].slot, items[i].show, items[i].click,
                                  gradients + int64_t{items[i].position} * width, width});
     }
+    KeepLimit();
     return room;
   }
 
@@ -135,6 +136,9 @@ class alignas(64) Shard {
   }
   void SetServed(uint32_t handle, bool served);
 
+  // Called when rows were put in: those that are over the limit leave. See RowLimit.
+  void KeepLimit();
+
   bool PushOne(const PushItem& item, const RowPush& push);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
@@ -161,6 +165,7 @@ class alignas(64) Shard {
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
   bool all_touched_ = true;  // then no row is marked one by one
   std::vector<uint64_t> removals_;
+  int64_t look_again_at_ = 0;  // pushed keys, before which the limit is not passed
 };
 
 }  // namespace tfps

@@ -68,6 +68,8 @@ std::optional<std::string> Shard::Upsert(const RowColumns& columns,
   for (const RowAt& row : rows) {
     if (!UpsertLocked(columns, row.i, row.floats)) return kNoRoom;
   }
+  look_again_at_ = 0;
+  KeepLimit();
   return std::nullopt;
 }
 

@@ -2,6 +2,7 @@
 #ifndef OPS_CORE_SHARD_STATISTICS_H_
 #define OPS_CORE_SHARD_STATISTICS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 namespace tfps {
@@ -15,8 +16,10 @@ struct ShardStatistics {
   int64_t nonfinite_gradients = 0;
   int64_t pushed_keys = 0;
   int64_t evicted = 0;
+  int64_t evicted_at_limit = 0;
   int64_t pulled_keys = 0;
   int64_t bytes = 0;  // beside what all shards share
+  double fullness = 0;  // of the limit
 
   void operator+=(const ShardStatistics& other) {
     rows += other.rows;
@@ -27,8 +30,10 @@ struct ShardStatistics {
     nonfinite_gradients += other.nonfinite_gradients;
     pushed_keys += other.pushed_keys;
     evicted += other.evicted;
+    evicted_at_limit += other.evicted_at_limit;
     pulled_keys += other.pulled_keys;
     bytes += other.bytes;
+    fullness = std::max(fullness, other.fullness);
   }
 };
 

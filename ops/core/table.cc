@@ -19,11 +19,13 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"pulled_keys", number(total.pulled_keys)},
           {"pushed_keys", number(total.pushed_keys)},
           {"evicted", number(total.evicted)},
+          {"evicted_at_limit", number(total.evicted_at_limit)},
           {"pushes", number(version_)},
           {"repeated_pushes", number(repeated_pushes_)},
           {"staleness_sum", number(staleness_sum_)},
           {"staleness_max", number(staleness_max_)},
-          {"tickets_ahead_max", number(tickets_ahead_max_)}};
+          {"tickets_ahead_max", number(tickets_ahead_max_)},
+          {"fullness_max", total.fullness}};
 }
 
 }  // namespace tfps

@@ -10,7 +10,8 @@ Policy::Policy(const PolicyOptions& options)
       mf(options.mf),
       layout{options.mf_dim, lr.StateFloats(1), mf.StateFloats(options.mf_dim)} {}
 
-TableConfig::TableConfig(const TableOptions& table_options) : options_(table_options) {
+TableConfig::TableConfig(const TableOptions& table_options)
+    : options_(table_options), limit_(table_options) {
   policies_.reserve(1 + options_.slots.size());
   policies_.emplace_back(options_);
   for (const auto& [slot, policy_options] : options_.slots) {
@@ -29,6 +30,8 @@ TableConfig::TableConfig(const TableOptions& table_options) : options_(table_opt
     }
     mf_dim_ = std::max(mf_dim_, layout.mf_dim);
     row_floats_ = std::max(row_floats_, layout.admitted_floats());
+    limit_bytes_ = std::max(limit_bytes_, LimitBytes(layout, /*admitted=*/true));
+    small_limit_bytes_ = std::max(small_limit_bytes_, LimitBytes(layout, /*admitted=*/false));
     row_bytes_ = std::max(row_bytes_, layout.bytes(/*admitted=*/true));
     pulled_bytes_ = std::max(pulled_bytes_,
                              static_cast<int>(sizeof(RowHead)) + 4 * layout.mf_state());

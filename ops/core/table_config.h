@@ -15,6 +15,8 @@
 #include "ops/core/options.h"
 #include "ops/core/row.h"
 #include "ops/core/row_columns.h"
+#include "ops/core/row_limit.h"
+#include "ops/core/shard_statistics.h"
 
 namespace tfps {
 
@@ -60,6 +62,28 @@ class TableConfig {
   std::optional<std::string> CheckFloats(const RowColumns& columns,
                                          const RowColumnsSize& size) const;
 
+  // Of each shard.
+  const RowLimit& limit() const { return limit_; }
+
+  // What rows take as the limit counts: themselves, and the index that finds them. Where those of
+  // slots differ, several are taken to be as long as the longest.
+  int LimitBytes(const RowHead* row) const {
+    return LimitBytes(PolicyOf(row).layout, IsAdmitted(row));
+  }
+  int64_t LimitBytes(int64_t rows, int64_t admitted) const {
+    return rows * small_limit_bytes_ + admitted * (limit_bytes_ - small_limit_bytes_);
+  }
+
+  double Fullness(const ShardStatistics& shard) const {
+    return limit_.Fullness(shard.rows, LimitBytes(shard.rows, shard.admitted));
+  }
+
+  // What a row is to the limit.
+  LeavingRow Leaving(const RowHead* row, uint32_t handle) const {
+    const double score = PolicyOf(row).accessor.Score(row->show, row->click);
+    return {score, row->unseen_days, LimitBytes(row), row->key, handle};
+  }
+
   const std::vector<SizeClass>& size_classes() const { return size_classes_; }
 
   bool one_policy() const { return policies_.size() == 1; }
@@ -77,9 +101,14 @@ class TableConfig {
   // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
   static constexpr int32_t kLargeSlot = 65536;
 
+  static int LimitBytes(const RowLayout& layout, bool admitted) {
+    return 48 + (4 * layout.floats(admitted) + 7) / 8 * 8;
+  }
+
   int AddSizeClass(const RowLayout& layout, bool admitted);
 
   const TableOptions options_;
+  const RowLimit limit_;
   std::vector<Policy> policies_;  // the table's own, then those of slots; never grows once made
   std::vector<const Policy*> by_slot_;
   std::unordered_map<int32_t, const Policy*> by_large_slot_;
@@ -87,6 +116,8 @@ class TableConfig {
   int mf_dim_ = 0;
   int row_floats_ = 0;
   int row_bytes_ = 0;
+  int limit_bytes_ = 0;
+  int small_limit_bytes_ = 0;  // of unadmitted ones
   int pulled_bytes_ = 0;
 };
 

@@ -43,13 +43,16 @@ struct Case {
   }
 };
 
+constexpr int64_t kWidths[] = {8, 9, 17};  // An mf vector of fours and a rest, and the usual ones.
+
 Case RandomCase(uint64_t seed, bool weighted) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
   Case c;
+  c.width = kWidths[seed % 3];
   c.combiners = {Combiner::kSum, Combiner::kMean, Combiner::kSqrtn};
   c.row_splits = {0};
-  for (int bag = 0; bag < 3 * 5; ++bag) {
+  for (int bag = 0; bag < 3 * 37; ++bag) {
     for (uint64_t n = random() % 4; n > 0; --n) {
       c.positions.push_back(static_cast<int32_t>(random() % 7) - 1);
       if (weighted) c.weights.push_back(0.5f + static_cast<float>(random() % 5));
@@ -113,6 +116,28 @@ TEST(SlotMajorBagsBecomeExampleMajorOutputs) {
   CHECK_TRUE((c.mf == std::vector<float>{0, 30, 10, 40, 20, 50}));
 }
 
+TEST(SumsOfEveryWidthAreThoseOfTheRows) {
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    Case c = RandomCase(seed, true);
+    c.combiners.assign(3, Combiner::kSum);
+    c.Run();
+    for (int64_t bag = 0; bag < 3 * c.BatchSize(); ++bag) {
+      std::vector<double> sum(c.width);
+      for (int64_t i = c.row_splits[bag]; i < c.row_splits[bag + 1]; ++i) {
+        if (c.positions[i] < 0) continue;
+        for (int64_t d = 0; d < c.width; ++d) {
+          sum[d] += c.weights[i] * c.rows[c.positions[i] * c.width + d];
+        }
+      }
+      const int64_t out = bag % c.BatchSize() * 3 + bag / c.BatchSize();
+      CHECK_NEAR(c.lr[out], sum[0], 1e-4);
+      for (int64_t d = 1; d < c.width; ++d) {
+        CHECK_NEAR(c.mf[out * (c.width - 1) + d - 1], sum[d], 1e-4);
+      }
+    }
+  }
+}
+
 TEST(ThreadsDoNotChangeTheResult) {
   Case serial = RandomCase(3, true), parallel = serial;
   serial.Run(SerialFor);
@@ -136,7 +161,7 @@ TEST(GradientIsTheAdjoint) {
     for (size_t i = 0; i < lr_grad.size(); ++i) forward += c.lr[i] * lr_grad[i];
     for (size_t i = 0; i < mf_grad.size(); ++i) forward += c.mf[i] * mf_grad[i];
     for (size_t i = 0; i < rows_grad.size(); ++i) backward += c.rows[i] * rows_grad[i];
-    CHECK_NEAR(forward, backward, 1e-4);
+    CHECK_NEAR(forward, backward, 1e-3);
   }
 }
 
@@ -174,6 +199,29 @@ TEST(BadBagsAreNamed) {
   c = good;
   c.row_splits[2] = static_cast<int64_t>(c.positions.size()) + 1;
   CHECK_EQ(problem(c, 6), "row_splits must not decrease.");
+}
+
+TEST(BadBagsAreNamedWhereverTheyAre) {
+  constexpr int kBags = 150;
+  Case good;
+  good.combiners = {Combiner::kSum};
+  for (int bag = 0; bag <= kBags; ++bag) good.row_splits.push_back(bag);
+  for (int i = 0; i < kBags; ++i) good.positions.push_back(i % 5 - 1);
+  const auto problem = [](const Case& c) { return CheckBags(c.Input().bags, 4); };
+  CHECK_EQ(problem(good), "");
+  for (int i : {0, 1, 63, 64, 127, 128, kBags - 1}) {
+    for (int32_t bad : {-2, 4, INT32_MIN, INT32_MAX}) {
+      Case c = good;
+      c.positions[i] = bad;
+      CHECK_TRUE(problem(c).find(std::to_string(bad)) != std::string::npos);
+    }
+    for (int64_t bad : {int64_t{-1}, INT64_MIN, INT64_MAX, int64_t{i + 2}}) {
+      if (i == 0) continue;
+      Case c = good;
+      c.row_splits[i] = bad;
+      CHECK_EQ(problem(c), "row_splits must not decrease.");
+    }
+  }
 }
 
 TEST(CombinersHaveNames) {

@@ -70,10 +70,37 @@ int64_t TfraShard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   return evicted;
 }
 
+void TfraShard::KeepLimit() {
+  const RowLimit& limit = config_.limit();
+  if (!limit.IsPassed(statistics_.rows,
+                      config_.LimitBytes(statistics_.rows, statistics_.admitted))) {
+    return;
+  }
+  std::vector<LeavingRow> rows;
+  int64_t bytes = 0;
+  Scan(keys_, Part::kHead, [&](const RowHead* row) {
+    rows.push_back(config_.Leaving(row, row->flags & kServed));
+    bytes += rows.back().bytes;
+  });
+  if (!limit.IsPassed(statistics_.rows, bytes)) return;
+  std::vector<uint64_t> leaving;
+  for (const LeavingRow& row : limit.Leaving(std::move(rows), bytes)) {
+    if (row.handle != 0) removals_.push_back(row.key);  // It is served.
+    leaving.push_back(row.key);
+  }
+  RemoveRows(leaving);
+  const std::unordered_set<uint64_t> gone(leaving.begin(), leaving.end());
+  const auto is_gone = [&](uint64_t key) { return gone.count(key) != 0; };
+  keys_.erase(std::remove_if(keys_.begin(), keys_.end(), is_gone), keys_.end());
+  statistics_.evicted_at_limit += static_cast<int64_t>(leaving.size());
+  all_touched_ = true;  // An increment of touched rows would not say which are gone.
+}
+
 ShardStatistics TfraShard::Statistics() const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   ShardStatistics statistics = statistics_;
   statistics.pulled_keys = pulled_keys_;
+  statistics.fullness = config_.Fullness(statistics);
   statistics.bytes += 8 * static_cast<int64_t>(keys_.capacity() + touched_.capacity());
   return statistics;
 }
@@ -155,6 +182,7 @@ std::optional<std::string> TfraShard::Upsert(const RowColumns& columns,
   std::unique_lock<std::shared_mutex> lock(mutex_);
   try {
     PutRows(columns, rows);
+    KeepLimit();
   } catch (const std::exception&) {
     return kNoMemory;
   }

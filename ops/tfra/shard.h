@@ -38,6 +38,9 @@ class alignas(64) TfraShard {
   // and is written by the caller.
   void PushOne(const PushBatch& batch, int64_t position, RowHead* row, PushScratch* scratch);
 
+  // What is over the limit leaves; the lock is held. As tfps::Shard does after a push.
+  void KeepLimit();
+
   void CountPulled(int64_t keys) const { pulled_keys_.fetch_add(keys, std::memory_order_relaxed); }
 
   // As those of tfps::Shard.

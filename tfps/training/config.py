@@ -19,10 +19,11 @@ def default_config():
   config.model.args = config_dict.create(hidden=(256, 128), combiner="mean", dropout=0.0)
   config.slots = ()
 
+  # max_rows, max_bytes: beyond these the lowest scores leave at once; 0: no limit.
   # engine: what keeps the rows, "native" or "tfra" (TensorFlow Recommenders Addons' tables; docs/engines.md).
   config.table = config_dict.create(
     name="ctr", mf_dim=8, gradient_scale="per_show", mf_init_range=1e-4, seed=0, num_shards=1024,
-    engine="native",
+    engine="native", max_rows=0, max_bytes=0,
   )  # fmt: skip
   config.accessor = config_dict.ConfigDict(dataclasses.asdict(CtrAccessor()))
   # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.

@@ -52,6 +52,7 @@ class Summary:
       f"  feasigns         {table['rows']:>14,.0f}",
       f"  admitted         {table['admitted']:>14,.0f}  ({share:.1%})",
       f"  evicted          {self.evicted:>14,}",
+      f"  evicted at limit {table['evicted_at_limit']:>14,.0f}",
       f"  total shows      {table['show']:>14,.0f}",
       f"  table memory     {table['bytes'] / 2**20:>14,.1f}  MiB",
       f"  examples         {self.examples:>14,}",

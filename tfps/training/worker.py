@@ -4,14 +4,15 @@ import functools
 from typing import NamedTuple
 
 import tensorflow as tf
-import tf_keras as keras
 
 from tfps.data import batching
 from tfps.lookup import Lookup
-from tfps.step import NOT_PULLED, Exchanged, Routing
+from tfps.step import Exchanged
 from tfps.traced import Traced, identity
 from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
+from tfps.training.loops import while_loop
+from tfps.training.routes import Routes
 
 
 _ALL = 2**62  # batches: more than there are
@@ -35,7 +36,7 @@ class TicketTrainer:
   Attributes:
     tables: the `tfps.FeasignTable`s that are pulled from.
     lookups: (table, row width) for each pull of a forward pass, in order.
-    route: the `Traced` function of a batch that returns what its pulls want.
+    route: the `Routes`: what the pulls of a batch want.
     train: the `Traced` train step of a batch and what was pulled for it; returns the pushes.
     ahead: whether a batch's pull runs before the push of the one before it.
     window: pushes are sent with every so manyth pull.
@@ -58,16 +59,16 @@ class TicketTrainer:
     self.window = communication.push_window if communication.consistency == "async" else 1
 
     spec = source.element_spec
-    self.lookups = []
-    self.route = Traced(functools.partial(self._trace_routes, model), spec, side_effects=False)
-    if any(NOT_PULLED in node.name for node in self.route.graph_def.node):
+    self.route = Routes(model, spec)
+    self.lookups = self.route.lookups
+    if self.route.need_pulls:
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
         "batch is pulled at once, so give both layers features of the batch."
       )
     self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
     routes = tf.nest.map_structure(
-      tf.TensorSpec.from_tensor, self.route.concrete.structured_outputs
+      tf.TensorSpec.from_tensor, self.route.traced.concrete.structured_outputs
     )
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(keys) for keys, _, _ in routes]
     trace = functools.partial(self._trace_step, model)
@@ -104,18 +105,6 @@ class TicketTrainer:
       for table in self.tables:
         table.apply_accumulated()
       self._apply_sums()
-
-  def _trace_routes(self, model, data):
-    """For each pull of a forward pass: keys by server, slots by server, positions."""
-
-    def route(data):
-      x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-      with Routing() as routing:
-        model(x, training=True)
-      self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
-      return [(lookup.keys, lookup.slots, lookup.positions) for lookup in routing.lookups]
-
-    return model.distribute_strategy.run(route, args=(data,))
 
   def _trace_step(self, model, data, routes, replies, step):
     """One train step; what it pushes, for each table by server."""
@@ -167,7 +156,7 @@ class TicketTrainer:
       name: tf.zeros(t.shape, t.dtype)
       for name, t in self._results.concrete.structured_outputs.items()
     }
-    _, _, examples, logs, state = _while(
+    _, _, examples, logs, state = while_loop(
       lambda first, more, *_: more,
       lambda first, more, examples, logs, state: self._group(batches, first, examples, state),
       (zero, more, zero, logs, state),
@@ -180,7 +169,7 @@ class TicketTrainer:
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     last = first + (self.communication.dense_sync_every or _ALL)
-    following, more, examples, state = _while(
+    following, more, examples, state = while_loop(
       lambda i, more, *_: more & (i < last),
       lambda i, more, examples, state: (i + 1, *batches.train(i, examples, state, handles)),
       (first, tf.ones([], tf.bool), examples, state),
@@ -250,7 +239,7 @@ class _Batches:
     more = following.has_value()
     take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)  # noqa: E731
     data = tf.cond(more, take, otherwise)
-    return more, _Batch(data, self._trainer.route(self._packed(data), handles={}))
+    return more, _Batch(data, self._trainer.route(self._packed(data)))
 
   def _packed(self, data):
     return tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
@@ -298,10 +287,3 @@ def _wanted(batch, more):
 
 def _results(model):
   return {metric.name: metric.result() for metric in model.metrics}
-
-
-def _while(condition, body, state):
-  """tf.while_loop on nested tensors whose first dimensions may change."""
-  relaxed = lambda shape: tf.TensorShape([None, *shape[1:]]) if shape.rank else shape  # noqa: E731
-  shapes = tf.nest.map_structure(lambda tensor: relaxed(tensor.shape), state)
-  return tf.while_loop(condition, body, state, shapes)

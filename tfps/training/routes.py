@@ -1,0 +1,61 @@
+"""What the pulls of a forward pass want, found out from a batch before it is trained on."""
+
+import functools
+
+import tf_keras as keras
+from tensorflow.python.framework import op_def_registry
+
+from tfps.step import NOT_PULLED, Routing
+from tfps.traced import Traced
+
+# Stateful as TensorFlow says, but the same for the same batch.
+_AS_PURE = ("Placeholder", "LookupTableFindV2", "LookupTableSizeV2")
+
+
+class Routes:
+  """A batch's distinct feasigns by server, for each pull of a model's forward pass in order.
+
+  Args:
+    model: the `tfps.Model`, built.
+    spec: the batches' element_spec.
+
+  Attributes:
+    lookups: (table, row width) for each pull.
+    traced: the `Traced` function of a batch that returns keys by server, slots by server and positions for each pull.
+  """
+
+  def __init__(self, model, spec):
+    self.lookups = []
+    self._spec = spec
+    self.traced = Traced(functools.partial(self._trace, model), spec, side_effects=False)
+
+  @property
+  def need_pulls(self):
+    """Whether the ids of one pull are computed from what another one pulled."""
+    return any(NOT_PULLED in node.name for node in self.traced.graph_def.node)
+
+  @property
+  def are_of_batch(self):
+    """Whether they are a function of the batch alone: of no weight, no random number and no pull."""
+    functions = self.traced.graph_def.library.function
+    nodes = [*self.traced.graph_def.node, *(node for f in functions for node in f.node_def)]
+    return not (self.traced.variables or self.need_pulls or any(map(_has_state, nodes)))
+
+  def __call__(self, batch):
+    """[(keys by server, slots by server, positions)] of a batch, traced where it is called."""
+    return self.traced(batch, handles={})
+
+  def _trace(self, model, batch):
+    def route(batch):
+      x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+      with Routing() as routing:
+        model(x, training=True)
+      self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
+      return [(lookup.keys, lookup.slots, lookup.positions) for lookup in routing.lookups]
+
+    return model.distribute_strategy.run(route, args=(batch,))
+
+
+def _has_state(node):
+  definition = op_def_registry.get(node.op)
+  return definition is not None and definition.is_stateful and node.op not in _AS_PURE
