@@ -11,11 +11,10 @@ import sys
 import tempfile
 import uuid
 
+import harness
 import numpy as np
 import tensorflow as tf
-
-from benchmarks import harness
-from tests import tfra_tables  # for TFRA's import, which wants a package that is gone
+import tfra
 from tfps import native
 
 _FILL = 1 << 18  # keys of a batch that fills a table
@@ -49,7 +48,7 @@ class Tfra:
 
   def __init__(self, mf_dim, rows):
     self._default = tf.zeros([1 + mf_dim])
-    self._table = tfra_tables.de.CuckooHashTable(
+    self._table = tfra.dynamic_embedding().CuckooHashTable(
       key_dtype=tf.int64,
       value_dtype=tf.float32,
       default_value=self._default,
@@ -127,12 +126,12 @@ def row_bytes(mf_dim):
 
 def measure(flags, library, mf_dim, rows):
   """Fills the tables, and returns a row of results for each batch size and distribution."""
-  table, tfra = Native(mf_dim), Tfra(mf_dim, rows)
+  table, peer = Native(mf_dim), Tfra(mf_dim, rows)
   limit = Limit(library, mf_dim, rows, row_bytes(mf_dim))
   for begin in range(0, rows, _FILL):
     keys = tf.constant(key_of(np.arange(begin, min(begin + _FILL, rows))))
     table.push(keys)
-    tfra.fill(keys)
+    peer.fill(keys)
   threads = harness.machine()["cores"]
   results = []
   for batch in flags.batches:
@@ -141,9 +140,9 @@ def measure(flags, library, mf_dim, rows):
       tensors = [tf.constant(part) for part in keys]
       functions = {
         "pull": lambda: [table.pull(part) for part in tensors],
-        "TFRA lookup": lambda: [tfra.pull(part) for part in tensors],
+        "TFRA lookup": lambda: [peer.pull(part) for part in tensors],
         "push": lambda: [table.push(part) for part in tensors],
-        "TFRA lookup + insert": lambda: [tfra.push(part) for part in tensors],
+        "TFRA lookup + insert": lambda: [peer.push(part) for part in tensors],
         "limit": lambda: limit.run(keys.view(np.uint64), threads),
       }
       taken = harness.interleaved_seconds(functions, flags.repeats)
@@ -160,7 +159,7 @@ def measure(flags, library, mf_dim, rows):
           "largest spread": round(noise, 2),
         }
       )
-  for one in (table, tfra, limit):
+  for one in (table, peer, limit):
     one.close()
   return results
 
@@ -186,7 +185,10 @@ def main():
   flags.add_argument("--distributions", nargs="+", default=["uniform", "zipf"], choices=["uniform", "zipf"])
   flags.add_argument("--keys", type=int, default=1 << 20, help="keys of one measurement")
   flags.add_argument("--repeats", type=int, default=5)
+  flags.add_argument("--quick", action="store_true", help="one small table, to see that all is well")
   flags = flags.parse_args()
+  if flags.quick:
+    flags.rows, flags.mf_dims, flags.keys, flags.repeats = [200_000], [8], 1 << 17, 2
   results = []
   with tempfile.TemporaryDirectory() as folder:
     library = compile_limit(folder)
