@@ -16,7 +16,7 @@ _MOST_BYTES = 12 << 30  # of memory: who asks for more is told that there is non
 
 def main():
   name, seed, seconds, journal = sys.argv[1:]
-  journal = pathlib.Path(journal)
+  journal = pathlib.Path(journal).absolute()
   report = journal.with_suffix(".json")
   tried, crashes = 0, []
 
@@ -27,8 +27,10 @@ def main():
   # Targets elsewhere are those that the fuzzer itself is tested with.
   sys.path[:0] = filter(None, [elsewhere := os.environ.get("TFPS_FUZZ_TARGETS")])
   target = importlib.import_module(name if elsewhere else f"tests.fuzz.{name}")
-  resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+  # Not of addresses: a table reserves many more than it uses.
+  resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
   with tempfile.TemporaryDirectory() as folder, journal.open("w") as written:
+    os.chdir(folder)  # where files with any name go
 
     def note(text):
       """Writes down what is tried next."""
