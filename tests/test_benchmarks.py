@@ -109,19 +109,6 @@ def test_end_to_end():
   assert len(report["goals"]) == len(models) - 1 and report["goals"][0]["met"]
 
 
-def test_the_ceiling_computes_the_matrix_products_of_tfps(monkeypatch):
-  monkeypatch.syspath_prepend(ROOT / "benchmarks")
-  import cluster_job
-  import end_to_end
-
-  flags = end_to_end.parser().parse_args(["--buckets=100"])
-  data = ({slot: np.arange(8) for slot in cluster_job.SLOTS}, np.zeros([8, 1], np.float32))
-  for name in ("tfps", "ceiling"):
-    model = end_to_end.make_model(name, flags)
-    # Four layers: forward, and gradients of their weights and of their inputs.
-    assert matrix_products(model, data) == 3 * 4, name
-
-
 def test_the_report_replaces_the_figures_of_what_was_run(tmp_path):
   page = tmp_path / "page.md"
   old = "<!-- figures of memory_per_row -->\nold\n<!-- end of figures -->\n"

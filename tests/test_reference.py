@@ -268,4 +268,6 @@ def test_statistics():
     "pulled_keys": 2,
     "pushed_keys": 2,
     "evicted": 0,
+    "evicted_at_limit": 0,
+    "fullness_max": 0.0,
   }

@@ -90,7 +90,7 @@ class ChunkPool {
   };
 
   static constexpr int kMostRun = kSlabChunks - 1;
-  static constexpr size_t kSmallArray = kChunkBytes / 4;
+  static constexpr size_t kSmallArray = kChunkBytes;
 
   bool AddSlab();
   char* AllocateRun(int count);

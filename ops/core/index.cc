@@ -11,15 +11,16 @@ constexpr uint32_t kBucketsPerChunk = ChunkPool::kChunkBytes / sizeof(Bucket);
 // What an index with no row has: one bucket without entries, so that nobody asks whether there is one.
 Bucket no_rows = {};
 
-// Buckets for `rows` rows to fill at most 5/6 * 2/3 of the entries: powers of two below a quarter of
-// a chunk, whole chunks above.
+// Buckets for `rows` rows to fill at most 5/6 * 2/3 of the entries: powers of two up to 16, then
+// multiples of that, whole chunks from one on.
 uint32_t BucketsFor(uint32_t rows) {
   const uint64_t wanted = (uint64_t{rows} * 9 / 5 + Bucket::kEntries - 1) / Bucket::kEntries;
-  if (wanted >= kBucketsPerChunk / 4) {
+  if (wanted >= kBucketsPerChunk) {
     return static_cast<uint32_t>(
         std::min<uint64_t>((wanted + kBucketsPerChunk - 1) / kBucketsPerChunk * kBucketsPerChunk,
                            BucketArray::kMostBuckets));
   }
+  if (wanted > 16) return static_cast<uint32_t>((wanted + 15) / 16 * 16);
   uint32_t count = 1;
   while (count < wanted) count *= 2;
   return count;

@@ -131,8 +131,8 @@ TEST(BadOptionsOfSlotsAreRefusedInOneSentence) {
   CheckRefused("slot.3.mf_dim=4097", "slot.3.mf_dim", "4096");
   CheckRefused("slot.3.mf.optimizer=adamw", "slot.3.mf.optimizer", "ftrl");
   CheckRefused("slot.3.lr.weight_min=11", "slot.3.lr.weight_min", "slot.3.lr.weight_max");
-  CheckRefused("slot.3.mf_dim=4000;mf.optimizer=adam", "slot.3.mf_dim=4000", "16384");
-  CheckRefused("mf_dim=4000;slot.3.mf.optimizer=adam", "slot.3.mf.optimizer", "16384");
+  CheckRefused("slot.3.mf_dim=4000;mf.optimizer=adam", "slot.3.mf_dim=4000", "16344");
+  CheckRefused("mf_dim=4000;slot.3.mf.optimizer=adam", "slot.3.mf.optimizer", "16344");
 }
 
 TEST(BadOptionsAreRefusedInOneSentence) {
@@ -159,7 +159,7 @@ TEST(BadOptionsAreRefusedInOneSentence) {
 
 TEST(ARowMustFitIntoAChunk) {
   Parsed("mf_dim=4000");
-  CheckRefused("mf_dim=4000;mf.optimizer=adam", "mf_dim", "16384");
+  CheckRefused("mf_dim=4000;mf.optimizer=adam", "mf_dim", "16344");
 }
 
 }  // namespace tfps

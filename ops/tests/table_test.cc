@@ -251,8 +251,8 @@ TEST(KeysAreThoseOfTheShards) {
 TEST(StatisticsHaveTheDocumentedNames) {
   const std::string documented =
       "rows admitted bytes show click reserved_pushes slot_conflicts nonfinite_gradients "
-      "nonfinite_counts pulled_keys pushed_keys evicted pushes repeated_pushes staleness_sum "
-      "staleness_max tickets_ahead_max ";
+      "nonfinite_counts pulled_keys pushed_keys evicted evicted_at_limit pushes repeated_pushes "
+      "staleness_sum staleness_max tickets_ahead_max fullness_max ";
   TestedTable table("");
   std::string names;
   for (const auto& [name, value] : table->Statistics()) names += name + " ";
