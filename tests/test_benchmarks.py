@@ -36,11 +36,11 @@ def test_memory_per_row():
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
   assert len(report["goals"]) == 4 and report["machine"]["tensorflow"].startswith("2.16")
-  # What the table reports of itself is what the process holds, but for a few MB.
+  # What the table reports of itself is what the process holds, but for a few MB of buffers.
   full = [row for row in report["results"] if row["rows"] == 1_000_000]
   assert len(full) == 4
   for row in full:
-    assert abs(row["bytes_per_row"] - row["reported_by_the_table"]) < 8, row
+    assert abs(row["bytes_per_row"] - row["reported_by_the_table"]) < 12, row
 
 
 def test_eviction_memory():
