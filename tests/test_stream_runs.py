@@ -26,17 +26,17 @@ SMALL = [
 
 
 class Run:
-  """`tfps train --config=configs/stream.py` as processes, with its output as it comes."""
+  """`tfps train --config=configs/stream.py` as processes, with its output as it comes; on a cluster with so many workers."""
 
-  def __init__(self, folder, *arguments, cluster=False):
+  def __init__(self, folder, *arguments, cluster=0):
     self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
     command = [sys.executable, "-m", "tfps"]
     if cluster:
-      command += ["launch", "--workers=2", "--ps=1", f"--log-dir={folder / 'logs'}", "--", "train"]
+      command += ["launch", f"--workers={cluster}", "--ps=1", f"--log-dir={folder / 'logs'}", "--", "train"]
     else:
       command += ["train"]
-    command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL, *arguments]
-    command += [f"--config.data.folder={folder / 'samples'}"]
+    command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL]
+    command += [f"--config.data.folder={folder / 'samples'}", *arguments]
     command += [f"--config.checkpoint.folder={folder / 'checkpoints'}"]
     environment = jobs.environment(PYTHONUNBUFFERED="1")
     with open(self._log, "w") as log:
@@ -93,7 +93,7 @@ def check(folder, files):
   assert found == [expected[key].tolist() for key in sorted(expected)]
 
 
-@pytest.mark.parametrize("cluster", [False, True], ids=["one process", "cluster"])
+@pytest.mark.parametrize("cluster", [0, 2], ids=["one process", "cluster"])
 def test_sigterm_ends_with_a_checkpoint_and_the_run_goes_on(cluster, tmp_path):
   write(tmp_path, 0, 70)
   with Run(tmp_path, cluster=cluster) as run:
@@ -111,3 +111,33 @@ def test_sigterm_ends_with_a_checkpoint_and_the_run_goes_on(cluster, tmp_path):
     assert run.end() == 0, run.output
     assert "Going on from" in run.output and "so far 30," in run.output
   check(tmp_path, [70, 50, 30])
+
+
+def test_a_topic_on_a_cluster_is_trained_once_over_a_restart(tmp_path):
+  """Killed in the middle; messages that come then, and those after the last checkpoint, are trained by the next run."""
+  kafka = pytest.importorskip("confluent_kafka")
+  producer = kafka.Producer(
+    {"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 3}
+  )
+  (broker,) = producer.list_topics(timeout=30).brokers.values()
+  topic = [
+    f"--config.data.brokers={broker.host}:{broker.port}", "--config.data.topic=samples",
+    f"--config.data.spool={tmp_path / 'spool'}", "--config.checkpoint.every_tickets=1",
+  ]  # fmt: skip
+
+  def send(numbers):
+    for number in numbers:
+      value = streams.joined(number, int(1e3 * (1.7e9 + number)))
+      producer.produce("samples", value, partition=number % 3)
+    assert producer.flush(30) == 0
+
+  send(range(70))
+  with Run(tmp_path, *topic, cluster=1) as run:
+    run.wait_for("so far 70")
+    send(range(70, 80))
+  send(range(80, 100))
+  with Run(tmp_path, *topic, "--config.stream.stop_after_idle=2", cluster=1) as run:
+    assert run.end() == 0, run.output
+    assert "Going on from" in run.output
+  check(tmp_path, [100])
+  assert not list((tmp_path / "spool").iterdir())
