@@ -88,6 +88,21 @@ def test_days_by_event_time_and_each_sample_once(tmp_path, capsys):
   assert "51 samples" in out and "so far 100, 0 of them late" in out
 
 
+def test_freshness_tells_of_the_last_samples_while_nothing_comes(tmp_path, capsys):
+  class DueOnceAllIsTrained(keras.callbacks.Callback):
+    def on_moment(self, position):
+      freshness._every_seconds = 0.0
+
+    def on_idle(self):
+      told.append(capsys.readouterr().out)
+
+  told, total = [], write_files(tmp_path, [40])
+  source = make(tmp_path)
+  freshness = tfps.callbacks.Freshness(source, every_seconds=1e9)
+  make_model()[1].fit(source, callbacks=[freshness, DueOnceAllIsTrained()], verbose=0)
+  assert f"so far {total}, " in "".join(told)
+
+
 @pytest.mark.parametrize("crashes", [[3], [1, 1, 20], [9, 2]])
 def test_a_run_that_crashes_trains_each_sample_once_from_its_checkpoint(tmp_path, crashes):
   sizes = [30, 70, 8, 92]

@@ -5,7 +5,8 @@
 the middle of a day calls `on_day_resume(day, records)` instead of `on_day_begin`, with the number of
 examples that are finished. `on_moment(position)` follows each day's end, and is called within a day
 whenever as many tickets are finished as a callback's attribute `moment_every_tickets` says, and when a
-stream has nothing to train yet: no ticket is running then. `on_ticket_end(ticket)` follows each ticket,
+stream has nothing to train yet: no ticket is running then. `on_idle()` is called whenever a stream was looked at and had nothing
+new. `on_ticket_end(ticket)` follows each ticket,
 and `on_records_skipped(counts)` one some of whose records were bad and are skipped: {reason: how many}.
 """
 

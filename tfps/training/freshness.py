@@ -88,6 +88,10 @@ class Freshness(keras.callbacks.Callback):
     if position.ended or time.monotonic() - self._told_at >= self._every_seconds:
       self._tell()
 
+  def on_idle(self):
+    if time.monotonic() - self._told_at >= self._every_seconds:
+      self._tell()
+
   def on_train_end(self, logs=None):
     del logs
     self._tell()

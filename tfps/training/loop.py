@@ -181,8 +181,10 @@ def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped
     is_idle = position.tickets == before.tickets
     if not is_idle or callbacks.want_moment(position):
       callbacks.call_day_hook("on_moment", position)
-    if is_idle and not day_feed.wait():
-      model.stop_training = True
+    if is_idle:
+      callbacks.call_day_hook("on_idle")
+      if not day_feed.wait():
+        model.stop_training = True
   if logs:
     # A ticket does not see what those beside it added to the metrics; now all is there.
     logs = {metric.name: metric.result().numpy() for metric in model.metrics}
