@@ -1,6 +1,7 @@
 """Bad records: skipped and counted once, or refused with their place; what is good is what it is without them."""
 
 import gzip
+import random
 import re
 
 import hypothesis
@@ -12,6 +13,8 @@ import tf_keras as keras
 import tfps
 from tfps.data import bad_records
 from tfps.embedding import tables_of
+
+from tests.soak import bad_record_trainer, pushes
 
 GOOD = "good"
 # What a line of `click,weight,user` can have, and the reason by which it is counted.
@@ -310,3 +313,21 @@ def test_nothing_is_read_from_empty_files(tmp_path):
   model, logs = fit(make(tmp_path / "?"))
   assert state(model)[1] == [0, 0, 0, 0]
   assert list(make(tmp_path / "?").tickets()) == []
+
+
+def test_a_killed_worker_counts_nothing_twice(tmp_path):
+  trainer = bad_record_trainer
+  trainer.write(tmp_path / "data")
+  with pushes.Job(tmp_path, "async", "bad_record_trainer.py") as job:
+    job.kill_within_a_ticket(0, random.Random(1))
+    job.start("worker", 0)
+    _, begun = job.wait_for_ticket(1)
+    job.wait_for_ticket(1, more_than=begun + 3)
+    trained = job.finish()
+  each = trainer.EACH * trained["tickets"]
+  assert each > 0
+  assert trained["shows"] == [0 if kind in trainer.BAD else each for kind in range(trainer.KINDS)]
+  assert trained["skipped"] == {
+    "field 'click' is not a valid float": each,
+    "field 'click' is required but missing": each,
+  }

@@ -133,15 +133,18 @@ def damage(folder):
   paths[3].write_bytes(b"no TFRecord file at all")
   timeless = tf.train.Example.FromString(records[4][3])
   del timeless.features.feature["time"]
+  changed = {0: b"no tf.Example", 3: timeless.SerializeToString()}
+  changed[5] = streams.example(45, 2**62)
   with tf.io.TFRecordWriter(str(paths[4])) as writer:
     for i, record in enumerate(records[4]):
-      writer.write({0: b"no tf.Example", 3: timeless.SerializeToString()}.get(i, record))
-  lost = {14, 28, 29, *range(30, 40), 40, 43}
+      writer.write(changed.get(i, record))
+  lost = {14, 28, 29, *range(30, 40), 40, 43, 45}
   reasons = {
     "the checksum of its bytes does not hold": 1,
     "the rest of the file cannot be read": 2,
     "it is no tf.Example": 1,
     "the feature 'time' is missing": 1,
+    "the event time 'time' is not between 1970 and 9999": 1,
   }
   return [int(user not in lost) for user in range(60)], reasons
 

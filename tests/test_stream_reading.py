@@ -131,6 +131,13 @@ def test_samples_of_a_file(tmp_path):
       samples.read(path, "time", "ms")
 
 
+@pytest.mark.parametrize("seconds", [-1.0, 3e11, 4e15])
+def test_an_event_time_that_is_in_no_day_is_refused(tmp_path, seconds):
+  streams.write(tmp_path, "a.tfrecord", range(2), [1.5, seconds])
+  with pytest.raises(ValueError, match="a.tfrecord has a sample whose event time 'time' is not be"):
+    samples.read(str(tmp_path / "a.tfrecord"), "time", "ms")
+
+
 def make(folder, arrivals=None, **arguments):
   settings = dict(day_seconds=100, past_samples=2, poll_seconds=0.01, stop_after_idle=0.02)
   settings |= dict(batch_size=4, batches_per_ticket=2)

@@ -50,11 +50,14 @@ BucketArray Index::Allocate(uint32_t rows) const {
   return BucketArray(reinterpret_cast<Bucket*>(array), count);
 }
 
-void Index::Publish(BucketArray fresh, uint32_t size) {
+void Index::Publish(BucketArray fresh, uint32_t size, uint32_t passed) {
   const BucketArray old = buckets();
   published_->store(fresh.packed(), std::memory_order_release);
   Free(old);
   size_ = size;
+  passed_ = passed;
+  // There is room after every Rebuild, however the rows lie.
+  max_passed_ = std::max(fresh.count() / 2, passed);
   // From 3/4 to 5/6 of the entries.
   const double part = SplitMix64(number_) % 1024 / 1024.0;
   max_size_ = static_cast<uint32_t>(fresh.count() * Bucket::kEntries * (0.75 + part / 12));
@@ -64,21 +67,23 @@ bool Index::IsWasteful(uint32_t rows) const {
   return buckets().count() > 4 * BucketsFor(rows);
 }
 
-void Index::InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle) {
+uint32_t Index::InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle) {
   Bucket* bucket = buckets.First(hash);
-  uint32_t empty;
+  uint32_t empty, passed = 0;
   while ((empty = Bucket::Matches(bucket->Tags(), 0)) == 0) {
-    bucket->tags[1].store(bucket->tags[1].load(std::memory_order_relaxed) | Bucket::kPassed,
-                          std::memory_order_release);
+    const uint64_t word = bucket->tags[1].load(std::memory_order_relaxed);
+    passed += !(word & Bucket::kPassed);
+    bucket->tags[1].store(word | Bucket::kPassed, std::memory_order_release);
     bucket = buckets.After(bucket);
   }
   const int entry = __builtin_ctz(empty);
   bucket->handles[entry].store(handle, std::memory_order_release);
   bucket->SetTag(entry, BucketArray::Tag(hash));
+  return passed;
 }
 
 void Index::Insert(uint64_t hash, uint32_t handle) {
-  InsertInto(buckets(), hash, handle);
+  passed_ += InsertInto(buckets(), hash, handle);
   ++size_;
 }
 

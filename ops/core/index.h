@@ -2,8 +2,9 @@
 // and a 32-bit handle.
 //
 // A row is in the bucket that its hash names or, where that was full, in one that follows; a bucket
-// that a row ever had to pass says so. Invariant: at most 5/6 of the entries are taken, so every
-// search ends. A tag of 0 is an empty entry.
+// that a row ever had to pass says so, also when that row or others are gone. Invariant: at most 5/6
+// of the entries are taken. A search ends at a bucket that nobody passed, or where it began; once half
+// of the buckets were passed there is no room until they are replaced. A tag of 0 is an empty entry.
 //
 // Whoever changes an index holds its shard's lock. Anyone may look at it at any time, while Readers
 // know of it: a look finds every row that is not put in, moved or taken out meanwhile, and what
@@ -83,14 +84,18 @@ class BucketArray {
   template <typename Matches>
   uint32_t Find(uint64_t hash, Matches matches) const {
     const uint8_t tag = Tag(hash);
-    for (Bucket* bucket = First(hash);; bucket = After(bucket)) {
+    Bucket* const first = First(hash);
+    Bucket* bucket = first;
+    do {
       const __m128i tags = bucket->Tags();
       for (uint32_t bits = Bucket::Matches(tags, tag); bits != 0; bits &= bits - 1) {
         const uint32_t handle = bucket->HandleAt(__builtin_ctz(bits));
         if (matches(handle)) return handle;
       }
       if (!Bucket::Passed(tags)) return kNone;
-    }
+      bucket = After(bucket);
+    } while (bucket != first);
+    return kNone;
   }
 
   // The likeliest handle of a hash, or kNone.
@@ -127,7 +132,7 @@ class Index {
   }
 
   // Whether one more row can be put in.
-  bool HasRoom() const { return size_ < max_size_; }
+  bool HasRoom() const { return size_ < max_size_ && passed_ <= max_passed_; }
 
   // Puts in a row that is not there yet; there must be room.
   void Insert(uint64_t hash, uint32_t handle);
@@ -143,12 +148,12 @@ class Index {
   bool Rebuild(uint32_t rows, ForEach for_each) {
     const BucketArray fresh = Allocate(rows);
     if (fresh.count() == 0) return false;
-    uint32_t size = 0;
+    uint32_t size = 0, passed = 0;
     for_each([&](uint64_t hash, uint32_t handle) {
-      InsertInto(fresh, hash, handle);
+      passed += InsertInto(fresh, hash, handle);
       ++size;
     });
-    Publish(fresh, size);
+    Publish(fresh, size, passed);
     return true;
   }
 
@@ -158,11 +163,12 @@ class Index {
   bool IsWasteful(uint32_t rows) const;
 
  private:
-  static void InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle);
+  // Returns how many buckets were passed for the first time.
+  static uint32_t InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle);
   void SetEntry(uint64_t hash, uint32_t handle, uint32_t new_handle);  // kNone: takes it out
 
   BucketArray Allocate(uint32_t rows) const;
-  void Publish(BucketArray fresh, uint32_t size);
+  void Publish(BucketArray fresh, uint32_t size, uint32_t passed);
   void Free(BucketArray buckets);
 
   ChunkPool* const pool_;
@@ -170,6 +176,8 @@ class Index {
   const uint32_t number_;
   uint32_t size_ = 0;
   uint32_t max_size_ = 0;
+  uint32_t passed_ = 0;  // how many buckets a row ever had to pass
+  uint32_t max_passed_ = 0;
 };
 
 }  // namespace tfps

@@ -138,4 +138,33 @@ TEST(AReplacedIndexStaysWhileItIsReadAndIsFreedThen) {
   CHECK_EQ(indexed.pool.num_chunks(), chunks);
 }
 
+TEST(ASearchEndsHoweverManyRowsCameAndWent) {
+  for (const uint32_t rows : {20u, 60u, 500u}) {
+    Indexed indexed;
+    std::vector<uint64_t>& keys = indexed.keys;
+    keys.resize(rows);
+    int rebuilt = 0;
+    const auto insert = [&](uint32_t row, uint64_t key) {
+      if (!indexed.index.HasRoom()) {
+        CHECK_TRUE(indexed.Rebuild());
+        ++rebuilt;
+        return;  // It put the row in, too.
+      }
+      indexed.index.Insert(SplitMix64(key), row);
+    };
+    for (uint32_t row = 0; row < rows; ++row) keys[row] = row + 1;
+    CHECK_TRUE(indexed.Rebuild());
+    rebuilt = 0;
+    for (uint64_t key = rows + 1; key < 200000; ++key) {
+      const uint32_t row = key % rows;
+      indexed.index.Erase(SplitMix64(keys[row]), row);
+      keys[row] = key;
+      insert(row, key);
+      CHECK_EQ(indexed.Find(key), row);
+      CHECK_EQ(indexed.Find(key + 1), Index::kNone);
+    }
+    CHECK_LE(rebuilt, 2000);
+  }
+}
+
 }  // namespace tfps

@@ -65,8 +65,9 @@ def soak(folder, flags):
 class Job:
   """The processes of a cluster, of which workers can be killed and started again."""
 
-  def __init__(self, folder, consistency):
+  def __init__(self, folder, consistency, program="push_trainer.py"):
     self._folder = folder
+    self._program = program
     self._consistency = consistency
     self._configs = {
       (job, index): config for job, index, config in launch._tf_configs(workers=WORKERS, ps=2)
@@ -89,7 +90,7 @@ class Job:
     env = jobs.environment(TF_CONFIG=json.dumps(self._configs[task]))
     self._starts[task] += 1
     self._logs[task] = self._folder / "{}-{}.{}.log".format(*task, self._starts[task])
-    program = [str(jobs.HERE / "push_trainer.py"), str(self._folder)]
+    program = [str(jobs.HERE / self._program), str(self._folder)]
     with open(self._logs[task], "w") as log:
       self._processes[task] = subprocess.Popen(
         [sys.executable, *program, f"--consistency={self._consistency}"],

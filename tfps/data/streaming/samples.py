@@ -12,6 +12,7 @@ from tfps.data import bad_records, file_source, index
 _READ_AT_ONCE = 4096
 _FRAME_BYTES = 16  # length, checksum of the length, checksum of the data
 _NOT_WHOLE = "is not a whole TFRecord file: files must be whole when they appear, so write them under another name and rename them"
+_YEAR_9999 = 253_370_764_800.0  # in seconds since 1970
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -37,7 +38,7 @@ def read(path, time, unit, skips=False):
     `Samples`.
 
   Raises:
-    ValueError: the file is not whole, or a sample has no such feature; the sentence names the file.
+    ValueError: the file is not whole, or a sample has no such feature or none between 1970 and 9999; the sentence names the file.
   """
   lengths, times, problem = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], ""
   try:
@@ -54,18 +55,21 @@ def read(path, time, unit, skips=False):
   # To TensorFlow a file ends before a length of which a part is missing.
   if not problem and bounds[-1] != tf.io.gfile.stat(path).length:
     problem = f"{_NOT_WHOLE} (truncated record at {bounds[-1]})"
+  seconds = np.concatenate(times) / UNITS[unit]
+  if not problem and not _is_usable(seconds).all():
+    problem = f"has a sample whose {_unusable(time)}"
   if problem and not skips:
     raise ValueError(f"{path} {problem}.")
   if problem:
     return _read_damaged(path, time, unit)
-  return Samples(bounds.astype(np.int64), np.concatenate(times) / UNITS[unit])
+  return Samples(bounds.astype(np.int64), seconds)
 
 
 def _read_damaged(path, time, unit):
   """As `read`, sample by sample."""
   with tf.io.gfile.GFile(path, "rb") as file:
     cuts = index.cut_tfrecord(file, path, step=1, skip_damage=True)
-  times = [_time_of(record, time) for record in _records(path, cuts.bounds)]
+  times = [_time_of(record, time, UNITS[unit]) for record in _records(path, cuts.bounds)]
   there = np.array([when is not None for when in times], bool)
   bad = ()
   if cuts.damage:
@@ -77,8 +81,8 @@ def _read_damaged(path, time, unit):
       bad += (bad_records.SkippedInIndex(reason, len(times), path, problem),)
     return Samples(np.zeros(1, np.int64), np.zeros(0), bad)
   last = np.maximum.accumulate(np.where(there, np.arange(len(times)), np.argmax(there)))
-  known = np.array([when or 0 for when in times])[last]
-  return Samples(cuts.bounds, known / UNITS[unit], bad)
+  known = np.array([when or 0.0 for when in times])[last]
+  return Samples(cuts.bounds, known, bad)
 
 
 def _records(path, bounds):
@@ -96,23 +100,35 @@ def _records(path, bounds):
     begin, most = begin + count, min(2 * most, _READ_AT_ONCE)
 
 
-def _time_of(record, time):
-  """The event time of a serialized tf.Example; None where there is none."""
+def _time_of(record, time, per_second):
+  """The event time of a serialized tf.Example, in seconds; None where there is none that can be used."""
   if record is None:
     return None
   try:
     values = tf.train.Example.FromString(record).features.feature[time].int64_list.value
   except message.DecodeError:
     return None
-  return values[0] if len(values) == 1 else None
+  if len(values) != 1 or not _is_usable(values[0] / per_second):
+    return None
+  return values[0] / per_second
 
 
-def with_time_checked(parse, time):
-  """A parse function that also refuses samples without an event time, as `read` with `skips` lets them pass."""
+def _is_usable(seconds):
+  """Whether a day can have an event time."""
+  return (seconds >= 0) & (seconds < _YEAR_9999)
+
+
+def _unusable(time):
+  return f"event time {time!r} is not between 1970 and 9999"
+
+
+def with_time_checked(parse, time, unit):
+  """A parse function that also refuses samples without a usable event time, which `read` with `skips` lets pass."""
 
   def parse_with_time(records):
     when = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})[time]
-    bad_records.reject(when == tf.int64.min, f"there is no event time {time!r}")
+    seconds = tf.cast(when, tf.float64) / UNITS[unit]
+    bad_records.reject(~_is_usable(seconds), f"the {_unusable(time)}")
     return parse(records)
 
   return parse_with_time

@@ -69,7 +69,7 @@ class StreamSource(FileSource):
     self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading
   ):
     if reading.get("on_bad_record") == "skip":
-      parse = samples.with_time_checked(parse, time)
+      parse = samples.with_time_checked(parse, time, time_unit)
     # Which files there are is known as they come.
     super().__init__({}, parse, tfrecord=True, **reading)
     if time_unit not in samples.UNITS:
