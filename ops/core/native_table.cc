@@ -168,7 +168,7 @@ bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t
                             const PushBatch& batch) {
   const int64_t end = items.Begin(last_shard);
   const char* const rows_begin = reinterpret_cast<const char*>(Arena::At(pool_.base(), 0));
-  const int bytes = config_.row_bytes();
+  const int bytes = static_cast<int>(sizeof(RowHead)) + 4 * config_.row_floats();
   PushCursor far = {items.Begin(first_shard), first_shard};
   PushCursor near = far;
   const auto far_ahead = [&] {
