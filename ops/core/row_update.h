@@ -93,9 +93,9 @@ inline const float* ScaleGradient(const TableOptions& options, const RowPush& pu
 // Applies one push to a row: its counts, and one step of each optimizer that it has a state for. A
 // row that did not exist before this push may be admitted already; its mf vector takes no step.
 // `policy` is that of the row's slot. Returns whether the row is to be admitted now.
-inline bool UpdateRow(const TableOptions& options, const Policy& policy, bool existed,
-                      const RowPush& push, RowHead* row, PushScratch* scratch,
-                      ShardStatistics* statistics) {
+[[gnu::always_inline]] inline bool UpdateRow(const TableOptions& options, const Policy& policy,
+                                             bool existed, const RowPush& push, RowHead* row,
+                                             PushScratch* scratch, ShardStatistics* statistics) {
   const Accessor& accessor = policy.accessor;
   const RowLayout& layout = policy.layout;
   const double show = push.show;
