@@ -23,7 +23,7 @@ online: ops
 	$(VENV)/bin/python -m examples.online
 
 test: ops bazel $(spark)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 bench: ops
 	$(VENV)/bin/python benchmarks/report.py $(BENCH)
@@ -37,7 +37,7 @@ bazel: $(installed)
 	  echo "Bazel 8 and newer read no WORKSPACE, so its build and tests of the ops are skipped.";; \
 	"bazel "*) \
 	  export PYTHON_BIN_PATH=$(abspath $(VENV)/bin/python) && \
-	  $(BAZEL) build //ops/... && $(BAZEL) test //ops/...;; \
+	  $(BAZEL) test --config=unoptimized --build_tests_only=false //ops/...;; \
 	*) \
 	  echo "Bazel is not installed, so its build and tests of the ops are skipped.";; \
 	esac

@@ -5,7 +5,7 @@ One step changes so many rows; then a delta is exported, and the lag ends when t
 what the trainer does. Meanwhile another process asks for predictions at a steady rate: its p99
 latency while a delta is sent is compared with that of the quiet seconds before each step, in the
 same run. All of these processes share this machine. The server is `tensorflow_model_server` where
-that is on the PATH, otherwise tests/prediction_service.py, a small one in Python around the same
+that is on the PATH, otherwise examples/online/server.py, a small one in Python around the same
 loader.
 """
 

@@ -48,6 +48,12 @@ def main():
     help="the goal, as a share of the merge's records/s (default 0.5)",
   )
   parser.add_argument(
+    "--slack",
+    type=float,
+    default=1.0,
+    help="factor on the goal of memory, for logs so small that what does not grow with them weighs in",
+  )
+  parser.add_argument(
     "--folder", help="where the state and files are; a temporary folder by default"
   )
   parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)  # the fresh process
@@ -100,7 +106,7 @@ def measure(flags, folder):
       at_least=True,
     ),
     harness.Goal(
-      f"memory of {flags.times} times the log, over that of it", peaks[1] / peaks[0], 1.15
+      f"memory of {flags.times} times the log, over that of it", peaks[1] / peaks[0], 1.15 * flags.slack
     ),
   ]
   return harness.report(

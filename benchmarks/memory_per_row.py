@@ -4,9 +4,12 @@ Fills a table through the push op, in a fresh process for each case, and divides
 process's resident memory by the number of rows. The growth is measured while the table fills as
 well, because an index that has just grown is emptier than one that is about to. In the end all
 feasigns are evicted and as many others pushed, which must not take more: their memory is reused.
+Beside it, if it is installed, TFRA's CuckooHashTable, whose rows are a key and as many floats as
+a pull gives: it has no statistics, and keeps an optimizer's state in other such tables.
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -20,6 +23,7 @@ BATCH = 65_536
 # Case: (create_threshold, bytes per feasign at most).
 LARGE = 1e9  # no feasign here has such a score
 CASES = {"unadmitted": (LARGE, 64), "admitted": (0, 112)}
+TFRA = "TFRA"
 
 
 def main():
@@ -31,12 +35,13 @@ def main():
     default=1.0,
     help=("factor on the goals, for tables so small that what does not grow with rows weighs in"),
   )
-  parser.add_argument("--fill", choices=CASES, help=argparse.SUPPRESS)  # the fresh process
+  parser.add_argument("--fill", choices=[*CASES, TFRA], help=argparse.SUPPRESS)  # the fresh process
   flags = parser.parse_args()
   if flags.rows < 4:
     parser.error(f"--rows must be 4 or more, not {flags.rows}.")
   if flags.fill:
-    json.dump(fill(flags.fill, flags.rows), sys.stdout)
+    filled = fill_tfra(flags.rows) if flags.fill == TFRA else fill(flags.fill, flags.rows)
+    json.dump(filled, sys.stdout)
     return 0
 
   results, goals = [], []
@@ -47,12 +52,14 @@ def main():
       goals.append(
         harness.Goal(f"{case} feasign{state}", row["bytes_per_row"], limit * flags.slack, "bytes")
       )
+  if importlib.util.find_spec("tensorflow_recommenders_addons"):
+    results += run_fresh(TFRA, flags.rows)
   title = f"Resident memory per feasign (mf_dim {MF_DIM}, adagrad, {flags.rows:,} feasigns)"
   return harness.report(flags, title, results, goals)
 
 
 def run_fresh(case, rows):
-  """Runs `fill` in a process of its own."""
+  """Runs `fill`, or `fill_tfra`, in a process of its own."""
   command = [sys.executable, __file__, f"--fill={case}", f"--rows={rows}"]
   return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
@@ -83,14 +90,38 @@ def fill(case, rows):
       }
     )
 
-  quarters = [rows * i // 4 for i in range(5)]
-  for first, last in zip(quarters, quarters[1:]):
+  for first, last in quarters(rows):
     push_some(table, first, last)
     measure(case, last)
   evict_all(table)
   push_some(table, rows, 2 * rows)
   measure(f"{case}, reused", rows)
   return results
+
+
+def fill_tfra(rows):
+  """The same of a table of TFRA's that grows by itself; nothing leaves it."""
+  import tables
+
+  warm_up, table = tables.Tfra(MF_DIM), tables.Tfra(MF_DIM)
+  tables.fill([warm_up], 0, 4 * BATCH)
+  before = resident_bytes()
+  results = []
+  for first, last in quarters(rows):
+    tables.fill([table], first, last)
+    if table.size() != last:
+      raise RuntimeError(f"TFRA's table should hold {last} rows, but it holds {table.size()}.")
+    bytes_per_row = (resident_bytes() - before) / last
+    results.append(
+      {"case": TFRA, "rows": last, "bytes_per_row": bytes_per_row, "reported_by_the_table": None}
+    )
+  return results
+
+
+def quarters(rows):
+  """Pairs of the first row and the one after the last of each quarter."""
+  ends = [rows * i // 4 for i in range(5)]
+  return zip(ends, ends[1:])
 
 
 def make_table(create_threshold):

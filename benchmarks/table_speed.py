@@ -1,80 +1,39 @@
 """Pulls and pushes of one table beside TFRA's CuckooHashTable and beside the limit of memory.
 
 The limit is a C++ loop (memory_limit.cc) that for the same number of random keys reads one random line of an index,
-then the row that it names, and copies the floats of a pull out. All are called in turn, on all cores.
+then the row that it names, and copies the floats of a pull out. All are called in turn, on all cores. A size whose
+tables do not fit into the memory is left out, and the title says so.
 """
 
 import ctypes
+import math
 import pathlib
 import subprocess
 import sys
 import tempfile
-import uuid
 
 import harness
 import numpy as np
+import tables
 import tensorflow as tf
-import tfra
-from tfps import native
+from tqdm import tqdm
 
-_FILL = 1 << 18  # keys of a batch that fills a table
-
-
-class Native:
-  """The native engine through its ops: every row admitted, adagrad."""
-
-  def __init__(self, mf_dim):
-    self._width = 1 + mf_dim
-    self._table = native.ops.tfps_table(
-      shared_name=uuid.uuid4().hex, options=f"mf_dim={mf_dim};accessor.create_threshold=0"
-    )
-
-  def close(self):
-    tf.raw_ops.DestroyResourceOp(resource=self._table, ignore_lookup_error=True)
-
-  def pull(self, keys):
-    return native.ops.tfps_pull(table=self._table, keys=keys, row_width=self._width)
-
-  def push(self, keys):
-    n = keys.shape[0]
-    ones = tf.ones([n])
-    native.ops.tfps_push(
-      self._table, keys, tf.ones([n], tf.int32), ones, tf.zeros([n]), tf.fill([n, self._width], 0.01)
-    )
-
-
-class Tfra:
-  """TFRA's table of rows of the same width: look-up, and look-up with an insert of what it found."""
-
-  def __init__(self, mf_dim, rows):
-    self._default = tf.zeros([1 + mf_dim])
-    self._table = tfra.dynamic_embedding().CuckooHashTable(
-      key_dtype=tf.int64,
-      value_dtype=tf.float32,
-      default_value=self._default,
-      name=uuid.uuid4().hex,
-      init_size=2 * rows,
-    )
-
-  def close(self):
-    tf.raw_ops.DestroyResourceOp(resource=self._table.resource_handle, ignore_lookup_error=True)
-
-  def fill(self, keys):
-    self._table.insert(keys, tf.zeros([keys.shape[0], self._default.shape[0]]))
-
-  def pull(self, keys):
-    return self._table.lookup(keys)
-
-  def push(self, keys):
-    self._table.insert(keys, self._table.lookup(keys) - 0.01)
+_SPARE = 3 << 29  # bytes of memory that stay free
+_KINDS = {"pull": "TFRA lookup", "push": "TFRA lookup + insert"}
+_LIMIT = "limit"
+# mf_dim: how many times TFRA's speed a pull and a push have at least. 64 is only reported.
+_OF_TFRA = {8: {"pull": 3, "push": 4}, 16: {"pull": 2, "push": 2}}
+_OF_LIMIT = {"pull": 0.6, "push": 0.4}
+_GROWTH = 2  # times the time per key in the smallest table, at most
 
 
 class Limit:
   """The C++ loop over memory of the table's size."""
 
-  def __init__(self, library, mf_dim, rows, row_bytes):
+  def __init__(self, library, mf_dim, rows):
     self._library, self._width, self._rows = library, 1 + mf_dim, rows
-    self._memory = library.memory_limit_new(ctypes.c_int64(rows), ctypes.c_int64(row_bytes))
+    row_bytes = ctypes.c_int64(tables.row_bytes(mf_dim))
+    self._memory = library.memory_limit_new(ctypes.c_int64(rows), row_bytes)
 
   def close(self):
     self._library.memory_limit_delete(ctypes.c_void_p(self._memory), ctypes.c_int64(self._rows))
@@ -105,97 +64,159 @@ def compile_limit(folder):
   return loaded
 
 
-def key_of(number):
-  """The key of row `number`, an int64 array: no padding, none reserved."""
-  return (number.astype(np.int64) + 1) * 0x5851F42D4C957F2D
+def needed_bytes(mf_dim, rows):
+  """About what the three take together."""
+  native = rows * (tables.row_bytes(mf_dim) + 16)
+  limit = rows * (tables.row_bytes(mf_dim) + 8)
+  peer = 2 ** math.ceil(math.log2(init_size(rows))) * (8 + 4 * (1 + mf_dim) + 6)
+  return native + limit + peer
 
 
-def numbers(distribution, rows, shape, seed):
-  """Random numbers of rows: uniform, or Zipf with exponent 1.05 by the inverse of its continuous distribution."""
-  uniform = np.random.default_rng(seed).random(shape)
-  if distribution == "uniform":
-    return (uniform * rows).astype(np.int64)
-  power = 1 - 1.05
-  return np.minimum(((uniform * (rows**power - 1) + 1) ** (1 / power)).astype(np.int64), rows) - 1
-
-
-def row_bytes(mf_dim):
-  """Of an admitted row with adagrad: a head of 40 bytes and the floats, in units of 16."""
-  return (40 + 4 * (mf_dim + 3) + 15) // 16 * 16
+def init_size(rows):
+  """Of TFRA's table: it makes a power of two of it, and so is 0.4 to 0.8 full."""
+  return rows * 5 // 4
 
 
 def measure(flags, library, mf_dim, rows):
   """Fills the tables, and returns a row of results for each batch size and distribution."""
-  table, peer = Native(mf_dim), Tfra(mf_dim, rows)
-  limit = Limit(library, mf_dim, rows, row_bytes(mf_dim))
-  for begin in range(0, rows, _FILL):
-    keys = tf.constant(key_of(np.arange(begin, min(begin + _FILL, rows))))
-    table.push(keys)
-    peer.fill(keys)
+  table, peer = tables.Native(mf_dim), tables.Tfra(mf_dim, init_size(rows))
+  limit = Limit(library, mf_dim, rows)
+  tables.fill([table, peer], 0, rows)
   threads = harness.machine()["cores"]
   results = []
   for batch in flags.batches:
     for distribution in flags.distributions:
-      keys = key_of(numbers(distribution, rows, [max(1, flags.keys // batch), batch], seed=batch))
+      shape = [max(1, flags.keys // batch), batch]
+      keys = tables.key_of(tables.numbers(distribution, rows, shape, seed=batch))
       tensors = [tf.constant(part) for part in keys]
       functions = {
         "pull": lambda: [table.pull(part) for part in tensors],
-        "TFRA lookup": lambda: [peer.pull(part) for part in tensors],
+        _KINDS["pull"]: lambda: [peer.pull(part) for part in tensors],
         "push": lambda: [table.push(part) for part in tensors],
-        "TFRA lookup + insert": lambda: [peer.push(part) for part in tensors],
-        "limit": lambda: limit.run(keys.view(np.uint64), threads),
+        _KINDS["push"]: lambda: [peer.push(part) for part in tensors],
+        _LIMIT: lambda: limit.run(keys.view(np.uint64), threads),
       }
       taken = harness.interleaved_seconds(functions, flags.repeats)
-      speed = {name: keys.size / spread.median / 1e6 for name, spread in taken.items()}
-      noise = max((spread.high - spread.low) / spread.median for spread in taken.values())
-      results.append(
-        {"rows": rows, "mf_dim": mf_dim, "batch": batch, "keys": distribution}
-        | {f"{name}, M/s": round(value, 2) for name, value in speed.items()}
-        | {
-          "pull / TFRA": round(speed["pull"] / speed["TFRA lookup"], 2),
-          "push / TFRA": round(speed["push"] / speed["TFRA lookup + insert"], 2),
-          "pull / limit": round(speed["pull"] / speed["limit"], 2),
-          "push / limit": round(speed["push"] / speed["limit"], 2),
-          "largest spread": round(noise, 2),
-        }
-      )
+      what = {"rows": rows, "mf_dim": mf_dim, "batch": batch, "keys": distribution}
+      results.append(what | summarise(taken, keys.size))
   for one in (table, peer, limit):
     one.close()
   return results
 
 
+def summarise(taken, keys):
+  """Million keys a second of each, and the ratios."""
+  speed = {name: keys / spread.median / 1e6 for name, spread in taken.items()}
+  row = {column(name): round(value, 2) for name, value in speed.items()}
+  row |= {f"{kind} / TFRA": round(speed[kind] / speed[peer], 2) for kind, peer in _KINDS.items()}
+  row |= {f"{kind} / limit": round(speed[kind] / speed[_LIMIT], 2) for kind in _KINDS}
+  noise = max((spread.high - spread.low) / spread.median for spread in taken.values())
+  return row | {"largest spread": round(noise, 2)}
+
+
+def column(name):
+  return f"{name}, M/s"
+
+
 def goals_of(results):
-  """At mf_dim 8 and 16, the least of all rows of a kind: what TFRA's are beaten by, and shares of the limit."""
-  wanted = {8: (3, 4), 16: (2, 2)}
+  """What the worst row of each kind reaches."""
   goals = []
-  for mf_dim, (pull, push) in wanted.items():
+  for mf_dim in dict.fromkeys(row["mf_dim"] for row in results):
     of_dim = [row for row in results if row["mf_dim"] == mf_dim]
-    for name, limit in [("pull / TFRA", pull), ("push / TFRA", push), ("pull / limit", 0.6), ("push / limit", 0.4)]:
-      if of_dim:
-        least = min(row[name] for row in of_dim)
-        goals.append(harness.Goal(f"mf_dim {mf_dim}, {name}", least, limit, at_least=True))
+    if mf_dim in _OF_TFRA:
+      for name, wanted in [("TFRA", _OF_TFRA[mf_dim]), ("limit", _OF_LIMIT)]:
+        for kind in _KINDS:
+          least = min(row[f"{kind} / {name}"] for row in of_dim)
+          what = f"mf_dim {mf_dim}, {kind} / {name}"
+          goals.append(harness.Goal(what, least, wanted[kind], at_least=True))
+    sizes = sorted({row["rows"] for row in of_dim})
+    for kind in _KINDS if len(sizes) > 1 else ():
+      what = f"mf_dim {mf_dim}, {kind}, time per key at {sizes[-1]:,} rows, of that at {sizes[0]:,}"
+      goals.append(harness.Goal(what, growth(of_dim, kind, sizes), _GROWTH))
   return goals
 
 
-def main():
+def growth(rows, kind, sizes):
+  """The most that the time per key grows from the first of some sizes to the last, of all batches and distributions."""
+  speed = {(row["rows"], row["batch"], row["keys"]): row[column(kind)] for row in rows}
+  calls = {key[1:] for key in speed}
+  return round(max(speed[sizes[0], *call] / speed[sizes[-1], *call] for call in calls), 2)
+
+
+def draw(results, path):
+  """Draws the speeds with the largest batch by the size of the table: a panel for each mf_dim and distribution."""
+  import matplotlib
+
+  matplotlib.use("agg")
+  from matplotlib import pyplot as plt
+
+  batch = max(row["batch"] for row in results)
+  dims, kinds = ({row[name]: None for row in results} for name in ("mf_dim", "keys"))
+  names = [_LIMIT, *(name for pair in _KINDS.items() for name in pair)]
+  styles = dict(zip(names, ["k:", "C0-", "C0--", "C1-", "C1--"]))
+  figure, panels = plt.subplots(
+    len(kinds), len(dims), figsize=(3.6 * len(dims), 3 * len(kinds)), sharex=True,
+    squeeze=False, layout="constrained",
+  )  # fmt: skip
+  for row_of_panels, keys in zip(panels, kinds):
+    for axes, mf_dim in zip(row_of_panels, dims):
+      what = {"mf_dim": mf_dim, "keys": keys, "batch": batch}
+      rows = [row for row in results if what.items() <= row.items()]
+      for name, style in styles.items():
+        axes.plot(
+          [row["rows"] for row in rows], [row[column(name)] for row in rows], style, marker="o", label=name
+        )  # fmt: skip
+      axes.set(title=f"mf_dim {mf_dim}, {keys} keys", xscale="log")
+      axes.set_ylim(0)
+      axes.grid(alpha=0.3)
+  figure.supxlabel("rows in the table")
+  figure.supylabel(f"million keys/s, batches of {batch:,}")
+  lines, labels = panels[0, 0].get_legend_handles_labels()
+  figure.legend(lines, labels, loc="outside upper center", ncols=2 * len(dims) - 1)
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=100)
+  plt.close(figure)
+
+
+def parser():
   flags = harness.parser(__doc__)
-  flags.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes of the table")
+  sizes = [1_000_000, 10_000_000, 50_000_000]
+  flags.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes of the table")
   flags.add_argument("--mf-dims", type=int, nargs="+", default=[8, 16, 64])
   flags.add_argument("--batches", type=int, nargs="+", default=[8192, 65536], help="keys of a call")
-  flags.add_argument("--distributions", nargs="+", default=["uniform", "zipf"], choices=["uniform", "zipf"])
+  kinds = ["uniform", "zipf"]
+  flags.add_argument("--distributions", nargs="+", default=kinds, choices=kinds)
   flags.add_argument("--keys", type=int, default=1 << 20, help="keys of one measurement")
   flags.add_argument("--repeats", type=int, default=5)
-  flags.add_argument("--quick", action="store_true", help="one small table, to see that all is well")
-  flags = flags.parse_args()
+  flags.add_argument("--plot", metavar="FILE", help="draw the speeds; the name's ending says how")
+  flags.add_argument(
+    "--quick", action="store_true", help="two small tables, to see that all is well"
+  )
+  return flags
+
+
+def main():
+  flags = parser().parse_args()
   if flags.quick:
-    flags.rows, flags.mf_dims, flags.keys, flags.repeats = [200_000], [8], 1 << 17, 2
-  results = []
-  with tempfile.TemporaryDirectory() as folder:
+    flags.rows, flags.mf_dims, flags.keys, flags.repeats = [50_000, 200_000], [8], 1 << 17, 2
+  results, left_out = [], []
+  cases = [(mf_dim, rows) for mf_dim in flags.mf_dims for rows in flags.rows]
+  with tempfile.TemporaryDirectory() as folder, tqdm(cases, unit=" tables") as progress:
     library = compile_limit(folder)
-    for mf_dim in flags.mf_dims:
-      for rows in flags.rows:
+    for mf_dim, rows in progress:
+      progress.set_postfix_str(f"mf_dim {mf_dim}, {rows:,} rows")
+      if needed_bytes(mf_dim, rows) + _SPARE > tables.available_bytes():
+        left_out.append(f"mf_dim {mf_dim} with {rows:,} rows")
+      else:
         results += measure(flags, library, mf_dim, rows)
-  return harness.report(flags, "Pulls and pushes beside TFRA and the limit of memory", results, goals_of(results))
+  if not results:
+    print(f"No table fits into the memory: {', '.join(left_out)}.", file=sys.stderr)
+    return 1
+  if flags.plot:
+    draw(results, flags.plot)
+  title = "Pulls and pushes beside TFRA and the limit of memory"
+  title += f" (left out, for want of memory: {', '.join(left_out)})" if left_out else ""
+  return harness.report(flags, title, results, goals_of(results))
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ STARTED = []  # the programs that this process started as servers
 class ModelServer:
   """A server process on a free loopback port, which it keeps when it is started again.
 
-  It is `tensorflow_model_server` where that is on the PATH, else `tests/prediction_service.py`.
+  It is `tensorflow_model_server` where that is on the PATH, else `examples/online/server.py`.
 
   Args:
     export: the export folder, whose newest base is served.
   """
 
-  PROGRAM = BINARY or "tests/prediction_service.py"
+  PROGRAM = BINARY or "examples/online/server.py"
 
   def __init__(self, export):
     self._base = pathlib.Path(export).resolve() / "base"
@@ -111,7 +111,7 @@ class ModelServer:
 
   def _stand_in(self):
     return [
-      sys.executable, "-m", "tests.prediction_service", "--port", self.address.split(":")[1],
+      sys.executable, "-m", "examples.online.server", "--port", self.address.split(":")[1],
       "--model_name", MODEL, "--model_base_path", str(self._base),
       "--file_system_poll_wait_seconds", "0.2",
     ]  # fmt: skip

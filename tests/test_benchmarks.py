@@ -11,12 +11,14 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import tfps
 from tensorflow.python.eager import context
 
 from benchmarks import harness
 from tests.test_configs import write_ratings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+HAS_TFRA = importlib.util.find_spec("tensorflow_recommenders_addons") is not None
 
 
 def run(program, *flags, home=None):
@@ -36,11 +38,19 @@ def test_memory_per_row():
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
   assert len(report["goals"]) == 4 and report["machine"]["tensorflow"].startswith("2.16")
-  # What the table reports of itself is what the process holds, but for a few MB.
   full = [row for row in report["results"] if row["rows"] == 1_000_000]
-  assert len(full) == 4
+  peers = [row for row in full if row["case"] == "TFRA"]
+  assert len(peers) == HAS_TFRA and len(full) == 4 + HAS_TFRA
   for row in full:
-    assert abs(row["bytes_per_row"] - row["reported_by_the_table"]) < 8, row
+    # What the table reports of itself is what the process holds, but for a few MB of buffers. A row of TFRA's has a key
+    # and 9 floats.
+    reported = row["reported_by_the_table"]
+    as_expected = (
+      (44 < row["bytes_per_row"] < 200)
+      if row in peers
+      else abs(row["bytes_per_row"] - reported) < 12
+    )
+    assert as_expected, row
 
 
 def test_eviction_memory():
@@ -95,9 +105,7 @@ def test_cluster_throughput():
 
 def test_end_to_end():
   # So few examples say nothing of speed: those goals are not tested here.
-  models = ["tfps", "keras", "ceiling"]
-  if importlib.util.find_spec("tensorflow_recommenders_addons"):
-    models.append("tfra")
+  models = ["tfps", "keras", "ceiling"] + ["tfra"] * HAS_TFRA
   done = run(
     "end_to_end.py", "--examples=2000", "--repeats=1", "--batches", "128", "--shares", "0.001",
     "--buckets=5000", "--models", *models, "--json",
@@ -107,6 +115,74 @@ def test_end_to_end():
   assert [row["model"] for row in report["results"]] == models
   assert all(row["examples_per_s"]["median"] > 0 for row in report["results"])
   assert len(report["goals"]) == len(models) - 1 and report["goals"][0]["met"]
+
+
+@pytest.mark.skipif(not HAS_TFRA, reason="TFRA is not installed")
+def test_table_speed(tmp_path):
+  # So few rows say nothing of speed: the goals are not tested here.
+  plot = tmp_path / "images" / "speed.png"
+  flags = ["--rows", "20000", "40000", "4000000000", "--mf-dims", "8", "16", "--batches", "4096"]
+  done = run("table_speed.py", *flags, "--keys=8192", "--repeats=1", f"--plot={plot}", "--json")
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  cases = [(row["mf_dim"], row["rows"], row["keys"]) for row in report["results"]]
+  kinds = ("uniform", "zipf")
+  assert cases == [
+    (dim, rows, kind) for dim in (8, 16) for rows in (20000, 40000) for kind in kinds
+  ]
+  assert (
+    "left out, for want of memory: mf_dim 8 with 4,000,000,000 rows, mf_dim 16" in report["title"]
+  )
+  goals = {goal["name"]: goal["value"] for goal in report["goals"]}
+  assert len(goals) == 2 * (4 + 2)
+  assert goals["mf_dim 8, push / TFRA"] == min(row["push / TFRA"] for row in report["results"][:4])
+  growths = [
+    small["pull, M/s"] / large["pull, M/s"]
+    for small, large in zip(report["results"][4:6], report["results"][6:])
+  ]
+  found = goals["mf_dim 16, pull, time per key at 40,000 rows, of that at 20,000"]
+  assert found == pytest.approx(max(growths), abs=0.01)
+  assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_pauses():
+  done = run(
+    "table_pauses.py", "--rows=100000", "--grown=100000", "--seconds=0.3", "--repeats=1", "--json"
+  )
+  report = json.loads(done.stdout)
+  assert done.returncode == 0, report
+  rows = {row["meanwhile"]: row for row in report["results"]}
+  assert list(rows) == ["quiet", "growth", "saving", "eviction"] and len(report["goals"]) == 3
+  assert rows["quiet"]["seconds"]["median"] >= 0.3
+  for row in rows.values():
+    assert 0 < row["median_ms"]["median"] <= row["p99_ms"]["median"] <= row["longest_ms"]["median"]
+
+
+def test_pulls_are_timed_while_the_work_runs(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT / "benchmarks")
+  import table_pauses
+
+  table = tfps.FeasignTable("timed", mf_dim=table_pauses.MF_DIM)
+  keys = tf.range(1, 500_001, dtype=tf.int64)
+  table_pauses.pull_some(table.servers[0].handle, keys[:50, None])  # traces it
+  taken, seconds = table_pauses.pull_during(
+    table, tf.reshape(keys, [50, -1]), lambda: time.sleep(0.2)
+  )
+  assert 0.2 <= seconds and 0 < taken.min()
+  # One after the other: all but the first and the last ran as long as the work did.
+  assert 0 < taken[1:-1].sum() <= seconds
+
+
+@pytest.mark.parametrize("name", ["tfps", "keras", "ceiling"])
+def test_the_ceiling_computes_the_matrix_products_of_the_models(monkeypatch, name):
+  monkeypatch.syspath_prepend(ROOT / "benchmarks")
+  import cluster_job
+  import end_to_end
+
+  flags = end_to_end.parser().parse_args(["--buckets=100"])
+  data = ({slot: np.arange(8) for slot in cluster_job.SLOTS}, np.zeros([8, 1], np.float32))
+  # Four layers: forward, and gradients of their weights and of their inputs.
+  assert matrix_products(end_to_end.make_model(name, flags), data) == 3 * 4
 
 
 def test_the_report_replaces_the_figures_of_what_was_run(tmp_path):
@@ -179,6 +255,7 @@ def matrix_products(model, data):
   model.build_for(Batch(data))
   step = tf.function(model.train_step, autograph=False)
   context.enable_run_metadata()
+  context.export_run_metadata()  # Drops those of eager operations before this, as of making the variables.
   step(data)
   runs = context.export_run_metadata().function_graphs
   context.disable_run_metadata()
@@ -250,7 +327,8 @@ def test_table_has_one_column_for_each_key():
 
 def test_join_speed():
   done = run(
-    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0.01", "--json", "--check"
+    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0.01", "--slack=1.2",
+    "--json", "--check",
   )  # fmt: skip
   report = json.loads(done.stdout)
   assert done.returncode == 0, report

@@ -40,7 +40,7 @@ with strategy.scope():
 
 class Stream(tfps.data.ClickStream):
   # Its slow ticket does not end as long as the file is there.
-  def open(self, ticket):
+  def reading(self, ticket):
     def wait(x, y):
       looks = 0
       if ticket.sequence == {SLOW}:
@@ -50,7 +50,8 @@ class Stream(tfps.data.ClickStream):
       # Added to the labels, for otherwise the loop would be left out.
       return x, y + tf.cast(tf.minimum(looks, 0), y.dtype)
 
-    return super().open(ticket).map(wait)
+    reading = super().reading(ticket)
+    return reading._replace(batches=reading.batches.map(wait))
 
 def path_after(looks):
   return tf.strings.regex_replace(tf.strings.as_string(looks), "^.*$", sys.argv[1])

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tfps
-from tests import commands, cut_connection, exports, prediction_service
+from examples.online import server as stand_in
+from tests import commands, cut_connection, exports
 from tests.model_server import MODEL, ModelServer
 from tfps.delivery import catch_up as catch_up_lib
 from tfps.delivery.channel import open_channel
@@ -244,9 +245,9 @@ def test_a_client_with_a_certificate_and_two_bases_at_once(made, folder, tmp_pat
   pair = key.read_bytes(), certificate.read_bytes()
   copy_later_base(made, folder)
   server = grpc.server(futures.ThreadPoolExecutor(2))
-  versions = prediction_service.Versions(folder / "base", wanted=(1, 2))
+  versions = stand_in.Versions(folder / "base", wanted=(1, 2))
   versions.refresh()
-  prediction_service.add(server, MODEL, versions)
+  stand_in.add(server, MODEL, versions)
   port = server.add_secure_port(
     "localhost:0", grpc.ssl_server_credentials([pair], pair[1], require_client_auth=True)
   )

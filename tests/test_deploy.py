@@ -7,6 +7,8 @@ import shlex
 
 import pytest
 import yaml
+
+from deploy import lock
 from tfps.cli import main
 from tfps.cluster import exit_codes, liveness, tf_config
 
@@ -90,7 +92,7 @@ def test_the_image_has_what_the_job_names():
     if name == "COPY" and not rest.startswith("--from")
     for source in shlex.split(rest)[:-1]
   ]
-  assert {"tfps", "ops", "configs", "models", "requirements.lock"} <= set(sources)
+  assert {"tfps", "ops", "configs", "models", "requirements-deploy.lock"} <= set(sources)
   ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
   assert ignored[0] == "*" and {f"!{source}" for source in sources} <= set(ignored)
   assert all((ROOT / source).exists() for source in sources)
@@ -100,3 +102,15 @@ def test_the_image_has_what_the_job_names():
   assert ("ENTRYPOINT", '["tfps"]') in instructions
   user = next(rest for name, rest in instructions if name == "USER")
   assert user != "0" and user != "root"
+
+
+def test_what_is_deployed_is_what_is_tested_with_a_hash_each():
+  tested, deployed = lock.pins(lock.LOCK), lock.pins(lock.DEPLOY_LOCK)
+  assert deployed == {name: tested[name] for name in sorted(lock.needed(), key=list(tested).index)}
+  lines = [line for line in lock.DEPLOY_LOCK.read_text().splitlines() if not line.startswith("#")]
+  assert len(lines) == len(deployed) > 40
+  for line in lines:
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+==\S+ --hash=sha256:[0-9a-f]{64}", line), line
+  install = ("RUN", "pip install --no-cache-dir --require-hashes -r requirements-deploy.lock")
+  assert install in _instructions()
+  assert "pytest" not in deployed and "tensorflow" in deployed

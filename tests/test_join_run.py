@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tfps.join import run as run_lib
+
 from tests import join_logs
 from tests.soak import join as soak
 
@@ -127,6 +129,27 @@ def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path):
   assert process.returncode == 0, err
   assert "watermark_lag" in out
   run(tmp_path, "--once", "--close")
+  samples = join_logs.read(tmp_path / "samples")
+  assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
+
+
+def test_actions_wait_in_their_log_while_no_feature_records_come(tmp_path, monkeypatch):
+  monkeypatch.setattr(run_lib, "_MOST_UNMATCHED", 50)
+  features, actions = join_logs.make(400)
+  (tmp_path / "features").mkdir()
+  join_logs.write_json(tmp_path / "actions", "log", actions)
+  join = run_lib.Run(join_logs.config(tmp_path, batch_bytes=2000))
+  try:
+    reads = [join._step() for _ in range(20)]
+    assert sum(reads) < len(actions) / 2 and reads[-1] == 0
+    assert 50 <= join._joiner.unmatched < 100
+    join_logs.write_json(tmp_path / "features", "log", features)
+    while join._step():
+      pass
+    assert join._joiner.unmatched < 50
+  finally:
+    join._store.close()
+  run_lib.Run(join_logs.config(tmp_path), once=True, close=True).run()
   samples = join_logs.read(tmp_path / "samples")
   assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
 

@@ -372,7 +372,7 @@ def _tfra(tmp_path_factory):
   """(folder of what TFRA saved, {name: (keys, what TFRA returns for them)})."""
   folder = tmp_path_factory.mktemp("tfra")
   done = subprocess.run(
-    [sys.executable, str(ROOT / "tests" / "tfra_tables.py"), str(folder)],
+    [sys.executable, "-m", "tests.tfra_tables", str(folder)], cwd=ROOT,
     env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, timeout=200,
     check=False,
   )  # fmt: skip

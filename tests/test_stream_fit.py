@@ -1,11 +1,13 @@
 """fit on a stream: in days, with moments while nothing comes, and each sample once whatever happens."""
 
+import contextlib
 import json
 import threading
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 import tfps
 
@@ -102,6 +104,57 @@ def test_a_run_that_crashes_trains_each_sample_once_from_its_checkpoint(tmp_path
     else:
       model.fit(make(tmp_path / "samples"), **arguments)
   assert shows(table, total) == [1] * total
+
+
+def damage(folder):
+  """Damages six files of ten samples each, but for the first and last; returns ({user: shows}, {reason: records})."""
+  paths = [folder / f"{i:03d}.tfrecord" for i in range(6)]
+  records = [list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) for path in paths]
+  ends = [np.cumsum([len(record) + 16 for record in of_file]) for of_file in records]
+  flipped = bytearray(paths[1].read_bytes())
+  flipped[ends[1][4] - 6] ^= 1  # within the sixth's fifth sample
+  paths[1].write_bytes(flipped)
+  paths[2].write_bytes(paths[2].read_bytes()[: ends[2][7] + 3])
+  paths[3].write_bytes(b"no TFRecord file at all")
+  timeless = tf.train.Example.FromString(records[4][3])
+  del timeless.features.feature["time"]
+  with tf.io.TFRecordWriter(str(paths[4])) as writer:
+    for i, record in enumerate(records[4]):
+      writer.write({0: b"no tf.Example", 3: timeless.SerializeToString()}.get(i, record))
+  lost = {14, 28, 29, *range(30, 40), 40, 43}
+  reasons = {
+    "the checksum of its bytes does not hold": 1,
+    "the rest of the file cannot be read": 2,
+    "it is no tf.Example": 1,
+    "the feature 'time' is missing": 1,
+  }
+  return [int(user not in lost) for user in range(60)], reasons
+
+
+@pytest.mark.parametrize("crashes", [[], [9]])
+def test_damaged_files_are_skipped_and_counted_once(tmp_path, capfd, crashes):
+  write_files(tmp_path / "samples", [10] * 6)
+  expected, reasons = damage(tmp_path / "samples")
+  for tickets in [*crashes, None]:
+    table, model = make_model()
+    skipped = tfps.callbacks.SkippedRecords()
+    saver = tfps.callbacks.Checkpoint(str(tmp_path / "checkpoints"), every_tickets=1)
+    crash = [CrashAfter(tickets)] if tickets else []
+    source = make(tmp_path / "samples", on_bad_record="skip", batches_per_ticket=1)
+    with pytest.raises(Crash) if tickets else contextlib.nullcontext():
+      model.fit(source, callbacks=[*crash, saver, skipped], verbose=0)
+  assert shows(table, 60) == expected
+  assert skipped.counts == reasons
+  told = capfd.readouterr().err
+  assert "002.tfrecord is cut short: its record at byte" in told
+  assert "003.tfrecord is not a TFRecord file at byte 0" in told
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+  write_files(tmp_path, [10] * 6)
+  damage(tmp_path)
+  with pytest.raises(ValueError, match="001.tfrecord is not a whole TFRecord file"):
+    make_model()[1].fit(make(tmp_path), verbose=0)
 
 
 def test_while_nothing_comes_what_is_due_is_done_and_new_files_are_trained(tmp_path):

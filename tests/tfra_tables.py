@@ -1,29 +1,17 @@
-"""Makes TFRA save its tables, in a process of its own: python tests/tfra_tables.py FOLDER.
+"""Makes TFRA save its tables, in a process of its own: python -m tests.tfra_tables FOLDER.
 
 Writes below FOLDER in each form that TFRA has, and to tables.npz what its tables return for their keys.
 """
 
 import pathlib
 import sys
-import types
 
-try:
-  import pkg_resources  # noqa: F401
-except ImportError:  # TFRA asks it for a version only; setuptools has it no longer.
-  stub = types.ModuleType("pkg_resources")
-  stub.DistributionNotFound = type("DistributionNotFound", (Exception,), {})
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from benchmarks import tfra
 
-  def get_distribution(name):
-    raise stub.DistributionNotFound(name)
-
-  stub.get_distribution = get_distribution
-  sys.modules["pkg_resources"] = stub
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-import tf_keras as keras  # noqa: E402
-from tensorflow_recommenders_addons import dynamic_embedding as de  # noqa: E402
-
+de = tfra.dynamic_embedding()
 DIM = 4
 OPTIMIZER = keras.optimizers.legacy.Adam
 

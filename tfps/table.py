@@ -9,19 +9,14 @@ import tensorflow as tf
 
 from tfps import engines
 from tfps import eviction
+from tfps import limits
 from tfps import native
 from tfps import placement
 from tfps.accessor import CtrAccessor
 from tfps.optimizers import Adagrad
-from tfps.policy import SlotPolicy
-from tfps.policy import check_policies
-from tfps.policy import split_rows
+from tfps.policy import SlotPolicy, check_policies, split_rows
 
 _GRADIENT_SCALES = ("per_show", "sum")
-
-# With fewer, chance alone makes one shard much fuller than another.
-_LEAST_ROWS_PER_SHARD = 32
-_LEAST_BYTES_PER_SHARD = 4096
 
 
 class Server(NamedTuple):
@@ -86,19 +81,7 @@ class FeasignTable:
       raise ValueError(
         f"FeasignTable '{name}': engine must be one of {engines.ENGINES}, not '{engine}'."
       )
-    for limit, value, least in (
-      ("max_rows", max_rows, _LEAST_ROWS_PER_SHARD),
-      ("max_bytes", max_bytes, _LEAST_BYTES_PER_SHARD),
-    ):
-      if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(
-          f"FeasignTable '{name}': {limit} must be a whole number, 0 for no limit, not {value!r}."
-        )
-      if 0 < value < least * num_shards:
-        raise ValueError(
-          f"FeasignTable '{name}': {limit} is {value:,}, too little for {num_shards:,} virtual shards of {least:,} each; "
-          "give it fewer num_shards, or more room."
-        )
+    limits.check(f"FeasignTable '{name}'", num_shards, max_rows, max_bytes)
     self.name = name
     self.engine = engine
     self.mf_dim = mf_dim

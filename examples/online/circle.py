@@ -111,7 +111,7 @@ class Circle:
     while not any(base.glob("[0-9]*/manifest.json")):
       if self._ending.wait(0.5):
         return
-    program, flags = sys.executable, ["-m", "tests.prediction_service"]
+    program, flags = sys.executable, ["-m", "examples.online.server"]
     if binary := shutil.which("tensorflow_model_server"):
       program, flags = binary, []
     self._start(

@@ -103,7 +103,10 @@ def run(runner, table, flags):
       runner.start(number, tuple(tf.constant(value, tf.int64) for value in arguments))
       number += 1
     if running:
-      for ticket, (seconds, count) in runner.wait():
+      for ticket, result, error in runner.wait():
+        if error is not None:
+          raise error
+        seconds, count = result
         running.remove(ticket)
         times.append(seconds)
         pushed += int(count)

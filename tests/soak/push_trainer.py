@@ -18,11 +18,11 @@ BATCHES_PER_TICKET = 20
 
 
 class Told(tfps.data.ClickStream):
-  """Tickets that say when they are opened, where they are opened."""
+  """Tickets that say when they are read, where they are read."""
 
-  def open(self, ticket):
+  def reading(self, ticket):
     tf.print("Ticket", ticket.sequence, "begins.", output_stream=sys.stderr)
-    return super().open(ticket)
+    return super().reading(ticket)
 
 
 class StopAtFile(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tfps.cluster import exit_codes, liveness, resources, tf_config
+from tfps.cluster import exit_codes, liveness, memory, resources, tf_config
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
@@ -46,6 +46,7 @@ def serve(task: tf_config.Task) -> None:
       f"The {task} cannot serve at {task.address}: {error.message}; is its port free?"
     ) from error
   print(f"Serving at {task.address} (pid {os.getpid()}).", file=sys.stderr, flush=True)
+  memory_watch = memory.MemoryWatch(f"The {task}")
   while True:
     code = native.end_signal()
     if code >= 0:
@@ -57,6 +58,7 @@ def serve(task: tf_config.Task) -> None:
       print(lost, file=sys.stderr)
       code = exit_codes.RESTART
       break
+    memory_watch.warn()
     time.sleep(_POLL_SECONDS)
   # TensorFlow cannot take a server down in order while calls are running, so the process ends
   # without asking it to, after the exit handlers of the user's program.

@@ -109,16 +109,21 @@ class SkippedRecords:
       if self._notices < _MOST_NOTICES:
         where = self._source.place_of(ticket, int(first))
         self._notice(f"{count} of the {ticket.records} records", where, detail)
+    self._count(self._found(self._source.skipped_with(ticket)))
     self._count(new)
     return new
 
   def add_day(self, day):
     """Counts what was skipped when the files of a day were indexed; returns {reason: how many}."""
+    new = self._found(self._source.skipped_in_index(day))
+    self._count(new)
+    return new
+
+  def _found(self, bads):
     new = {}
-    for bad in self._source.skipped_in_index(day):
+    for bad in bads:
       new[bad.reason] = new.get(bad.reason, 0) + bad.count
       self._notice("1 record" if bad.count == 1 else f"{bad.count} records", bad.place, bad.detail)
-    self._count(new)
     return new
 
   def _notice(self, what, where, detail):
@@ -147,6 +152,11 @@ class SkippedInIndex(NamedTuple):
   count: int
   place: str  # of one of them
   detail: str
+
+
+def rest_of_file(path, damage):
+  """The `SkippedInIndex` of what is behind a place in a file that cannot be read: `damage` says why."""
+  return SkippedInIndex("the rest of the file cannot be read", 1, path, damage)
 
 
 def in_words(counts):

@@ -109,7 +109,7 @@ class FileSource(Source):
 
   def skipped_in_index(self, day):
     return [
-      bad_records.SkippedInIndex("the rest of the file cannot be read", 1, cuts.path, cuts.damage)
+      bad_records.rest_of_file(cuts.path, cuts.damage)
       for cuts in self._cuts(self._ordinal(day))
       if cuts.damage
     ]
@@ -200,7 +200,7 @@ class FileSource(Source):
     elif careful or self._skips:
       records, damaged = self._read_damaged_tfrecord(ticket)
     else:
-      records = _tfrecords(ticket.path, ticket.begin, ticket.records)
+      records = tfrecords(ticket.path, ticket.begin, ticket.records)
     self._check_count(ticket, tf.size(records, tf.int64))
     records.set_shape([None])
     return records, tf.zeros([ticket.records], tf.bool) if damaged is None else damaged
@@ -226,7 +226,7 @@ class FileSource(Source):
 
   def _read_damaged_tfrecord(self, ticket):
     """(string [records], bool [records]): the same, and which of them have a wrong checksum."""
-    read = tf.function(_tfrecords).get_concrete_function(
+    read = tf.function(tfrecords).get_concrete_function(
       *(tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int64))
     )
     ok, _, records = parsing.attempt(read, ticket.path, ticket.begin, ticket.records)
@@ -286,7 +286,7 @@ class FileSource(Source):
     return tf.reduce_max(tf.where(paths == path, sizes, 0))
 
 
-def _tfrecords(path, begin, count):
+def tfrecords(path, begin, count):
   """String [count]: the records of a TFRecord file from a byte on."""
   records = tf.raw_ops.TFRecordDatasetV2(
     filenames=[path], compression_type="", buffer_size=256 << 10, byte_offsets=[begin]

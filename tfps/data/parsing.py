@@ -5,6 +5,15 @@ import tensorflow as tf
 from tfps import native
 from tfps.data import bad_records, batching
 
+# What TensorFlow says of a record, and how it is said here: what differs from record to record is behind a colon.
+_WORDS = {
+  r"^Field (\d+) ": r"field \1 ",
+  r"^Name: [^,]*, ": "",
+  r"^Feature: (\S+) \(data type: \S+\) is required but could not be found": r"the feature '\1' is missing",
+  r"^Key: ([^,]+?)[,.] +": r"the feature '\1' does not fit: ",
+  r"^Could not parse example input, value: ": "it is no tf.Example: ",
+  r"\.$": "",
+}
 _RECORDS = tf.TensorSpec([None], tf.string)
 
 
@@ -140,7 +149,8 @@ class Parser:
     text = tf.strings.regex_replace(message, r"(?s)(\{\{[^}]*\}\} ?|\s*\n.*)", "")
     # The record was tried alone, so that its number is always 0.
     text = tf.strings.regex_replace(text, r" in record \d+!?", "")
-    text = tf.strings.regex_replace(text, r"^Field (\d+) ", r"field \1 ")
+    for pattern, words in _WORDS.items():
+      text = tf.strings.regex_replace(text, pattern, words)
     for i, name in enumerate(self._columns):
       rewrite = "field '" + name.replace("\\", r"\\") + "' "
       text = tf.strings.regex_replace(text, f"^field {i} ", rewrite)

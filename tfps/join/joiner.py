@@ -61,6 +61,11 @@ class Joiner:
     """How many feature records have a window that is open."""
     return self.counts["features"] - self.counts["closed"]
 
+  @property
+  def unmatched(self) -> int:
+    """How many actions have no feature record yet, of those that may still get one."""
+    return len(self._unmatched)
+
   def newest(self, log: str) -> int | None:
     """The largest time of a log's records; None if there was none."""
     return self._newest.get(log)

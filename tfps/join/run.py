@@ -21,6 +21,8 @@ from tfps.join.joiner import LOGS, Joiner
 from tfps.join.records import Decoder
 from tfps.join.store import Store
 
+_MOST_UNMATCHED = 1_000_000  # actions, 26 bytes each, whose feature records have not come
+
 
 class Run:
   """A join from a config.
@@ -88,7 +90,10 @@ class Run:
   def _step(self, close: bool = False) -> int:
     """Reads once, joins, writes and commits; returns how many records were read."""
     batches, read = {}, 0
-    for log in [] if close else self._order():
+    order = [] if close else self._order()
+    for log in order:
+      if self._is_held_back(log, order, read):
+        break
       polled = self._logs[log].poll(self._config.batch_bytes)
       if polled is not None:
         table, where = polled
@@ -132,6 +137,12 @@ class Run:
     other = LOGS[1 - LOGS.index(log)]
     ahead = (self._joiner.newest(other) or 0) - (self._joiner.newest(log) or 0)
     return ahead <= self._config.disorder * 1000
+
+  def _is_held_back(self, log: str, order: list[str], read: int) -> bool:
+    """Whether actions stay in their log: too many wait already, and no feature records come that they could belong to."""
+    is_behind = order[0] == "features" and not read and "features" not in self._idle()
+    is_full = self._joiner.unmatched >= _MOST_UNMATCHED
+    return log == "actions" and is_behind and is_full and not self._once
 
   def _idle(self) -> frozenset[str]:
     if not self._config.idle:

@@ -2,7 +2,7 @@
 
 Records are decoded by the same code, in Spark's Python workers. Features, each once, are outer-joined with actions within the
 longest window, by event time with watermarks; when a record's window is closed, its actions are collected and labelled by the
-same code. Each task writes its samples to the samples' folder, which all of them must reach, under a hidden name; the driver
+same code. With the policy `early` features come out at once, and once more for each label that an inner join finds. Each task writes its samples to the samples' folder, which all of them must reach, under a hidden name; the driver
 names the files when the batch is complete. What Spark repeats after a restart, it knows by the number of the batch.
 """
 
@@ -24,7 +24,7 @@ from ml_collections import config_dict
 from tfps.cluster.tf_config import ConfigError
 from tfps.join import labelling, samples
 from tfps.join import settings as settings_lib
-from tfps.join.batches import Features, actions_of
+from tfps.join.batches import Features, Samples, actions_of
 from tfps.join.keys import Keys
 from tfps.join.records import Decoder
 
@@ -46,16 +46,15 @@ _ARROW_TIME = pa.timestamp("us", "UTC")
 def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
   """Runs the join until SIGTERM, or with `once` until all files that are there are read; returns metrics."""
   settings = settings_lib.of_config(config)
-  if settings.policy != "wait":
-    raise ConfigError(
-      "config.policy is 'early', which the engine 'process' has; Spark joins with 'wait'."
-    )
   if close:
     raise ConfigError("Spark closes windows by its watermark only; leave --close out.")
   if not config.state or not config.samples.folder:
     raise ConfigError(
       "The engine 'spark' needs config.state and config.samples.folder, on a file system that all its tasks reach."
     )
+  for log in ("features", "actions"):
+    if not config[log].topic and not pathlib.Path(config[log].folder).is_dir():
+      raise ConfigError(f"There is no folder {config[log].folder} to read a log from.")
   session = _session(config)
   writer = _BatchWriter(config)
   query = (
@@ -85,7 +84,11 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
 
 
 def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) -> DataFrame:
-  """A streaming DataFrame with a row for each feature record whose window is closed, with all of its actions."""
+  """A streaming DataFrame of what `_write` makes samples of.
+
+  With the policy `wait` a row for each feature record whose window is closed, with all of its `actions`; with `early` one for
+  each feature record at once, with the `label` -1, and one for each label that it gets, with the `action_time`.
+  """
   plain = config.to_dict()
   disorder = f"{settings.disorder_ms} milliseconds"
   features = _log(session, config, "features").mapInArrow(
@@ -99,14 +102,12 @@ def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) 
   )
   actions = actions.withWatermark("time", disorder)
   left, right = features.alias("f"), actions.alias("a")
-  pairs = left.join(
-    right,
-    f.expr(
-      f"f.hash = a.hash and f.check = a.check and a.time >= f.time - interval {settings.skew_ms} milliseconds "
-      f"and a.time <= f.time + interval {settings.wait_ms} milliseconds"
-    ),
-    "leftOuter",
+  belongs = f.expr(
+    f"f.hash = a.hash and f.check = a.check and a.time >= f.time - interval {settings.skew_ms} milliseconds "
+    f"and a.time <= f.time + interval {settings.wait_ms} milliseconds"
   )
+  if settings.policy == "early":
+    return _early(features, left.join(right, belongs), settings)
   action = f.when(
     f.col("a.kind").isNotNull(),
     f.struct(
@@ -115,10 +116,35 @@ def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) 
       f.col("a.value").alias("value"),
     ),
   )
-  pairs = pairs.select("f.hash", "f.check", f.col("f.time"), "f.entries", action.alias("action"))
+  pairs = left.join(right, belongs, "leftOuter").select(
+    "f.hash", "f.check", "f.time", "f.entries", action.alias("action")
+  )
   return pairs.groupBy("hash", "check", "time").agg(
     f.first("entries").alias("entries"), f.collect_list("action").alias("actions")
   )
+
+
+def _early(features: DataFrame, pairs: DataFrame, settings: settings_lib.Settings) -> DataFrame:
+  """Each feature record at once, and for each of its labels the first pair of it and an action within the label's window."""
+  gets = f.array(
+    *(
+      f.expr(
+        f"if(a.kind = {settings.actions.index(label.action)} "
+        f"and a.time <= f.time + interval {label.wait_ms} milliseconds, {number}, null)"
+      )
+      for number, label in enumerate(settings.labels)
+    )
+  )
+  positives = pairs.select(
+    "f.hash", "f.check", "f.time", "f.entries",
+    f.expr("unix_millis(a.time)").alias("action_time"), f.explode(f.array_compact(gets)).alias("label"),
+  )  # fmt: skip
+  positives = positives.dropDuplicates(["hash", "check", "time", "label"])
+  negatives = features.select(
+    "hash", "check", "time", "entries",
+    f.expr("unix_millis(time)").alias("action_time"), f.lit(-1).alias("label"),
+  )  # fmt: skip
+  return negatives.unionByName(positives)
 
 
 class _BatchWriter:
@@ -194,8 +220,6 @@ def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
       reader = reader.option(f"kafka.{name}", value)
     reader = reader.option("subscribe", fields.topic).option("startingOffsets", "earliest")
     return reader.load().selectExpr("cast(value as string) as value")
-  if not pathlib.Path(fields.folder).is_dir():
-    raise ConfigError(f"There is no folder {fields.folder} to read a log from.")
   reader = session.readStream.option("recursiveFileLookup", "true")
   if fields.format == "json":
     return reader.text(fields.folder)
@@ -239,10 +263,14 @@ def _write(plain: dict, number: int, batches: Iterator[pa.RecordBatch]) -> Itera
   parts, late = [], 0
   for batch in batches:
     if batch.num_rows:
-      features, actions = _rows(batch)
-      made, outside = labelling.labelled(features, labelling.match(features, actions), settings)
-      parts.append(samples.records(**vars(made)))
-      late += int(np.count_nonzero(outside))
+      if settings.policy == "early":
+        made = _early_samples(batch, settings)
+      else:
+        features, actions = _features(batch), _actions(batch)
+        whole, outside = labelling.labelled(features, labelling.match(features, actions), settings)
+        made = [whole]
+        late += int(np.count_nonzero(outside))
+      parts += [samples.records(**vars(one)) for one in made if len(one)]
   if parts:
     name = f".spark-{number}-{uuid.uuid4().hex}"
     folder.write(name, parts)
@@ -251,18 +279,33 @@ def _write(plain: dict, number: int, batches: Iterator[pa.RecordBatch]) -> Itera
     )
 
 
-def _rows(batch: pa.RecordBatch) -> tuple[Features, np.ndarray]:
+def _features(batch: pa.RecordBatch) -> Features:
   column = {name: batch.column(name) for name in batch.schema.names}
   keys = Keys(
     column["hash"].to_numpy().view(np.uint64), column["check"].to_numpy().astype(np.uint32)
   )
   time = column["time"].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).to_numpy()
-  features = Features(keys, time, pa.concat_arrays([column["entries"]]).cast(pa.binary()))
-  lists = column["actions"]
+  return Features(keys, time, pa.concat_arrays([column["entries"]]).cast(pa.binary()))
+
+
+def _actions(batch: pa.RecordBatch) -> np.ndarray:
+  lists = batch.column("actions")
   owner = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
   flat = lists.flatten()
   fields = [flat.field(name).to_numpy(zero_copy_only=False) for name in ("time", "kind", "value")]
-  return features, actions_of(keys.take(owner), *fields)
+  return actions_of(_features(batch).keys.take(owner), *fields)
+
+
+def _early_samples(batch: pa.RecordBatch, settings: settings_lib.Settings) -> list[Samples]:
+  features = _features(batch)
+  label = batch.column("label").to_numpy()
+  time = batch.column("action_time").to_numpy()
+  rows, nothing = np.arange(len(features)), np.zeros(len(features))
+  pairs = labelling.Matched(rows, nothing, time, nothing, nothing[:0], 0)
+  made = [labelling.negatives(features.take(np.flatnonzero(label == -1)), settings)]
+  for number, each in enumerate(settings.labels):
+    made.append(labelling.positives(features, pairs, label == number, each, settings))
+  return made
 
 
 def _cause(error: Exception) -> str:

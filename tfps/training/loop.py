@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.cluster import memory
 from tfps.data import bad_records
 from tfps.embedding import tables_of
 from tfps.training import feed
@@ -150,6 +151,7 @@ def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped
   """
   logs = {}
   position = day_feed.begins_at.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
+  memory_watch = memory.MemoryWatch()
   while not day_feed.is_over and not model.stop_training:
     run = itertools.islice(day_feed, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))
@@ -164,6 +166,7 @@ def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped
     before = position
     with contextlib.closing(results):
       for ticket, (logs, of_ticket) in results:
+        memory_watch.warn()
         callbacks.tell_skipped(skipped.add_ticket(ticket, of_ticket))
         position = position.after(ticket).with_skipped(skipped.counts)
         callbacks.call_day_hook("on_ticket_end", ticket)

@@ -1,5 +1,6 @@
 """The chief's part of a stream: takes what arrives, cuts it into tickets, and knows where it stands."""
 
+import sys
 import time
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ class _Cut(NamedTuple):
   is_whole: bool  # whether these are all
   days: list
   times: EventTimes
+  skipped: list  # the `SkippedInIndex` of the arrival where `is_whole`, and of those before it that have no tickets
 
 
 class StreamReader:
@@ -48,6 +50,7 @@ class StreamReader:
     self._sequence = cursor["sequence"]
     self._arrival = self._samples = None  # The file that is being cut, and its `Samples`.
     self._at = 0  # How many of these are in tickets.
+    self._skipped = []  # `SkippedInIndex` of arrivals without tickets, since the last cut.
     self._cuts = {}  # {sequence: _Cut} of the tickets since the last moment.
     self._busy_at = time.monotonic()
 
@@ -102,9 +105,10 @@ class StreamReader:
     self._at += taken
     times = times[:taken]
     is_whole = self._at == len(self._samples.times)
+    skipped, self._skipped = self._skipped + list(self._samples.bad if is_whole else ()), []
     self._cuts[self._sequence] = _Cut(
       self._arrival, self._at, is_whole, self._days.state(),
-      EventTimes(taken, float(times.min()), float(times.max()), float(times.mean())),
+      EventTimes(taken, float(times.min()), float(times.max()), float(times.mean())), skipped,
     )  # fmt: skip
     bounds = self._samples.bounds
     ticket = Ticket(
@@ -118,6 +122,13 @@ class StreamReader:
   def event_times(self, ticket):
     """The `EventTimes` of a ticket that finished since the last moment."""
     return self._cuts[ticket.sequence].times
+
+  def skipped_with(self, ticket):
+    """What of the files that are whole with a ticket is in no ticket; of one that finished since the last moment.
+
+    What a file without any ticket has is said with the next ticket, before which the file is not done.
+    """
+    return self._cuts[ticket.sequence].skipped
 
   def cursor(self):
     """Where it stood at the last moment; a dict of what JSON has."""
@@ -157,7 +168,8 @@ class StreamReader:
       if arrival is None:
         return False
       self._arrival = arrival
-      self._samples = samples_lib.read(arrival.path, self._source.time, self._source.time_unit)
+      source = self._source
+      self._samples = samples_lib.read(arrival.path, source.time, source.time_unit, source.skips)
       self._at = arrival.skip
       if self._at > len(self._samples.times):
         raise ValueError(
@@ -165,5 +177,8 @@ class StreamReader:
           "that it was; put that back, or go on from another checkpoint."
         )
       if not len(self._samples.times):
+        for bad in self._samples.bad:
+          print(f"tfps: {bad.detail}", file=sys.stderr, flush=True)
+        self._skipped += self._samples.bad
         self._arrivals.trained(arrival)
     return True

@@ -3,11 +3,15 @@
 import functools
 from typing import NamedTuple
 
+from google.protobuf import message
 import numpy as np
 import tensorflow as tf
 
+from tfps.data import bad_records, file_source, index
+
 _READ_AT_ONCE = 4096
 _FRAME_BYTES = 16  # length, checksum of the length, checksum of the data
+_NOT_WHOLE = "is not a whole TFRecord file: files must be whole when they appear, so write them under another name and rename them"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -16,15 +20,18 @@ class Samples(NamedTuple):
 
   bounds: np.ndarray  # int64 [n + 1]: sample i is in bytes [bounds[i], bounds[i+1])
   times: np.ndarray  # float64 [n]: when each happened, in seconds since 1970
+  bad: tuple = ()  # the `SkippedInIndex` of what is in none of these bytes
 
 
-def read(path, time, unit):
+def read(path, time, unit, skips=False):
   """Reads a file of tf.Examples through once.
 
   Args:
     path: a TFRecord file.
     time: the feature with the event time, one int64, since 1970.
     unit: of that time, one of `UNITS`.
+    skips: whether a sample that is damaged or has no event time counts as of the time of the one before it (those at the
+      file's beginning: of the first that has one), and what is behind a place that cannot be read is left out.
 
   Returns:
     `Samples`.
@@ -32,23 +39,83 @@ def read(path, time, unit):
   Raises:
     ValueError: the file is not whole, or a sample has no such feature; the sentence names the file.
   """
-  lengths, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+  lengths, times, problem = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], ""
   try:
     for records in tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(_READ_AT_ONCE):
       length, when = _look_at(time)(records)
       lengths.append(length.numpy())
       times.append(when.numpy())
-  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-    damaged = isinstance(error, tf.errors.DataLossError)
-    problem = (
-      "is not a whole TFRecord file: files must be whole when they appear, so write them under another name and rename them"
-      if damaged
-      else f"holds what is no tf.Example with one int64 {time!r}, its event time"
-    )
-    raise ValueError(f"{path} {problem} ({error.message.splitlines()[0]}).") from None
-  lengths = np.concatenate(lengths)
-  bounds = np.concatenate([[0], np.cumsum(lengths + _FRAME_BYTES)])
+  except tf.errors.DataLossError as error:
+    problem = f"{_NOT_WHOLE} ({error.message.splitlines()[0]})"
+  except tf.errors.InvalidArgumentError as error:
+    what = f"holds what is no tf.Example with one int64 {time!r}, its event time"
+    problem = f"{what} ({error.message.splitlines()[0]})"
+  bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths) + _FRAME_BYTES)])
+  # To TensorFlow a file ends before a length of which a part is missing.
+  if not problem and bounds[-1] != tf.io.gfile.stat(path).length:
+    problem = f"{_NOT_WHOLE} (truncated record at {bounds[-1]})"
+  if problem and not skips:
+    raise ValueError(f"{path} {problem}.")
+  if problem:
+    return _read_damaged(path, time, unit)
   return Samples(bounds.astype(np.int64), np.concatenate(times) / UNITS[unit])
+
+
+def _read_damaged(path, time, unit):
+  """As `read`, sample by sample."""
+  with tf.io.gfile.GFile(path, "rb") as file:
+    cuts = index.cut_tfrecord(file, path, step=1, skip_damage=True)
+  times = [_time_of(record, time) for record in _records(path, cuts.bounds)]
+  there = np.array([when is not None for when in times], bool)
+  bad = ()
+  if cuts.damage:
+    bad += (bad_records.rest_of_file(path, cuts.damage),)
+  if not there.any():
+    if times:
+      problem = f"no sample of {path} has one int64 {time!r}, its event time"
+      reason = "a file without event times"
+      bad += (bad_records.SkippedInIndex(reason, len(times), path, problem),)
+    return Samples(np.zeros(1, np.int64), np.zeros(0), bad)
+  last = np.maximum.accumulate(np.where(there, np.arange(len(times)), np.argmax(there)))
+  known = np.array([when or 0 for when in times])[last]
+  return Samples(cuts.bounds, known / UNITS[unit], bad)
+
+
+def _records(path, bounds):
+  """Yields the records of a file, None for one whose checksum does not hold."""
+  begin, most = 0, _READ_AT_ONCE
+  while begin < len(bounds) - 1:
+    count = min(most, len(bounds) - 1 - begin)
+    try:
+      yield from file_source.tfrecords(path, int(bounds[begin]), count).numpy()
+    except tf.errors.DataLossError:
+      if count > 1:
+        most = count // 2
+        continue
+      yield None
+    begin, most = begin + count, min(2 * most, _READ_AT_ONCE)
+
+
+def _time_of(record, time):
+  """The event time of a serialized tf.Example; None where there is none."""
+  if record is None:
+    return None
+  try:
+    values = tf.train.Example.FromString(record).features.feature[time].int64_list.value
+  except message.DecodeError:
+    return None
+  return values[0] if len(values) == 1 else None
+
+
+def with_time_checked(parse, time):
+  """A parse function that also refuses samples without an event time, as `read` with `skips` lets them pass."""
+
+  def parse_with_time(records):
+    when = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})[time]
+    bad_records.reject(when == tf.int64.min, f"there is no event time {time!r}")
+    return parse(records)
+
+  return parse_with_time
 
 
 @functools.cache

@@ -68,6 +68,8 @@ class StreamSource(FileSource):
   def __init__(
     self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading
   ):
+    if reading.get("on_bad_record") == "skip":
+      parse = samples.with_time_checked(parse, time)
     # Which files there are is known as they come.
     super().__init__({}, parse, tfrecord=True, **reading)
     if time_unit not in samples.UNITS:
@@ -104,9 +106,17 @@ class StreamSource(FileSource):
     del day
     self.days()
 
+  @property
+  def skips(self):
+    """Whether samples that cannot be used are left out."""
+    return self._skips
+
   def skipped_in_index(self, day):
     del day
     return []
+
+  def skipped_with(self, ticket):
+    return self.reader.skipped_with(ticket)
 
   def with_epoch(self, epoch):
     del epoch

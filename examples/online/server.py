@@ -1,6 +1,6 @@
 """A small stand-in for `tensorflow_model_server`: its gRPC API over the C++ session loader.
 
-`python -m tests.prediction_service --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
+`python -m examples.online.server --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
 the newest version in the folder and changes to a newer one when it appears. Warm-up requests are
 run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is registered
 here. The port opens when a version is loaded.
