@@ -11,7 +11,7 @@ TESTS = ["tests/*_test.cc"]  # Each is one program, linked with CORE.
 TEST_HEADERS = ["tests/*.h"]
 
 # No contraction into fused multiply-adds: a row is the same on every processor, bit for bit.
-COPTS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off"]
+COPTS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno"]
 
 # What TensorFlow itself was compiled with, and what must therefore agree.
 TENSORFLOW_COPTS = ["-DNDEBUG", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64"]

@@ -22,7 +22,9 @@ class Adagrad {
   static int StateFloats(int /*dim*/) { return 1; }
   void InitState(float* state, int /*dim*/) const { state[0] = 0; }
 
-  void Step(float* w, float* state, const float* g, int dim) const {
+  template <typename Dim>
+  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+            Dim dim) const {
     const float rate = learning_rate_ * std::sqrt(initial_g2sum_ / (initial_g2sum_ + state[0]));
     float squares = 0;
     for (int d = 0; d < dim; ++d) squares += g[d] * g[d];

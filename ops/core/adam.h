@@ -29,7 +29,9 @@ class Adam {
     state[2 * dim] = state[2 * dim + 1] = 1.0f;
   }
 
-  void Step(float* w, float* state, const float* g, int dim) const {
+  template <typename Dim>
+  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+            Dim dim) const {
     float* m = state;
     float* v = state + dim;
     float* powers = state + 2 * dim;

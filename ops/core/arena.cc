@@ -57,7 +57,7 @@ uint32_t Arena::Allocate(uint64_t key, int size_class) {
   const uint32_t handle =
       number * kChunkPlaces + kFirstPlace + row_number * classes_[size_class].places;
   RowHead* row = At(handle);
-  if (recycled) chunk.free = static_cast<uint16_t>(row->slot);
+  if (recycled) chunk.free = row->unseen_days;
   if (++chunk.live == classes_[size_class].capacity) Close(number);
   SetFlags(row, 0);
   SetKey(row, key);
@@ -70,9 +70,8 @@ void Arena::Free(uint32_t handle) {
   const SizeClass& size_class = classes_[chunk.size_class];
   RowHead* row = At(handle);
   if (row->flags & kTouched) FlipTouchedBit(handle);
-  SetKey(row, 0);
-  SetFlags(row, 0);
-  SetSlot(row, chunk.free);
+  SetKey(row, 0);  // and nothing else that a pull reads, which may be under way
+  row->unseen_days = chunk.free;
   chunk.free = static_cast<uint16_t>(size_class.RowAt(handle % kChunkPlaces - kFirstPlace));
   if (chunk.live-- == size_class.capacity) Open(number);
   if (chunk.live > 0) return;

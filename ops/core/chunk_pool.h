@@ -32,7 +32,7 @@ struct ChunkOfRows {
   uint16_t size_class = 0;
   uint16_t live = 0;          // rows in use
   uint16_t carved = 0;        // rows that were ever in use; those after have never been touched
-  uint16_t free = kNoRow;     // first of the list of free rows, which goes on in their `slot`
+  uint16_t free = kNoRow;     // first free row; the list goes on in their `unseen_days`
   uint64_t touched[8] = {};   // a bit for every 32 bytes
 };
 

@@ -28,7 +28,9 @@ class Ftrl {
   static int StateFloats(int dim) { return 2 * dim; }
   void InitState(float* state, int dim) const { std::fill_n(state, 2 * dim, 0.0f); }
 
-  void Step(float* w, float* state, const float* g, int dim) const {
+  template <typename Dim>
+  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+            Dim dim) const {
     for (int d = 0; d < dim; ++d) StepOne(&w[d], &state[d], &state[dim + d], g[d]);
   }
 

@@ -104,28 +104,33 @@ void NativeTable::PullRange(const uint64_t* keys, int64_t n, float* rows, int wi
     });
     for_block(number - 2, [&](Block& block, int i, int64_t at) {
       const uint64_t key = keys[at];
-      const uint32_t shard = block.shards[i];
       float* const out = rows + at * width;
-      uint32_t handle = block.guesses[i];
-      const bool wanted = key != kPadding && !IsReserved(key);
-      const bool read = wanted && handle != Arena::kNone && views_[shard].TryRead([&] {
-        const RowHead* row = Arena::At(base, handle);
-        if (LoadShared(&row->key) == key) {
-          CopyPulled(config_, row, width, out);
-        } else {
-          handle = Arena::kNone;
-        }
-      });
-      if (wanted) reading.CountPull(shard);
-      if (!wanted) {
-        handle = Arena::kNone;
+      uint32_t handle = Arena::kNone;
+      if (key == kPadding || IsReserved(key)) {
         std::fill_n(out, width, 0.0f);
-      } else if (!read || handle == Arena::kNone) {
-        handle = PullOne(key, block.hashes[i], shard, width, out);
+      } else {
+        const uint32_t shard = block.shards[i];
+        reading.CountPull(shard);
+        handle = block.guesses[i];
+        if (!PullGuessed(key, handle, shard, width, out)) {
+          handle = PullOne(key, block.hashes[i], shard, width, out);
+        }
       }
       if (references != nullptr) references[at] = handle;
     });
   }
+}
+
+bool NativeTable::PullGuessed(uint64_t key, uint32_t guess, uint32_t shard, int width,
+                              float* out) const {
+  if (guess == Arena::kNone) return false;
+  bool right = false;
+  const bool read = views_[shard].TryRead([&] {
+    const RowHead* row = Arena::At(pool_.base(), guess);
+    right = LoadShared(&row->key) == key;
+    if (right) CopyPulled(config_, row, width, out);
+  });
+  return read && right;
 }
 
 uint32_t NativeTable::PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width,
@@ -168,9 +173,10 @@ bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t
                             const PushBatch& batch) {
   const int64_t end = items.Begin(last_shard);
   const char* const rows_begin = reinterpret_cast<const char*>(Arena::At(pool_.base(), 0));
-  const int bytes = config_.row_bytes();
+  const int bytes = static_cast<int>(sizeof(RowHead)) + 4 * config_.row_floats();
   PushCursor far = {items.Begin(first_shard), first_shard};
   PushCursor near = far;
+  uint32_t guesses[kAhead];  // of the rows from the one in hand to `near`
   const auto far_ahead = [&] {
     if (far.at == end) return;
     far.Settle(items);
@@ -184,24 +190,29 @@ bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t
   const auto near_ahead = [&] {
     if (near.at == end) return;
     near.Settle(items);
-    const PushItem& item = items[near.at++];
-    PrefetchBytes(reinterpret_cast<const char*>(batch.gradients + int64_t{item.position} * batch.width),
-                  4 * batch.width);
-    if (item.reference != Arena::kNone) return;
-    const uint32_t guess = views_[near.shard].buckets().Guess(item.hash);
-    if (guess == Arena::kNone) return;
-    PrefetchBytes(rows_begin + uint64_t{guess} * ChunkPool::kPlaceBytes, bytes);
+    const PushItem& item = items[near.at];
+    const float* const gradient = batch.gradients + int64_t{item.position} * batch.width;
+    PrefetchBytes(reinterpret_cast<const char*>(gradient), 4 * batch.width);
+    uint32_t& guess = guesses[near.at++ % kAhead];
+    guess = item.reference == Arena::kNone ? views_[near.shard].buckets().Guess(item.hash)
+                                           : Arena::kNone;
+    if (guess != Arena::kNone) {
+      PrefetchBytes(rows_begin + uint64_t{guess} * ChunkPool::kPlaceBytes, bytes);
+    }
   };
   const Readers::Reading reading(&readers_);  // of the shards ahead
   for (int64_t i = 0; i < 2 * kAhead; ++i) far_ahead();
   for (int64_t i = 0; i < kAhead; ++i) near_ahead();
   bool room = true;
+  int64_t at = items.Begin(first_shard);
   for (int64_t s = first_shard; s < last_shard; ++s) {
-    const int64_t begin = items.Begin(s), count = items.Begin(s + 1) - begin;
+    const int64_t count = items.Begin(s + 1) - at;
     if (count == 0) continue;
-    room &= shards_[s]->Push(&items[begin], count, batch.gradients, batch.width, [&] {
+    room &= shards_[s]->Push(&items[at], count, batch.gradients, batch.width, [&] {
+      const uint32_t guess = guesses[at++ % kAhead];
       far_ahead();
       near_ahead();
+      return guess;
     });
   }
   return room;

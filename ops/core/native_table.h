@@ -38,6 +38,8 @@ class NativeTable final : public ShardedTable<Shard> {
  private:
   void PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
                  uint32_t* references) const;
+  // Reads the row of the key if it is the one guessed, and is not being changed.
+  bool PullGuessed(uint64_t key, uint32_t guess, uint32_t shard, int width, float* out) const;
   uint32_t PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width, float* out) const;
   bool PushRange(const PushItems& items, int64_t first_shard, int64_t last_shard,
                  const PushBatch& batch);

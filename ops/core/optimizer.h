@@ -1,18 +1,21 @@
-// One of the optimizers, chosen when the table is made.
+// One of the optimizers for vectors of one length, chosen when the table is made.
 //
 // Each of them has the same three members: StateFloats(dim), how many floats of state a vector of
 // `dim` weights has; InitState(state, dim); and Step(w, state, g, dim), which applies one finite
-// gradient and clips. The choice is a switch per step, which the processor predicts, and the loops
-// inside are inlined.
+// gradient and clips. The step is compiled for each optimizer and each of the common lengths, so that the
+// compiler vectorises its loops, and is one call of a function that was chosen beforehand.
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 
+#include <algorithm>
+#include <type_traits>
 #include <variant>
 
 #include "ops/core/adagrad.h"
 #include "ops/core/adam.h"
 #include "ops/core/ftrl.h"
 #include "ops/core/optimizer_options.h"
+#include "ops/core/row.h"
 #include "ops/core/sgd.h"
 #include "ops/core/std_adagrad.h"
 
@@ -20,22 +23,29 @@ namespace tfps {
 
 class Optimizer {
  public:
-  explicit Optimizer(const OptimizerOptions& options) : chosen_(Choose(options)) {}
+  Optimizer(const OptimizerOptions& options, int dim)
+      : chosen_(Choose(options)),
+        dim_(dim),
+        step_(std::visit([=](const auto& chosen) { return StepFor(chosen, dim); }, chosen_)) {}
 
-  int StateFloats(int dim) const {
-    return std::visit([=](const auto& chosen) { return chosen.StateFloats(dim); }, chosen_);
+  int StateFloats() const {
+    return std::visit([this](const auto& chosen) { return chosen.StateFloats(dim_); }, chosen_);
   }
 
-  void InitState(float* state, int dim) const {
-    std::visit([=](const auto& chosen) { chosen.InitState(state, dim); }, chosen_);
+  void InitState(float* state) const {
+    std::visit([=](const auto& chosen) { chosen.InitState(state, dim_); }, chosen_);
   }
 
-  void Step(float* w, float* state, const float* g, int dim) const {
-    std::visit([=](const auto& chosen) { chosen.Step(w, state, g, dim); }, chosen_);
+  // Applies a finite gradient to the weights of a row, which are written as StoreWeights does.
+  // `scratch` has room for as many floats.
+  void Step(float* w, float* state, const float* g, float* scratch) const {
+    step_(*this, w, state, g, scratch);
   }
 
  private:
   using Any = std::variant<Sgd, Adagrad, StdAdagrad, Adam, Ftrl>;
+  using StepFunction = void (*)(const Optimizer& optimizer, float* w, float* state, const float* g,
+                                float* scratch);
 
   static Any Choose(const OptimizerOptions& options) {
     switch (options.kind) {
@@ -48,7 +58,38 @@ class Optimizer {
     return Adagrad(options);
   }
 
+  template <typename Chosen>
+  static StepFunction StepFor(const Chosen&, int dim) {
+    switch (dim) {
+      case 1: return StepOf<Chosen, 1>;
+      case 8: return StepOf<Chosen, 8>;
+      case 16: return StepOf<Chosen, 16>;
+      case 32: return StepOf<Chosen, 32>;
+      case 64: return StepOf<Chosen, 64>;
+      default: return StepOfAny<Chosen>;
+    }
+  }
+
+  template <typename Chosen, int kDim>
+  static void StepOf(const Optimizer& optimizer, float* w, float* state, const float* g, float*) {
+    float stepped[kDim];
+    std::copy_n(w, kDim, stepped);
+    std::get_if<Chosen>(&optimizer.chosen_)
+        ->Step(stepped, state, g, std::integral_constant<int, kDim>());
+    StoreWeights(stepped, kDim, w);
+  }
+
+  template <typename Chosen>
+  static void StepOfAny(const Optimizer& optimizer, float* w, float* state, const float* g,
+                        float* scratch) {
+    std::copy_n(w, optimizer.dim_, scratch);
+    std::get_if<Chosen>(&optimizer.chosen_)->Step(scratch, state, g, optimizer.dim_);
+    StoreWeights(scratch, optimizer.dim_, w);
+  }
+
   Any chosen_;
+  int dim_;
+  StepFunction step_;
 };
 
 }  // namespace tfps

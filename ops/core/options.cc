@@ -227,8 +227,8 @@ std::optional<std::string> CheckOptimizer(const std::string& prefix,
 }
 
 std::optional<std::string> CheckRowFits(const std::string& prefix, const PolicyOptions& options) {
-  const RowLayout layout = {options.mf_dim, Optimizer(options.lr).StateFloats(1),
-                            Optimizer(options.mf).StateFloats(options.mf_dim)};
+  const RowLayout layout = {options.mf_dim, Optimizer(options.lr, 1).StateFloats(),
+                            Optimizer(options.mf, options.mf_dim).StateFloats()};
   const int most = Arena::kMostRowBytes;
   if (layout.bytes(/*admitted=*/true) <= most) return std::nullopt;
   return "Table option " + prefix + "mf_dim=" + std::to_string(options.mf_dim) +

@@ -67,7 +67,7 @@ class PushItems {
   const PushItem& operator[](int64_t i) const { return items_[i]; }
 
  private:
-  static constexpr int64_t kBlockRows = 8192;
+  static constexpr int64_t kBlockRows = 2048;
   static constexpr int64_t kMostBlocks = 16;
   static constexpr int64_t kCyclesPerRow = 10;
 

@@ -15,7 +15,9 @@ class Sgd {
   static int StateFloats(int /*dim*/) { return 0; }
   void InitState(float* /*state*/, int /*dim*/) const {}
 
-  void Step(float* w, float* /*state*/, const float* g, int dim) const {
+  template <typename Dim>
+  void Step(float* __restrict w, float* __restrict /*state*/, const float* __restrict g,
+            Dim dim) const {
     for (int d = 0; d < dim; ++d) w[d] = range_.Clip(w[d] - learning_rate_ * g[d]);
   }
 

@@ -22,9 +22,17 @@ uint32_t Shard::PullLocked(uint64_t key, int width, float* out) const {
   return handle;
 }
 
-bool Shard::PushOne(const PushItem& item, const RowPush& push) {
-  uint32_t handle = item.reference;
-  RowHead* row = handle == Arena::kNone ? nullptr : arena_.FindAt(handle, item.key);
+bool Shard::PushOne(const PushItem& item, uint32_t guess, const RowPush& push) {
+  uint32_t handle = guess;
+  RowHead* row = nullptr;
+  if (guess != Arena::kNone) {
+    // A row that has left its place since then has no key there.
+    row = arena_.At(guess);
+    if (row->key != item.key) row = nullptr;
+  } else if (item.reference != Arena::kNone) {
+    handle = item.reference;
+    row = arena_.FindAt(handle, item.key);
+  }
   if (row == nullptr) {
     handle = Find(item.hash, item.key);
     if (handle != Arena::kNone) row = arena_.At(handle);

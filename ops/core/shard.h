@@ -49,19 +49,22 @@ class alignas(64) Shard {
   Shard(const TableConfig* config, ChunkPool* pool, const Readers* readers, ShardView* view,
         uint32_t number);
 
-  // Applies this shard's part of a batch whose gradients have `width` floats each, and calls
-  // before_each() before each row. Returns false if there was no room for some rows.
-  template <typename BeforeEach>
+  // Applies this shard's part of a batch whose gradients have `width` floats each. next_guess() is
+  // called before each row and returns what the index guessed for it a moment ago, or kNone;
+  // Readers must know of the caller since then. Returns false if there was no room for some rows.
+  template <typename NextGuess>
   bool Push(const PushItem* items, int64_t n, const float* gradients, int width,
-            BeforeEach before_each) {
+            NextGuess next_guess) {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Change change(view_);
     bool room = true;
+    view_->BeginChange();
     for (int64_t i = 0; i < n; ++i) {
-      before_each();
-      room &= PushOne(items[i], {items[i].slot, items[i].show, items[i].click,
-                                 gradients + int64_t{items[i].position} * width, width});
+      const uint32_t guess = next_guess();
+      const float* const gradient = gradients + int64_t{items[i].position} * width;
+      room &= PushOne(items[i], guess,
+                      {items[i].slot, items[i].show, items[i].click, gradient, width});
     }
+    view_->EndChange();
     KeepLimit();
     return room;
   }
@@ -136,10 +139,11 @@ class alignas(64) Shard {
   }
   void SetServed(uint32_t handle, bool served);
 
-  // Called when rows were put in: those that are over the limit leave. See RowLimit.
+  // Called when rows were put in: those that are over the limit leave, beside pulls, as at a day's
+  // end. See RowLimit.
   void KeepLimit();
 
-  bool PushOne(const PushItem& item, const RowPush& push);
+  bool PushOne(const PushItem& item, uint32_t guess, const RowPush& push);
   // Room for a row that is not there yet, found by the index; kNone if there is none.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);

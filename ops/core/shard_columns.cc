@@ -64,9 +64,11 @@ std::optional<std::string> Shard::WriteRows(const RowColumns& columns, const Row
 std::optional<std::string> Shard::Upsert(const RowColumns& columns,
                                          const std::vector<RowAt>& rows) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const Change change(view_);
-  for (const RowAt& row : rows) {
-    if (!UpsertLocked(columns, row.i, row.floats)) return kNoRoom;
+  {
+    const Change change(view_);
+    for (const RowAt& row : rows) {
+      if (!UpsertLocked(columns, row.i, row.floats)) return kNoRoom;
+    }
   }
   look_again_at_ = 0;
   KeepLimit();

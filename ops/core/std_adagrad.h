@@ -22,7 +22,9 @@ class StdAdagrad {
   static int StateFloats(int dim) { return dim; }
   void InitState(float* state, int dim) const { std::fill_n(state, dim, 0.0f); }
 
-  void Step(float* w, float* state, const float* g, int dim) const {
+  template <typename Dim>
+  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+            Dim dim) const {
     for (int d = 0; d < dim; ++d) {
       const float scale = std::sqrt(initial_g2sum_ / (initial_g2sum_ + state[d]));
       w[d] = range_.Clip(w[d] - learning_rate_ * g[d] * scale);

@@ -6,9 +6,9 @@ namespace tfps {
 
 Policy::Policy(const PolicyOptions& options)
     : accessor(options.accessor),
-      lr(options.lr),
-      mf(options.mf),
-      layout{options.mf_dim, lr.StateFloats(1), mf.StateFloats(options.mf_dim)} {}
+      lr(options.lr, 1),
+      mf(options.mf, options.mf_dim),
+      layout{options.mf_dim, lr.StateFloats(), mf.StateFloats()} {}
 
 TableConfig::TableConfig(const TableOptions& table_options)
     : options_(table_options), limit_(table_options) {

@@ -11,12 +11,13 @@ namespace {
 // One vector under an optimizer, from initial weights of zero.
 struct Trained {
   Trained(OptimizerKind kind, int dim, OptimizerOptions options = OptimizerOptions())
-      : optimizer((options.kind = kind, options)), w(dim), state(optimizer.StateFloats(dim), -1) {
-    optimizer.InitState(state.data(), dim);
+      : optimizer((options.kind = kind, options), dim), w(dim), state(optimizer.StateFloats(), -1) {
+    optimizer.InitState(state.data());
   }
 
   void Step(std::vector<float> g) {
-    optimizer.Step(w.data(), state.data(), g.data(), static_cast<int>(w.size()));
+    std::vector<float> scratch(w.size());
+    optimizer.Step(w.data(), state.data(), g.data(), scratch.data());
   }
 
   Optimizer optimizer;
