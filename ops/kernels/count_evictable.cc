@@ -1,5 +1,5 @@
+#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
-#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {
@@ -18,7 +18,7 @@ class CountEvictableOp : public OpKernel {
     OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
     OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(1), {}));
     const auto counts =
-        resource->table().CountEvictable(ctx->input(1).scalar<int64_t>()(), WorkerPool(ctx));
+        resource->table().CountEvictable(ctx->input(1).scalar<int64_t>()(), BackgroundPool(ctx));
     const TensorShape shape({static_cast<int64_t>(counts.size())});
     Tensor *slots, *rows;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, shape, &slots));

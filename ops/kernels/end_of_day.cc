@@ -1,5 +1,5 @@
+#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
-#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {
@@ -21,7 +21,7 @@ class EndOfDayOp : public OpKernel {
     Tensor* evicted;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &evicted));
     evicted->scalar<int64_t>()() =
-        resource->table().EndOfDay(day.scalar<int64_t>()(), WorkerPool(ctx));
+        resource->table().EndOfDay(day.scalar<int64_t>()(), BackgroundPool(ctx));
   }
 };
 

@@ -4,8 +4,8 @@
 
 #include "ops/kernels/row_heads.h"
 #include "ops/kernels/shard_range.h"
+#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
-#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {
@@ -35,7 +35,7 @@ class EndOfDayRowsOp : public OpKernel {
     if (only_announced_) announced.emplace(KeysOf(keys), KeysOf(keys) + keys.NumElements());
     OP_REQUIRES_OK(
         ctx, OutputRowHeads(ctx, table.EndOfDayRows(shards.first, shards.last, day,
-                                                    std::move(announced), WorkerPool(ctx))));
+                                                    std::move(announced), BackgroundPool(ctx))));
   }
 
  private:

@@ -1,7 +1,7 @@
 #include "ops/kernels/row_heads.h"
 #include "ops/kernels/shard_range.h"
+#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
-#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {
@@ -22,7 +22,7 @@ class EvictableOp : public OpKernel {
     OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(3), {}));
     const int64_t day = ctx->input(3).scalar<int64_t>()();
     OP_REQUIRES_OK(ctx, OutputRowHeads(ctx, table.Evictable(shards.first, shards.last, day,
-                                                            WorkerPool(ctx))));
+                                                            BackgroundPool(ctx))));
   }
 };
 
