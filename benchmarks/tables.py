@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tfra
 from tfps import native
+from tfps.cluster.memory import held_and_left
 
 _FILL = 1 << 18  # keys of a batch that fills a table
 
@@ -96,6 +97,6 @@ def row_bytes(mf_dim):
 
 
 def available_bytes():
-  """The memory that new processes can have without swapping."""
-  with open("/proc/meminfo") as lines:
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+  """The memory that new processes can have without swapping, within the container's limit if there is one."""
+  _, left = held_and_left()
+  return left
