@@ -10,7 +10,7 @@ from tests import test_conformance
 from tests.checkpoints import assert_same, keys_of
 from tests.conformance import Pair
 from tests.engines import ENGINES
-from tests.reference import Accessor, Optimizer, Policy
+from tests.reference import Optimizer, Policy
 
 ACCESSOR = test_conformance.ACCESSOR
 

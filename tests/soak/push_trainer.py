@@ -17,12 +17,16 @@ from models.deepfm import DeepFM
 BATCHES_PER_TICKET = 20
 
 
-class Told(tfps.data.ClickStream):
-  """Tickets that say when they are read, where they are read."""
+class Told:
+  """Of a source: its tickets say when they are read, where they are read."""
 
   def reading(self, ticket):
     tf.print("Ticket", ticket.sequence, "begins.", output_stream=sys.stderr)
     return super().reading(ticket)
+
+
+class ToldClicks(Told, tfps.data.ClickStream):
+  pass
 
 
 class StopAtFile(keras.callbacks.Callback):
@@ -61,7 +65,7 @@ def main():
   communication = tfps.Communication(flags.consistency, max_delay=4, dense_sync_every=5)
   stop = StopAtFile(flags.folder / "stop")
   saver = tfps.callbacks.Checkpoint(str(flags.folder / "checkpoints"), every_days=10**9)
-  model.fit(source(Told), communication=communication, callbacks=[stop, saver], verbose=0)
+  model.fit(source(ToldClicks), communication=communication, callbacks=[stop, saver], verbose=0)
   trained = {
     "tickets": stop.tickets,
     "iterations": int(model.optimizer.iterations),
