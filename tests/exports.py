@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tfps
 import tf_keras as keras
-from tfps.training.tracing import keras_unconverted
+from tfps.autograph import libraries_unconverted
 
 SPECS = {
   "user": tf.TensorSpec([None], tf.int64),
@@ -83,7 +83,7 @@ def make_model(**accessor):
   return model, tables
 
 
-@keras_unconverted()
+@libraries_unconverted()
 def make_small_model(train=True, accessor=None, engine="native"):
   """A compiled model of one slot, trained if wanted, and its table."""
   keras.utils.set_random_seed(3)
@@ -98,7 +98,7 @@ def make_small_model(train=True, accessor=None, engine="native"):
   return model, table
 
 
-@keras_unconverted()
+@libraries_unconverted()
 def train_small_model(model, seed):
   """Trains on three batches of random clicks."""
   rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def train_small_model(model, seed):
 SMALL_RAW = tfps.data.RawInputs({"city": SPECS["city"]}, dict)
 
 
-@keras_unconverted()
+@libraries_unconverted()
 def train(model, rng, steps=10):
   """Trains on random clicks."""
   for _ in range(steps):

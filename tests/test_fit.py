@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 import tfps
 from sklearn.metrics import log_loss, roc_auc_score
@@ -63,6 +64,37 @@ def test_every_example_is_trained_once_and_the_models_learn(model_class):
   first, last = test.days[0][1], test.days[-1][1]
   assert first.auc < 0.55 and last.auc > 0.6
   assert test.total.log_loss < first.log_loss
+
+
+class Conditional(DeepFM):
+  """Python conditions of tensors wherever a user may write them."""
+
+  def call(self, inputs, training=None):
+    logits = super().call(inputs, training=training)
+    if tf.size(logits) < 0:
+      logits = -logits
+    return logits
+
+  def train_step(self, data):
+    if tf.size(data[1]) < 0:
+      tf.print("no batch is that small")
+    return super().train_step(data)
+
+
+class ConditionalStream(tfps.data.ClickStream):
+  def _batches(self, ticket):
+    batches = super()._batches(ticket)
+    if ticket.records < 0:
+      batches = batches.take(0)
+    return batches
+
+
+def test_autograph_converts_what_the_user_wrote():
+  source = ConditionalStream(days=1, examples_per_day=1200, batch_size=128, batches_per_ticket=3)
+  table, model = make_model(Conditional)
+  model.fit(source, verbose=0)
+  assert table.statistics()["show"] == occurrences(source)
+  assert model.evaluate(source, verbose=0, return_dict=True)["loss"] > 0
 
 
 def test_callbacks_count_finished_tickets_and_days():

@@ -11,10 +11,10 @@ import tf_keras as keras
 import tfps
 from tests import exports
 from tests.commands import fails, run
+from tfps.autograph import libraries_unconverted
 from tfps.checkpoint import files
 from tfps.export import artifact, delta_reader, fold, folded_rows, variables
 from tfps.export.verify import verify
-from tfps.training.tracing import keras_unconverted
 
 
 def rows_of(path):
@@ -58,7 +58,7 @@ def two_tables():
   return model, tables
 
 
-@keras_unconverted()
+@libraries_unconverted()
 def train(model, rng):
   """Clicks of a part of the words, other ones each time."""
   words = np.arange(75)[rng.integers(40) :]

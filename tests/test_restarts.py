@@ -15,6 +15,8 @@ from tests.soak import jobs
 PROGRAM = """
 import os, sys, time
 import tfps
+from tfps.cluster import ending
+ending._RAISE_SECONDS = float(os.environ.get("RAISE_SECONDS", ending._RAISE_SECONDS))
 strategy = tfps.strategy()
 import tensorflow as tf
 from tfps import native
@@ -76,6 +78,7 @@ class Cluster:
 
   def __init__(self, folder):
     self.folder = folder
+    self.environment = {}
     (folder / "program.py").write_text(PROGRAM)
     self.configs = {(job, i): config for job, i, config in launch._tf_configs(workers=1, ps=2)}
     self.processes = {}
@@ -84,8 +87,9 @@ class Cluster:
   def start(self, *task):
     self.logs[task] = self.folder / f"{task[0]}{task[1]}.{time.monotonic_ns()}.log"
     env = jobs.environment(
-      TF_CONFIG=json.dumps(self.configs[task]), PYTHONUNBUFFERED="1", TF_CPP_MIN_LOG_LEVEL="3"
-    )
+      TF_CONFIG=json.dumps(self.configs[task]), PYTHONUNBUFFERED="1", TF_CPP_MIN_LOG_LEVEL="3",
+      **self.environment,
+    )  # fmt: skip
     with open(self.logs[task], "wb") as log:
       self.processes[task] = subprocess.Popen(
         [sys.executable, str(self.folder / "program.py")],
@@ -144,6 +148,8 @@ def test_a_new_chief_does_not_take_an_old_ones_servers(cluster):
 
 def test_a_restarted_parameter_server_is_no_parameter_server(cluster):
   """It is empty, at the address of one with rows: nothing makes a table there, nor trains on it."""
+  # What the program does then is seen by its own means: it is not ended from outside before.
+  cluster.environment["RAISE_SECONDS"] = "600"
   cluster.start_all()
   cluster.kill("ps", 1)
   cluster.start("ps", 1)
@@ -164,6 +170,7 @@ def test_a_restarted_parameter_server_is_no_parameter_server(cluster):
 
 
 def test_a_restarted_worker_rejoins_and_a_lost_server_ends_a_chief_that_is_busy_otherwise(cluster):
+  cluster.environment["RAISE_SECONDS"] = "2"
   cluster.start_all()
   cluster.kill("worker", 0)
   cluster.tell("go on")

@@ -17,10 +17,10 @@ from tests import exports, reference
 from tests.checkpoints import make_table
 from tests.test_fold import apply
 from tfps import placement
+from tfps.autograph import libraries_unconverted
 from tfps.checkpoint import CheckpointManager
 from tfps.export import artifact
 from tfps.export.capture import TableCapture
-from tfps.training.tracing import keras_unconverted
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEYS = [int(reference.splitmix64(i)) - 2**63 for i in range(12)]
@@ -234,7 +234,7 @@ class Trainer:
       self.server.close()
     self.server = tfps.export.SavedModelSession(self.exporter.base())
 
-  @keras_unconverted()
+  @libraries_unconverted()
   def step(self, rng):
     """Something of a day, then a delta that the server takes."""
     for _ in range(rng.integers(3)):

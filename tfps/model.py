@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine.functional import Functional
 
+from tfps.autograph import libraries_unconverted
 from tfps.bags import read_values
 from tfps.data import batching
 from tfps.data.samples import CLICK, SHOW
@@ -15,7 +16,6 @@ from tfps.training import loop
 from tfps.training import tickets
 from tfps.training.communication import Communication
 from tfps.training.local import LocalTrainer
-from tfps.training.tracing import keras_unconverted
 from tfps.training.worker import TicketTrainer
 
 
@@ -115,7 +115,7 @@ class Model(keras.Model):
     losses = [loss for loss in tf.nest.flatten(self.loss) if isinstance(loss, keras.losses.Loss)]
     return any(loss.reduction == keras.losses.Reduction.SUM for loss in losses)
 
-  @keras_unconverted()
+  @libraries_unconverted()
   def fit(
     self,
     x=None,
@@ -172,7 +172,7 @@ class Model(keras.Model):
       communication=communication or Communication(),
     )
 
-  @keras_unconverted()
+  @libraries_unconverted()
   def evaluate(
     self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
     callbacks=None, return_dict=False, **kwargs,
@@ -200,7 +200,7 @@ class Model(keras.Model):
     values = [logs[name] for name in self.metrics_names]
     return values[0] if len(values) == 1 else values
 
-  @keras_unconverted()
+  @libraries_unconverted()
   def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **kwargs):
     """Predicts, as `keras.Model.predict` does; with a source, its examples in order."""
     if not isinstance(x, Source):
@@ -305,11 +305,15 @@ class Model(keras.Model):
       tf.TensorArray(spec.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
       for spec in tf.nest.flatten(specs)
     ]
-    count = 0
-    for batch in iter(batches):
-      scored = tf.nest.flatten(score(batch))
+    iterator = iter(batches)
+
+    def score_next(count, batch, parts):
+      scored = tf.nest.flatten(score(batch.get_value()))
       parts = [part.write(count, value) for part, value in zip(parts, scored)]
-      count += 1
+      return count + 1, iterator.get_next_as_optional(), parts
+
+    state = tf.constant(0), iterator.get_next_as_optional(), parts
+    *_, parts = tf.while_loop(lambda count, batch, parts: batch.has_value(), score_next, state)
     return tf.nest.pack_sequence_as(specs, [part.concat() for part in parts])
 
   def _score_batch(self, batch, features):

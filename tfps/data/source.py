@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfps.autograph import users
 from tfps.data import bad_records
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 
@@ -136,7 +137,7 @@ class Source(abc.ABC):
 
   def reading(self, ticket):
     """The same as a `Reading`, which also tells what was skipped."""
-    reading = self._read(as_tensors(ticket))
+    reading = users(self._read)(as_tensors(ticket))
     return reading._replace(batches=reading.batches.with_options(_options()))
 
   def explain(self, ticket, error):
@@ -171,7 +172,7 @@ class Source(abc.ABC):
 
   def _read(self, ticket):
     """The `Reading` of a ticket; a source that skips no records says only what `_batches` are."""
-    return Reading(self._batches(ticket), lambda examples: bad_records.nothing_skipped())
+    return Reading(users(self._batches)(ticket), lambda examples: bad_records.nothing_skipped())
 
   def _batches(self, ticket):
     """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfps.autograph import libraries_unconverted
 from tfps.checkpoint import CheckpointError, CheckpointManager, files, manifest
 from tfps.checkpoint import folder as folder_lib
 from tfps.evaluation.log import EvaluationLog
 from tfps.evaluation.scores import ExampleScores
 from tfps.model import check_features
 from tfps.training.position import Position
-from tfps.training.tracing import keras_unconverted
 
 _ORDERS = ("every", "newest")
 
@@ -81,7 +81,7 @@ class Evaluator:
           return told
         time.sleep(poll_seconds)
 
-  @keras_unconverted()
+  @libraries_unconverted()
   def evaluate_next(self):
     """Evaluates the next checkpoint, prints one line about it, and returns its path; None where there is none."""
     pending = self._pending()

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfps.autograph import users
 from tfps.data import batching
 from tfps.step import Routed
 from tfps.training.loops import while_loop
@@ -25,7 +26,6 @@ class LocalTrainer:
     routes = Routes(model, self._spec) if ahead and not tf.config.functions_run_eagerly() else None
     self._routes = routes if routes is not None and routes.are_of_batch else None
 
-  @tf.autograph.experimental.do_not_convert
   def __call__(self, dataset):
     """Trains on one ticket; traced once.
 
@@ -73,14 +73,14 @@ class LocalTrainer:
 
   def _train(self, batch, routes):
     """One train step; returns the gradients of the pulled rows, where it is known which those are."""
-    run = self._model.distribute_strategy.run
+    run, train_step = self._model.distribute_strategy.run, users(self._model.train_step)
     if self._routes is None:
-      run(self._model.train_step, args=(batch,))
+      run(train_step, args=(batch,))
       return []
 
     def train(batch, routes):
       with Routed(routes) as routed:
-        self._model.train_step(batch)
+        train_step(batch)
       return routed.gradients
 
     return run(train, args=(batch, routes))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfps.autograph import users
 from tfps.data import batching
 from tfps.lookup import Lookup
 from tfps.step import Exchanged
@@ -113,7 +114,7 @@ class TicketTrainer:
       lookups = [Lookup(None, *route, None, None, reply) for route, reply in zip(routes, replies)]
       wire_dtype = self.communication.wire_dtype
       with Exchanged(lookups, step, wire_dtype, self._sums) as exchanged:
-        model.train_step(data)
+        users(model.train_step)(data)
       return [exchanged.pushes[table] for table in self.tables]
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
@@ -137,7 +138,6 @@ class TicketTrainer:
     only_read = [variable for variable in read if identity(variable) not in of_changed]
     self._decays = dense.Decays(model, [*sums, *only_read])
 
-  @tf.autograph.experimental.do_not_convert
   def __call__(self, dataset, number, finished_below):
     """Trains on one ticket; traced once, and run by a worker.
 
