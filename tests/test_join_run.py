@@ -154,6 +154,17 @@ def test_actions_wait_in_their_log_while_no_feature_records_come(tmp_path, monke
   assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
 
 
+def test_a_new_state_writes_no_file_anew(tmp_path):
+  features, actions = join_logs.make(50)
+  for log, rows in (("features", features), ("actions", actions)):
+    join_logs.write_json(tmp_path / log, "part", rows)
+  for state in ("one", "two"):
+    config = join_logs.config(tmp_path, state=f"{tmp_path}/{state}", samples__records_per_file=20)
+    run_lib.Run(config, once=True, close=True).run()
+  samples = join_logs.read(tmp_path / "samples")
+  assert samples[:50] == samples[50:] and len(samples) == 100
+
+
 def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
   soak.soak(tmp_path, kills=2, records=3000, seed=1)
 

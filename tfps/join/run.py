@@ -45,7 +45,7 @@ class Run:
     self._output = _output(config, self._store)
     self._logs = {log: _open_log(config, log, self._store, self._decoder, once) for log in LOGS}
     self._heard = dict.fromkeys(LOGS, time.monotonic())
-    self._next_file = self._store.get("next_file", 0)
+    self._next_file = self._store.get("next_file", self._output.newest() + 1)
     self._output.publish(self._next_file)
 
   def run(self) -> dict[str, int | float | None]:
