@@ -130,7 +130,7 @@ def test_the_same_samples_and_counts_over_restarts(policy, capsys, tmp_path, mon
     assert len(samples["spark"]) == 1000 and dict(samples["spark"]) == expected
   else:
     # Of several clicks that come together either may be the one that a positive is of.
-    times = {round(row["time"] * 1000) for rows in sum(parts, []) for row in rows}
+    times = {round(row["time"] * 1000) for part in parts for rows in part for row in rows}
     for _, row in samples["spark"] + samples["process"]:
       assert row.pop("label_time") in times
     assert sum(row["show"] for _, row in samples["spark"]) == 1000

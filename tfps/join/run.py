@@ -65,15 +65,14 @@ class Run:
           self._sleep()
       if self._once and self._close and not self._stopping:
         self._step(close=True)
+      return self.metrics()
     finally:
       bar.close()
       for number, handler in before.items():
         signal.signal(number, handler)
       for log in self._logs.values():
         log.close()
-    metrics = self.metrics()
-    self._store.close()
-    return metrics
+      self._store.close()
 
   def metrics(self) -> dict[str, int | float | None]:
     """Counts since the join began, what waits, and how far the watermark is behind this machine's clock, in seconds."""

@@ -19,7 +19,6 @@ import sys
 import time
 from typing import Any
 
-
 from tfps.cluster.tf_config import ConfigError
 from tfps.join import samples, spark_tasks
 from tfps.join import settings as settings_lib
@@ -195,7 +194,8 @@ class _BatchWriter:
     return self._last["newest"]
 
   def __call__(self, batch: DataFrame, number: int) -> None:
-    if number <= self._last["batch"]:  # It is written; Spark's state and watermark need that it is read.
+    if number <= self._last["batch"]:
+      # It is written, but Spark's state and watermark are to move on.
       batch.write.format("noop").mode("append").save()
       return
     plain, expected_after = self._config, self._watermark(number - 1)
@@ -292,10 +292,7 @@ def _records(session: SparkSession, config: Any, settings: Settings, what: str) 
   columns = spark_tasks.COLUMNS[what]
   records = log.mapInArrow(lambda batches: spark_tasks.decode(plain, what, batches), columns)
   ends = session.readStream.text(f"{config.state}/ends").mapInArrow(
-    lambda batches: (
-      spark_tasks.no_records(what, int(text)) for batch in batches for text in batch["value"].to_pylist()
-    ),
-    columns,
+    lambda batches: spark_tasks.ends(what, batches), columns
   )
   records = records.union(ends).withWatermark("time", f"{settings.disorder_ms} milliseconds")
   return records.repartition("hash", "check")

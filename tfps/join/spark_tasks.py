@@ -60,10 +60,17 @@ def decode(plain: dict, what: str, batches: Iterator[pa.RecordBatch]) -> Iterato
       yield _rows(what, records.keys, records.time, records.entries)
   for kind, count in ((_BAD, decoder.bad), (_UNKNOWN, decoder.unknown)):
     if count:
-      yield no_records(what, 0, kind, count)
+      yield _no_records(what, 0, kind, count)
 
 
-def no_records(what: str, time: int, kind: int = _BAD, count: int = 0) -> pa.RecordBatch:
+def ends(what: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+  """Rows that only move the watermark on, to times in milliseconds that are texts."""
+  for batch in batches:
+    for text in batch["value"].to_pylist():
+      yield _no_records(what, int(text), _BAD, 0)
+
+
+def _no_records(what: str, time: int, kind: int, count: int) -> pa.RecordBatch:
   """A row of COLUMNS[what] that says that so many records were left out; time in milliseconds."""
   keys = Keys(np.zeros(1, np.uint64), np.full(1, count))
   more = {"actions": ([kind], [0.0]), "features": (pa.array([b""]),), "shows": ()}[what]
@@ -116,7 +123,8 @@ class _Counter:
     self._settings = settings
     self._expected_after = expected_after
     self._longest = np.full(len(settings.actions), settings.wait_ms)
-    if settings.policy == "early":  # With `wait`, what is outside of its label's window only is counted with the sample.
+    if settings.policy == "early":
+      # With `wait`, what is outside of its own label's window is counted with the sample.
       longest = settings.longest
       self._longest[:] = [longest[action].wait_ms for action in settings.actions]
     self.counts = collections.Counter()
@@ -183,9 +191,7 @@ def _milliseconds(time: pa.Array) -> np.ndarray:
 
 
 def _features(batch: pa.RecordBatch) -> Features:
-  keys = Keys(
-    batch["hash"].to_numpy().view(np.uint64), batch["check"].to_numpy().astype(np.uint32)
-  )
+  keys = Keys(batch["hash"].to_numpy().view(np.uint64), batch["check"].to_numpy().astype(np.uint32))
   entries = pa.concat_arrays([batch["entries"]]).cast(pa.binary())
   return Features(keys, _milliseconds(batch["time"]), entries)
 
