@@ -181,6 +181,11 @@ def test_training_and_evaluation_refuse_a_bad_record(tmp_path):
   model, _ = fit(make(write(tmp_path / "fine", ["1,1,u"])))
   with pytest.raises(tfps.data.BadRecordError, match="a, line 9 .*: field 'user' is empty; "):
     model.evaluate(source, verbose=0)
+  # TensorFlow's own error quotes what Python cannot decode.
+  (tmp_path / "binary").write_bytes(b"1,1,u\n\xff\xee,1,u\n")
+  source = make(tmp_path / "binary", on_bad_record="fail")
+  with pytest.raises(tfps.data.BadRecordError, match="binary, line 2 .*: field 'click' is not a "):
+    fit(source)
 
 
 def test_too_many_bad_records_end_a_run(tmp_path):

@@ -303,7 +303,8 @@ def test_summaries_are_the_statistics_at_each_days_end(tmp_path):
   events = read_events(tmp_path)
   names = {"rows", "admitted", "bytes", "show", "click", "evicted", "pulled_keys", "pushed_keys"}
   assert {f"table/ctr/{name}" for name in names | {"share_admitted"}} <= set(events)
-  assert len(events) == len(table.statistics()) + 2
+  assert len(events) == len(table.statistics()) + 3
+  assert all(0 < share < 1 for share in events["server/0/memory_share"].values())
   # 600 examples a day in batches of 100.
   for name in recorded.statistics[0]:
     values = [np.float32(statistics[name]) for statistics in recorded.statistics]
@@ -357,7 +358,10 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 import numpy as np, tfps
 from tests import test_callbacks
+from tfps.cluster import tf_config
 
+if str(tf_config.read()) == "ps 1":
+  ballast = np.ones(16 << 20)  # By so much it holds more than the other.
 strategy = tfps.strategy()
 with strategy.scope():
   table, model = test_callbacks.make_model()
@@ -389,4 +393,7 @@ def test_hooks_and_summaries_on_a_cluster(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   evicted = int(done.stdout.split("evicted")[1])
-  assert read_events(events)["table/ctr/evicted"][6] == evicted
+  summaries = read_events(events)
+  assert summaries["table/ctr/evicted"][6] == evicted
+  shares = [summaries[f"server/{number}/memory_share"][6] for number in range(2)]
+  assert 0 < shares[0] < shares[1] < 1

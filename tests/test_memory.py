@@ -15,8 +15,16 @@ REMEDY = "Give its tables max_bytes or max_rows, raise delete_threshold, or add 
 def _watch(monkeypatch):
   monkeypatch.setattr(memory, "POLL_SECONDS", 0.0)
   found = []
-  watch = memory.MemoryWatch("The ps 0", found.pop)
-  return lambda *held_and_left: (found.append(held_and_left), watch.poll())[1]
+  told = []
+  watch = memory.MemoryWatch("The ps 0", found.pop, told.append)
+
+  def look(held, left):
+    found.append((held, left))
+    sentence = watch.poll()
+    assert told.pop() == held / (held + left) and not told
+    return sentence
+
+  return look
 
 
 def test_it_is_said_once_until_there_is_room_again(watch):

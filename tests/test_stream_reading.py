@@ -131,6 +131,14 @@ def test_samples_of_a_file(tmp_path):
       samples.read(path, "time", "ms")
 
 
+@pytest.mark.parametrize("record", [b"\xff\xee", b"\xff" * 10_000])
+def test_a_sample_that_is_no_example_is_refused_in_a_short_sentence(tmp_path, record):
+  streams.write(tmp_path, "a.tfrecord", range(2), [1.5, 2], lambda *_: record)
+  with pytest.raises(ValueError, match="a.tfrecord holds what is no tf.Example") as raised:
+    samples.read(str(tmp_path / "a.tfrecord"), "time", "ms")
+  assert type(raised.value) is ValueError and len(str(raised.value)) < 700
+
+
 @pytest.mark.parametrize("seconds", [-1.0, 3e11, 4e15])
 def test_an_event_time_that_is_in_no_day_is_refused(tmp_path, seconds):
   streams.write(tmp_path, "a.tfrecord", range(2), [1.5, seconds])

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps.checkpoint.callback import Checkpoint as Checkpoint
-from tfps import eviction
+from tfps import eviction, native
 from tfps.export.base_export import BaseExport as BaseExport
 from tfps.export.delta_export import DeltaExport as DeltaExport
 from tfps.metrics import ClickScores
@@ -110,12 +110,13 @@ class EndOfDay(keras.callbacks.Callback):
 
 
 class TableSummaries(keras.callbacks.Callback):
-  """Writes a table's statistics for TensorBoard, as `table/<name>/...`.
+  """Writes a table's statistics for TensorBoard, as `table/<name>/...`, and how full its servers' memory is.
 
   Written are those of `FeasignTable.statistics()`; share_admitted, the part of the feasigns that is
   admitted; and staleness, how many updates a server applied between a step's pull and its push, in the
-  mean over the pushes since the last time; by the model's number of training steps so far. List it
-  after `EndOfDay` to see the table as the day's end leaves it.
+  mean over the pushes since the last time; and as `server/<number>/memory_share` how much of the memory
+  that it could have the process of each parameter server holds; by the model's number of training steps
+  so far. List it after `EndOfDay` to see the table as the day's end leaves it.
 
   Args:
     table: the `tfps.FeasignTable`.
@@ -166,6 +167,10 @@ class TableSummaries(keras.callbacks.Callback):
     with self._writer.as_default():
       for name, value in statistics.items():
         tf.summary.scalar(f"table/{self._table.name}/{name}", value, step=step)
+      for number, server in enumerate(self._table.servers):
+        with tf.device(server.device):
+          share = native.ops.tfps_memory_share()
+        tf.summary.scalar(f"server/{number}/memory_share", share.numpy(), step=step)
 
   def _staleness_since(self, statistics):
     """The mean staleness of the pushes since this was last called."""

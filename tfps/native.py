@@ -61,6 +61,11 @@ def end_signal() -> int:
   return _symbols.tfps_end_signal()
 
 
+def tell_memory_share(share: float) -> None:
+  """Has `TfpsMemoryShare` return, in this process, the share of the memory that it could have that it holds."""
+  _symbols.tfps_tell_memory_share(ctypes.c_double(share))
+
+
 def free(handle: tf.Tensor, device: str) -> None:
   """Frees a resource that one of these ops made on `device`."""
   with tf.init_scope(), tf.device(device):

@@ -143,7 +143,7 @@ TEST(ASearchEndsHoweverManyRowsCameAndWent) {
     Indexed indexed;
     std::vector<uint64_t>& keys = indexed.keys;
     keys.resize(rows);
-    int rebuilt = 0;
+    int rebuilt = 0, looked_at = 0;
     const auto insert = [&](uint32_t row, uint64_t key) {
       if (!indexed.index.HasRoom()) {
         CHECK_TRUE(indexed.Rebuild());
@@ -162,8 +162,34 @@ TEST(ASearchEndsHoweverManyRowsCameAndWent) {
       insert(row, key);
       CHECK_EQ(indexed.Find(key), row);
       CHECK_EQ(indexed.Find(key + 1), Index::kNone);
+      indexed.index.Find(SplitMix64(key + 1), [&](uint32_t) { return ++looked_at, false; });
     }
     CHECK_LE(rebuilt, 2000);
+    // One of 255 entries that are passed has the tag of another row.
+    CHECK_LE(looked_at * 255 / 200000, 40);
+  }
+}
+
+// The last row that there was room for may pass the last bucket that nobody had passed.
+TEST(ASearchEndsWhereAllBucketsWerePassed) {
+  Indexed indexed;
+  CHECK_TRUE(indexed.index.Rebuild(12, [](auto) {}));
+  CHECK_EQ(indexed.index.buckets().count(), 2u);
+  const uint64_t first = 1, second = (uint64_t{1} << 31) + 1;  // with these hashes to either bucket
+  const auto insert = [&](uint64_t hash, uint32_t row) {
+    CHECK_TRUE(indexed.index.HasRoom());
+    indexed.index.Insert(hash, row);
+  };
+  for (uint32_t row = 0; row <= 12; ++row) insert(first, row);
+  for (uint32_t row = 0; row < 12; ++row) indexed.index.Erase(first, row);
+  for (uint32_t row = 13; row <= 24; ++row) insert(second, row);
+  CHECK_FALSE(indexed.index.HasRoom());
+  for (const uint64_t hash : {first, second}) {
+    CHECK_EQ(indexed.index.Find(hash, [](uint32_t) { return false; }), Index::kNone);
+  }
+  for (uint32_t row = 12; row <= 24; ++row) {
+    const auto same = [&](uint32_t candidate) { return candidate == row; };
+    CHECK_EQ(indexed.index.Find(row == 12 ? first : second, same), row);
   }
 }
 

@@ -26,6 +26,15 @@ def is_tensorflow_error(error: BaseException) -> bool:
   return isinstance(getattr(error, "message", None), str) and hasattr(error, "node_def")
 
 
+def readable(error: BaseException) -> BaseException:
+  """The error of TensorFlow's that Python could not decode, as its message quotes bytes of the data; else `error` itself."""
+  if not isinstance(error, UnicodeDecodeError):
+    return error
+  from tensorflow import errors
+
+  return errors.InvalidArgumentError(None, None, error.object.decode(errors="replace"))
+
+
 def is_connection_error(error: BaseException) -> bool:
   """Whether TensorFlow says that a process cannot be reached, or has gone away."""
   kinds = ("UnavailableError", "PSUnavailableError", "AbortedError", "DeadlineExceededError")

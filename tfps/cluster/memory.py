@@ -22,10 +22,12 @@ class MemoryWatch:
   Args:
     who: the sentence's subject, such as "The ps 0".
     read: returns (bytes held, bytes left), None where the system does not say.
+    tell: called with the share whenever it has looked.
   """
 
-  def __init__(self, who: str = "This process", read=None):
+  def __init__(self, who: str = "This process", read=None, tell=None):
     self._who = who
+    self._tell = tell
     self._read = held_and_left if read is None else read
     self._last_poll = -POLL_SECONDS
     self._has_told = False
@@ -41,6 +43,8 @@ class MemoryWatch:
       return None
     held, left = found
     share = held / max(held + left, 1)
+    if self._tell is not None:
+      self._tell(share)
     if share < AGAIN_BELOW:
       self._has_told = False
     if share < MOST or self._has_told:

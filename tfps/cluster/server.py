@@ -46,7 +46,7 @@ def serve(task: tf_config.Task) -> None:
       f"The {task} cannot serve at {task.address}: {error.message}; is its port free?"
     ) from error
   print(f"Serving at {task.address} (pid {os.getpid()}).", file=sys.stderr, flush=True)
-  memory_watch = memory.MemoryWatch(f"The {task}")
+  memory_watch = memory.MemoryWatch(f"The {task}", tell=native.tell_memory_share)
   while True:
     code = native.end_signal()
     if code >= 0:

@@ -130,7 +130,8 @@ class SkippedRecords:
     self._notices += 1
     if self._notices <= _MOST_NOTICES:
       detail = detail.decode(errors="replace") if isinstance(detail, bytes) else detail
-      print(f"tfps: skipped {what}, such as {where}: {detail}.", file=sys.stderr, flush=True)
+      text = f"tfps: skipped {what}, such as {where}: {detail.rstrip('.')}."
+      print(text, file=sys.stderr, flush=True)
     if self._notices == _MOST_NOTICES:
       print("tfps: what else is skipped is only counted.", file=sys.stderr, flush=True)
 

@@ -14,6 +14,7 @@ _WORDS = {
   r"^Could not parse example input, value: ": "it is no tf.Example: ",
   r"\.$": "",
 }
+_MOST_SAID = 300  # bytes: some errors quote all of a record
 _RECORDS = tf.TensorSpec([None], tf.string)
 
 
@@ -154,6 +155,7 @@ class Parser:
     for i, name in enumerate(self._columns):
       rewrite = "field '" + name.replace("\\", r"\\") + "' "
       text = tf.strings.regex_replace(text, f"^field {i} ", rewrite)
+    text = tf.strings.substr(text, 0, _MOST_SAID)
     return tf.where(text == "", "it cannot be parsed", text)
 
   def _concrete(self):

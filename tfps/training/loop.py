@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps import native
 from tfps.cluster import memory
 from tfps.data import bad_records
 from tfps.embedding import tables_of
@@ -151,7 +152,7 @@ def _train_day(model, train_ticket, schedule, day_feed, step, callbacks, skipped
   """
   logs = {}
   position = day_feed.begins_at.before_ticket(schedule.next_ticket).with_skipped(skipped.counts)
-  memory_watch = memory.MemoryWatch()
+  memory_watch = memory.MemoryWatch(tell=native.tell_memory_share)
   while not day_feed.is_over and not model.stop_training:
     run = itertools.islice(day_feed, callbacks.tickets_to_moment(position.tickets))
     run = _until_stopped(model, run, lambda: callbacks.want_moment(position))

@@ -9,6 +9,7 @@ import time
 import tensorflow as tf
 
 from tfps import placement
+from tfps.cluster import failures
 from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
 
 _NUMBER_SPEC = tf.TensorSpec([], tf.int64)
@@ -132,8 +133,8 @@ def _explained(explain, ticket):
   """Has an error of TensorFlow's explained; not those of a lost or busy cluster, which are none of the ticket."""
   try:
     yield
-  except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-    raise explain(ticket, error) from error
+  except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError) as error:
+    raise explain(ticket, failures.readable(error)) from error
 
 
 def _fetched(outstanding, explain):
@@ -163,7 +164,7 @@ class _InProcess:
     result = error = None
     try:
       result = _to_numpy(self._run_ticket(*arguments))
-    except tf.errors.OpError as failure:
+    except (tf.errors.OpError, UnicodeDecodeError) as failure:
       error = failure
     self._finished.append((number, result, error))
 
@@ -186,8 +187,8 @@ class _OnWorkers:
   def start(self, number, arguments):
     try:
       result = self._coordinator.schedule(self._run_ticket, args=arguments)
-    except tf.errors.OpError as error:  # With which an earlier one has failed.
-      self._finished.put((number, None, tf.errors.CancelledError(None, None, error.message)))
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # That of an earlier one.
+      self._finished.put((number, None, tf.errors.CancelledError(None, None, str(error))))
       return
     # A daemon, as the coordinator's own threads: what a lost cluster never answers does not keep the process.
     threading.Thread(target=self._await, args=(number, result), daemon=True).start()

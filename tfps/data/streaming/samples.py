@@ -7,9 +7,11 @@ from google.protobuf import message
 import numpy as np
 import tensorflow as tf
 
+from tfps.cluster import failures
 from tfps.data import bad_records, file_source, index
 
 _READ_AT_ONCE = 4096
+_MOST_QUOTED = 300  # of an error, which may quote all of a sample
 _FRAME_BYTES = 16  # length, checksum of the length, checksum of the data
 _NOT_WHOLE = "is not a whole TFRecord file: files must be whole when they appear, so write them under another name and rename them"
 _YEAR_9999 = 253_370_764_800.0  # in seconds since 1970
@@ -48,9 +50,9 @@ def read(path, time, unit, skips=False):
       times.append(when.numpy())
   except tf.errors.DataLossError as error:
     problem = f"{_NOT_WHOLE} ({error.message.splitlines()[0]})"
-  except tf.errors.InvalidArgumentError as error:
+  except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
     what = f"holds what is no tf.Example with one int64 {time!r}, its event time"
-    problem = f"{what} ({error.message.splitlines()[0]})"
+    problem = f"{what} ({failures.explain(failures.readable(error))[:_MOST_QUOTED]})"
   bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths) + _FRAME_BYTES)])
   # To TensorFlow a file ends before a length of which a part is missing.
   if not problem and bounds[-1] != tf.io.gfile.stat(path).length:
