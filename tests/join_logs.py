@@ -3,6 +3,7 @@
 import collections
 import json
 import random
+import zlib
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -44,8 +45,10 @@ def config(folder, **fields):
 
 
 def config_file(folder, **fields):
-  path = folder / "join.py"
-  path.write_text(CONFIG.format(json.dumps({"folder": str(folder), **fields})))
+  """A file of its own for each config: a process loads a file once."""
+  text = CONFIG.format(json.dumps({"folder": str(folder), **fields}))
+  path = folder / f"join_{zlib.crc32(text.encode()):x}.py"
+  path.write_text(text)
   return path
 
 

@@ -69,6 +69,10 @@ def test_topics_in_and_out_over_restarts(tmp_path, brokers):
   samples = [join_logs.parse(message.value()) for message in consume(brokers, "samples")]
   assert len(samples) == 1200 and dict(samples) == join_logs.expected(features, actions)
   assert not list((tmp_path / "state" / "outbox").iterdir())
+  # A new state joins all logs anew, and its samples come after those that are there.
+  settings = config(tmp_path, brokers, state=str(tmp_path / "other"))
+  join_run.Run(settings, once=True, close=True).run()
+  assert len(consume(brokers, "samples")) == 2400
 
 
 def test_what_was_written_before_a_death_is_not_written_again(tmp_path, brokers):

@@ -12,7 +12,7 @@ import pytest
 
 from tfps.join import run as run_lib
 
-from tests import join_logs
+from tests import commands, join_logs
 from tests.soak import join as soak
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -33,15 +33,20 @@ def start(folder, *arguments, **fields):
   )
 
 
-def run(folder, *arguments, code=0, **fields):
-  process = start(folder, *arguments, **fields)
-  out, err = process.communicate(timeout=300)
-  assert process.returncode == code, err
-  return out if code == 0 else err
+def run(capsys, folder, *arguments, **fields):
+  """The metrics of a join that ends by itself, in this process."""
+  config = join_logs.config_file(folder, **fields)
+  return commands.run_json(capsys, "join", f"--config={config}", "--once", *arguments)
+
+
+def fails(capsys, folder, **fields):
+  """The sentence that it ends with."""
+  config = join_logs.config_file(folder, **fields)
+  return commands.fails(capsys, "join", f"--config={config}", "--once")
 
 
 @pytest.mark.parametrize("write", ["json", "parquet"])
-def test_every_record_once_with_all_its_actions(tmp_path, write):
+def test_every_record_once_with_all_its_actions(tmp_path, capsys, write):
   features, actions = join_logs.make(3000)
   writer = getattr(join_logs, f"write_{write}")
   fields = {
@@ -54,7 +59,7 @@ def test_every_record_once_with_all_its_actions(tmp_path, write):
     for log, rows in (("features", features), ("actions", actions)):
       size = len(rows) // 3 + 1
       writer(tmp_path / log / f"hour={part}", "part", rows[part * size : (part + 1) * size])
-    metrics = json.loads(run(tmp_path, "--once", *["--close"] * (part == 2), "--json", **fields))
+    metrics = run(capsys, tmp_path, *["--close"] * (part == 2), **fields)
   samples = join_logs.read(tmp_path / "samples")
   assert len(samples) == 3000 and dict(samples) == join_logs.expected(features, actions)
   assert (
@@ -71,11 +76,11 @@ def test_every_record_once_with_all_its_actions(tmp_path, write):
   assert not list((tmp_path / "state" / "segments").iterdir())
 
 
-def test_early_shows_once_and_gives_each_label_once(tmp_path):
+def test_early_shows_once_and_gives_each_label_once(tmp_path, capsys):
   features, actions = join_logs.make(1000)
   for log, rows in (("features", features), ("actions", actions)):
     join_logs.write_json(tmp_path / log, "part", rows)
-  run(tmp_path, "--once", "--close", policy="early", batch_bytes=50_000)
+  run(capsys, tmp_path, "--close", policy="early", batch_bytes=50_000)
   samples = join_logs.read(tmp_path / "samples")
   expected = join_logs.expected(features, actions, labels=("click", "like"))
   negatives = {ids: row for ids, row in samples if row["show"] == 1}
@@ -102,7 +107,7 @@ def test_early_shows_once_and_gives_each_label_once(tmp_path):
         }
 
 
-def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path):
+def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path, capsys):
   features, actions = join_logs.make(400)
   for log in ("features", "actions"):
     (tmp_path / log).mkdir()
@@ -128,7 +133,7 @@ def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path):
     process.kill()
   assert process.returncode == 0, err
   assert "watermark_lag" in out
-  run(tmp_path, "--once", "--close")
+  run(capsys, tmp_path, "--close")
   samples = join_logs.read(tmp_path / "samples")
   assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
 
@@ -154,6 +159,17 @@ def test_actions_wait_in_their_log_while_no_feature_records_come(tmp_path, monke
   assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
 
 
+def test_a_new_state_writes_no_file_anew(tmp_path):
+  features, actions = join_logs.make(50)
+  for log, rows in (("features", features), ("actions", actions)):
+    join_logs.write_json(tmp_path / log, "part", rows)
+  for state in ("one", "two"):
+    config = join_logs.config(tmp_path, state=f"{tmp_path}/{state}", samples__records_per_file=20)
+    run_lib.Run(config, once=True, close=True).run()
+  samples = join_logs.read(tmp_path / "samples")
+  assert samples[:50] == samples[50:] and len(samples) == 100
+
+
 def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
   soak.soak(tmp_path, kills=2, records=3000, seed=1)
 
@@ -173,15 +189,14 @@ def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
     ({"slots": {"user_id": "int"}}, "'user_id' cannot be read as config.slots.user_id says, int"),
   ],
 )
-def test_what_is_wrong_is_one_sentence(tmp_path, fields, sentence):
+def test_what_is_wrong_is_one_sentence(tmp_path, capsys, fields, sentence):
   features, actions = join_logs.make(10)
   join_logs.write_json(tmp_path / "features", "a", features)
   join_logs.write_json(tmp_path / "actions", "a", actions)
-  error = run(tmp_path, "--once", code=1, **fields)
-  assert sentence in error and error.count("\n") == 1
+  assert sentence in fails(capsys, tmp_path, **fields)
 
 
-def test_bad_records_stop_it_or_are_counted(tmp_path):
+def test_bad_records_stop_it_or_are_counted(tmp_path, capsys):
   features, actions = join_logs.make(20)
   bad = [
     '{"request_id": "r", "item_id"',
@@ -193,13 +208,13 @@ def test_bad_records_stop_it_or_are_counted(tmp_path):
   with open(tmp_path / "features" / "a", "a") as file:
     file.write("\n".join(bad))  # the last line has no end
   join_logs.write_json(tmp_path / "actions", "a", actions)
-  assert "is no JSON object" in run(tmp_path, "--once", code=1)
+  assert "is no JSON object" in fails(capsys, tmp_path)
   assert not list((tmp_path / "samples").iterdir())
-  metrics = json.loads(run(tmp_path, "--once", "--close", "--json", bad_records="skip"))
+  metrics = run(capsys, tmp_path, "--close", bad_records="skip")
   assert metrics["bad_records"] == 4 and metrics["samples"] == 20
 
 
-def test_one_process_at_a_time_and_the_same_join(tmp_path):
+def test_one_process_at_a_time_and_the_same_join(tmp_path, capsys):
   features, actions = join_logs.make(20)
   join_logs.write_json(tmp_path / "features", "a", features)
   join_logs.write_json(tmp_path / "actions", "a", actions)
@@ -209,10 +224,8 @@ def test_one_process_at_a_time_and_the_same_join(tmp_path):
       if (tmp_path / "state" / "metrics.json").exists():
         break
       time.sleep(0.1)
-    assert "Another process is joining" in run(tmp_path, "--once", code=1)
+    assert "Another process is joining" in fails(capsys, tmp_path)
   finally:
     process.kill()
     process.communicate()
-  assert "read with policy 'wait', now it is 'early'" in run(
-    tmp_path, "--once", code=1, policy="early"
-  )
+  assert "read with policy 'wait', now it is 'early'" in fails(capsys, tmp_path, policy="early")

@@ -1,5 +1,6 @@
-"""The join as a Spark program gives the samples of the join in one process."""
+"""The join as a Spark program gives the samples of the join in one process, and counts the same."""
 
+import json
 import pathlib
 import shutil
 
@@ -15,6 +16,7 @@ SETTINGS = (
   ("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"),
   ("spark.sql.codegen.wholeStage", "false"),
 )
+ENGINES = ("process", "spark")
 
 
 @pytest.fixture(autouse=True)
@@ -36,41 +38,107 @@ def _java():
     pyspark.SparkContext._gateway = pyspark.SparkContext._jvm = None
 
 
-def join(capsys, folder, engine, **fields):
+def config_file(folder, engine, policy):
+  """All actions that are too late find their feature record remembered."""
   settings = {"engine": engine, "spark__master": "local[2]", "spark__settings": SETTINGS}
-  config = join_logs.config_file(folder, **settings, **fields)
-  return commands.run_json(capsys, "join", f"--config={config}", "--once")
+  return join_logs.config_file(folder, remember=2000.0, policy=policy, **settings)
+
+
+def make(policy):
+  """(features, actions) in two parts each, with something of all that is counted."""
+  features, actions = join_logs.make(1000)
+  shown = {(row["request_id"], row["item_id"]): row["time"] for row in features}
+  once = set()
+
+  def kept(row):
+    """Copies of actions that are too late are counted as duplicates only while their feature record waits."""
+    window = 120 if policy == "wait" else join_logs.WAIT.get(row["action"], 0)
+    copy = tuple(row.values()) in once
+    once.add(tuple(row.values()))
+    return not copy or row["time"] - shown[row["request_id"], row["item_id"]] <= window
+
+  actions = [row for row in actions if kept(row)]
+  half = len(actions) // 2
+  nobodys = [{**row, "item_id": "nobody's"} for row in actions[half : half + 30]]
+  # Far behind the watermark of the first part.
+  late = [
+    {**row, "action": kind, "time": row["time"] + 1, "value": 1.0}
+    for row, kind in zip(features[:20], ["click", "like"] * 10)
+  ]
+  middle = len(features) // 2
+  parts = [features[:middle], actions[:half]], [features[middle:], actions[half:] + nobodys + late]
+  return parts, join_logs.expected(features, actions)
+
+
+def add(folder, part, rows):
+  for log, of_log in zip(("features", "actions"), rows):
+    join_logs.write_json(folder / log, f"{part}", of_log)
+  if part:
+    (folder / "features" / "bad").write_text("no record\n" * 3)
+
+
+def counts(metrics, policy):
+  """Without those that an engine names otherwise, and what there is of time."""
+  names = ["actions", "feature_records", "features", "samples", "bad_records", "unknown_actions"]
+  ended = ("used", "duplicate", "late", "unmatched", "waiting")
+  names += ["duplicate_features", *(f"{what}_actions" for what in ended)]
+  names += ["late_actions/click", "late_actions/like"]
+  names += ["late_actions/dwell", "waiting_features"] if policy == "wait" else []
+  found = {name: metrics.get(name, 0) for name in names}
+  assert all(value > 0 for name, value in found.items() if not name.startswith("waiting")), found
+  return found
+
+
+def dies(patch, calls, after):
+  """The join dies at this call that writes a file of its own: before it, or after it."""
+  from tfps.join import spark
+
+  write, so_far = spark._write_whole, []
+
+  def written(*arguments):
+    so_far.append(arguments)
+    if len(so_far) < calls or after:
+      write(*arguments)
+    if len(so_far) == calls:
+      raise RuntimeError("it died")
+
+  patch.setattr(spark, "_write_whole", written)
 
 
 @pytest.mark.parametrize("policy", ["wait", "early"])
-def test_the_same_samples_over_a_restart(policy, capsys, tmp_path):
-  features, actions = join_logs.make(1000)
-  # What comes long after closes the windows of all that was before.
-  later = {"time": join_logs.BEGIN + 5000.0}
-  features.append({**features[0], **later, "request_id": "later"})
-  actions.append({**actions[0], **later, "request_id": "later"})
-  folders = {engine: tmp_path / engine for engine in ("process", "spark")}
-  for part in range(2):
-    for engine, folder in folders.items():
-      for log, rows in (("features", features), ("actions", actions)):
-        size = len(rows) // 2 + 1
-        join_logs.write_json(folder / log, f"{part}", rows[part * size : (part + 1) * size])
-      metrics = join(capsys, folder, engine, policy=policy)
-  samples = {engine: join_logs.read(folder / "samples") for engine, folder in folders.items()}
-  assert metrics["dropped_by_watermark"] == 0
+def test_the_same_samples_and_counts_over_restarts(policy, capsys, tmp_path, monkeypatch):
+  parts, expected = make(policy)
+  metrics, samples = {}, {}
+  for engine in ENGINES:
+    folder = tmp_path / engine
+    folder.mkdir()
+    join = ["join", f"--config={config_file(folder, engine, policy)}", "--once"]
+    join.append("--config.bad_records=skip")
+    for part, rows in enumerate(parts):
+      add(folder, part, rows)
+      if engine == "spark" and policy == "wait" and part == 0:
+        # A batch whose samples are written when it dies is done again; the next is recorded, and its files get their names.
+        for calls, after in ((1, False), (3, True)):
+          with monkeypatch.context() as patch:
+            dies(patch, calls, after)
+            code, _, err = commands.run(capsys, *join)
+            assert code == 1 and "tfps: error: Spark's query failed" in err
+      else:
+        metrics[engine] = commands.run_json(capsys, *join, *["--close"] * part)
+    samples[engine] = join_logs.read(folder / "samples")
   if policy == "wait":
-    assert len(samples["spark"]) == 1000
-    assert dict(samples["spark"]) == join_logs.expected(features[:-1], actions[:-1])
+    assert len(samples["spark"]) == 1000 and dict(samples["spark"]) == expected
   else:
     # Of several clicks that come together either may be the one that a positive is of.
-    times = {
-      (row["request_id"], row["item_id"], round(row["time"] * 1000)) for row in features + actions
-    }
-    for ids, row in samples["spark"] + samples["process"]:
-      assert (*ids, row.pop("label_time")) in times
-    assert sum(row["show"] for _, row in samples["spark"]) == 1001
+    times = {round(row["time"] * 1000) for part in parts for rows in part for row in rows}
+    for _, row in samples["spark"] + samples["process"]:
+      assert row.pop("label_time") in times
+    assert sum(row["show"] for _, row in samples["spark"]) == 1000
     assert sum(row["click"] for _, row in samples["spark"]) > 100
   assert sorted(samples["spark"], key=str) == sorted(samples["process"], key=str)
+  assert counts(metrics["spark"], policy) == counts(metrics["process"], policy)
+  told = json.loads((tmp_path / "spark" / "state" / "metrics.json").read_text())
+  assert {**told, "watermark_lag": 0} == {**metrics["spark"], "watermark_lag": 0}
 
 
 def test_what_spark_cannot_is_said_before_a_java_starts(capsys, tmp_path, monkeypatch):
@@ -78,7 +146,6 @@ def test_what_spark_cannot_is_said_before_a_java_starts(capsys, tmp_path, monkey
   (tmp_path / "features").mkdir()
   config = join_logs.config_file(tmp_path, engine="spark")
   for arguments, sentence in (
-    (["--close"], "Spark closes windows by its watermark only"),
     (["--config.actions.folder=/no/such"], "There is no folder /no/such"),
     (["--config.state="], "needs config.state and config.samples.folder"),
   ):

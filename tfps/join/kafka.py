@@ -138,7 +138,11 @@ class SampleTopic:
     for partition in self._partitions:
       self._written[partition] = self._last_number(consumer, partition)
     consumer.close()
-    self._staged = store.get("samples_staged", 0)
+    self._staged = store.get("samples_staged", max(self._written.values(), default=-1) + 1)
+
+  def newest(self) -> int:
+    """-1, the number before the first file of an outbox: those of a state that is gone are gone with it."""
+    return -1
 
   def stage(self, number: int, samples: Sequence[pa.Array]) -> None:
     """Writes the samples to the outbox, durably."""

@@ -91,6 +91,11 @@ class Decoder:
       ) from error
     return Features(keys.of_ids(request_id, item_id), time, entries)
 
+  def shows(self, table: pa.Table, where: str) -> tuple[keys.Keys, np.ndarray]:
+    """(keys, time) of the records of a table of the feature log, without their features."""
+    _, request_id, item_id, time = self._heads(_flat(table), self._config.features, where)
+    return keys.of_ids(request_id, item_id), time
+
   def actions(self, table: pa.Table, where: str) -> np.ndarray:
     """The records of a table of the action log whose kind a label is made of, as ACTION."""
     log = self._config.actions

@@ -45,7 +45,7 @@ class Run:
     self._output = _output(config, self._store)
     self._logs = {log: _open_log(config, log, self._store, self._decoder, once) for log in LOGS}
     self._heard = dict.fromkeys(LOGS, time.monotonic())
-    self._next_file = self._store.get("next_file", 0)
+    self._next_file = self._store.get("next_file", self._output.newest() + 1)
     self._output.publish(self._next_file)
 
   def run(self) -> dict[str, int | float | None]:
@@ -65,15 +65,14 @@ class Run:
           self._sleep()
       if self._once and self._close and not self._stopping:
         self._step(close=True)
+      return self.metrics()
     finally:
       bar.close()
       for number, handler in before.items():
         signal.signal(number, handler)
       for log in self._logs.values():
         log.close()
-    metrics = self.metrics()
-    self._store.close()
-    return metrics
+      self._store.close()
 
   def metrics(self) -> dict[str, int | float | None]:
     """Counts since the join began, what waits, and how far the watermark is behind this machine's clock, in seconds."""

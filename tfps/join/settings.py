@@ -100,6 +100,11 @@ class Settings:
     """The longest window."""
     return max(label.wait_ms for label in self.labels)
 
+  @property
+  def longest(self) -> dict[str, Label]:
+    """For each kind of actions the label with the longest window."""
+    return {label.action: label for label in sorted(self.labels, key=lambda label: label.wait_ms)}
+
   def identity(self) -> dict:
     """What must not change while records wait."""
     return {

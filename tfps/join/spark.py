@@ -1,32 +1,28 @@
 """The join as a Spark Structured Streaming program, from the same config: for logs that one process cannot follow.
 
-Records are decoded by the same code, in Spark's Python workers. Features, each once, are outer-joined with actions within the
-longest window, by event time with watermarks; when a record's window is closed, its actions are collected and labelled by the
-same code. With the policy `early` features come out at once, and once more for each label that an inner join finds. Each task writes its samples to the samples' folder, which all of them must reach, under a hidden name; the driver
-names the files when the batch is complete. What Spark repeats after a restart, it knows by the number of the batch.
+Records are decoded by the same code, in Spark's Python workers (`spark_tasks`). Features, each once, are outer-joined with
+actions within the longest window, by event time with watermarks; when a record's window is closed, its actions are collected and
+labelled by the same code. With the policy `early` features come out at once, and once more for each label that an inner join
+finds. A second outer join, from the actions' side and with the ids of features only, tells late actions from those that nobody
+knows. Each task writes its samples to the samples' folder, which all of them must reach, under a hidden name; the driver names
+the files when the batch is complete. What Spark repeats after a restart, it knows by the number of the batch.
 """
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import pathlib
 import signal
 import sys
-import uuid
-from collections.abc import Iterator
+import time
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from ml_collections import config_dict
-
 from tfps.cluster.tf_config import ConfigError
-from tfps.join import labelling, samples
+from tfps.join import samples, spark_tasks
 from tfps.join import settings as settings_lib
-from tfps.join.batches import Features, Samples, actions_of
-from tfps.join.keys import Keys
-from tfps.join.records import Decoder
+from tfps.join.settings import Settings
 
 try:
   import pyspark
@@ -37,17 +33,10 @@ except ImportError as error:
     "The engine 'spark' needs PySpark and Java 17: pip install 'tfps[spark]'."
   ) from error
 
-_FEATURES = "hash bigint, check bigint, time timestamp, entries binary"
-_ACTIONS = "hash bigint, check bigint, time timestamp, kind int, value float"
-_WRITTEN = "name string, samples bigint, late bigint"
-_ARROW_TIME = pa.timestamp("us", "UTC")
 
-
-def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
-  """Runs the join until SIGTERM, or with `once` until all files that are there are read; returns metrics."""
+def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int | float | None]:
+  """Runs the join until SIGTERM, or with `once` until all that is there is read; returns metrics."""
   settings = settings_lib.of_config(config)
-  if close:
-    raise ConfigError("Spark closes windows by its watermark only; leave --close out.")
   if not config.state or not config.samples.folder:
     raise ConfigError(
       "The engine 'spark' needs config.state and config.samples.folder, on a file system that all its tasks reach."
@@ -55,59 +44,90 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int]:
   for log in ("features", "actions"):
     if not config[log].topic and not pathlib.Path(config[log].folder).is_dir():
       raise ConfigError(f"There is no folder {config[log].folder} to read a log from.")
+  ends = pathlib.Path(config.state, "ends")
+  ends.mkdir(parents=True, exist_ok=True)
   session = _session(config)
-  writer = _BatchWriter(config)
+  try:
+    writer = _BatchWriter(config, settings)
+    trigger = {"processingTime": f"{max(config.poll, 0.1)} seconds"}
+    stopped = _run(session, config, settings, writer, {"availableNow": True} if once else trigger)
+    if once and close and writer.newest and not stopped:
+      # A time after which all windows are closed, as the last one of both logs.
+      end = writer.newest + settings.slice_ms + max(settings.wait_ms, settings.skew_ms)
+      _write_whole(ends / str(end), str(end + settings.disorder_ms))
+      _run(session, config, settings, writer, {"availableNow": True})
+  finally:
+    session.stop()
+  return writer.metrics()
+
+
+def _run(
+  session: SparkSession, config: Any, settings: Settings, writer: _BatchWriter, trigger: dict
+) -> bool:
+  """Runs the query to its end; whether that was SIGTERM."""
   query = (
     joined(session, config, settings)
     .writeStream.outputMode("append")
-    .option("checkpointLocation", f"{config.state}/spark")
+    .option("checkpointLocation", str(_checkpoint(config)))
     .foreachBatch(writer)
-    .trigger(
-      **({"availableNow": True} if once else {"processingTime": f"{max(config.poll, 0.1)} seconds"})
-    )
+    .trigger(**trigger)
     .start()
   )
-  before = signal.signal(signal.SIGTERM, lambda *_: query.stop())
+  stopped = []
+  before = signal.signal(signal.SIGTERM, lambda *_: (stopped.append(True), query.stop()))
   try:
     query.awaitTermination()
   except pyspark.errors.StreamingQueryException as error:
     raise ValueError(f"Spark's query failed: {_cause(error)}") from error
   finally:
     signal.signal(signal.SIGTERM, before)
-    dropped = sum(
-      operator.get("numRowsDroppedByWatermark", 0)
-      for progress in query.recentProgress
-      for operator in progress["stateOperators"]
-    )
-    session.stop()
-  return {**writer.counts, "dropped_by_watermark": dropped}
+  return bool(stopped)
 
 
-def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) -> DataFrame:
-  """A streaming DataFrame of what `_write` makes samples of.
+def joined(session: SparkSession, config: Any, settings: Settings) -> DataFrame:
+  """A streaming DataFrame of what `spark_tasks.write` makes samples of, and counts.
 
-  With the policy `wait` a row for each feature record whose window is closed, with all of its `actions`; with `early` one for
-  each feature record at once, with the `label` -1, and one for each label that it gets, with the `action_time`.
+  A row is what its column `what` says. A sample is, with the policy `wait`, a feature record whose window is closed, with all of
+  its `actions`; with `early` each feature record at once, with the `label` -1, and once more for each label that it gets, with
+  the `action_time`. Records that came are told by their keys; an action that ended has the time in `shown` of its feature
+  record, null without one.
   """
-  plain = config.to_dict()
-  disorder = f"{settings.disorder_ms} milliseconds"
-  features = _log(session, config, "features").mapInArrow(
-    lambda batches: _decode(plain, "features", batches), _FEATURES
+  features, came, actions = (
+    _records(session, config, settings, what) for what in ("features", "shows", "actions")
   )
-  features = features.withWatermark("time", disorder).dropDuplicatesWithinWatermark(
-    ["hash", "check"]
+  features, shows = (
+    each.dropDuplicatesWithinWatermark(["hash", "check"]) for each in (features, came)
   )
-  actions = _log(session, config, "actions").mapInArrow(
-    lambda batches: _decode(plain, "actions", batches), _ACTIONS
+  ended = actions.alias("a").join(
+    shows.alias("f"), _belongs(settings, settings.wait_ms + settings.remember_ms), "leftOuter"
   )
-  actions = actions.withWatermark("time", disorder)
-  left, right = features.alias("f"), actions.alias("a")
-  belongs = f.expr(
+  rows = [
+    *(_early if settings.policy == "early" else _wait)(features, actions, settings),
+    _what(came, spark_tasks.FEATURE_CAME),
+    _what(actions, spark_tasks.ACTION_CAME),
+    _what(ended.select("a.*", f.col("f.time").alias("shown")), spark_tasks.ACTION_ENDED),
+  ]
+  if settings.policy == "wait":
+    rows.append(_what(shows, spark_tasks.FEATURE_NEW))
+  union = rows[0]
+  for more in rows[1:]:
+    union = union.unionByName(more, allowMissingColumns=True)
+  return union
+
+
+def _what(rows: DataFrame, what: int) -> DataFrame:
+  return rows.withColumn("what", f.lit(what))
+
+
+def _belongs(settings: Settings, wait_ms: int) -> Any:
+  return f.expr(
     f"f.hash = a.hash and f.check = a.check and a.time >= f.time - interval {settings.skew_ms} milliseconds "
-    f"and a.time <= f.time + interval {settings.wait_ms} milliseconds"
+    f"and a.time <= f.time + interval {wait_ms} milliseconds"
   )
-  if settings.policy == "early":
-    return _early(features, left.join(right, belongs), settings)
+
+
+def _wait(features: DataFrame, actions: DataFrame, settings: Settings) -> list[DataFrame]:
+  """Each feature record with all of its actions, when its window is closed."""
   action = f.when(
     f.col("a.kind").isNotNull(),
     f.struct(
@@ -116,15 +136,17 @@ def joined(session: SparkSession, config: Any, settings: settings_lib.Settings) 
       f.col("a.value").alias("value"),
     ),
   )
-  pairs = left.join(right, belongs, "leftOuter").select(
-    "f.hash", "f.check", "f.time", "f.entries", action.alias("action")
+  pairs = features.alias("f").join(
+    actions.alias("a"), _belongs(settings, settings.wait_ms), "leftOuter"
   )
-  return pairs.groupBy("hash", "check", "time").agg(
+  pairs = pairs.select("f.hash", "f.check", "f.time", "f.entries", action.alias("action"))
+  whole = pairs.groupBy("hash", "check", "time").agg(
     f.first("entries").alias("entries"), f.collect_list("action").alias("actions")
   )
+  return [_what(whole, spark_tasks.SAMPLE)]
 
 
-def _early(features: DataFrame, pairs: DataFrame, settings: settings_lib.Settings) -> DataFrame:
+def _early(features: DataFrame, actions: DataFrame, settings: Settings) -> list[DataFrame]:
   """Each feature record at once, and for each of its labels the first pair of it and an action within the label's window."""
   gets = f.array(
     *(
@@ -135,8 +157,9 @@ def _early(features: DataFrame, pairs: DataFrame, settings: settings_lib.Setting
       for number, label in enumerate(settings.labels)
     )
   )
+  pairs = features.alias("f").join(actions.alias("a"), _belongs(settings, settings.wait_ms))
   positives = pairs.select(
-    "f.hash", "f.check", "f.time", "f.entries",
+    "f.hash", "f.check", "f.time", "f.entries", "a.value",
     f.expr("unix_millis(a.time)").alias("action_time"), f.explode(f.array_compact(gets)).alias("label"),
   )  # fmt: skip
   positives = positives.dropDuplicates(["hash", "check", "time", "label"])
@@ -144,41 +167,78 @@ def _early(features: DataFrame, pairs: DataFrame, settings: settings_lib.Setting
     "hash", "check", "time", "entries",
     f.expr("unix_millis(time)").alias("action_time"), f.lit(-1).alias("label"),
   )  # fmt: skip
-  return negatives.unionByName(positives)
+  return [_what(rows, spark_tasks.SAMPLE) for rows in (negatives, positives)]
 
 
 class _BatchWriter:
-  """Writes each batch once: what `samples/.spark.json` holds is the last batch that was, and how its files are to be named."""
+  """Writes each batch once: `spark.json` in the state's folder has the last batch that was, how its files are named, and counts.
 
-  def __init__(self, config: Any):
+  Attributes:
+    newest: the largest time of a record of both logs, in milliseconds; 0 without one.
+  """
+
+  def __init__(self, config: Any, settings: Settings):
     self._config = config.to_dict()
+    self._settings = settings
+    self._checkpoint = _checkpoint(config)
     self._folder = samples.SampleFolder(config.samples.folder)
-    self._record = self._folder.folder / ".spark.json"
-    self.counts = {"samples": 0, "late_actions": 0}
-    self._last = (
-      json.loads(self._record.read_text())
-      if self._record.exists()
-      else {"batch": -1, "next_file": 0, "files": {}}
-    )
+    self._record = pathlib.Path(config.state, "spark.json")
+    self._last = {"batch": -1, "next_file": self._folder.newest() + 1, "files": {}}
+    self._last |= {"counts": {"samples": 0}, "newest": 0}
+    if self._record.exists():
+      self._last = json.loads(self._record.read_text())
     self._name()
+
+  @property
+  def newest(self) -> int:
+    return self._last["newest"]
 
   def __call__(self, batch: DataFrame, number: int) -> None:
     if number <= self._last["batch"]:
+      # It is written, but Spark's state and watermark are to move on.
+      batch.write.format("noop").mode("append").save()
       return
-    plain = self._config
-    written = batch.mapInArrow(lambda tables: _write(plain, number, tables), _WRITTEN).collect()
-    files = {row.name: self._last["next_file"] + i for i, row in enumerate(sorted(written))}
+    plain, expected_after = self._config, self._watermark(number - 1)
+    written = batch.mapInArrow(
+      lambda tables: spark_tasks.write(plain, number, expected_after, tables), spark_tasks.WRITTEN
+    ).collect()
+    names = sorted(row.name for row in written if row.name)
+    first = self._last["next_file"]
+    counts = collections.Counter(self._last["counts"])
+    for row in written:
+      counts.update(json.loads(row.counts), samples=row.samples)
     self._last = {
       "batch": number,
-      "next_file": self._last["next_file"] + len(files),
-      "files": files,
+      "next_file": first + len(names),
+      "files": {name: first + i for i, name in enumerate(names)},
+      "counts": counts,
+      "newest": max([self.newest, *(row.newest for row in written)]),
     }
-    temporary = self._record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(self._last))
-    os.replace(temporary, self._record)
+    _write_whole(self._record, json.dumps(self._last))
     self._name()
-    self.counts["samples"] += sum(row.samples for row in written)
-    self.counts["late_actions"] += sum(row.late for row in written)
+    metrics = json.dumps(self.metrics(), indent=2)
+    _write_whole(self._record.with_name("metrics.json"), metrics + "\n")
+
+  def metrics(self) -> dict[str, int | float | None]:
+    """Counts since the join began, under the names of the other engine."""
+    counts = collections.Counter(self._last["counts"])
+    new_or_late = counts["features"] + counts["expired_features"]
+    counts["duplicate_features"] = counts["feature_records"] - new_or_late
+    if self._settings.policy == "wait":
+      counts["waiting_features"] = counts["features"] - counts["samples"]
+    ended = sum(counts[f"{what}_actions"] for what in ("used", "duplicate", "late", "unmatched"))
+    counts["waiting_actions"] = counts["actions"] - ended
+    watermark = self._watermark(self._last["batch"])
+    return {
+      **dict(sorted(counts.items())),
+      "watermark": watermark / 1000 if watermark else None,
+      "watermark_lag": time.time() - watermark / 1000 if watermark else None,
+    }
+
+  def _watermark(self, number: int) -> int:
+    """That of a batch, in milliseconds, as Spark's checkpoint says; 0 before there was one."""
+    path = self._checkpoint / "offsets" / str(number)
+    return json.loads(path.read_text().splitlines()[1])["batchWatermarkMs"] if number >= 0 else 0
 
   def _name(self) -> None:
     for name, number in self._last["files"].items():
@@ -186,6 +246,20 @@ class _BatchWriter:
         os.rename(self._folder.folder / name, self._folder.path(number))
     for path in self._folder.folder.glob(".spark-*"):  # of a task or a batch that was repeated
       path.unlink()
+
+
+def _checkpoint(config: Any) -> pathlib.Path:
+  return pathlib.Path(config.state, "spark")
+
+
+def _write_whole(path: pathlib.Path, text: str) -> None:
+  """A file that is there as a whole; Spark reads none whose name begins with a dot."""
+  temporary = path.with_name(f".{path.name}.tmp")
+  with open(temporary, "w") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
 
 
 def _session(config: Any) -> SparkSession:
@@ -197,7 +271,6 @@ def _session(config: Any) -> SparkSession:
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    "spark.sql.streaming.numRecentProgressUpdates": "10000",
   }
   for name, value in {**defaults, **dict(config.spark.settings)}.items():
     builder = builder.config(name, value)
@@ -207,6 +280,22 @@ def _session(config: Any) -> SparkSession:
     raise ConfigError(
       "Spark could not be started; it needs Java 17 (JAVA_HOME, or java on the path)."
     ) from error
+
+
+def _records(session: SparkSession, config: Any, settings: Settings, what: str) -> DataFrame:
+  """Records of a log as `spark_tasks.COLUMNS` says, by key: the shuffle is one for all that read them.
+
+  So that it is one they must ask for the same columns, and for nothing that Spark would rather do before it.
+  """
+  plain = config.to_dict()
+  log = _log(session, config, "actions" if what == "actions" else "features")
+  columns = spark_tasks.COLUMNS[what]
+  records = log.mapInArrow(lambda batches: spark_tasks.decode(plain, what, batches), columns)
+  ends = session.readStream.text(f"{config.state}/ends").mapInArrow(
+    lambda batches: spark_tasks.ends(what, batches), columns
+  )
+  records = records.union(ends).withWatermark("time", f"{settings.disorder_ms} milliseconds")
+  return records.repartition("hash", "check")
 
 
 def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
@@ -225,87 +314,6 @@ def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
     return reader.text(fields.folder)
   schema = session.read.option("recursiveFileLookup", "true").parquet(fields.folder).schema
   return reader.schema(schema).parquet(fields.folder)
-
-
-def _decode(plain: dict, log: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-  config = config_dict.ConfigDict(plain)
-  decoder = Decoder(config, settings_lib.of_config(config))
-  where = config[log].folder or config[log].topic
-  for batch in batches:
-    table = pa.Table.from_batches([batch])
-    if config[log].topic or config[log].format == "json":
-      lines = "\n".join(line for line in table["value"].to_pylist() if line)
-      table = decoder.json_lines(lines.encode(), where)
-    if not table.num_rows:
-      continue
-    records = getattr(decoder, log)(table, where)
-    if records is None or not len(records):
-      continue
-    time = records.time if log == "features" else records["time"].copy()
-    keys = (
-      records.keys if log == "features" else Keys(records["hash"].copy(), records["check"].copy())
-    )
-    columns = {"hash": keys.hash.view(np.int64), "check": keys.check.astype(np.int64)}
-    columns["time"] = pa.array(time * 1000).cast(_ARROW_TIME)
-    if log == "features":
-      columns["entries"] = records.entries
-    else:
-      columns["kind"] = records["kind"].astype(np.int32)
-      columns["value"] = records["value"].copy()
-    yield pa.RecordBatch.from_pydict(columns)
-
-
-def _write(plain: dict, number: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-  """Labels the rows of a task and writes them to a hidden file."""
-  config = config_dict.ConfigDict(plain)
-  settings = settings_lib.of_config(config)
-  folder = samples.SampleFolder(config.samples.folder)
-  parts, late = [], 0
-  for batch in batches:
-    if batch.num_rows:
-      if settings.policy == "early":
-        made = _early_samples(batch, settings)
-      else:
-        features, actions = _features(batch), _actions(batch)
-        whole, outside = labelling.labelled(features, labelling.match(features, actions), settings)
-        made = [whole]
-        late += int(np.count_nonzero(outside))
-      parts += [samples.records(**vars(one)) for one in made if len(one)]
-  if parts:
-    name = f".spark-{number}-{uuid.uuid4().hex}"
-    folder.write(name, parts)
-    yield pa.RecordBatch.from_pydict(
-      {"name": [name], "samples": [sum(map(len, parts))], "late": [late]}
-    )
-
-
-def _features(batch: pa.RecordBatch) -> Features:
-  column = {name: batch.column(name) for name in batch.schema.names}
-  keys = Keys(
-    column["hash"].to_numpy().view(np.uint64), column["check"].to_numpy().astype(np.uint32)
-  )
-  time = column["time"].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).to_numpy()
-  return Features(keys, time, pa.concat_arrays([column["entries"]]).cast(pa.binary()))
-
-
-def _actions(batch: pa.RecordBatch) -> np.ndarray:
-  lists = batch.column("actions")
-  owner = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
-  flat = lists.flatten()
-  fields = [flat.field(name).to_numpy(zero_copy_only=False) for name in ("time", "kind", "value")]
-  return actions_of(_features(batch).keys.take(owner), *fields)
-
-
-def _early_samples(batch: pa.RecordBatch, settings: settings_lib.Settings) -> list[Samples]:
-  features = _features(batch)
-  label = batch.column("label").to_numpy()
-  time = batch.column("action_time").to_numpy()
-  rows, nothing = np.arange(len(features)), np.zeros(len(features))
-  pairs = labelling.Matched(rows, nothing, time, nothing, nothing[:0], 0)
-  made = [labelling.negatives(features.take(np.flatnonzero(label == -1)), settings)]
-  for number, each in enumerate(settings.labels):
-    made.append(labelling.positives(features, pairs, label == number, each, settings))
-  return made
 
 
 def _cause(error: Exception) -> str:
