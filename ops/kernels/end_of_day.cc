@@ -1,5 +1,5 @@
-#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
+#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {

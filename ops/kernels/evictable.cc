@@ -1,7 +1,7 @@
 #include "ops/kernels/row_heads.h"
 #include "ops/kernels/shard_range.h"
-#include "ops/kernels/background_pool.h"
 #include "ops/kernels/table_resource.h"
+#include "ops/kernels/worker_pool.h"
 
 namespace tfps {
 namespace {

@@ -1,21 +1,30 @@
-// The CPU worker threads of the op's device, as the core's ParallelFor.
+// The threads of the op's device, as the core's ParallelFor.
 #ifndef OPS_KERNELS_WORKER_POOL_H_
 #define OPS_KERNELS_WORKER_POOL_H_
 
 #include <utility>
 
-#include "ops/core/parallel.h"
+#include "ops/core/shared_work.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfps {
 
-inline ParallelFor WorkerPool(tensorflow::OpKernelContext* ctx) {
+// All of them but `left_alone`.
+inline ParallelFor PoolOf(tensorflow::OpKernelContext* ctx, int left_alone) {
   tensorflow::thread::ThreadPool* threads = ctx->device()->tensorflow_cpu_worker_threads()->workers;
-  return
-      [threads](int64_t total, int64_t cost_per_unit, std::function<void(int64_t, int64_t)> work) {
-        threads->ParallelFor(total, cost_per_unit, std::move(work));
-      };
+  const int helpers = threads->NumThreads() - 1 - left_alone;
+  return [threads, helpers](int64_t total, int64_t cost_per_unit, SharedWork::Work work) {
+    SharedWork::Run(
+        total, cost_per_unit, helpers,
+        [threads](std::function<void()> help) { threads->Schedule(std::move(help)); },
+        std::move(work));
+  };
 }
+
+inline ParallelFor WorkerPool(tensorflow::OpKernelContext* ctx) { return PoolOf(ctx, 0); }
+
+// For what takes long: pulls and pushes go on beside it.
+inline ParallelFor BackgroundPool(tensorflow::OpKernelContext* ctx) { return PoolOf(ctx, 1); }
 
 }  // namespace tfps
 
