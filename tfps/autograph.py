@@ -25,4 +25,6 @@ def libraries_unconverted():
 def users(function):
   """A function or method that a user may have written, for the library to call: converted where AutoGraph is at work."""
   autograph = tf.__internal__.autograph
-  return autograph.tf_convert(function, autograph.control_status_ctx())
+  status = autograph.control_status_ctx()
+  is_at_work = status.status.name == "ENABLED"
+  return autograph.tf_convert(function, status) if is_at_work else function

@@ -2,6 +2,8 @@
 #ifndef OPS_KERNELS_WORKER_POOL_H_
 #define OPS_KERNELS_WORKER_POOL_H_
 
+#include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "ops/core/shared_work.h"
@@ -12,7 +14,7 @@ namespace tfps {
 // All of them but `left_alone`.
 inline ParallelFor PoolOf(tensorflow::OpKernelContext* ctx, int left_alone) {
   tensorflow::thread::ThreadPool* threads = ctx->device()->tensorflow_cpu_worker_threads()->workers;
-  const int helpers = threads->NumThreads() - 1 - left_alone;
+  const int helpers = std::max(0, threads->NumThreads() - 1 - left_alone);
   return [threads, helpers](int64_t total, int64_t cost_per_unit, SharedWork::Work work) {
     SharedWork::Run(
         total, cost_per_unit, helpers,
