@@ -1,7 +1,9 @@
 // A loop whose blocks go to whoever has time for them: the caller and, if they come, helpers.
 //
 // The caller never waits for a helper that has not begun: where all threads are busy it does the whole
-// loop itself, and who comes late finds nothing left.
+// loop itself, and who comes late finds nothing left. Helpers go, after the block in hand, while more
+// threads of the process are at such loops than there are processors for: a short loop then runs beside
+// a long one, and neither loses its processor amid a block.
 #ifndef OPS_CORE_SHARED_WORK_H_
 #define OPS_CORE_SHARED_WORK_H_
 
@@ -18,8 +20,12 @@
 
 namespace tfps {
 
-// Has another thread, perhaps soon and perhaps never, call what it is given.
-using Schedule = std::function<void(std::function<void()>)>;
+struct Helpers {
+  int most = 0;        // at one loop
+  int processors = 1;  // for all loops of the process
+  // Has another thread, perhaps soon and perhaps never, call what it is given.
+  std::function<void(std::function<void()>)> schedule;
+};
 
 class SharedWork {
  public:
@@ -29,22 +35,29 @@ class SharedWork {
   static constexpr int64_t kLeastCycles = 50'000;
   static constexpr int64_t kBlocksOfThread = 8;
 
-  // Does `work` for all of [0, total), whose units cost about `cost_per_unit` cycles, with up to
-  // `helpers` other threads; returns when all is done.
-  static void Run(int64_t total, int64_t cost_per_unit, int helpers, const Schedule& schedule,
-                  Work work) {
+  // Does `work` for all of [0, total), whose units cost about `cost_per_unit` cycles; returns when all is done.
+  static void Run(int64_t total, int64_t cost_per_unit, const Helpers& helpers, Work work) {
     if (total <= 0) return;
     const int64_t least = (kLeastCycles - 1) / std::max<int64_t>(cost_per_unit, 1) + 1;
-    const int64_t parts = kBlocksOfThread * (helpers + 1);
+    const int64_t parts = kBlocksOfThread * (helpers.most + 1);
     const int64_t block = std::max(least, (total - 1) / parts + 1);
-    const int64_t others = std::min<int64_t>(helpers, (total - 1) / block);
-    if (others <= 0) {
+    const int64_t wanted = std::min<int64_t>(helpers.most, (total - 1) / block);
+    const AtWork caller;
+    if (wanted <= 0) {
       work(0, total);
       return;
     }
     const auto shared = std::make_shared<SharedWork>(total, block, std::move(work));
-    for (int64_t i = 0; i < others; ++i) schedule([shared] { shared->TakePart(); });
-    shared->TakePart();
+    const int processors = helpers.processors;
+    for (int64_t i = 0; i < wanted; ++i) {
+      helpers.schedule([shared, processors] {
+        const AtWork helper;
+        while (at_work_.load(std::memory_order_relaxed) <= processors && shared->DoBlock()) {
+        }
+      });
+    }
+    while (shared->DoBlock()) {
+    }
     shared->Wait();
   }
 
@@ -52,18 +65,25 @@ class SharedWork {
       : total_(total), block_(block), work_(std::move(work)), left_(total) {}
 
  private:
-  void TakePart() {
-    for (int64_t begin; (begin = next_.fetch_add(block_)) < total_;) {
-      const int64_t end = std::min(begin + block_, total_);
-      work_(begin, end);
-      if (left_.fetch_sub(end - begin) == end - begin) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        done_.notify_one();
-      }
+  struct AtWork {
+    AtWork() { ++at_work_; }
+    ~AtWork() { --at_work_; }
+  };
+
+  // False if none was left.
+  bool DoBlock() {
+    const int64_t begin = next_.fetch_add(block_);
+    if (begin >= total_) return false;
+    const int64_t end = std::min(begin + block_, total_);
+    work_(begin, end);
+    if (left_.fetch_sub(end - begin) == end - begin) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      done_.notify_one();
     }
+    return true;
   }
 
-  // A helper's block ends soon, unless its processor was taken away.
+  // For helpers' last blocks, which end soon unless a processor was taken away.
   void Wait() {
     for (int looks = 0; looks < 1000; ++looks) {
       if (left_.load() == 0) return;
@@ -72,6 +92,8 @@ class SharedWork {
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [&] { return left_.load() == 0; });
   }
+
+  inline static std::atomic<int> at_work_{0};  // threads of the process, at any loop
 
   const int64_t total_, block_;
   const Work work_;

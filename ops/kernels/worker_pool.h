@@ -14,12 +14,12 @@ namespace tfps {
 // All of them but `left_alone`.
 inline ParallelFor PoolOf(tensorflow::OpKernelContext* ctx, int left_alone) {
   tensorflow::thread::ThreadPool* threads = ctx->device()->tensorflow_cpu_worker_threads()->workers;
-  const int helpers = std::max(0, threads->NumThreads() - 1 - left_alone);
-  return [threads, helpers](int64_t total, int64_t cost_per_unit, SharedWork::Work work) {
-    SharedWork::Run(
-        total, cost_per_unit, helpers,
-        [threads](std::function<void()> help) { threads->Schedule(std::move(help)); },
-        std::move(work));
+  Helpers helpers;
+  helpers.processors = threads->NumThreads();
+  helpers.most = std::max(0, helpers.processors - 1 - left_alone);
+  helpers.schedule = [threads](std::function<void()> help) { threads->Schedule(std::move(help)); };
+  return [helpers](int64_t total, int64_t cost_per_unit, SharedWork::Work work) {
+    SharedWork::Run(total, cost_per_unit, helpers, std::move(work));
   };
 }
 

@@ -39,10 +39,10 @@ TEST(EveryUnitIsDoneOnceByWhoeverHelps) {
     for (int64_t cost : {0, 1, 1000, 1'000'000}) {
       Counts counts;
       std::vector<std::thread> threads;
-      SharedWork::Run(
-          kTotal, cost, helpers,
-          [&](std::function<void()> help) { threads.emplace_back(std::move(help)); },
-          counts.Work());
+      SharedWork::Run(kTotal, cost, {helpers, helpers + 1, [&](std::function<void()> help) {
+                                       threads.emplace_back(std::move(help));
+                                     }},
+                      counts.Work());
       CHECK_TRUE(counts.AllOnce());  // before anybody is waited for
       CHECK_LT(static_cast<int>(threads.size()), helpers + 1);
       for (std::thread& thread : threads) thread.join();
@@ -55,8 +55,9 @@ TEST(NobodyWaitsForAHelperThatDoesNotCome) {
   {
     Counts counts;
     SharedWork::Run(
-        kTotal, 1'000'000, 3,
-        [&](std::function<void()> help) { late.push_back(std::move(help)); }, counts.Work());
+        kTotal, 1'000'000,
+        {3, 4, [&](std::function<void()> help) { late.push_back(std::move(help)); }},
+        counts.Work());
     CHECK_TRUE(counts.AllOnce());
   }
   CHECK_EQ(late.size(), 3u);
@@ -69,7 +70,8 @@ TEST(AHelpersBlockIsWaitedFor) {
   std::thread helper;
   const std::thread::id caller = std::this_thread::get_id();
   SharedWork::Run(
-      2, 1'000'000, 1, [&](std::function<void()> help) { helper = std::thread(std::move(help)); },
+      2, 1'000'000,
+      {1, 2, [&](std::function<void()> help) { helper = std::thread(std::move(help)); }},
       [&](int64_t begin, int64_t end) {
         const bool is_caller = std::this_thread::get_id() == caller;
         (is_caller ? caller_began : helper_began) = true;
@@ -84,9 +86,43 @@ TEST(AHelpersBlockIsWaitedFor) {
 TEST(LittleWorkIsTheCallersAlone) {
   Counts counts;
   SharedWork::Run(
-      kTotal, 1, 3, [](std::function<void()>) { CHECK_TRUE(false); }, counts.Work());
+      kTotal, 1, {3, 4, [](std::function<void()>) { CHECK_TRUE(false); }}, counts.Work());
   CHECK_TRUE(counts.AllOnce());
-  SharedWork::Run(0, 1, 3, nullptr, nullptr);
+  SharedWork::Run(0, 1, {3, 4, nullptr}, nullptr);
+}
+
+TEST(HelpersGoWhileAnotherLoopWantsTheirProcessor) {
+  std::atomic<bool> other_runs{false}, other_may_end{false};
+  std::atomic<int> helped_beside{0};
+  std::vector<std::thread> threads;
+  std::thread other;
+  const std::thread::id caller = std::this_thread::get_id();
+  SharedWork::Run(
+      kTotal, 1'000'000,
+      {1, 2, [&](std::function<void()> help) { threads.emplace_back(std::move(help)); }},
+      [&](int64_t begin, int64_t end) {
+        if (std::this_thread::get_id() == caller) {
+          // From here on a second loop has one of the two processors.
+          if (begin == 0 || !other.joinable()) {
+            other = std::thread([&] {
+              SharedWork::Run(1, 1, {}, [&](int64_t, int64_t) {
+                other_runs = true;
+                while (!other_may_end) std::this_thread::yield();
+              });
+            });
+            while (!other_runs) std::this_thread::yield();
+          }
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          if (end == kTotal) other_may_end = true;
+        } else if (other_runs) {
+          ++helped_beside;
+        }
+      });
+  other_may_end = true;
+  // The block that it may have been about to begin.
+  CHECK_LT(helped_beside.load(), 3);
+  other.join();
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace tfps
