@@ -9,6 +9,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25  // since Linux 6.1
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // since Linux 5.14
+#endif
 
 namespace tfps {
 namespace {
@@ -75,18 +78,39 @@ ChunkPool::~ChunkPool() {
   if (reserved_ != nullptr) munmap(reserved_, reserved_bytes_);
 }
 
-bool ChunkPool::AddSlab() {
-  if (slabs_.size() == most_slabs_) return false;
-  char* const slab = base_ + slabs_.size() * kSlabBytes;
+bool ChunkPool::OpenSlab(size_t number) {
+  if (number == most_slabs_) return false;
+  char* const slab = SlabAt(number);
   if (mprotect(slab, kSlabBytes, PROT_READ | PROT_WRITE) != 0) return false;
-  // Only advice, all of it: failure is harmless.
+  // Only advice, as all that follows: failure is harmless.
+  madvise(slab, kSlabBytes, number >= kSmallPageSlabs ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  return true;
+}
+
+void ChunkPool::PrepareAhead() {
+  if (free_chunks_.load(std::memory_order_relaxed) >= kAheadChunks) return;
+  std::unique_lock<std::mutex> preparing(preparing_, std::try_to_lock);
+  if (!preparing.owns_lock()) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  const size_t next = slabs_.size();
+  lock.unlock();
+  if (next < kSmallPageSlabs || !OpenSlab(next)) return;
+  madvise(SlabAt(next), kSlabBytes, MADV_POPULATE_WRITE);
+  lock.lock();
+  // Unless somebody who could not wait has taken it.
+  if (slabs_.size() == next) AddSlab();
+}
+
+bool ChunkPool::AddSlab() {
+  if (!OpenSlab(slabs_.size())) return false;
+  char* const slab = SlabAt(slabs_.size());
   if (slabs_.size() == kSmallPageSlabs) {
     madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_HUGEPAGE);
     madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_COLLAPSE);
   }
-  madvise(slab, kSlabBytes, slabs_.size() >= kSmallPageSlabs ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   for (int i = 0; i < kSlabChunks; ++i) new (reinterpret_cast<ChunkOfRows*>(slab) + i) ChunkOfRows();
   slabs_.push_back({{~uint64_t{1}, ~uint64_t{0}}});
+  free_chunks_ += kSlabChunks - 1;
   num_chunks_.store(static_cast<uint32_t>(slabs_.size() * kSlabChunks), std::memory_order_release);
   return true;
 }
@@ -98,7 +122,8 @@ char* ChunkPool::AllocateRun(int count) {
       const int first = slabs_[at].FindRun(count);
       if (first < 0) continue;
       slabs_[at].Mark(first, count, /*free=*/false);
-      return base_ + at * kSlabBytes + first * kChunkBytes;
+      free_chunks_ -= count;
+      return SlabAt(at) + first * kChunkBytes;
     }
     if (again && !freed_.empty()) {
       FreeWhatNobodyReads();
@@ -158,6 +183,7 @@ void ChunkPool::FreeWhatNobodyReads() {
       munmap(freed.memory, freed.bytes);
     } else {
       const size_t chunk = (freed.memory - base_) / kChunkBytes;
+      free_chunks_ += freed.bytes / kChunkBytes;
       slabs_[chunk / kSlabChunks].Mark(static_cast<int>(chunk % kSlabChunks),
                                        static_cast<int>(freed.bytes / kChunkBytes), /*free=*/true);
       first_open_ = std::min(first_open_, chunk / kSlabChunks);

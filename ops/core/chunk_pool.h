@@ -69,6 +69,10 @@ class ChunkPool {
   char* AllocateArray(size_t bytes);
   void FreeArray(char* array, size_t bytes);
 
+  // Has the kernel make ready what will be handed out next, beside all who use the pool. Called by who
+  // holds no lock, the others need not wait for pages amid a change.
+  void PrepareAhead();
+
   // Bytes of what callers own.
   int64_t bytes_in_use() const;
 
@@ -92,6 +96,10 @@ class ChunkPool {
   static constexpr int kMostRun = kSlabChunks - 1;
   static constexpr size_t kSmallArray = kChunkBytes;
 
+  static constexpr int kAheadChunks = kSlabChunks;
+
+  char* SlabAt(size_t number) const { return base_ + number * kSlabBytes; }
+  bool OpenSlab(size_t number);
   bool AddSlab();
   char* AllocateRun(int count);
   void FreeLater(char* memory, size_t bytes);
@@ -103,6 +111,8 @@ class ChunkPool {
   char* base_ = nullptr;
   size_t most_slabs_ = 0;
   std::atomic<uint32_t> num_chunks_{0};
+  std::atomic<int64_t> free_chunks_{0};
+  std::mutex preparing_;  // before mutex_
 
   mutable std::mutex mutex_;
   std::vector<Slab> slabs_;

@@ -165,6 +165,7 @@ std::optional<std::string> NativeTable::Push(const PushBatch& batch,
                [&](int64_t first, int64_t last) {
                  if (!PushRange(items, first, last, batch)) room = false;
                });
+  pool_.PrepareAhead();
   if (room) return std::nullopt;
   return "Some " + std::string(kNoRoom);
 }
