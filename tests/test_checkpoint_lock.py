@@ -1,6 +1,8 @@
-"""Two jobs on one folder of checkpoints: the second is refused, and nobody is locked out for ever."""
+"""Two jobs on one folder of checkpoints or exports: the second is refused, and nobody is locked out for ever."""
 
 import contextlib
+import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -10,7 +12,9 @@ import pytest
 import tf_keras as keras
 import tfps
 from tfps.checkpoint import ended, lock, reader
+from tfps.export import artifact
 
+from tests import exports
 from tests.checkpoints import KEYS, make_table, push
 from tests.commands import fails, run
 from tests.test_checkpoint import ROOT, manager
@@ -135,3 +139,39 @@ def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
   assert sorted(set(os.listdir(tmp_path)) - {"lock"}) == names
   assert (tmp_path / "checkpoint-1" / "manifest.json").read_bytes() == manifest
   assert run(capsys, "rebalance", tmp_path, "--servers=3", "--apply")[0] == 0
+
+
+def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
+  model, _ = exports.make_small_model()
+  make = lambda: tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)  # noqa: E731
+  exporter = make()
+  base = exporter.base()
+  exports.train_small_model(model, seed=1)
+  delta = exporter.delta()
+  assert make().base().endswith("/base/2")  # This process may have several.
+  with open(tmp_path / "lock") as file, pytest.raises(BlockingIOError):
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  del exporter
+  gc.collect()
+  assert not (tmp_path / "lock").exists()
+  with _holder(tmp_path) as process:
+    with pytest.raises(lock.LockError, match=f"{tmp_path} is in use by process {process.pid} on "):
+      make()
+    assert f"{tmp_path} is in use by process" in fails(capsys, "fold", base, delta)
+    # Looking at it is free, and so is another folder.
+    artifact.check_files(delta, artifact.read(delta))
+    assert run(capsys, "fold", base, delta, f"--output={tmp_path}/other")[0] == 0
+    assert artifact.numbers(f"{tmp_path}/base") == [1, 2]
+  assert run(capsys, "fold", base, delta)[0] == 0
+  assert artifact.numbers(f"{tmp_path}/base") == [1, 2, 3]
+
+
+def test_an_exporter_that_lost_its_lease_writes_nothing(tmp_path):
+  model, _ = exports.make_small_model()
+  exporter = tfps.export.Exporter(model, f"file://{tmp_path}", exports.SMALL_RAW)
+  exporter.base()
+  (tmp_path / "lock").write_text('{"lease": "of another"}')
+  for export in (exporter.delta, exporter.base):
+    with pytest.raises(lock.LockError, match="is in use by process"):
+      export()
+  assert artifact.numbers(f"{tmp_path}/base") == [1] and not (tmp_path / "delta").exists()

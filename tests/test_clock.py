@@ -1,7 +1,11 @@
 """The machine's clock may jump: whatever lasts is measured with one that does not."""
 
+import os
 import pathlib
 import re
+import shlex
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TFPS = ROOT / "tfps"
@@ -30,3 +34,16 @@ def test_the_ops_do_not_use_it_either():
   )
   used = [path.name for path in files if re.search(clocks, path.read_text())]
   assert len(files) > 100 and used == []
+
+
+def test_a_run_does_not_notice_that_the_clock_jumps(tmp_path):
+  """By days on and back, between tickets, days, checkpoints and exports."""
+  compiler = shlex.split(os.environ.get("CXX", "g++"))
+  clock, source = tmp_path / "clock.so", ROOT / "tests" / "jumping_clock.cc"
+  subprocess.run([*compiler, "-shared", "-fPIC", "-o", clock, source], check=True)
+  trained = subprocess.run(
+    [sys.executable, "-m", "tests.clock_trainer", tmp_path],
+    cwd=ROOT, env={**os.environ, "LD_PRELOAD": str(clock)}, capture_output=True, text=True, timeout=300, check=False,
+  )  # fmt: skip
+  assert trained.returncode == 0, trained.stdout[-2000:] + trained.stderr[-4000:]
+  assert "as if no clock had jumped" in trained.stdout

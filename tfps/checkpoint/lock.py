@@ -1,4 +1,4 @@
-"""The lock of a folder of checkpoints: one process at a time writes to it.
+"""The lock of a folder of checkpoints or exports: one process at a time writes to it.
 
 On this machine's file systems it is a lock of the kernel on the file `lock`, which ends with the process that holds it,
 however that ends. On others (gs://, hdfs://, a mount that has no such locks) it is a lease: its holder writes `lock`
@@ -21,7 +21,6 @@ import uuid
 import tensorflow as tf
 
 from tfps.checkpoint import files
-from tfps.checkpoint.errors import CheckpointError
 
 _NAME = "lock"
 _ENDING_SECONDS = 5.0  # what a process that was just killed may take to let go
@@ -33,7 +32,7 @@ _held = {}  # folder: its lock, as long as something in this process holds it
 _registry = threading.RLock()
 
 
-class LockError(CheckpointError):
+class LockError(ValueError):
   """Another process has the folder's lock."""
 
 
@@ -41,7 +40,7 @@ class Hold:
   """Something of this process that holds a folder's lock; what else in the process does shares it.
 
   Args:
-    folder: the folder of checkpoints; it is made where there is none.
+    folder: the folder; it is made where there is none.
 
   Raises:
     LockError: another process has the lock; the message names it.
@@ -103,7 +102,8 @@ class _KernelLock:
       if time.monotonic() > deadline:
         raise _in_use(path, _read(path))
       time.sleep(0.1)
-    os.write(self._file, json.dumps(_describe()).encode())
+    with contextlib.suppress(OSError):  # On a full disk it is held without saying by whom.
+      os.write(self._file, json.dumps(_describe()).encode())
 
   def check(self):
     pass
@@ -223,6 +223,6 @@ def _in_use(path, content):
       {"process": "?", "host": "?", "program": "?", "since": "?", **holder}
     )
   return LockError(
-    f"{path.rsplit('/', 1)[0]} is in use by {who}: one process at a time writes to a folder of checkpoints, so end that "
-    "one or give another folder."
+    f"{path.rsplit('/', 1)[0]} is in use by {who}: one process at a time writes to it, so end that one or give "
+    "another folder."
   )

@@ -6,12 +6,22 @@ import zlib
 
 import tensorflow as tf
 
-from tfps.checkpoint import files, shape
+from tfps.checkpoint import files, lock, shape
 from tfps.export.errors import ExportError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 _UNFINISHED = re.compile(r"(writing|removing)-\d+/?")
+
+
+def hold(bases):
+  """The `tfps.checkpoint.lock.Hold` of the folder of exports whose bases are in `bases`.
+
+  Raises:
+    LockError: another process exports to it.
+  """
+  folder, _, name = bases.rpartition("/")
+  return lock.Hold(folder if folder and name == "base" else bases)
 
 
 def begin(folder, number):

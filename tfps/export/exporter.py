@@ -3,6 +3,7 @@
 from concurrent import futures
 import time
 import uuid
+import weakref
 
 import numpy as np
 
@@ -20,7 +21,8 @@ class Exporter:
       exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
       path = exporter.base()
 
-  Export when no ticket is running. One exporter at a time may write to a folder.
+  Export when no ticket is running. One exporter at a time may write to a folder, and one process: it has the folder's
+  lock until the exporter's or the process's end.
 
   Args:
     model: the Keras model with `tfps.Embedding` layers.
@@ -36,6 +38,7 @@ class Exporter:
 
   Raises:
     ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
+    LockError: another process exports to the folder.
   """
 
   def __init__(self, model, folder, raw, keep=None):
@@ -47,6 +50,8 @@ class Exporter:
     self._tables = tables_of(model)
     if not self._tables:
       raise ExportError("the model has no tfps.Embedding layer: export it with Keras's own means.")
+    self._lock = artifact.hold(files.join(self._folder, "base"))
+    weakref.finalize(self, self._lock.release)
     self.lineage = uuid.uuid4().hex
     self.pause_seconds = None
     self._base_version, self._sequence, self._packed = None, 0, None
@@ -179,6 +184,7 @@ class Exporter:
       "pause_seconds": pause_seconds,
     }
     folder = files.join(self._folder, "delta", str(self._base_version))
+    self._lock.check()
     path = delta_lib.write(folder, self._sequence + 1, captures, weights, content, self._devices())
     self._commit(captures)
     self._sequence += 1
@@ -194,6 +200,7 @@ class Exporter:
 
   def _base(self, day, step, examples):
     folder = files.join(self._folder, "base")
+    self._lock.check()
     version = base_artifact.next_version(folder)
     served = ServedModel(self._model, self._raw, self.lineage, version)
     # From here the tables stand still.

@@ -32,6 +32,7 @@ def fold(base, deltas, output=None):
   Raises:
     ExportError: a file is missing or damaged, or the deltas do not go on top of the base, one
       after the other.
+    LockError: another process exports to the folder.
   """
   base = os.fspath(base).rstrip("/")
   content = _read(base, "base")
@@ -40,11 +41,16 @@ def fold(base, deltas, output=None):
     key=lambda pair: pair[1]["sequence"],
   )
   _check(base, content, deltas)
-  paths = [path for path, _ in deltas]
   if output is None:
     folder = os.path.dirname(os.path.abspath(base)) if "://" not in base else base.rpartition("/")[0]
   else:
     folder = files.join(output.rstrip("/"), "base")
+  with artifact.hold(folder):
+    return _write(folder, base, content, deltas)
+
+
+def _write(folder, base, content, deltas):
+  paths = [path for path, _ in deltas]
   version = base_artifact.next_version(folder)
   prefix = files.join(base, "variables/variables")
   begins = {name: variables.row_tensors(begin) for name, begin in variables.table_prefixes(base).items()}

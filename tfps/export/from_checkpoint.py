@@ -9,7 +9,7 @@ from tfps.checkpoint import CheckpointError, dense, files, reader
 from tfps.checkpoint import tables as tables_lib
 from tfps.cluster.tf_config import ConfigError
 from tfps.embedding import tables_of
-from tfps.export import base_artifact, extras, trained
+from tfps.export import artifact, base_artifact, extras, trained
 from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
 from tfps.export.served_model import ServedModel
 from tfps.training import run as training
@@ -40,6 +40,7 @@ def export(
     ConfigError: there is no folder to write to, or the source has no raw inputs.
     CheckpointError: the checkpoint is missing or damaged, or is not one of this model.
     ExportError: the model cannot be served.
+    LockError: another process exports to the folder.
   """
   output = output or config.export.folder
   if not output:
@@ -56,11 +57,16 @@ def export(
   model.build_for(source)
   tables = tables_of(model)
   _restore_dense(checkpoint, model, tables)
+  folder = files.join(output.rstrip("/"), "base")
+  with artifact.hold(folder):
+    return _write(folder, checkpoint, model, tables, raw, config.export.examples, progress)
+
+
+def _write(folder, checkpoint, model, tables, raw, examples, progress):
   day = checkpoint.manifest["calendar"].get("day")
   known = raw.sample and day is not None
-  inputs = raw.sample(day, config.export.examples) if known else raw.empty_batch()
+  inputs = raw.sample(day, examples) if known else raw.empty_batch()
   inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
-  folder = files.join(output.rstrip("/"), "base")
   version = base_artifact.next_version(folder)
   lineage = uuid.uuid4().hex
   served = ServedModel(model, raw, lineage, version)
