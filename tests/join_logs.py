@@ -7,7 +7,6 @@ import zlib
 
 import pyarrow as pa
 import pyarrow.parquet
-import tensorflow as tf
 
 from tfps.join.settings import default_config
 
@@ -130,6 +129,8 @@ def expected(features, actions, labels=tuple(WAIT)):
 
 def read(folder):
   """All samples in the files of a folder, as (ids, {feature: value}) in order."""
+  import tensorflow as tf  # Not in the processes that join, which load their config from here.
+
   paths = sorted(folder.glob("samples-*.tfrecord"))
   assert [path.name for path in paths] == [f"samples-{i:012d}.tfrecord" for i in range(len(paths))]
   return [
@@ -139,6 +140,8 @@ def read(folder):
 
 
 def parse(record):
+  import tensorflow as tf
+
   features = tf.train.Example.FromString(record).features.feature
   row = {name: value_of(feature) for name, feature in features.items()}
   row["tags"] = row.get("tags", [])

@@ -9,6 +9,7 @@ import tfps
 from tests import streams
 from tests.test_stream_fit import Crash, CrashAfter, make_model, shows, wait_until
 from tests.test_stream_reading import make
+from tfps.data.streaming import kafka
 
 
 class Broker:
@@ -90,7 +91,8 @@ def test_messages_without_a_value_are_skipped_and_latest_is_what_comes_next(brok
   where.close()
 
 
-def test_what_a_topic_refuses(tmp_path):
+def test_what_a_topic_refuses(tmp_path, monkeypatch):
+  monkeypatch.setattr(kafka, "_ANSWER_SECONDS", 0.5)
   with pytest.raises(ValueError, match="start is 'now'; it must be one of earliest, latest"):
     tfps.data.Topic("127.0.0.1:1", "t", tmp_path, start="now")
   with pytest.raises(ValueError, match="spool must be a folder"):

@@ -1,6 +1,7 @@
 """kill -9 of `tfps join` at random moments, while logs arrive: no sample is lost, and none is written twice.
 
 python -m tests.soak.join --kills=20
+python -m tests.soak.join --engine=spark --kills=5 --records=10000
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 import time
 
 from tests import join_logs
+from tfps.join.settings import ENGINES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -27,17 +29,18 @@ def main():
     "--records", type=int, default=100_000, help="of the feature log (default 100,000)"
   )
   parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+  parser.add_argument("--engine", choices=ENGINES, default="process")
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory(prefix="join-") as folder:
-    soak(pathlib.Path(folder), flags.kills, flags.records, flags.seed)
+    soak(pathlib.Path(folder), flags.kills, flags.records, flags.seed, engine=flags.engine)
 
 
-def soak(folder, kills, records, seed):
+def soak(folder, kills, records, seed, **fields):
   """Kills a join that is fed a file of each log after the other, then compares with a plain join of all."""
   rng = random.Random(seed)
   features, actions = join_logs.make(records, seed)
   config = join_logs.config_file(
-    folder, batch_bytes=40_000, poll=0.01, samples__records_per_file=500
+    folder, batch_bytes=40_000, poll=0.01, samples__records_per_file=500, **fields
   )
   seen = {}
   for log in ("features", "actions"):

@@ -7,6 +7,7 @@ import uuid
 import tensorflow as tf
 
 _FETCH_SECONDS = 0.1
+_ANSWER_SECONDS = 10.0  # that Kafka has to say what topics it has
 _METADATA_SECONDS = 30.0  # between two looks for new partitions
 _STARTS = ("earliest", "latest")
 
@@ -138,7 +139,7 @@ class Topic:
     if self._consumer is None:
       self._consumer = kafka.Consumer(self._settings)
     try:
-      found = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic]
+      found = self._consumer.list_topics(self._topic, timeout=_ANSWER_SECONDS).topics[self._topic]
     except kafka.KafkaException as error:
       if self._assigned and error.args[0].retriable():
         return
@@ -154,7 +155,7 @@ class Topic:
     for partition in new:
       if partition not in self._offsets:
         place = kafka.TopicPartition(self._topic, partition)
-        first, end = self._consumer.get_watermark_offsets(place, timeout=10)
+        first, end = self._consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)
         self._offsets[partition] = end if starts_late else first
     self._consumer.incremental_assign(
       [kafka.TopicPartition(self._topic, partition, self._offsets[partition]) for partition in new]
