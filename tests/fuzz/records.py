@@ -1,4 +1,4 @@
-"""Records: of any file, every record is in a batch or counted as skipped, or the file is refused."""
+"""Records: of any file, every record is in a batch or counted as skipped, or the file is refused by its name."""
 
 import gzip
 
@@ -6,9 +6,16 @@ import tensorflow as tf
 import tfps
 
 from tests.fuzz import mutate
+from tfps.cluster import failures
+from tfps.data.ticket import Ticket
+from tfps.training import tickets as tickets_lib
 
-# A gzip file may turn out to be damaged only when it is read; all others must be read to their end.
-EXPECTED = (ValueError, tf.errors.DataLossError)
+
+class _RefusedError(Exception):
+  """What a user is told: of which file, and what."""
+
+
+EXPECTED = _RefusedError
 _LINES = b"".join(b"%d,%d,u%d\n" % (i % 2, i % 4, i) for i in range(20))
 
 
@@ -19,7 +26,7 @@ def make(folder, note):
       writer.write(line)
   good = {"text": _LINES, "csv": _LINES, "tfrecord": path.read_bytes()}
 
-  def read(form, path):
+  def read(form, path, on_bad_record):
     return tfps.data.source(
       str(path),
       _parse_columns if form == "csv" else _parse,
@@ -27,7 +34,7 @@ def make(folder, note):
       columns=["click", "weight", "user"] if form == "csv" else None,
       batch_size=4,
       batches_per_ticket=2,
-      on_bad_record="skip",
+      on_bad_record=on_bad_record,
     )
 
   def one(rng):
@@ -38,15 +45,36 @@ def make(folder, note):
       content = gzip.compress(content)
       content = mutate.data(rng, content) if rng.random() < 0.5 else content
     file.write_bytes(content)
-    note(f"{form} {file.name} {content[:4000]!r}")
-    source = read(form, file)
-    for ticket in source.tickets():
-      reading = source.reading(ticket)
-      examples = sum(len(y) for _, y, *_ in reading.batches)
-      skipped = reading.skipped(tf.constant(examples, tf.int64))
-      assert examples + int(tf.reduce_sum(skipped.counts)) == ticket.records
+    on_bad_record = rng.choice(("skip", "skip", "fail"))
+    note(f"{form} {on_bad_record} {file.name} {content[:4000]!r}")
+    try:
+      # Errors come as in training where it is traced, which takes long; where all is skipped there are none.
+      _read_all(read(form, file, on_bad_record), traced=on_bad_record == "fail")
+    except (ValueError, tf.errors.OpError) as error:
+      sentence = failures.explain(error)
+      assert str(file) in sentence, f"{type(error).__name__}: {sentence}"
+      # Only a gzip file turns out to be damaged when it is read; all others are read to their end.
+      assert on_bad_record == "fail" or file.suffix or not isinstance(error, tf.errors.OpError)
+      raise _RefusedError(sentence) from error
 
   return one
+
+
+def _read_all(source, traced):
+  def read(*fields):
+    reading = source.reading(Ticket(*fields))
+    examples = reading.batches.reduce(
+      tf.zeros([], tf.int64), lambda count, batch: count + tf.size(batch[1], tf.int64)
+    )
+    return examples, reading.skipped(examples)
+
+  if traced:
+    read = tf.function(read)
+  strategy = tf.distribute.get_strategy()
+  for ticket, (examples, skipped) in tickets_lib.scored(
+    read, source.tickets(), strategy, source.explain
+  ):
+    assert examples + skipped.counts.sum() == ticket.records
 
 
 def _parse(lines):

@@ -8,6 +8,7 @@ import zlib
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfps.cluster import failures
 from tfps.data import bad_records, batching, index, parsing, places
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
@@ -87,11 +88,15 @@ class FileSource(Source):
     return None
 
   def explain(self, ticket, error):
-    """`BadRecordError` with the first record of a ticket that is bad; `error` where none is."""
+    """`BadRecordError` with the first record of a ticket that is bad; where none is, `error` or one that names the file."""
     try:
       problems = self._problems(ticket).numpy()
     except (tf.errors.OpError, OSError, ValueError):
-      return error
+      if not isinstance(error, tf.errors.DataLossError) or ticket.path in error.message:
+        return error
+      return bad_records.BadRecordError(
+        f"{ticket.path} is damaged: {failures.explain(error)}; write the file again."
+      )
     for number, problem in enumerate(problems):
       if problem:
         return bad_records.BadRecordError(
