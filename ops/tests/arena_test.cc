@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "ops/core/chunk_pool.h"
@@ -215,6 +216,39 @@ TEST(AFullPoolSaysSo) {
   CHECK_EQ(arena.At(last)->key, rows);
   arena.Free(last);
   CHECK_EQ(arena.Allocate(1, true), last);
+}
+
+TEST(RoomIsMadeReadyAheadInLargePoolsOnly) {
+  Pool pool;
+  const auto slabs = [&] { return pool.num_chunks() / ChunkPool::kSlabChunks; };
+  const auto fill_one_more = [&] {
+    const uint32_t before = slabs();
+    while (slabs() == before) CHECK_NE(pool.Allocate(), ChunkPool::kNone);
+  };
+  fill_one_more();
+  pool.PrepareAhead();
+  CHECK_EQ(slabs(), 1u);
+  while (slabs() < 17) fill_one_more();
+  pool.PrepareAhead();
+  CHECK_EQ(slabs(), 18u);
+  pool.PrepareAhead();
+  CHECK_EQ(slabs(), 18u);  // As much as is to be ready is.
+}
+
+TEST(WhoMakesReadyAndWhoAllocatesDoNotMeet) {
+  Pool pool;
+  std::set<uint32_t> chunks[2];
+  const auto work = [&](int who) {
+    for (int i = 0; i < 1500; ++i) {
+      chunks[who].insert(pool.Allocate());
+      pool.PrepareAhead();
+    }
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  chunks[0].insert(chunks[1].begin(), chunks[1].end());
+  CHECK_EQ(chunks[0].size(), 3000u);
 }
 
 }  // namespace tfps
