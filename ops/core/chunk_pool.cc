@@ -94,7 +94,7 @@ void ChunkPool::PrepareAhead() {
   std::unique_lock<std::mutex> lock(mutex_);
   const size_t next = slabs_.size();
   lock.unlock();
-  if (next < kSmallPageSlabs || !OpenSlab(next)) return;
+  if (next < kLeastSlabs || !OpenSlab(next)) return;
   madvise(SlabAt(next), kSlabBytes, MADV_POPULATE_WRITE);
   lock.lock();
   // Unless somebody who could not wait has taken it.

@@ -96,6 +96,8 @@ class ChunkPool {
   static constexpr int kMostRun = kSlabChunks - 1;
   static constexpr size_t kSmallArray = kChunkBytes;
 
+  // Of a table of so many slabs, the two that may be ready ahead are little.
+  static constexpr size_t kLeastSlabs = 64;
   static constexpr int kAheadChunks = kSlabChunks;
 
   char* SlabAt(size_t number) const { return base_ + number * kSlabBytes; }

@@ -228,18 +228,18 @@ TEST(RoomIsMadeReadyAheadInLargePoolsOnly) {
   fill_one_more();
   pool.PrepareAhead();
   CHECK_EQ(slabs(), 1u);
-  while (slabs() < 17) fill_one_more();
+  while (slabs() < 65) fill_one_more();
   pool.PrepareAhead();
-  CHECK_EQ(slabs(), 18u);
+  CHECK_EQ(slabs(), 66u);
   pool.PrepareAhead();
-  CHECK_EQ(slabs(), 18u);  // As much as is to be ready is.
+  CHECK_EQ(slabs(), 66u);  // As much as is to be ready is.
 }
 
 TEST(WhoMakesReadyAndWhoAllocatesDoNotMeet) {
   Pool pool;
   std::set<uint32_t> chunks[2];
   const auto work = [&](int who) {
-    for (int i = 0; i < 1500; ++i) {
+    for (int i = 0; i < 6000; ++i) {
       chunks[who].insert(pool.Allocate());
       pool.PrepareAhead();
     }
@@ -248,7 +248,7 @@ TEST(WhoMakesReadyAndWhoAllocatesDoNotMeet) {
   work(0);
   other.join();
   chunks[0].insert(chunks[1].begin(), chunks[1].end());
-  CHECK_EQ(chunks[0].size(), 3000u);
+  CHECK_EQ(chunks[0].size(), 12000u);
 }
 
 }  // namespace tfps
