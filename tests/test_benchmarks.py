@@ -34,7 +34,7 @@ def run(program, *flags, home=None):
 
 
 def test_memory_per_row():
-  done = run("memory_per_row.py", "--rows=1000000", "--slack=1.15", "--json", "--check")
+  done = run("memory_per_row.py", "--rows=1000000", "--slack=1.25", "--json", "--check")
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
   assert len(report["goals"]) == 4 and report["machine"]["tensorflow"].startswith("2.16")
@@ -42,13 +42,13 @@ def test_memory_per_row():
   peers = [row for row in full if row["case"] == "TFRA"]
   assert len(peers) == HAS_TFRA and len(full) == 4 + HAS_TFRA
   for row in full:
-    # What the table reports of itself is what the process holds, but for a few MB of buffers. A row of TFRA's has a key
+    # What the table reports of itself is what the process holds, but for some MB of buffers. A row of TFRA's has a key
     # and 9 floats.
     reported = row["reported_by_the_table"]
     as_expected = (
       (44 < row["bytes_per_row"] < 200)
       if row in peers
-      else abs(row["bytes_per_row"] - reported) < 12
+      else abs(row["bytes_per_row"] - reported) < 18
     )
     assert as_expected, row
 
