@@ -5,17 +5,12 @@ import gzip
 import tensorflow as tf
 import tfps
 
-from tests.fuzz import mutate
+from tests.fuzz import mutate, reading
 from tfps.cluster import failures
 from tfps.data.ticket import Ticket
 from tfps.training import tickets as tickets_lib
 
-
-class _RefusedError(Exception):
-  """What a user is told: of which file, and what."""
-
-
-EXPECTED = _RefusedError
+EXPECTED = reading.RefusedError
 _LINES = b"".join(b"%d,%d,u%d\n" % (i % 2, i % 4, i) for i in range(20))
 
 
@@ -55,18 +50,14 @@ def make(folder, note):
       assert str(file) in sentence, f"{type(error).__name__}: {sentence}"
       # Only a gzip file turns out to be damaged when it is read; all others are read to their end.
       assert on_bad_record == "fail" or file.suffix or not isinstance(error, tf.errors.OpError)
-      raise _RefusedError(sentence) from error
+      raise reading.RefusedError(sentence) from error
 
   return one
 
 
 def _read_all(source, traced):
   def read(*fields):
-    reading = source.reading(Ticket(*fields))
-    examples = reading.batches.reduce(
-      tf.zeros([], tf.int64), lambda count, batch: count + tf.size(batch[1], tf.int64)
-    )
-    return examples, reading.skipped(examples)
+    return reading.read_all(source.reading(Ticket(*fields)))
 
   if traced:
     read = tf.function(read)

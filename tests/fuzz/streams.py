@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfps
 
 from tests import streams
-from tests.fuzz import mutate
+from tests.fuzz import mutate, reading
 from tfps.cluster import failures
 from tfps.data import bad_records
 from tfps.training import feed, position, tickets as tickets_lib
@@ -16,12 +16,7 @@ from tfps.training import feed, position, tickets as tickets_lib
 _NAMES = ("a", "b", "c", "é", "x y", "-", "x" * 200, "%s", "{}", "a.b")
 _TIMES = (-1, 0, 1, 2**62, 2**63 - 1, -(2**63), 253_370_764_799_999, 253_370_764_800_000)
 
-
-class _RefusedError(Exception):
-  """What a user is told: of which file, and what."""
-
-
-EXPECTED = _RefusedError
+EXPECTED = reading.RefusedError
 
 
 def make(folder, note):
@@ -46,7 +41,7 @@ def make(folder, note):
     except (ValueError, OSError, tf.errors.OpError) as error:
       sentence = failures.explain(error)
       assert str(arrived) in sentence, f"{type(error).__name__}: {sentence}"
-      raise _RefusedError(sentence) from error
+      raise reading.RefusedError(sentence) from error
 
   return one
 
@@ -61,11 +56,7 @@ class _Reader:
     )  # fmt: skip
 
     def read(ticket):
-      reading = self._source.reading(ticket)
-      examples = reading.batches.reduce(
-        tf.zeros([], tf.int64), lambda count, batch: count + tf.size(batch[1], tf.int64)
-      )
-      return examples, reading.skipped(examples)
+      return reading.read_all(self._source.reading(ticket))
 
     self._read = tickets_lib.scoring_function(read)
 
