@@ -140,7 +140,7 @@ def growth(rows, kind, sizes):
   """The most that the time per key grows from the first of some sizes to the last, of all batches and distributions."""
   speed = {(row["rows"], row["batch"], row["keys"]): row[column(kind)] for row in rows}
   calls = {key[1:] for key in speed}
-  return round(max(speed[sizes[0], *call] / speed[sizes[-1], *call] for call in calls), 2)
+  return round(max(speed[(sizes[0], *call)] / speed[(sizes[-1], *call)] for call in calls), 2)
 
 
 def draw(results, path):
