@@ -1,8 +1,9 @@
 # Builds with make what ops/BUILD builds with Bazel. From the repository's root:
 #   make -f ops/ops.mk library TENSORFLOW=<TensorFlow's package folder> OUT=<folder>
-#   make -f ops/ops.mk build/cpp/asan/hash_test       (or plain, or tsan)
+#   make -f ops/ops.mk build/cpp/asan/hash_test       (or tsan, or plain: of the library's own objects in OUT)
 PYTHON ?= python3
 CXX ?= g++
+OUT ?= build/cpp/library
 .DELETE_ON_ERROR:
 
 build/sources.mk: ops/sources.bzl
@@ -13,15 +14,16 @@ build/sources.mk: ops/sources.bzl
 
 core := $(wildcard $(addprefix ops/,$(CORE)))
 kernels := $(wildcard $(addprefix ops/,$(KERNELS)))
+registrations := $(sort $(wildcard $(addprefix ops/,$(REGISTRATIONS))))
 tests := $(wildcard $(addprefix ops/,$(TESTS)))
 settings := ops/sources.bzl ops/ops.mk
 compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) -fPIC -MMD -MP -I. -c $< -o $@
 
 # The op library. A removed source changes its folder's time, and so links again.
-library_objects := $(patsubst %.cc,$(OUT)/%.o,$(core) $(kernels))
+library_objects := $(patsubst %.cc,$(OUT)/%.o,$(core) $(kernels)) $(OUT)/registrations.o
 .PHONY: library
 library: $(OUT)/_tfps_ops.so
-$(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core) $(kernels))) $(settings)
+$(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core) $(kernels) $(registrations))) $(settings)
 	@echo "link $@"
 	@$(CXX) -shared $(filter %.o,$^) -o $@ $(LINKOPTS) '-Wl,-rpath,$$ORIGIN/../tensorflow' \
 	  -L$(TENSORFLOW) -l:libtensorflow_framework.so.2
@@ -32,18 +34,25 @@ $(patsubst %.cc,$(OUT)/%.o,$(core)): $(OUT)/%.o: %.cc $(settings)
 	$(compile) $(tensorflow)
 $(patsubst %.cc,$(OUT)/%.o,$(kernels)): $(OUT)/%.o: %.cc $(settings) $(headers).gch
 	$(compile) $(tensorflow) -include $(headers)
+$(OUT)/registrations.o: $(OUT)/registrations.cc $(settings)
+	$(compile) $(tensorflow)
+$(OUT)/registrations.cc: ops/registrations $(settings)
+	@mkdir -p $(@D) && printf '#include "%s"\n' $(registrations) > $@
 $(headers).gch: $(settings)
 	@mkdir -p $(@D) && echo '#include "tensorflow/core/framework/op_kernel.h"' > $(headers)
 	@echo "$(CXX) $@" && $(CXX) $(COPTS) -fPIC -I. $(tensorflow) -x c++-header $(headers) -o $@
 
-# The C++ tests, once for each sanitizer. Of debug information only what names lines, and what is a test itself not optimised: a
+# The C++ tests, plain and once for each sanitizer. Of debug information only what names lines, and what is a test itself not optimised: a
 # third of the time to compile.
 plain_flags := -g1
 asan_flags := -g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 tsan_flags := -g1 -O1 -fsanitize=thread
 
-define sanitizer
-$(1)_core := $(patsubst ops/%.cc,build/cpp/$(1)/%.o,$(core))
+plain_core := $(patsubst %.cc,$(OUT)/%.o,$(core))
+asan_core := $(patsubst ops/%.cc,build/cpp/asan/%.o,$(core))
+tsan_core := $(patsubst ops/%.cc,build/cpp/tsan/%.o,$(core))
+
+define programs
 $(1)_programs := $(patsubst ops/tests/%.cc,build/cpp/$(1)/%,$(tests))
 .PHONY: $(1)
 $(1): $$($(1)_programs)
@@ -54,7 +63,7 @@ build/cpp/$(1)/tests/%.o: ops/tests/%.cc $(settings)
 $$($(1)_programs): build/cpp/$(1)/%: build/cpp/$(1)/tests/%.o $$($(1)_core)
 	@$(CXX) $$($(1)_flags) $$^ -o $$@ $(LINKOPTS)
 endef
-$(foreach name,plain asan tsan,$(eval $(call sanitizer,$(name))))
+$(foreach name,plain asan tsan,$(eval $(call programs,$(name))))
 .SECONDARY:
 
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,4 +1,4 @@
-"""Runs every C++ test program: plain, under AddressSanitizer with UBSan, under ThreadSanitizer."""
+"""Runs every C++ test program: with the library's own objects, under AddressSanitizer with UBSan, under ThreadSanitizer."""
 
 import os
 import pathlib
@@ -8,14 +8,17 @@ import sys
 
 import pytest
 
+from tfps import _build_info
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(source.stem for source in ROOT.glob("ops/tests/*_test.cc"))
-SANITIZERS = ["plain", "asan", "tsan"]
+BUILDS = ["plain", "asan", "tsan"]
+OBJECTS = f"build/ops/{_build_info.TENSORFLOW_VERSION}"
 
 
 def _make(*arguments):
   return subprocess.run(
-    ["make", "-s", "-f", "ops/ops.mk", f"PYTHON={sys.executable}", *arguments],
+    ["make", "-s", "-f", "ops/ops.mk", f"PYTHON={sys.executable}", f"OUT={OBJECTS}", *arguments],
     cwd=ROOT,
     text=True,
     stdout=subprocess.PIPE,
@@ -26,17 +29,17 @@ def _make(*arguments):
 @pytest.fixture(scope="module")
 def built():
   """Compiles all that compiles, on all cores; each test then reports its own program."""
-  _make("-k", f"-j{os.cpu_count()}", *SANITIZERS)
+  _make("-k", f"-j{os.cpu_count()}", *BUILDS)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_program(built, sanitizer, program):
-  path = f"build/cpp/{sanitizer}/{program}"
+@pytest.mark.parametrize("build", BUILDS)
+def test_program(built, build, program):
+  path = f"build/cpp/{build}/{program}"
   compiled = _make(path)
   assert compiled.returncode == 0, compiled.stdout
   # Old ThreadSanitizers do not bear the address randomisation of new kernels.
-  setarch = sanitizer == "tsan" and shutil.which("setarch")
+  setarch = build == "tsan" and shutil.which("setarch")
   without_randomisation = [setarch, "-R"] if setarch else []
   ran = subprocess.run(
     [*without_randomisation, path],

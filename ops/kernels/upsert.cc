@@ -8,7 +8,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
 template <typename T>
-T* Data(const Tensor& tensor) {
+T* Column(const Tensor& tensor) {
   return const_cast<T*>(tensor.flat<T>().data());
 }
 
@@ -29,9 +29,9 @@ class UpsertOp : public OpKernel {
     const Tensor& floats = ctx->input(6);
     OP_REQUIRES_OK(ctx, RequireShape("floats", floats, {floats.NumElements()}));
     const RowColumns columns = {
-        reinterpret_cast<uint64_t*>(Data<int64_t>(keys)), Data<int32_t>(ctx->input(2)),
-        Data<double>(ctx->input(3)),  Data<uint16_t>(ctx->input(4)),
-        Data<uint16_t>(ctx->input(5)), Data<float>(floats)};
+        reinterpret_cast<uint64_t*>(Column<int64_t>(keys)), Column<int32_t>(ctx->input(2)),
+        Column<double>(ctx->input(3)),  Column<uint16_t>(ctx->input(4)),
+        Column<uint16_t>(ctx->input(5)), Column<float>(floats)};
     const auto problem = resource->table().Upsert(columns, {n, floats.NumElements()});
     OP_REQUIRES(ctx, !problem, tensorflow::errors::InvalidArgument(*problem));
   }
