@@ -1,4 +1,4 @@
-"""Runs every C++ test program: with the library's own objects, under AddressSanitizer with UBSan, under ThreadSanitizer."""
+"""Runs every C++ test program: plain with the library's objects, under ASan with UBSan, under TSan."""
 
 import os
 import pathlib
