@@ -1,6 +1,7 @@
 """Bad records: skipped and counted once, or refused with their place; what is good is what it is without them."""
 
 import gzip
+import os
 import random
 import re
 
@@ -245,6 +246,23 @@ def test_a_tfrecord_with_a_wrong_checksum(tmp_path):
     list(source.tickets())[1], None
   )
   assert f"{path}, the record at byte 154: the checksum of its bytes does not hold;" in str(told)
+
+
+def test_reading_damaged_tfrecords_leaves_no_threads_behind(tmp_path):
+  path = write_tfrecord(tmp_path / "a", 8)
+  content = bytearray(path.read_bytes())
+  content[12 + 5] ^= 1
+  path.write_bytes(content)
+
+  def threads_after(times):
+    for _ in range(times):
+      source = make(path, format="tfrecord")
+      for ticket in source.tickets():
+        read(source, ticket)
+    return len(os.listdir("/proc/self/task"))
+
+  before = threads_after(2)
+  assert threads_after(20) < before + 20
 
 
 @pytest.mark.parametrize("size, kept", [(22 * 7 + 3, 7), (22 * 7 - 3, 6), (22 * 6 + 1, 6), (5, 0)])

@@ -1,6 +1,7 @@
 """The source of files: cut where they can be, read by byte range with stock TensorFlow ops."""
 
 import contextlib
+import functools
 import gzip
 from typing import NamedTuple
 import zlib
@@ -231,9 +232,7 @@ class FileSource(Source):
 
   def _read_damaged_tfrecord(self, ticket):
     """(string [records], bool [records]): the same, and which of them have a wrong checksum."""
-    read = tf.function(tfrecords).get_concrete_function(
-      *(tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int64))
-    )
+    read = _traced_tfrecords()
     ok, _, records = parsing.attempt(read, ticket.path, ticket.begin, ticket.records)
 
     def one_by_one():
@@ -298,6 +297,15 @@ def tfrecords(path, begin, count):
   )
   records = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
   return records.take(count).batch(count).get_single_element()
+
+
+@functools.cache
+def _traced_tfrecords():
+  """`tfrecords` to attempt. One for the process: TensorFlow keeps a thread for each that was called eagerly."""
+  with tf.init_scope():
+    return tf.function(tfrecords).get_concrete_function(
+      *(tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int64))
+    )
 
 
 @contextlib.contextmanager
