@@ -30,7 +30,8 @@ from models.deepfm import DeepFM
 strategy = tfps.strategy()
 with strategy.scope():
   table = tfps.FeasignTable("ctr", mf_dim=4)
-  model = DeepFM(table, ["user"], hidden=[4])
+  # So many units that some of them let the gradient of what was imported through.
+  model = DeepFM(table, ["user"], hidden=[32])
   model.compile("adam", "binary_crossentropy", metrics=["AUC"])
 
 # Rows from elsewhere go to the servers that have their shards: 300 users who do not train, and one who does.
