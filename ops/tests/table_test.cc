@@ -172,6 +172,25 @@ TEST(ARepeatedKeyIsPushedTwiceInOrder) {
   CHECK_TRUE(table.Pull({6}) == (std::vector<float>{-5, -2, -2}));
 }
 
+TEST(ALargePushKeepsTheOrderOfEachKey) {
+  TestedTable table(kPlain);
+  constexpr int kRows = 50'000, kKeys = 5'000;  // PushItems sorts it in several blocks.
+  std::vector<PushedRow> rows;
+  for (int i = 0; i < kRows; ++i) {
+    const uint64_t key = 1 + i % kKeys;
+    // The first is clipped to -10, from where one goes up to -5 and the others down again.
+    const float gradient = i < kKeys ? 1000 : i < 2 * kKeys ? -5 : 0.5;
+    rows.push_back({.key = key, .show = 1, .click = 0, .gradient = gradient, .slot = i / kKeys});
+  }
+  table.Push(rows);
+  int right = 0;
+  for (uint64_t key = 1; key <= kKeys; ++key) {
+    const auto row = table.Inspect(key);
+    right += row.show == 10 && row.slot == 0 && table.Pull({key})[0] == -9;
+  }
+  CHECK_EQ(right, kKeys);
+}
+
 TEST(TheDaysEndEvictsFirstThenAges) {
   TestedTable table(
       "num_shards=4;accessor.nonclk_coeff=1;accessor.delete_threshold=4;accessor.decay_rate=0.5;"
