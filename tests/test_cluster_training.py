@@ -1,7 +1,6 @@
 """Training on a cluster: real processes, the same config as in one process."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -10,6 +9,8 @@ import time
 
 import pytest
 from tfps.cli import launch
+
+from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -50,15 +51,9 @@ print("admitted", found["admitted"].sum(), "as imported", (found["mf_w"] == 0.5)
 """
 
 
-def environment():
-  env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-  env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-  return env
-
-
 def run_tfps(*arguments, log_level=1):
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
-  env = environment() | {"TF_CPP_MIN_LOG_LEVEL": str(log_level)}
+  env = jobs.environment(TF_CPP_MIN_LOG_LEVEL=str(log_level))
   done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done
@@ -130,7 +125,7 @@ def test_a_lost_worker_is_survived_and_its_ticket_runs_again(alone, tmp_path):
           command,
           stdout=out,
           stderr=subprocess.STDOUT,
-          env=environment() | {"TF_CONFIG": json.dumps(config)},
+          env=jobs.environment(TF_CONFIG=json.dumps(config)),
         )
     chief_output = tmp_path / "chief0.txt"
     deadline = time.monotonic() + 200

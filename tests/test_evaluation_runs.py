@@ -1,7 +1,6 @@
 """An evaluator as a task of a cluster: real processes."""
 
 import json
-import os
 import pathlib
 import re
 import signal
@@ -22,6 +21,7 @@ from tfps.training import run as training
 
 from models.deepfm import DeepFM
 from tests.evaluations import events_of, naive_gauc
+from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -52,12 +52,6 @@ def get_config():
 def evaluation_source(config):  # large beside the training data, so that each checkpoint takes a while
   return tfps.data.ClickStream(days=1, examples_per_day=12_000, seed=7, batch_size=500)
 """
-
-
-def _environment(**more):
-  env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-  env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-  return {**env, **more}
 
 
 def _train(tmp_path, log_dir):
@@ -116,7 +110,7 @@ def test_an_evaluator_follows_a_cluster_and_another_goes_on_after_it(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "tfps", "launch", "--workers=1", "--ps=1", "--evaluator",
      f"--log-dir={logs}", "--", *_train(tmp_path, followed)],
-    env=_environment(), capture_output=True, text=True, timeout=200, check=False,
+    env=jobs.environment(), capture_output=True, text=True, timeout=200, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
   assert "ended with" not in done.stderr
@@ -129,7 +123,7 @@ def test_an_evaluator_follows_a_cluster_and_another_goes_on_after_it(tmp_path):
   # Two more evaluators of the same checkpoints, one that is killed and one that goes on.
   *_, (job, _, tf_config) = launch._tf_configs(1, 1, evaluator=True)
   assert job == "evaluator"
-  env = _environment(
+  env = jobs.environment(
     TF_CONFIG=json.dumps(tf_config), TFPS_CHIEF_LOST_SECONDS="1", PYTHONUNBUFFERED="1"
   )
   command = [sys.executable, "-m", "tfps", *_train(tmp_path, killed)]
@@ -161,7 +155,7 @@ def test_an_evaluator_that_fails_does_not_end_training(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "tfps", "launch", "--workers=1", "--ps=1", "--evaluator",
      f"--log-dir={tmp_path}", "--", str(tmp_path / "plain.py")],
-    env=_environment(), capture_output=True, text=True, timeout=60, check=False,
+    env=jobs.environment(), capture_output=True, text=True, timeout=60, check=False,
   )  # fmt: skip
   assert done.returncode == 0
   assert f"evaluator ended with exit code 1; {tmp_path}/evaluator.log ends with:" in done.stderr
@@ -175,7 +169,7 @@ def test_an_evaluator_needs_its_folders(tmp_path):
   *_, (_, _, tf_config) = launch._tf_configs(1, 1, evaluator=True)
   command = [sys.executable, "-m", "tfps", "train", f"--config={ROOT}/configs/quickstart.py"]
   done = subprocess.run(
-    command, env=_environment(TF_CONFIG=json.dumps(tf_config)), capture_output=True, text=True,
+    command, env=jobs.environment(TF_CONFIG=json.dumps(tf_config)), capture_output=True, text=True,
     timeout=60, check=False,
   )  # fmt: skip
   assert done.returncode == 1

@@ -17,6 +17,8 @@ import pytest
 from tfps.cli import launch, supervisor
 from tfps.cluster import exit_codes, failures, liveness, tf_config
 
+from tests.soak import jobs
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHIEF_LOST_SECONDS = 4
 
@@ -69,11 +71,8 @@ def _program(tmp_path_factory):
 
 
 def _environment(**more):
-  env = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
-  env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-  env["TFPS_CHIEF_LOST_SECONDS"] = str(CHIEF_LOST_SECONDS)
-  env["TF_CPP_MIN_LOG_LEVEL"] = "3"
-  return {**env, **more}
+  settings = dict(TFPS_CHIEF_LOST_SECONDS=str(CHIEF_LOST_SECONDS), TF_CPP_MIN_LOG_LEVEL="3")
+  return jobs.environment(**{**settings, **more})
 
 
 def _text(path):
