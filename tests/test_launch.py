@@ -19,7 +19,6 @@ from tfps.cluster import exit_codes, failures, liveness, tf_config
 
 from tests.soak import jobs
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHIEF_LOST_SECONDS = 4
 
 # What every role runs; the chief does what the first argument says.
