@@ -97,7 +97,9 @@ def test_the_image_has_what_the_job_names():
   assert ignored[0] == "*" and {f"!{source}" for source in sources} <= set(ignored)
   assert all((ROOT / source).exists() for source in sources)
   # What setup.py and the build read is there.
-  for needed in ("pyproject.toml", "setup.py", "MANIFEST.in", "build_backend"):
+  for needed in (
+    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "build_backend",
+  ):
     assert needed in sources
   assert ("ENTRYPOINT", '["tfps"]') in instructions
   user = next(rest for name, rest in instructions if name == "USER")

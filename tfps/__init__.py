@@ -15,7 +15,7 @@ Names load on first use, so that `import tfps` itself costs nothing.
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
   "strategy": "tfps.cluster.strategy",
