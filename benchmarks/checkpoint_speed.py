@@ -16,13 +16,9 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-
 import harness
-from memory_per_row import BATCH
-from memory_per_row import MF_DIM
-from memory_per_row import resident_bytes
-from memory_per_row import splitmix64
+import numpy as np
+from memory_per_row import BATCH, MF_DIM, resident_bytes, splitmix64
 
 TOUCHED = 0.01  # share of the rows, before an increment
 BLOCK = bytes(8 << 20)
@@ -63,7 +59,9 @@ def main():
         harness.Goal(f"{row['what']}: share of sequential writing", share, flags.speed, "", True)
       )
       goals.append(
-        harness.Goal(f"{row['what']}: extra memory", row["extra_memory_percent"], flags.percent, "%")
+        harness.Goal(
+          f"{row['what']}: extra memory", row["extra_memory_percent"], flags.percent, "%"
+        )
       )
   title = (
     f"Checkpoints of {flags.rows:,} feasigns, half of them admitted (mf_dim {MF_DIM}, adagrad), "

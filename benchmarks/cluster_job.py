@@ -16,8 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 from tqdm import tqdm
+
+import tfps
 
 # How many values a slot has, about as in Criteo's data.
 CARDINALITIES = (

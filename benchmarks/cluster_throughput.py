@@ -25,11 +25,11 @@ import tempfile
 import threading
 import time
 
-import tfps
-from tqdm import tqdm
-
 import cluster_job
 import harness
+from tqdm import tqdm
+
+import tfps
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PARTS = ("throughput", "bytes", "straggler")

@@ -15,9 +15,8 @@ import sys
 import tempfile
 import time
 
-from tqdm import tqdm
-
 import harness
+from tqdm import tqdm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOST_DIFFERENCE = 0.002  # of the defaults' AUC from the single process's, either way

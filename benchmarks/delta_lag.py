@@ -19,9 +19,8 @@ import tempfile
 import threading
 import time
 
-import numpy as np
-
 import harness
+import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -94,6 +93,7 @@ class Trainer:
   def __init__(self, folder, rows):
     import tensorflow as tf
     import tf_keras as keras
+
     import tfps
 
     keras.utils.set_random_seed(1)

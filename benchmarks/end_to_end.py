@@ -17,14 +17,14 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf
-import tf_keras as keras
-import tfps
-from tqdm import tqdm
-
 import cluster_job
 import harness
+import tensorflow as tf
+import tf_keras as keras
 import tfra
+from tqdm import tqdm
+
+import tfps
 
 CEILING = "ceiling"
 OURS = "tfps"

@@ -12,13 +12,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-
 import harness
-from memory_per_row import MF_DIM
-from memory_per_row import read_statistics
-from memory_per_row import resident_bytes
-from memory_per_row import splitmix64
+import numpy as np
+from memory_per_row import MF_DIM, read_statistics, resident_bytes, splitmix64
 
 BATCH = 65_536
 # Case: the share of feasigns that own an mf vector.

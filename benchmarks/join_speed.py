@@ -106,7 +106,9 @@ def measure(flags, folder):
       at_least=True,
     ),
     harness.Goal(
-      f"memory of {flags.times} times the log, over that of it", peaks[1] / peaks[0], 1.15 * flags.slack
+      f"memory of {flags.times} times the log, over that of it",
+      peaks[1] / peaks[0],
+      1.15 * flags.slack,
     ),
   ]
   return harness.report(

@@ -14,9 +14,8 @@ import json
 import subprocess
 import sys
 
-import numpy as np
-
 import harness
+import numpy as np
 
 MF_DIM = 8
 BATCH = 65_536

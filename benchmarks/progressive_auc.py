@@ -13,15 +13,15 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import harness
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
 from tfps.cli import config as cli_config
-from tfps.metrics import ClickScores, grouped_auc
-from tfps.training import run
-
-import harness
+from tfps.job import train as run
+from tfps.learning.metrics import ClickScores, grouped_auc
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What the curves were taken with; the configs ship crosses of these besides.

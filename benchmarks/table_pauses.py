@@ -18,10 +18,11 @@ import harness
 import numpy as np
 import tables
 import tensorflow as tf
+from tqdm import tqdm
+
 import tfps
 from tfps import native
 from tfps.checkpoint import CheckpointManager
-from tqdm import tqdm
 
 MF_DIM = 8
 QUIET = "quiet"

@@ -5,6 +5,7 @@ import uuid
 import numpy as np
 import tensorflow as tf
 import tfra
+
 from tfps import native
 from tfps.cluster.memory import held_and_left
 

@@ -1,9 +1,8 @@
 """PEP 517 backend: setuptools, which gets a TensorFlow to build with only where there is none."""
 
+import installed_tensorflow
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that stay setuptools' own)
-
-import installed_tensorflow
 
 
 def _requires(setuptools_requires):

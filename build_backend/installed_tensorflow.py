@@ -76,7 +76,12 @@ def requirements():
     return []  # tf-keras, TFRA and TensorFlow Serving's messages require `tensorflow` by that name: pip would add it.
   minor = ".".join(found.version.split(".")[:2])
   tfra = [_TFRA] if found.version in _TFRA_VERSIONS else []
-  return [f"tensorflow=={minor}.*", f"tf-keras=={minor}.*", f"tensorflow-serving-api=={minor}.*", *tfra]
+  return [
+    f"tensorflow=={minor}.*",
+    f"tf-keras=={minor}.*",
+    f"tensorflow-serving-api=={minor}.*",
+    *tfra,
+  ]
 
 
 if __name__ == "__main__":

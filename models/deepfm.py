@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
 
 

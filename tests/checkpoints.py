@@ -4,8 +4,10 @@ import os
 
 import numpy as np
 import tensorflow as tf
+
 import tfps
-from tfps import native, placement
+from tfps import native
+from tfps.table import placement
 
 KEYS = np.arange(1, 401) * 7919
 

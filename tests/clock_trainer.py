@@ -13,11 +13,12 @@ import time
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.checkpoint import lock, reader
-from tfps.export import artifact
 
+import tfps
 from tests import checkpoints, test_resume
+from tfps.checkpoint import reader
+from tfps.export import artifact
+from tfps.storage import lock
 
 _DAY = 86400
 _jumps = itertools.cycle([1, -2, 2, -1, -1, 1])  # days

@@ -7,7 +7,6 @@ import numpy as np
 from tests import reference
 from tests.reference import ReferenceTable
 
-
 MESSAGE_STATISTICS = (
   "pushes",
   "repeated_pushes",

@@ -4,7 +4,9 @@ import os
 import pathlib
 import sys
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # As the command tfps does, for programs that tests start.
+os.environ.setdefault(
+  "TF_USE_LEGACY_KERAS", "1"
+)  # As the command tfps does, for programs that tests start.
 if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists():
   sys.exit(
     "tfps's ops have not been built here: "

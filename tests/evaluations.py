@@ -3,8 +3,8 @@
 import pathlib
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 import tensorflow as tf
+from sklearn.metrics import roc_auc_score
 
 
 def naive_gauc(label, prediction, group):

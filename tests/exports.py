@@ -2,9 +2,10 @@
 
 import numpy as np
 import tensorflow as tf
-import tfps
 import tf_keras as keras
-from tfps.autograph import libraries_unconverted
+
+import tfps
+from tfps.graph.autograph import libraries_unconverted
 
 SPECS = {
   "user": tf.TensorSpec([None], tf.int64),

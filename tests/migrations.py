@@ -1,11 +1,11 @@
 """A table beside its NumPy reference, for tests of what fills new tables."""
 
 import numpy as np
-import tfps
-from tfps import placement
 
+import tfps
 from tests import reference
 from tests.checkpoints import keys_of, make_table
+from tfps.table import placement
 
 KEYS = np.arange(1, 301) * 104729 * 7919
 OPTIMIZERS = {"adagrad": tfps.Adagrad, "std_adagrad": tfps.StdAdagrad, "adam": tfps.Adam,

@@ -11,8 +11,12 @@ import tempfile
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+  get_model_status_pb2,
+  model_service_pb2_grpc,
+  predict_pb2,
+  prediction_service_pb2_grpc,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "ctr"

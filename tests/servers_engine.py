@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-import tfps
 
+import tfps
 from tests import reference
 from tests.checkpoints import make_table
 from tests.engines import EvictedRows, Inspection, NativeEngine

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+
 import tfps
 
 

@@ -1,8 +1,10 @@
 """The signature apply_delta, in the C++ session loader: what a running server makes of chunks."""
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import tfps
 from tests import exports
 from tfps.export import artifact

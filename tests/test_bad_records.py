@@ -6,16 +6,16 @@ import random
 import re
 
 import hypothesis
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.data import bad_records
-from tfps.embedding import tables_of
+from hypothesis import strategies as st
 
+import tfps
 from tests.soak import bad_record_trainer, pushes
+from tfps.data import bad_records
+from tfps.layers.embedding import tables_of
 
 GOOD = "good"
 # What a line of `click,weight,user` can have, and the reason by which it is counted.

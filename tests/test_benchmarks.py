@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-import tfps
 from tensorflow.python.eager import context
 
+import tfps
 from benchmarks import harness
 from tests.test_configs import write_ratings
 

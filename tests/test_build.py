@@ -84,7 +84,7 @@ def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
   assert set(names) > {
     "tfps/_tfps_ops.so",
     "tfps/_build_info.py",
-    "tfps/table.py",
+    "tfps/table/feasign_table.py",
     "tfps/cli/main.py",
   }
   assert "-none-any" not in wheel.name
@@ -141,7 +141,15 @@ def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
 @pytest.mark.parametrize(
   "version, required",
   [
-    ("2.16.1", ["tensorflow==2.16.*", "tf-keras==2.16.*", "tensorflow-serving-api==2.16.*", "tensorflow-recommenders-addons==0.8.1"]),
+    (
+      "2.16.1",
+      [
+        "tensorflow==2.16.*",
+        "tf-keras==2.16.*",
+        "tensorflow-serving-api==2.16.*",
+        "tensorflow-recommenders-addons==0.8.1",
+      ],
+    ),
     ("2.17.0", ["tensorflow==2.17.*", "tf-keras==2.17.*", "tensorflow-serving-api==2.17.*"]),
   ],
 )

@@ -8,16 +8,16 @@ import threading
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.cli import config as cli_config
-from tfps.training import run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import tfps
 from models.deepfm import DeepFM
 from tests import reference
 from tests.checkpoints import make_table
+from tfps.cli import config as cli_config
+from tfps.job import train as run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ACCESSOR = dict(

@@ -12,11 +12,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
+from tests.checkpoints import (
+  KEYS,
+  assert_same,
+  checkpoints_in,
+  keys_of,
+  make_table,
+  push,
+  saved_rows,
+)
 from tfps import native
 from tfps.checkpoint import CheckpointError, CheckpointManager
-
-from tests.checkpoints import KEYS, assert_same, checkpoints_in, keys_of, make_table, push, saved_rows
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CALENDAR = {"epoch": 0, "day": 3, "tickets": 17}
@@ -320,4 +328,6 @@ def test_a_kill_while_saving_leaves_the_last_complete_one(tmp_path):
     number = int(reader.latest().rsplit("-", 1)[1])
     assert number > last
     last = number
-    assert set(checkpoints_in(tmp_path)) == {path.parent.name for path in tmp_path.glob("*/manifest.json")}
+    assert set(checkpoints_in(tmp_path)) == {
+      path.parent.name for path in tmp_path.glob("*/manifest.json")
+    }

@@ -10,19 +10,21 @@ import sys
 
 import pytest
 import tf_keras as keras
-import tfps
-from tfps.checkpoint import ended, lock, reader
-from tfps.export import artifact
 
+import tfps
 from tests import exports
 from tests.checkpoints import KEYS, make_table, push
 from tests.commands import fails, run
 from tests.test_checkpoint import ROOT, manager
+from tfps.checkpoint import ended, reader
+from tfps.errors import LockError
+from tfps.export import artifact
+from tfps.storage import lock
 
 # Holds the lock until its input ends, or it is killed.
 HOLDER = """
 import sys
-from tfps.checkpoint import lock
+from tfps.storage import lock
 lock.LEASE_SECONDS = float(sys.argv[2])
 hold = lock.Hold(sys.argv[1])
 print("held", flush=True)
@@ -61,7 +63,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path, scheme):
   folder = f"{scheme}{tmp_path}/checkpoints"
   with _holder(folder) as process:
-    with pytest.raises(lock.LockError) as raised:
+    with pytest.raises(LockError) as raised:
       lock.Hold(folder)
     assert f"checkpoints is in use by process {process.pid} on " in str(raised.value)
     out, _ = process.communicate()  # It lets go.
@@ -112,7 +114,7 @@ def test_a_job_that_is_refused_leaves_the_folder_as_it_is(tmp_path):
   (tmp_path / "writing-checkpoint-3").mkdir()
   callback = tfps.callbacks.Checkpoint(str(tmp_path), tables=[make_table()])
   callback.set_model(keras.Sequential())
-  with _holder(tmp_path), pytest.raises(lock.LockError, match="is in use by process"):
+  with _holder(tmp_path), pytest.raises(LockError, match="is in use by process"):
     callback.on_train_begin()
   assert ended.is_marked(str(tmp_path)) and (tmp_path / "writing-checkpoint-3").exists()
   callback.on_train_begin()
@@ -155,7 +157,7 @@ def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
   gc.collect()
   assert not (tmp_path / "lock").exists()
   with _holder(tmp_path) as process:
-    with pytest.raises(lock.LockError, match=f"{tmp_path} is in use by process {process.pid} on "):
+    with pytest.raises(LockError, match=f"{tmp_path} is in use by process {process.pid} on "):
       make()
     assert f"{tmp_path} is in use by process" in fails(capsys, "fold", base, delta)
     # Looking at it is free, and so is another folder.
@@ -172,6 +174,6 @@ def test_an_exporter_that_lost_its_lease_writes_nothing(tmp_path):
   exporter.base()
   (tmp_path / "lock").write_text('{"lease": "of another"}')
   for export in (exporter.delta, exporter.base):
-    with pytest.raises(lock.LockError, match="is in use by process"):
+    with pytest.raises(LockError, match="is in use by process"):
       export()
   assert artifact.numbers(f"{tmp_path}/base") == [1] and not (tmp_path / "delta").exists()

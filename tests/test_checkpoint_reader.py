@@ -3,18 +3,19 @@
 import os
 import pathlib
 
-from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
-import tfps
-from tfps import placement
-from tfps.checkpoint import CheckpointError, CheckpointManager, reader, writer
-from tfps.checkpoint import rows as rows_lib
-from tfps.checkpoint.layout import TableLayout
+from hypothesis import given
+from hypothesis import strategies as st
 
+import tfps
 from tests import reference
 from tests.checkpoints import KEYS, assert_same, keys_of, make_table, push, serve
+from tfps.checkpoint import CheckpointError, CheckpointManager, reader, writer
+from tfps.checkpoint import rows as rows_lib
+from tfps.table import placement
+from tfps.table.layout import TableLayout
 
 OPTIMIZERS = [tfps.SGD(), tfps.Adagrad(), tfps.StdAdagrad(), tfps.Adam(), tfps.FTRL()]
 

@@ -8,6 +8,7 @@ import pytest
 
 from tfps.cli import config as config_lib
 from tfps.cli import main
+from tfps.errors import ConfigError
 
 CONFIG = """
 from ml_collections import config_dict
@@ -39,7 +40,7 @@ def _path(tmp_path):
 
 
 def _error(path, *overrides):
-  with pytest.raises(config_lib.ConfigError) as raised:
+  with pytest.raises(ConfigError) as raised:
     config_lib.load(path, overrides)
   message = str(raised.value)
   assert "\n" not in message and message.endswith(".")
@@ -135,7 +136,7 @@ def test_load_by_path(path, tmp_path):
   net = config_lib.load_attribute(config.model.file, config.model.name, base)
   assert net.__name__ == "Net"
   assert net is config_lib.load_by_path(str(tmp_path / "models" / "m.py"), "/").Net
-  with pytest.raises(config_lib.ConfigError, match="'Nett'; the nearest is 'Net'"):
+  with pytest.raises(ConfigError, match="'Nett'; the nearest is 'Net'"):
     config_lib.load_attribute(config.model.file, "Nett", base)
 
 

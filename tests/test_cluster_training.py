@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-from tfps.cli import launch
 
 from tests.soak import jobs
+from tfps.cli import launch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"

@@ -3,9 +3,10 @@
 import threading
 import time
 
-from hypothesis import given, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conformance import Pair
 from tests.engines import ENGINES

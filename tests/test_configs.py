@@ -6,9 +6,10 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+
 from tfps.cli import config as cli_config
 from tfps.cli import main as cli
-from tfps.training import run
+from tfps.job import train as run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -2,10 +2,11 @@
 
 import itertools
 
-from hypothesis import stateful, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import stateful
+from hypothesis import strategies as st
 
 from tests import reference
 from tests.conformance import EXTREME_KEYS, Pair

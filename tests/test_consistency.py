@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from tfps.cli import launch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

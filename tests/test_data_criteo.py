@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfps.data
-from tfps.feasigns import feasign
+from tfps.table.feasigns import feasign
 
 DATA = (
   pathlib.Path(os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data")

@@ -3,10 +3,10 @@
 import gzip
 
 import hypothesis
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 import tfps.data
 from tfps.data import index

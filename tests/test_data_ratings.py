@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfps.data
-from tfps.feasigns import feasign
+from tfps.table.feasigns import feasign
 
 DATA = pathlib.Path(
   os.environ.get("TFPS_DATA") or pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -185,7 +185,9 @@ def test_cache_in_the_home_folder(tweets, monkeypatch, tmp_path):
 def test_bad_lines_are_refused_or_skipped_whoever_prepared_the_files(tweets):
   (tweets / "ratings.dat").write_text("1::11::10::x\n1::11\n1::11::10::5\n1::11::10::y\n")
   for _ in range(2):
-    with pytest.raises(tfps.data.BadRecordError, match="ratings.dat, line 1: .*; mend the line, or"):
+    with pytest.raises(
+      tfps.data.BadRecordError, match="ratings.dat, line 1: .*; mend the line, or"
+    ):
       movietweetings(tweets)
     source = movietweetings(tweets, on_bad_record="skip")
     assert source.records == 1

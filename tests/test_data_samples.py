@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 
+import tfps
 from tests import streams
 from tfps.data import samples
 

@@ -1,10 +1,10 @@
 """The simulated click stream: pure in (seed, day, example), long tails, births and deaths."""
 
 import hypothesis
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 import tfps.data
 

@@ -1,6 +1,5 @@
 """Deltas on their way: real servers that are killed, cut off, wrong, or asked by two at once."""
 
-from concurrent import futures
 import json
 import os
 import pathlib
@@ -9,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent import futures
 
 import grpc
-from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
 import tfps
 from examples.online import server as stand_in
 from tests import commands, cut_connection, exports

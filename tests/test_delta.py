@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+
 import tfps
 from tests import exports
 from tfps.export import artifact, trained
-from tfps.export.inputs import ModelInputs
+from tfps.export.served.inputs import ModelInputs
 
 
 def apply(session, path):

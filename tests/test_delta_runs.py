@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.export import artifact
-from tfps.checkpoint import CheckpointManager
 
+import tfps
 from models.deepfm import DeepFM
 from tests import exports
+from tfps.checkpoint import CheckpointManager
+from tfps.export import artifact
 
 SOURCE = tfps.data.ClickStream(days=2, examples_per_day=2000, batch_size=100, batches_per_ticket=2)
 

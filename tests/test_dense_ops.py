@@ -1,8 +1,8 @@
 """The ops of dense weights, of clocks and of what is accumulated, in one process with real variables."""
 
-from concurrent import futures
 import threading
 import uuid
+from concurrent import futures
 
 import numpy as np
 import pytest

@@ -9,12 +9,12 @@ import tempfile
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.checkpoint import CheckpointManager, manifest
-from tfps.export import artifact
 
+import tfps
 from tests.checkpoints import KEYS, make_table, push
 from tests.test_fit import make_model, small_stream
+from tfps.checkpoint import CheckpointManager, manifest
+from tfps.export import artifact
 
 
 @contextlib.contextmanager

@@ -6,9 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tfps.bags import make_bags
-from tfps.bags import read_feature
-from tfps.step import Step
+from tfps.layers.bags import make_bags, read_feature
+from tfps.layers.step import Step
 
 MF_DIM = 4
 KEYS = np.arange(1, 21)

@@ -8,17 +8,16 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
 import tensorflow as tf
 import tf_keras as keras
+from sklearn.metrics import log_loss, roc_auc_score
+
 import tfps
+from models.deepfm import DeepFM
+from tests.evaluations import events_of, naive_gauc
 from tfps.checkpoint import CheckpointError, CheckpointManager, ended
 from tfps.cluster import liveness
 from tfps.evaluation import Evaluator, ExampleScores, watch
-
-from models.deepfm import DeepFM
-from tests.evaluations import events_of, naive_gauc
-
 
 # What is measured.
 
@@ -195,8 +194,8 @@ def test_so_many_examples_evenly_spread(run, saved, tmp_path):
   scored = []
   evaluator = run.evaluator(saved, tmp_path, max_examples=700)
   score = run.model.score
-  run.model.score = lambda source, tickets, features: scored.extend(tickets) or score(
-    source, tickets, features
+  run.model.score = lambda source, tickets, features: (
+    scored.extend(tickets) or score(source, tickets, features)
   )
   try:
     evaluator.evaluate_next()

@@ -9,19 +9,19 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
 import tensorflow as tf
+from sklearn.metrics import log_loss, roc_auc_score
+
 import tfps
+from models.deepfm import DeepFM
+from tests.evaluations import events_of, naive_gauc
+from tests.soak import jobs
 from tfps.checkpoint import CheckpointManager
 from tfps.checkpoint import folder as folder_lib
 from tfps.cli import config as config_lib
 from tfps.cli import launch
-from tfps.metrics import ClickScores
-from tfps.training import run as training
-
-from models.deepfm import DeepFM
-from tests.evaluations import events_of, naive_gauc
-from tests.soak import jobs
+from tfps.job import train as training
+from tfps.learning.metrics import ClickScores
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -159,9 +159,7 @@ def test_an_evaluator_that_fails_does_not_end_training(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0
   assert f"evaluator ended with exit code 1; {tmp_path}/evaluator.log ends with:" in done.stderr
-  last = (
-    '  tfps.cluster.tf_config.ConfigError: TF_CONFIG: task.type is "evaluator", which takes no part'
-  )
+  last = '  tfps.errors.ConfigError: TF_CONFIG: task.type is "evaluator", which takes no part'
   assert done.stderr.count(f"\n{last}") == 1 and "Ending" not in done.stderr
 
 

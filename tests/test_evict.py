@@ -8,12 +8,12 @@ import pathlib
 import numpy as np
 import pytest
 import tf_keras as keras
-import tfps
-from tfps.checkpoint import CheckpointManager, reader, writer
 
+import tfps
 from tests import reference
 from tests.checkpoints import assert_same, keys_of, make_table, push_rows, serve
 from tests.commands import fails, run, run_json, run_process
+from tfps.checkpoint import CheckpointManager, reader, writer
 
 KEYS = np.arange(1, 601) * 7919
 CALENDAR = {"epoch": 0, "day": 2}

@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.exchanges import BATCH, Lookup, exchange, good_push, int64s, make_push
-from tests.exchanges import pull, push, push_all, statistics, table
+from tests.exchanges import (
+  BATCH,
+  Lookup,
+  exchange,
+  good_push,
+  int64s,
+  make_push,
+  pull,
+  push,
+  push_all,
+  statistics,
+  table,
+)
 from tests.messages import NONE, make_pulled, read_pulled
 from tfps import native
 

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+
 import tfps
-from tfps import pooling, serving
-from tfps.export import artifact, extras, saved_model_file, trained, variables
-from tfps.export import verify as verify_lib
-from tfps.export.inputs import ModelInputs
 from tests import checkpoints, exports
+from tfps.export import artifact, extras, trained
+from tfps.export.checking import verify as verify_lib
+from tfps.export.served import saved_model_file
+from tfps.export.served.inputs import ModelInputs
+from tfps.layers import pooling, served_lookup
+from tfps.storage import bundles
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-6
@@ -112,7 +115,7 @@ def test_examples_are_classified_and_regressed(exported):
 
 def test_the_rows_are_those_of_the_predicate_in_plain_tensors(exported):
   reader = tf.train.load_checkpoint(exported.path + "/variables/variables")
-  begins = variables.table_prefixes(exported.path)
+  begins = bundles.table_prefixes(exported.path)
   for table in exported.tables:
     before = exported.before[table.name]
     show, click, delta_score = before["statistics"].T
@@ -202,7 +205,7 @@ def test_a_changed_file_is_named(exported, file):
   "module, function",
   [
     (saved_model_file, "save"),
-    (variables, "write"),
+    (bundles, "write"),
     (extras, "write_warmup"),
     (artifact, "finish"),
   ],
@@ -231,12 +234,13 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 import tfps
 from tests import exports
-from tfps.export import artifact, saved_model_file, variables
+from tfps.export import artifact
+from tfps.storage import bundles
 model, _ = exports.make_small_model()
 exporter = tfps.export.Exporter(model, sys.argv[1], exports.SMALL_RAW)
 print(exporter.base(), flush=True)
 module, name = sys.argv[2].rsplit(".", 1)
-module = {{"artifact.files": artifact.files, "tf.raw_ops": variables.tf.raw_ops}}[module]
+module = {{"artifact.files": artifact.files, "tf.raw_ops": bundles.tf.raw_ops}}[module]
 def kill(*arguments, **named):
   os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, name, kill)
@@ -270,7 +274,7 @@ def test_stock_pooling_is_the_tables_pooling():
     weights = rng.uniform(0, 2, row_splits[-1] if weighted else 0).astype(np.float32)
     arguments = rows, positions, row_splits, weights
     expected = pooling.pool(*arguments, combiners)
-    for one, other in zip(serving.pool(*map(tf.constant, arguments), combiners), expected):
+    for one, other in zip(served_lookup.pool(*map(tf.constant, arguments), combiners), expected):
       np.testing.assert_allclose(one, other, atol=1e-6)
 
 

@@ -5,14 +5,15 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+
 import tfps
 from tests.commands import fails, run
 from tests.test_fold import rows_of
 from tfps.checkpoint import CheckpointManager, reader
 from tfps.cli import config as config_lib
 from tfps.export import artifact, extras, saved_capture
-from tfps.export.verify import verify
-from tfps.training import run as training
+from tfps.export.checking.verify import verify
+from tfps.job import train as training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """

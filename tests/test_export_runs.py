@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+
 import tfps
 from tests import checkpoints, exports
 from tfps.checkpoint import CheckpointManager
-from tfps.export import artifact, variables
+from tfps.export import artifact
+from tfps.storage import bundles
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -61,7 +63,7 @@ def rows_of(path):
   """{table name: (keys, rows)} of an export, in the order of keys."""
   reader = tf.train.load_checkpoint(f"{path}/variables/variables")
   found = {}
-  for name, begin in variables.table_prefixes(str(path)).items():
+  for name, begin in bundles.table_prefixes(str(path)).items():
     keys, rows = reader.get_tensor(begin + "-keys"), reader.get_tensor(begin + "-rows")
     found[name] = keys[np.argsort(keys)], rows[np.argsort(keys)]
   return found

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfps import feasign
-from tfps.feasigns import _avoid_reserved
+from tfps.table.feasigns import _avoid_reserved
 
 _RESERVED = (0, -(2**63), -(2**63) + 1)
 _MASK = 2**64 - 1

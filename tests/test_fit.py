@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 from sklearn.metrics import log_loss, roc_auc_score
-from tfps.metrics import ClickScores, grouped_auc
 
+import tfps
 from models.dcn_v2 import DCNv2
 from models.deepfm import DeepFM
 from models.wide_and_deep import WideAndDeep
 from tests.evaluations import naive_gauc
+from tfps.learning.metrics import ClickScores, grouped_auc
 
 # user_id, item_id, category, hour, device and city have one feasign each; tags, the seventh slot, up to five.
 SINGLE_SLOTS = 6

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
 from tests import exports
 from tests.commands import fails, run
-from tfps.autograph import libraries_unconverted
-from tfps.checkpoint import files
-from tfps.export import artifact, delta_reader, fold, folded_rows, variables
-from tfps.export.verify import verify
+from tfps.export import artifact, delta_reader, fold, folded_rows
+from tfps.export.checking.verify import verify
+from tfps.graph.autograph import libraries_unconverted
+from tfps.storage import bundles, files
 
 
 def rows_of(path):
   """{name of a table: {key: row}} of a base, read with TensorFlow's own tools."""
   reader = tf.train.load_checkpoint(f"{path}/variables/variables")
   found = {}
-  for name, begin in variables.table_prefixes(str(path)).items():
-    keys, rows = (reader.get_tensor(tensor) for tensor in variables.row_tensors(begin))
+  for name, begin in bundles.table_prefixes(str(path)).items():
+    keys, rows = (reader.get_tensor(tensor) for tensor in bundles.row_tensors(begin))
     assert len(set(keys)) == len(keys)
     found[name] = {int(key): tuple(row) for key, row in zip(keys, rows)}
   return found

@@ -6,16 +6,17 @@ import itertools
 import os
 import pathlib
 
-from hypothesis import stateful, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfps.checkpoint import CheckpointError, CheckpointManager, evict, manifest, reader
+from hypothesis import stateful
+from hypothesis import strategies as st
 
 from tests import test_conformance
 from tests.checkpoints import KEYS, assert_same, checkpoints_in, make_table, push
 from tests.conformance import Pair
 from tests.servers_engine import ServersEngine
+from tfps.checkpoint import CheckpointError, CheckpointManager, evict, manifest, reader
 
 DAY = {"day": 1}
 

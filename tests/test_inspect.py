@@ -7,11 +7,11 @@ import pathlib
 
 import numpy as np
 import pytest
-import tfps
-from tfps.checkpoint import CheckpointManager, summary
 
+import tfps
 from tests.checkpoints import keys_of, make_table, push_rows, serve
 from tests.commands import fails, run, run_json, run_process
+from tfps.checkpoint import CheckpointManager, summary
 
 CALENDAR = {"epoch": 0, "day": 3, "day_name": "day-3", "tickets": 20, "records": 9, "ended": False}
 

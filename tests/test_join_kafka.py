@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests import join_logs
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join import kafka
 from tfps.join import run as join_run
 from tfps.join.store import Store

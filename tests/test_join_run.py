@@ -10,10 +10,9 @@ import time
 
 import pytest
 
-from tfps.join import run as run_lib
-
 from tests import commands, join_logs
 from tests.soak import join as soak
+from tfps.join import run as run_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

@@ -14,10 +14,10 @@ import time
 
 import pytest
 
+from tests.soak import jobs
 from tfps.cli import launch, supervisor
 from tfps.cluster import exit_codes, failures, liveness, tf_config
-
-from tests.soak import jobs
+from tfps.errors import ConfigError
 
 CHIEF_LOST_SECONDS = 4
 
@@ -324,7 +324,7 @@ def test_chief_watch(monkeypatch):
 
 def test_chief_lost_seconds_must_be_a_number(monkeypatch):
   monkeypatch.setenv("TFPS_CHIEF_LOST_SECONDS", "soon")
-  with pytest.raises(tf_config.ConfigError, match="TFPS_CHIEF_LOST_SECONDS is 'soon'"):
+  with pytest.raises(ConfigError, match="TFPS_CHIEF_LOST_SECONDS is 'soon'"):
     liveness.ChiefWatch("a:1")
 
 

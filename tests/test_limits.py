@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-import tfps
-from tfps.checkpoint import CheckpointManager
-from tfps.export.capture import TableCapture
 
+import tfps
 from tests import test_conformance
 from tests.checkpoints import assert_same, keys_of
 from tests.conformance import Pair
 from tests.engines import ENGINES
 from tests.reference import Optimizer, Policy
+from tfps.checkpoint import CheckpointManager
+from tfps.export.capture import TableCapture
 
 ACCESSOR = test_conformance.ACCESSOR
 

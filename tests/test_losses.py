@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfps import losses
+from tfps.learning import losses
 
 
 @pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9])

@@ -5,11 +5,11 @@ import pathlib
 import zlib
 
 import pytest
-from tfps.checkpoint import CheckpointError, CheckpointManager, manifest, reader
-from tfps.export import artifact
-from tfps.export.errors import ExportError
 
 from tests.checkpoints import KEYS, make_table, push
+from tfps.checkpoint import CheckpointError, CheckpointManager, manifest, reader
+from tfps.errors import ExportError
+from tfps.export import artifact
 
 OUTSIDE = ["../secret", "/etc/passwd", "a/../../b", "..", ".", "", "a//b", "a\\..\\b", "a\0b"]
 

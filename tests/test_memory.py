@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from tfps.cluster import memory
 
 from tests.test_fit import make_model, small_stream
+from tfps.cluster import memory
 
 GIB = 2**30
 REMEDY = "Give its tables max_bytes or max_rows, raise delete_threshold, or add parameter servers."

@@ -5,17 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
-import tfps
-from tfps import migration
-from tfps.checkpoint import CheckpointError, CheckpointManager
-from tfps.cli import config as config_lib
-from tfps.cluster.tf_config import ConfigError
-from tfps.training import run as training
 
+import tfps
 from models.deepfm import DeepFM
 from tests import reference
 from tests.checkpoints import make_table
 from tests.migrations import assert_is, pair, push, vectors_of
+from tfps import migration
+from tfps.checkpoint import CheckpointError, CheckpointManager
+from tfps.cli import config as config_lib
+from tfps.errors import ConfigError
+from tfps.job import train as training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SLOTS = ("user", "item", "city")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+
 import tfps
+from tests.migrations import KEYS, assert_is, expect, pair, push, vectors_of
 from tfps import migration
 from tfps.migration import vectors
-
-from tests.migrations import KEYS, assert_is, expect, pair, push, vectors_of
 
 
 @pytest.fixture(name="small_chunks")

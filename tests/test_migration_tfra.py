@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-import tfps
-from tfps import migration
 
+import tfps
 from tests.checkpoints import make_table
 from tests.migrations import assert_is, expect, pair
+from tfps import migration
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
 
 IDS = {"user": [1, 2, 1, 3], "tags": [[4, 5], [4, 0], [0, 0], [5, 5]]}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
-from tfps.embedding import tables_of
+from tfps.layers.embedding import tables_of
 
 SLOTS = ("user", "tags", "unseen")
 

@@ -5,9 +5,9 @@ import uuid
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfps import native
 
 from tests.exchanges import exchange, int64s, statistics
+from tfps import native
 
 OPTIONS = "num_shards=8;mf_dim=8"
 

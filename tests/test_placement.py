@@ -1,12 +1,12 @@
 """Which shards move when the number of servers changes."""
 
-from hypothesis import given, strategies as st
 import numpy as np
 import pytest
-
-from tfps import placement
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import reference
+from tfps.table import placement
 
 SHARDS = st.integers(1, 300)
 SERVERS = st.integers(1, 12)

@@ -6,11 +6,11 @@ import pathlib
 
 import numpy as np
 import pytest
-from tfps import placement
-from tfps.checkpoint import CheckpointManager, reader, rebalance
 
 from tests.checkpoints import assert_same, keys_of, make_table, push
 from tests.commands import fails, run, run_json, run_process
+from tfps.checkpoint import CheckpointManager, reader, rebalance
+from tfps.table import placement
 
 SHARDS = 256
 ALL_KEYS = np.arange(1, 4001) * 7919

@@ -6,10 +6,10 @@ import sys
 import time
 
 import pytest
-from tfps.cli import launch
-from tfps.cluster import exit_codes
 
 from tests.soak import jobs
+from tfps.cli import launch
+from tfps.cluster import exit_codes
 
 # Every role. The chief makes a table and a variable on each parameter server, and then does what it reads.
 PROGRAM = """

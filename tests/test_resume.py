@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
-from tfps.checkpoint import CheckpointManager, manifest
-from tfps.training.position import Position
 
+import tfps
 from models.deepfm import DeepFM
 from tests.checkpoints import keys_of, saved_rows
+from tfps.checkpoint import CheckpointManager, manifest
+from tfps.training.position import Position
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"

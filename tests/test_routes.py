@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 import tfps
 from tfps.training.routes import Routes
 

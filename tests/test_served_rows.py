@@ -8,19 +8,21 @@ import subprocess
 import sys
 import tempfile
 
-from hypothesis import settings, stateful, strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import settings, stateful
+from hypothesis import strategies as st
+
 import tfps
 from tests import exports, reference
 from tests.checkpoints import make_table
 from tests.test_fold import apply
-from tfps import placement
-from tfps.autograph import libraries_unconverted
 from tfps.checkpoint import CheckpointManager
 from tfps.export import artifact
 from tfps.export.capture import TableCapture
+from tfps.graph.autograph import libraries_unconverted
+from tfps.table import placement
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEYS = [int(reference.splitmix64(i)) - 2**63 for i in range(12)]
@@ -315,5 +317,7 @@ def test_a_killed_delta_is_whole_or_not_there_and_counts_nothing(tmp_path, point
   with pytest.raises(tfps.export.ExportError, match="export a base"):
     trainer.exporter.delta()
   trainer.base()
-  assert artifact.read(f"{folder}/base/2")["lineage"] != artifact.read(f"{folder}/base/1")["lineage"]
+  assert (
+    artifact.read(f"{folder}/base/2")["lineage"] != artifact.read(f"{folder}/base/1")["lineage"]
+  )
   trainer.server.close()

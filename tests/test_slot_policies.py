@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
+from tfps.job.table import make_table
 from tfps.training import config as training_config
-from tfps.training.tables import make_table
 
 USER = tfps.SlotPolicy(
   mf_dim=3,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 
+import tfps
 from models.deepfm import DeepFM
 from tests import streams
 from tests.test_stream_reading import make, write_files

@@ -4,8 +4,8 @@ import json
 
 import confluent_kafka
 import pytest
-import tfps
 
+import tfps
 from tests import streams
 from tests.test_stream_fit import Crash, CrashAfter, make_model, shows, wait_until
 from tests.test_stream_reading import make

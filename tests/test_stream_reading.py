@@ -3,12 +3,12 @@
 import json
 
 import hypothesis
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
-import tfps
+from hypothesis import strategies as st
 
+import tfps
 from tests import streams
 from tfps.data.streaming import samples
 from tfps.data.streaming.days import DayRule, EventDays

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-import tfps
 
+import tfps
 from tests import streams
 from tests.soak import jobs
 
@@ -32,7 +32,14 @@ class Run:
     self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
     command = [sys.executable, "-m", "tfps"]
     if cluster:
-      command += ["launch", f"--workers={cluster}", "--ps=1", f"--log-dir={folder / 'logs'}", "--", "train"]
+      command += [
+        "launch",
+        f"--workers={cluster}",
+        "--ps=1",
+        f"--log-dir={folder / 'logs'}",
+        "--",
+        "train",
+      ]
     else:
       command += ["train"]
     command += [f"--config={ROOT / 'configs' / 'stream.py'}", *SMALL]

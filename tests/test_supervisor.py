@@ -9,9 +9,9 @@ import sys
 import time
 
 import pytest
-from tfps.cluster import exit_codes
 
 from tests.soak import jobs
+from tfps.cluster import exit_codes
 
 # Each task says how often it was started, and then does what the file `<name>.<start>` says: leave with a code, or
 # wait for a file. It runs until the file `done` is there.

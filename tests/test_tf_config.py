@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tfps.cluster import tf_config
+from tfps.errors import ConfigError
 
 GOOD = {
   "cluster": {
@@ -89,7 +90,7 @@ def test_evaluator_may_be_listed_or_not():
   ],
 )
 def test_one_sentence_names_field_and_remedy(text, names):
-  with pytest.raises(tf_config.ConfigError) as raised:
+  with pytest.raises(ConfigError) as raised:
     tf_config.read({"TF_CONFIG": text})
   message = str(raised.value)
   assert "\n" not in message and message.endswith(".") and message.startswith("TF_CONFIG")

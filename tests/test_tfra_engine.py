@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+
 import tfps
+from tests import checkpoints, exports
 from tfps import native
 from tfps.checkpoint import CheckpointManager
 from tfps.export.capture import TableCapture
-from tests import checkpoints, exports
 
 # Is TFRA's op library in this process?
 LOADED = "def loaded(): return '_cuckoo_hashtable_ops' in open('/proc/self/maps').read()\n"

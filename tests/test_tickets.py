@@ -3,15 +3,16 @@
 import random
 
 import hypothesis
-from hypothesis import strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from hypothesis import strategies as st
+
 import tfps
 from tfps.data.ticket import Ticket
+from tfps.job import train as run
 from tfps.training import config as config_lib
-from tfps.training import run
 from tfps.training import tickets as tickets_lib
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule

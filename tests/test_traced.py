@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfps.traced import Traced, identity, local_variable
+from tfps.graph.traced import Traced, identity, local_variable
 
 FLOAT = tf.TensorSpec([], tf.float32)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tfps
 
+import tfps
 from tests.checkpoints import KEYS, assert_same, keys_of, make_table, push
 
 

@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 import pytest
-import tfps
 
+import tfps
 from tests import worker_cases
 from tests.worker_cases import ASYNC, CASES
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfps import native
-from tfps.pooling import pool
+from tfps.layers.pooling import pool
 
 InvalidArgument = (tf.errors.InvalidArgumentError, ValueError)  # Eager, and a shape function's.
 

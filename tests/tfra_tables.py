@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
 from benchmarks import tfra
 
 de = tfra.dynamic_embedding()

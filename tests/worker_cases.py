@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
 import tfps
-from tfps.embedding import tables_of
-from tfps.step import Step
+from tfps.layers.embedding import tables_of
+from tfps.layers.step import Step
 
 BATCH = 32
 

@@ -19,20 +19,29 @@ __version__ = "0.2.0"
 
 _PUBLIC = {
   "strategy": "tfps.cluster.strategy",
-  "FeasignTable": "tfps.table",
-  "CtrAccessor": "tfps.accessor",
-  "SlotPolicy": "tfps.policy",
-  "SGD": "tfps.optimizers",
-  "Adagrad": "tfps.optimizers",
-  "StdAdagrad": "tfps.optimizers",
-  "Adam": "tfps.optimizers",
-  "FTRL": "tfps.optimizers",
-  "Embedding": "tfps.embedding",
-  "Model": "tfps.model",
+  "FeasignTable": "tfps.table.feasign_table",
+  "CtrAccessor": "tfps.table.accessor",
+  "SlotPolicy": "tfps.table.policy",
+  "SGD": "tfps.table.optimizers",
+  "Adagrad": "tfps.table.optimizers",
+  "StdAdagrad": "tfps.table.optimizers",
+  "Adam": "tfps.table.optimizers",
+  "FTRL": "tfps.table.optimizers",
+  "Embedding": "tfps.layers.embedding",
+  "Model": "tfps.training.model",
   "Communication": "tfps.training.communication",
-  "feasign": "tfps.feasigns",
+  "feasign": "tfps.table.feasigns",
 }
-_MODULES = ("data", "callbacks", "checkpoint", "cluster", "evaluation", "export", "losses", "migration")
+_MODULES = (
+  "data",
+  "callbacks",
+  "checkpoint",
+  "cluster",
+  "evaluation",
+  "export",
+  "losses",
+  "migration",
+)
 
 __all__ = sorted([*_PUBLIC, *_MODULES])
 

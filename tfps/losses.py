@@ -1,51 +1,5 @@
-"""Losses for labels that come late."""
+"""Losses for click models; `tfps.learning.losses` has them."""
 
-import tensorflow as tf
-import tf_keras as keras
+from tfps.learning.losses import FakeNegativeWeighted, calibrated
 
-
-class FakeNegativeWeighted(keras.losses.Loss):
-  """Binary cross-entropy for samples that come at once as negatives, and once more as positives when the action came.
-
-  Every example that is a positive is then seen twice, once with the wrong label. With p the model's own prediction, which
-  takes no gradient here, a positive weighs 1 + p and a negative (1 - p) (1 + p): in the mean, the gradient is that of the
-  cross-entropy with the true labels, as far as p is right (Ktena et al. 2019, "Addressing delayed feedback for continuous
-  training with neural networks in CTR prediction", equation 11, the fake negative weighted loss).
-
-  Call it with labels and predictions (probabilities), float [batch, labels] each. A label below 0 says nothing: it adds no
-  loss. A sample of `tfps join` with weight/NAME 0 has such a label: `tf.where(weight > 0, label, -1.0)`.
-
-  Args:
-    reduction, name: as in Keras.
-  """
-
-  def __init__(self, reduction="sum_over_batch_size", name="fake_negative_weighted"):
-    super().__init__(reduction=reduction, name=name)
-
-  def call(self, y_true, y_pred):
-    y_pred = tf.clip_by_value(
-      tf.convert_to_tensor(y_pred), keras.backend.epsilon(), 1 - keras.backend.epsilon()
-    )
-    y_true = tf.cast(y_true, y_pred.dtype)
-    p = tf.stop_gradient(y_pred)
-    positive = -(1 + p) * tf.math.log(y_pred)
-    negative = -(1 - p) * (1 + p) * tf.math.log1p(-y_pred)
-    loss = tf.where(
-      y_true > 0, positive, tf.where(tf.equal(y_true, 0), negative, tf.zeros_like(y_pred))
-    )
-    return tf.reduce_mean(loss, axis=-1)
-
-
-def calibrated(y_pred):
-  """The probability of a positive, from that of a model trained on such samples with the plain cross-entropy.
-
-  Of an example with probability p it sees 1 negative and p positives, and so predicts b = p / (1 + p); this is p = b / (1 - b),
-  at most 1 (the same paper's fake negative calibration).
-  """
-  y_pred = tf.convert_to_tensor(y_pred)
-  return tf.minimum(y_pred / tf.maximum(1 - y_pred, keras.backend.epsilon()), 1.0)
-
-
-def named(name):
-  """What `compile` takes as the loss of this name: one of these here, or Keras's."""
-  return FakeNegativeWeighted() if name == "fake_negative_weighted" else name
+__all__ = ["FakeNegativeWeighted", "calibrated"]

@@ -7,22 +7,24 @@ here. The port opens when a version is loaded.
 """
 
 import argparse
-from concurrent import futures
 import pathlib
 import signal
 import sys
 import threading
+from concurrent import futures
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_metadata_pb2
-from tensorflow_serving.apis import get_model_status_pb2
-from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import predict_pb2
-from tensorflow_serving.apis import prediction_log_pb2
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+  get_model_metadata_pb2,
+  get_model_status_pb2,
+  model_service_pb2_grpc,
+  predict_pb2,
+  prediction_log_pb2,
+  prediction_service_pb2_grpc,
+)
 
-from tfps.export.session import SavedModelSession
+from tfps.export.checking.session import SavedModelSession
 
 _ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
 

@@ -16,7 +16,16 @@ import sys
 import tempfile
 import time
 
-TARGETS = ("tf_config", "config", "records", "streams", "manifests", "checkpoints", "exports", "ops")
+TARGETS = (
+  "tf_config",
+  "config",
+  "records",
+  "streams",
+  "manifests",
+  "checkpoints",
+  "exports",
+  "ops",
+)
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MOST_CRASHES = 20  # of a target; then it is given up
 

@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from tests.fuzz import mutate
 from tfps.cli import config as config_lib
-from tfps.training import run, tables
+from tfps.job import table as tables
+from tfps.job import train as run
 
 EXPECTED = (ValueError, tf.errors.InvalidArgumentError)
 

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tests.fuzz import mutate
+from tfps.errors import ExportError
 from tfps.export import artifact
 from tfps.export.delta_reader import open_delta
-from tfps.export.errors import ExportError
 
 EXPECTED = ExportError
 

@@ -7,9 +7,9 @@ import zlib
 from tests import checkpoints
 from tests.fuzz import mutate
 from tfps.checkpoint import CheckpointError, CheckpointManager, reader
+from tfps.errors import ExportError
 from tfps.export import artifact
 from tfps.export.delta_reader import Delta
-from tfps.export.errors import ExportError
 
 EXPECTED = (CheckpointError, ExportError)
 

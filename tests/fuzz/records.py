@@ -3,8 +3,8 @@
 import gzip
 
 import tensorflow as tf
-import tfps
 
+import tfps
 from tests.fuzz import mutate, reading
 from tfps.cluster import failures
 from tfps.data.ticket import Ticket

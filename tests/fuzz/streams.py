@@ -5,13 +5,14 @@ import shutil
 import struct
 
 import tensorflow as tf
-import tfps
 
+import tfps
 from tests import streams
 from tests.fuzz import mutate, reading
 from tfps.cluster import failures
 from tfps.data import bad_records
-from tfps.training import feed, position, tickets as tickets_lib
+from tfps.training import feed, position
+from tfps.training import tickets as tickets_lib
 
 _NAMES = ("a", "b", "c", "é", "x y", "-", "x" * 200, "%s", "{}", "a.b")
 _TIMES = (-1, 0, 1, 2**62, 2**63 - 1, -(2**63), 253_370_764_799_999, 253_370_764_800_000)

@@ -4,8 +4,9 @@ import json
 
 from tests.fuzz import mutate
 from tfps.cluster import tf_config
+from tfps.errors import ConfigError
 
-EXPECTED = tf_config.ConfigError
+EXPECTED = ConfigError
 _GOOD = {
   "cluster": {
     "chief": ["a:1"],

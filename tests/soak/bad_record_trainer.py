@@ -9,11 +9,11 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-import tfps
-from tfps.data.file_source import FileSource, Part
 
+import tfps
 from models.deepfm import DeepFM
 from tests.soak.push_trainer import StopAtFile, Told
+from tfps.data.file_source import FileSource, Part
 
 BATCH, BATCHES_PER_TICKET, TICKETS = 16, 20, 40
 KINDS = 8  # of which one has a label that is no number, and one has none

@@ -13,11 +13,11 @@ import pathlib
 import time
 
 import tf_keras as keras
-import tfps
 
+import tfps
 from models.deepfm import DeepFM
 from tfps.checkpoint import CheckpointManager
-from tfps.metrics import ClickScores
+from tfps.learning.metrics import ClickScores
 
 DAYS = 2000  # more than it ever gets to
 EVERY_TICKETS = 8  # a checkpoint

@@ -27,8 +27,8 @@ import numpy as np
 
 from tests.soak import jobs
 from tfps.export import artifact
+from tfps.export.checking.verify import verify
 from tfps.export.fold import fold
-from tfps.export.verify import verify
 
 # What is killed, and how often in a hundred times.
 KINDS = {"worker": 40, "ps": 22, "chief": 22, "several": 10, "all": 6}

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import tensorflow as tf
+
 import tfps
 from tfps import native
 from tfps.training.tickets import _OnWorkers

@@ -10,8 +10,8 @@ import sys
 
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 
+import tfps
 from models.deepfm import DeepFM
 
 BATCHES_PER_TICKET = 20

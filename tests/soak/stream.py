@@ -23,8 +23,8 @@ import threading
 import time
 
 import numpy as np
-import tfps
 
+import tfps
 from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

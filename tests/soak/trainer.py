@@ -10,8 +10,8 @@ import time
 
 import tensorflow as tf
 import tf_keras as keras
-import tfps
 
+import tfps
 from models.deepfm import DeepFM
 
 

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfps.checkpoint import files
-from tfps.checkpoint.errors import CheckpointError
+from tfps.errors import CheckpointError
+from tfps.storage import files
 
 PREFIX = "dense/model"
 RANDOM_PREFIX = "dense/random"

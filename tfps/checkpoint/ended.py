@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfps.checkpoint import files
+from tfps.storage import files
 
 _NAME = "training-ended"
 

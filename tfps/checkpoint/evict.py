@@ -7,12 +7,13 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from tfps.accessor import CtrAccessor
-from tfps.checkpoint import files, folder, lock
-from tfps.checkpoint.errors import CheckpointError
-from tfps.checkpoint.layout import TableLayout
+from tfps.checkpoint import folder
 from tfps.checkpoint.rows import SavedShard
 from tfps.checkpoint.writer import ShardWriter
+from tfps.errors import CheckpointError
+from tfps.storage import files, lock, paths
+from tfps.table.accessor import CtrAccessor
+from tfps.table.layout import TableLayout
 
 _DEVICES = ["/device:CPU:0"]
 _SETTING = re.compile(r"(?:(?P<slot>.+)\.)?accessor\.(?P<name>\w+)=(?P<value>[^;]*)")
@@ -88,7 +89,7 @@ def write(checkpoint, layouts, output=None, progress=lambda shards, total: shard
       the folder.
   """
   home = os.path.dirname(checkpoint.path)
-  output = home if output is None else folder.absolute(output)
+  output = home if output is None else paths.absolute(output)
   counts = {}
 
   def write_to(path):

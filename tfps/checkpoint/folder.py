@@ -1,12 +1,12 @@
 """The folder that holds the checkpoints of a run: their names, and how one comes to be."""
 
-import os
 import re
 
 import tensorflow as tf
 
-from tfps.checkpoint import files, manifest
-from tfps.checkpoint.errors import CheckpointError
+from tfps.checkpoint import manifest
+from tfps.errors import CheckpointError
+from tfps.storage import files, paths
 
 _COMPLETE = re.compile(r"checkpoint-(\d+)/?")
 _TEMPORARY = re.compile(r"(writing|removing)-checkpoint-\d+/?")
@@ -28,14 +28,9 @@ def is_checkpoint(path):
   return tf.io.gfile.exists(files.join(path, manifest.NAME))
 
 
-def absolute(path):
-  """A path that names the same folder wherever the process is, always in the same way."""
-  return str(path).rstrip("/") if "://" in str(path) else os.path.abspath(path)
-
-
 def find(path):
   """`path` if it is a checkpoint, or the newest one in it; CheckpointError if there is none."""
-  path = absolute(path)
+  path = paths.absolute(path)
   if is_checkpoint(path):
     return path
   if not tf.io.gfile.isdir(path):

@@ -5,12 +5,11 @@ import weakref
 
 import tensorflow as tf
 
-from tfps.checkpoint import dense
+from tfps.checkpoint import dense, manifest
 from tfps.checkpoint import folder as folder_lib
-from tfps.checkpoint import lock
-from tfps.checkpoint import manifest
 from tfps.checkpoint import tables as tables_lib
-from tfps.checkpoint.errors import CheckpointError
+from tfps.errors import CheckpointError
+from tfps.storage import lock
 
 _MOST_INCREMENTS = 100
 

@@ -6,9 +6,9 @@ import zlib
 
 import tensorflow as tf
 
-from tfps.checkpoint import files, shape
-from tfps.checkpoint.errors import CheckpointError
-from tfps.checkpoint.layout import TableLayout
+from tfps.errors import CheckpointError
+from tfps.storage import fields, files
+from tfps.table.layout import TableLayout
 
 NAME = "manifest.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -59,44 +59,46 @@ def read(folder):
     )
   try:
     _check(content)
-  except shape.ShapeError as error:
+  except fields.ShapeError as error:
     raise CheckpointError(f"{NAME} is changed: {error}") from None
   return content
 
 
 def _check(content):
   """Raises ShapeError unless a manifest has what is read of it, and nothing that leads out of its folder."""
-  shape.check_files(content)
-  shape.want(content, "calendar", dict)
+  fields.check_files(content)
+  fields.want(content, "calendar", dict)
   if "increment_of" not in content:
-    raise shape.ShapeError("its field 'increment_of' is missing")
-  for name, table in shape.tables(content):
-    options = shape.want(table, "options", str)
-    slots = shape.want(table, "slots", dict)
-    shards = shape.at_least_0(table, "num_shards")
-    shape.at_least_0(table, "rows")
-    shape.at_least_0(table, "num_servers")
+    raise fields.ShapeError("its field 'increment_of' is missing")
+  for name, table in fields.tables(content):
+    options = fields.want(table, "options", str)
+    slots = fields.want(table, "slots", dict)
+    shards = fields.at_least_0(table, "num_shards")
+    fields.at_least_0(table, "rows")
+    fields.at_least_0(table, "num_servers")
     try:
       of_options = TableLayout(options).num_shards
     except (KeyError, ValueError, TypeError, OverflowError):
-      raise shape.ShapeError(f"the options of table {name!r} are none") from None
+      raise fields.ShapeError(f"the options of table {name!r} are none") from None
     if of_options != shards:
-      raise shape.ShapeError(f"table {name!r} has {shards} shards, and {of_options} by its options")
+      raise fields.ShapeError(
+        f"table {name!r} has {shards} shards, and {of_options} by its options"
+      )
     clock = table.get("clock") or []
     if not isinstance(clock, list) or not all(type(n) is int and 0 <= n < 2**63 for n in clock):
-      raise shape.ShapeError(f"the clock of table {name!r} is {clock!r}")
-    bundles = shape.want(table, "bundles", list)
+      raise fields.ShapeError(f"the clock of table {name!r} is {clock!r}")
+    bundles = fields.want(table, "bundles", list)
     for bundle in bundles:
-      shape.check_inside(bundle)
+      fields.check_inside(bundle)
       if f"{bundle}.index" not in content["files"]:
-        raise shape.ShapeError(f"bundle {bundle!r} of table {name!r} is none of its files")
+        raise fields.ShapeError(f"bundle {bundle!r} of table {name!r} is none of its files")
     for number in slots.values():
       if not isinstance(number, int) or not 0 <= number < 2**31:
-        raise shape.ShapeError(f"a slot of table {name!r} has number {number!r}")
+        raise fields.ShapeError(f"a slot of table {name!r} has number {number!r}")
     for field, most in (("saved_on", len(bundles)), ("assignment", table["num_servers"])):
-      numbers = shape.want(table, field, list)
+      numbers = fields.want(table, field, list)
       if len(numbers) != shards or not all(type(n) is int and 0 <= n < most for n in numbers):
-        raise shape.ShapeError(f"'{field}' of table {name!r} does not say where its shards are")
+        raise fields.ShapeError(f"'{field}' of table {name!r} does not say where its shards are")
 
 
 def before(folder, content):

@@ -8,11 +8,12 @@ for shard in checkpoint.tables["ctr"].shards():
 import numpy as np
 import tensorflow as tf
 
-from tfps import placement
-from tfps.checkpoint import files, folder, manifest
+from tfps.checkpoint import folder, manifest
 from tfps.checkpoint import rows as rows_lib
-from tfps.checkpoint.errors import CheckpointError
-from tfps.checkpoint.layout import TableLayout
+from tfps.errors import CheckpointError
+from tfps.storage import files
+from tfps.table import placement
+from tfps.table.layout import TableLayout
 
 _DEVICES = ["/device:CPU:0"]
 

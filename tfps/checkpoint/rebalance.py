@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 
-from tfps import placement
-from tfps.checkpoint import lock, manifest
+from tfps.checkpoint import manifest
+from tfps.storage import lock
+from tfps.table import placement
 
 MEASURES = ("rows", "bytes", "pulls")
 UNEVEN = 1.2  # From here on, relative to the mean, a server bears too much.

@@ -1,14 +1,14 @@
 """A table's part of a checkpoint: every parameter server writes and reads its own rows."""
 
-from concurrent import futures
 import difflib
+from concurrent import futures
 
 import numpy as np
 
 from tfps import native
-from tfps import placement
-from tfps.checkpoint import files
-from tfps.checkpoint.errors import CheckpointError
+from tfps.errors import CheckpointError
+from tfps.storage import files
+from tfps.table import placement
 
 # The options that decide how a slot's rows look; they and num_shards may not change between two runs.
 _LAYOUT = ("mf_dim", "lr.optimizer", "mf.optimizer")

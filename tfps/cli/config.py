@@ -17,11 +17,10 @@ import types
 from collections.abc import Iterator, Sequence
 
 from absl import flags
-from ml_collections import config_dict
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 from ml_collections.config_flags import config_path
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 _EXPECTED = {

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
   model_class = config_lib.load_attribute(
     config.model.file, config.model.name, base=config_lib.root(module)
   )
-  from tfps.export import from_checkpoint
+  from tfps.job import export as from_checkpoint
 
   path = from_checkpoint.export(
     args.path, config, source(config), model_class, args.output, output.progress

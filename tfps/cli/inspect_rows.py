@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 
-from tfps import feasigns, placement
 from tfps.checkpoint import summary
-from tfps.checkpoint.errors import CheckpointError
 from tfps.cli import output
+from tfps.errors import CheckpointError
+from tfps.table import feasigns, placement
 
 
 def of_keys(tables, keys) -> dict:

@@ -11,7 +11,7 @@ import argparse
 import json
 
 from tfps.cli import config as config_lib
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 
 NAME = "join"
 HELP = "join logs of features and actions to labelled samples"

@@ -22,7 +22,7 @@ import time
 
 from tfps.cli import supervisor
 from tfps.cluster import resources
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 
 NAME = "launch"
 HELP = "run a cluster of processes on this machine"

@@ -18,8 +18,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tfps.cli import evict, export, fold, inspect, join, launch, push_delta
-from tfps.cli import rebalance, sync, train, verify_export
+from tfps.cli import (
+  evict,
+  export,
+  fold,
+  inspect,
+  join,
+  launch,
+  push_delta,
+  rebalance,
+  sync,
+  train,
+  verify_export,
+)
 from tfps.cluster import ending, failures
 
 COMMANDS = (

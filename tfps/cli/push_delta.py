@@ -8,8 +8,8 @@ code is 1."""
 from __future__ import annotations
 
 import argparse
-from concurrent import futures
 import sys
+from concurrent import futures
 
 from tfps.cli import delivery
 
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _push(line, replica, folder, args) -> bool:
   import tensorflow as tf
+
   from tfps.delivery.catch_up import catch_up
 
   progress = _Progress(replica.address, line)

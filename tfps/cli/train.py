@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> None:
     config.model.file, config.model.name, base=config_lib.root(module)
   )
   if task is not None and task.type == "evaluator":
-    from tfps.evaluation import run as evaluation
+    from tfps.job import evaluate as evaluation
 
     evaluation.run(config, task, evaluation.evaluation_source(config, module), model_class)
     return
-  import tfps
+  from tfps import cluster
 
-  tfps.strategy()  # A worker or ps serves from here on, and needs no data.
-  from tfps.training import run as training
+  cluster.strategy()  # A worker or ps serves from here on, and needs no data.
+  from tfps.job import train as training
 
   training.run(
     config,

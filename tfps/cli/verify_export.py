@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  from tfps.export.verify import verify
+  from tfps.export.checking.verify import verify
 
   result = verify(args.path, args.examples, args.tolerance)
   manifest = result["manifest"]

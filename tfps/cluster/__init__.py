@@ -3,6 +3,8 @@
 from tfps.cluster.ending import end
 from tfps.cluster.failures import explain
 from tfps.cluster.strategy import strategy
-from tfps.cluster.tf_config import Cluster, ConfigError, Task, read as read_tf_config
+from tfps.cluster.tf_config import Cluster, Task
+from tfps.cluster.tf_config import read as read_tf_config
+from tfps.errors import ConfigError
 
 __all__ = ["Cluster", "ConfigError", "Task", "end", "explain", "read_tf_config", "strategy"]

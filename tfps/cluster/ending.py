@@ -11,6 +11,7 @@ import time
 
 from tfps.cluster import exit_codes, failures, liveness, tf_config
 from tfps.cluster.members import Members
+from tfps.errors import LostError
 
 _TELL_SECONDS = 5.0
 _RAISE_SECONDS = 20.0  # in which a program notices by itself that a parameter server is lost
@@ -49,7 +50,7 @@ def watch_program(cluster: tf_config.Cluster, members: Members) -> None:
 
 def code_after(error: BaseException) -> int:
   """The exit code of a program that ends by `error`: `RESTART` where a lost task is the cause, else `FAILED`."""
-  if isinstance(error, liveness.LostError):
+  if isinstance(error, LostError):
     return exit_codes.RESTART
   if _members is None:
     return exit_codes.FAILED
@@ -106,8 +107,9 @@ def _terminate(signum, frame):
 
 
 def _tell(job: str, index: int, code: int) -> None:
-  from tfps import native
   import tensorflow as tf
+
+  from tfps import native
 
   try:
     with tf.device(f"/job:{job}/replica:0/task:{index}/device:CPU:0"):

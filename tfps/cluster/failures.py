@@ -6,6 +6,7 @@ import logging
 import re
 
 from tfps.cluster import tf_config
+from tfps.errors import ConfigError
 
 _TARGET = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 _NODE = re.compile(r"\{\{node ([^}]+)\}\}")
@@ -58,7 +59,9 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   if task and kind in ("UnavailableError", "PSUnavailableError"):
     job, index = task[1], int(task[2])
     remedy = (
-      "the cluster has to start again" if job == "ps" else "the work it had is done again by the others"
+      "the cluster has to start again"
+      if job == "ps"
+      else "the work it had is done again by the others"
     )
     name = f"{_JOB_NAMES.get(job, job)} {index}{_at_address(job, index, cluster)}"
     return f"{name} is lost ({cause}); its log says why, and {remedy}."
@@ -102,7 +105,7 @@ def _at_address(job: str, index: int, cluster: tf_config.Cluster | None) -> str:
   if cluster is None:
     try:
       task = tf_config.read()
-    except tf_config.ConfigError:
+    except ConfigError:
       task = None
     if task is None:
       return ""

@@ -8,12 +8,9 @@ import time
 from collections.abc import Callable
 
 from tfps.cluster import tf_config
+from tfps.errors import ConfigError, LostError
 
 PROBE_SECONDS = 2.0
-
-
-class LostError(ConnectionError, TimeoutError):
-  """A task of the cluster is not there, or not the one that it was; the message is one sentence."""
 
 
 def accepts_connections(address: str, timeout: float = 2.0) -> bool:
@@ -161,5 +158,5 @@ def _seconds_from_environment(name: str, default: float) -> float:
   except ValueError:
     seconds = -1.0
   if not seconds > 0:
-    raise tf_config.ConfigError(f"{name} is {text!r}; set it to a number of seconds above 0.")
+    raise ConfigError(f"{name} is {text!r}; set it to a number of seconds above 0.")
   return seconds

@@ -12,6 +12,7 @@ import time
 import uuid
 
 from tfps.cluster import liveness, tf_config
+from tfps.errors import LostError
 
 _ANSWER_SECONDS = 5.0
 
@@ -38,7 +39,7 @@ class Members:
         if job == "ps":
           self._incarnations[index] = incarnation
     except tf.errors.FailedPreconditionError:
-      raise liveness.LostError(
+      raise LostError(
         f"{job} {index} still serves an earlier chief, and what it holds is that one's: every task ends now, to be "
         "started again."
       ) from None
@@ -68,8 +69,9 @@ class Members:
             if (job, index, address) not in answers]  # fmt: skip
 
   def _ask(self, job: str, index: int) -> int:
-    from tfps import native
     import tensorflow as tf
+
+    from tfps import native
 
     with tf.device(f"/job:{job}/replica:0/task:{index}/device:CPU:0"):
       return int(native.ops.tfps_join_run(run=tf.constant(self._run)))

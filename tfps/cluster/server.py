@@ -27,8 +27,9 @@ def serve(task: tf_config.Task) -> None:
   """
   resources.allow_answers()
   resources.keep_memory()
-  from tfps import native  # The op library must be loaded before the server starts.
   import tensorflow as tf
+
+  from tfps import native
 
   watch = liveness.ChiefWatch(task.cluster.chief[0])
   try:

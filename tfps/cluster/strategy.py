@@ -8,6 +8,7 @@ import os
 import sys
 
 from tfps.cluster import ending, failures, liveness, members, server, tf_config
+from tfps.errors import ConfigError
 
 _running = None  # the chief's strategy: a process connects to its cluster once
 
@@ -40,7 +41,7 @@ def strategy(connect_timeout: float = 600.0):
 
     return tf.distribute.get_strategy()
   if task.type == "evaluator":
-    raise tf_config.ConfigError(
+    raise ConfigError(
       'TF_CONFIG: task.type is "evaluator", which takes no part in the strategy; start it with tfps train, or '
       "use tfps.evaluation.Evaluator in your program."
     )
@@ -54,8 +55,9 @@ def strategy(connect_timeout: float = 600.0):
 
 
 def _connect(cluster: tf_config.Cluster, connect_timeout: float):
-  from tfps import native  # noqa: F401  The op library must be loaded before the server starts.
   import tensorflow as tf
+
+  from tfps import native as native  # Before the server starts.
 
   liveness.wait_for_servers(
     cluster, connect_timeout, lambda line: print(line, file=sys.stderr, flush=True)

@@ -12,15 +12,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
+from tfps.errors import ConfigError
+
 _EXAMPLE = (
   '{"cluster": {"chief": ["host:2222"], "worker": ["host:2223"], "ps": ["host:2224"]}, '
   '"task": {"type": "chief", "index": 0}}'
 )
 _TASK_TYPES = ("chief", "worker", "ps", "evaluator")
-
-
-class ConfigError(ValueError):
-  """A setting is wrong; the message is one sentence that names it and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Input: sources that the chief cuts into tickets and workers open by range."""
 
-from tfps.data.bad_records import BadRecordError, reject
+from tfps.data.bad_records import reject
 from tfps.data.criteo import criteo
 from tfps.data.files import source
 from tfps.data.ratings import movielens, movietweetings
@@ -12,6 +12,7 @@ from tfps.data.streaming.folder import Folder
 from tfps.data.streaming.kafka import Topic
 from tfps.data.streaming.source import stream
 from tfps.data.ticket import Day, Ticket
+from tfps.errors import BadRecordError
 
 # `source` and `criteo` are the functions here: they win over the modules of their names, which
 # importing binds first.

@@ -6,15 +6,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfps.errors import BadRecordError
+
 CHOICES = ("fail", "skip")
 MOST_SKIPPED = 10_000  # by default
 _MOST_NOTICES = 20
 
 _parsing = threading.local()
-
-
-class BadRecordError(ValueError):
-  """A record of a source cannot be used; the sentence names file, record and what is wrong."""
 
 
 def reject(bad, reason):

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tfps.data import file_source
 from tfps.data.bad_records import reject
 from tfps.data.raw_inputs import RawInputs
-from tfps.feasigns import feasign
+from tfps.table.feasigns import feasign
 
 COUNTS = tuple(f"I{i}" for i in range(1, 14))
 CATEGORIES = tuple(f"C{i}" for i in range(1, 27))

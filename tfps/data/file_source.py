@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import gzip
-from typing import NamedTuple
 import zlib
+from typing import NamedTuple
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from tfps.cluster import failures
 from tfps.data import bad_records, batching, index, parsing, places
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
+from tfps.errors import BadRecordError
 
 _REMEDY = "Make the source again, and leave its files alone while it is used."
 
@@ -95,12 +96,12 @@ class FileSource(Source):
     except (tf.errors.OpError, OSError, ValueError):
       if not isinstance(error, tf.errors.DataLossError) or ticket.path in error.message:
         return error
-      return bad_records.BadRecordError(
+      return BadRecordError(
         f"{ticket.path} is damaged: {failures.explain(error)}; write the file again."
       )
     for number, problem in enumerate(problems):
       if problem:
-        return bad_records.BadRecordError(
+        return BadRecordError(
           f"{self.place_of(ticket, number)}: {problem.decode(errors='replace')}; mend the record, or "
           "set on_bad_record to 'skip'."
         )

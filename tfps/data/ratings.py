@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.data.bad_records import BadRecordError, SkippedInIndex
+from tfps.data.bad_records import SkippedInIndex
 from tfps.data.file_source import FileSource, Part
 from tfps.data.raw_inputs import RawInputs
-from tfps.feasigns import feasign
+from tfps.errors import BadRecordError
+from tfps.table.feasigns import feasign
 
 _FORMAT = 2  # of the prepared files: change it whenever they do
 _SECONDS_PER_DAY = 86_400

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfps.data import batching, index
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.source import Source
-from tfps.feasigns import feasign
+from tfps.table.feasigns import feasign
 
 _CATEGORIES = 31  # prime, so that any stride through the tags visits each once
 _DEVICES = 4

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfps.autograph import users
 from tfps.data import bad_records
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
+from tfps.graph.autograph import users
 
 
 def _options():

@@ -1,11 +1,10 @@
 """Bringing one replica up to date."""
 
 import time
-
 from typing import Protocol
 
-from tfps.delivery.errors import NotServed, Refused
 from tfps.delivery.replica import Status
+from tfps.errors import NotServed, Refused
 
 
 class Listener(Protocol):

@@ -4,9 +4,10 @@ import threading
 
 import tensorflow as tf
 
-from tfps.delivery.errors import DeliveryError
-from tfps.export import artifact, paths
+from tfps.errors import DeliveryError
+from tfps.export import artifact
 from tfps.export.delta_reader import open_delta
+from tfps.storage import paths
 
 
 class ExportFolder:

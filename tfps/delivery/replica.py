@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
-from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import predict_pb2
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+  get_model_status_pb2,
+  model_service_pb2_grpc,
+  predict_pb2,
+  prediction_service_pb2_grpc,
+)
 
-from tfps.delivery.errors import DeliveryError, NotServed, Refused, Unreachable
+from tfps.errors import DeliveryError, NotServed, Refused, Unreachable
 
 _ASSERTION = re.compile(r"assertion failed: (.*?)\s*(?:\[\[|$)", re.DOTALL)
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.autograph import libraries_unconverted
-from tfps.checkpoint import CheckpointError, CheckpointManager, files, manifest
+from tfps.checkpoint import CheckpointError, CheckpointManager, manifest
 from tfps.checkpoint import folder as folder_lib
 from tfps.evaluation.log import EvaluationLog
 from tfps.evaluation.scores import ExampleScores
-from tfps.model import check_features
+from tfps.graph.autograph import libraries_unconverted
+from tfps.storage import files
+from tfps.training.model import check_features
 from tfps.training.position import Position
 
 _ORDERS = ("every", "newest")

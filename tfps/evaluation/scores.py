@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tfps.feasigns import feasign
-from tfps.metrics import ClickScores, grouped_auc
+from tfps.learning.metrics import ClickScores, grouped_auc
+from tfps.table.feasigns import feasign
 
 
 class ExampleScores:

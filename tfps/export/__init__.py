@@ -5,8 +5,8 @@ import importlib
 _PUBLIC = {
   "delta_chunks": "tfps.export.delta_reader",
   "Exporter": "tfps.export.exporter",
-  "ExportError": "tfps.export.errors",
-  "SavedModelSession": "tfps.export.session",
+  "ExportError": "tfps.errors",
+  "SavedModelSession": "tfps.export.checking.session",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -6,8 +6,8 @@ import zlib
 
 import tensorflow as tf
 
-from tfps.checkpoint import files, lock, shape
-from tfps.export.errors import ExportError
+from tfps.errors import ExportError
+from tfps.storage import fields, files, lock
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -15,7 +15,7 @@ _UNFINISHED = re.compile(r"(writing|removing)-\d+/?")
 
 
 def hold(bases):
-  """The `tfps.checkpoint.lock.Hold` of the folder of exports whose bases are in `bases`.
+  """The `tfps.storage.lock.Hold` of the folder of exports whose bases are in `bases`.
 
   Raises:
     LockError: another process exports to it.
@@ -100,23 +100,23 @@ def read(path):
     )
   try:
     _check(content)
-  except shape.ShapeError as error:
+  except fields.ShapeError as error:
     raise ExportError(f"{files.join(path, MANIFEST)} was changed: {error}; export again.") from None
   return content
 
 
 def _check(content):
   """Raises ShapeError unless a manifest has what is read of it, and nothing that leads out of its folder."""
-  shape.check_files(content)
-  is_delta = shape.want(content, "kind", str) == "delta"
-  shape.want(content, "lineage", str)
+  fields.check_files(content)
+  is_delta = fields.want(content, "kind", str) == "delta"
+  fields.want(content, "lineage", str)
   for field in ("base", "sequence") if is_delta else ("version",):
-    shape.at_least_0(content, field)
+    fields.at_least_0(content, field)
   if is_delta:
-    shape.want(content, "captured_at", (int, float))
-  for _, table in shape.tables(content):
+    fields.want(content, "captured_at", (int, float))
+  for _, table in fields.tables(content):
     for field in ("rows", "row_width", "removed") if is_delta else ("rows", "row_width"):
-      shape.at_least_0(table, field)
+      fields.at_least_0(table, field)
 
 
 def check_files(path, content, devices=("/device:CPU:0",)):

@@ -3,10 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from tfps.checkpoint import files
-from tfps.export import artifact, extras, saved_model_file, variables
+from tfps.export import artifact, extras
 from tfps.export.delta_reader import Chunk
-from tfps.export.served_model import named
+from tfps.export.served import saved_model_file
+from tfps.export.served.model import named
+from tfps.storage import bundles, files
 
 _WARMUP_EXAMPLES = 8
 
@@ -42,8 +43,8 @@ def write(folder, version, served, captures, weights, inputs, features, predicti
   writing = artifact.begin(folder, version)
   buckets = served.load(weights, {name: capture.rows for name, capture in captures.items()})
   saved_model_file.save(served, writing)
-  prefixes = variables.table_prefixes(writing)
-  variables.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
+  prefixes = bundles.table_prefixes(writing)
+  bundles.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
   predictions = {name: value.numpy() for name, value in named(prediction).items()}
   extras.write_examples(writing, inputs, predictions)
   extras.write_warmup(

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfps.checkpoint import files
-from tfps.export import artifact, variables
+from tfps.export import artifact
+from tfps.storage import bundles, files
 
 _BUNDLE = "rows"
 _WEIGHTS = "weights"
@@ -35,7 +35,7 @@ def write(folder, number, captures, weights, content, devices):
       "removed": len(removed),
       "row_width": capture.table.row_width,
     }
-  variables.write_bundle(files.join(writing, _BUNDLE), tensors, rows)
+  bundles.write_bundle(files.join(writing, _BUNDLE), tensors, rows)
   path = files.join(folder, str(number))
   content = {**content, "kind": "delta", "tables": tables}
   artifact.finish(writing, path, content, devices)

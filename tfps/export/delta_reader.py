@@ -1,12 +1,13 @@
 """Reading a delta: the chunks in which its entries, rows and removed keys, are sent."""
 
-from collections.abc import Callable, Iterator
 import dataclasses
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import artifact, paths
+from tfps.export import artifact
+from tfps.storage import paths
 
 CHUNK_BYTES = 64 * 1024
 # A bundle gives a part of a tensor by reading all that one parameter server wrote of it.

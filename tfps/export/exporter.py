@@ -1,18 +1,19 @@
 """Exporter: base and delta exports of a model for TensorFlow Serving."""
 
-from concurrent import futures
 import time
 import uuid
 import weakref
+from concurrent import futures
 
 import numpy as np
 
-from tfps.checkpoint import files
-from tfps.embedding import tables_of
-from tfps.export import artifact, base_artifact, delta as delta_lib, extras, trained
+from tfps.errors import ExportError
+from tfps.export import artifact, base_artifact, extras, trained
+from tfps.export import delta as delta_lib
 from tfps.export.capture import TableCapture
-from tfps.export.errors import ExportError
-from tfps.export.served_model import ServedModel
+from tfps.export.served.model import ServedModel
+from tfps.layers.embedding import tables_of
+from tfps.storage import files
 
 
 class Exporter:

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import paths
-from tfps.export.errors import ExportError
+from tfps.errors import ExportError
+from tfps.storage import paths
 
 EXAMPLES = "assets.extra/tfps_examples.npz"
 _WARMUP = "assets.extra/tf_serving_warmup_requests"

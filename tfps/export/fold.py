@@ -6,11 +6,11 @@ import re
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfps.checkpoint import files
-from tfps.export import artifact, base_artifact, delta_reader, extras, variables
-from tfps.export.errors import ExportError
+from tfps.errors import ExportError
+from tfps.export import artifact, base_artifact, delta_reader, extras
 from tfps.export.folded_rows import FoldedRows
-from tfps.export.served_table import buckets_for
+from tfps.export.served.table import buckets_for
+from tfps.storage import bundles, files
 
 _DEVICES = ["/device:CPU:0"]
 _OF_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -42,7 +42,9 @@ def fold(base, deltas, output=None):
   )
   _check(base, content, deltas)
   if output is None:
-    folder = os.path.dirname(os.path.abspath(base)) if "://" not in base else base.rpartition("/")[0]
+    folder = (
+      os.path.dirname(os.path.abspath(base)) if "://" not in base else base.rpartition("/")[0]
+    )
   else:
     folder = files.join(output.rstrip("/"), "base")
   with artifact.hold(folder):
@@ -53,7 +55,9 @@ def _write(folder, base, content, deltas):
   paths = [path for path, _ in deltas]
   version = base_artifact.next_version(folder)
   prefix = files.join(base, "variables/variables")
-  begins = {name: variables.row_tensors(begin) for name, begin in variables.table_prefixes(base).items()}
+  begins = {
+    name: bundles.row_tensors(begin) for name, begin in bundles.table_prefixes(base).items()
+  }
   tables = {
     name: FoldedRows(name, (prefix, begins[name]), saved, paths)
     for name, saved in content["tables"].items()
@@ -68,7 +72,7 @@ def _write(folder, base, content, deltas):
   _make_room(files.join(writing, "saved_model.pb"), buckets)
   filled = {name for table, pair in begins.items() if tables[table].rows for name in pair}
   rows = {name for pair in begins.values() for name in pair}
-  dense = variables.other_tensors(prefix, rows)
+  dense = bundles.other_tensors(prefix, rows)
   now = {
     "weights": tf.constant(delta_reader.weights(paths[-1])),
     "progress": tf.constant([last["sequence"], 0], tf.int64),
@@ -82,7 +86,7 @@ def _write(folder, base, content, deltas):
       dense[keys] = tf.zeros([0], tf.int64)
       dense[values] = tf.zeros([0, content["tables"][name]["row_width"]])
   tf.io.gfile.makedirs(files.join(writing, "variables"))
-  variables.write_bundle(
+  bundles.write_bundle(
     files.join(writing, "variables/variables"),
     dense,
     {name: (begins[name], table) for name, table in tables.items()},
@@ -155,7 +159,9 @@ def _make_room(path, buckets):
         if node.op.startswith("MutableDenseHashTable"):
           name = _table_of(node, buckets)
           if name not in buckets:
-            raise ExportError(f"{path} makes a table '{node.name}' that its manifest does not name.")
+            raise ExportError(
+              f"{path} makes a table '{node.name}' that its manifest does not name."
+            )
           node.attr["initial_num_buckets"].i = buckets[name]
           done.add(name)
   if done != set(buckets):

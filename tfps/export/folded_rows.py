@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import delta_reader, variables
+from tfps.export import delta_reader
+from tfps.storage import bundles
 
 _DEVICE = "/device:CPU:0"
 _SLICE_BYTES = 32 << 20
@@ -81,7 +82,7 @@ class FoldedRows:
   def _shape(self):
     return [self._saved["rows"], self._saved["row_width"]]
 
-  _read = staticmethod(variables.read_slice)
+  _read = staticmethod(bundles.read_slice)
 
 
 def _chunks(path, name):

@@ -4,9 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfps import native
-from tfps import pooling
-from tfps import serving
-from tfps.lookup import Lookup
+from tfps.layers import pooling, served_lookup
+from tfps.layers.lookup import Lookup
 
 
 class BaseRows:
@@ -61,5 +60,5 @@ def predict(model, features, tables, rows=BaseRows):
     tables: its `tfps.FeasignTable`s.
     rows: a function of a table that returns its `BaseRows`.
   """
-  with serving.serve_from({table: rows(table) for table in tables}):
+  with served_lookup.serve_from({table: rows(table) for table in tables}):
     return model(features, training=False)

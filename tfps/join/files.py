@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join.records import BadRecord, Decoder
 
 _SETTLED_SECONDS = 10.0  # after which a file is taken for complete

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join import labelling
 from tfps.join.batches import Features, Samples, action_keys, no_actions
 from tfps.join.keys import NEVER, KeyIndex

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join.records import Decoder
 from tfps.join.store import Store
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join import settings as settings_lib
 from tfps.join.batches import action_keys
 from tfps.join.files import FolderLog

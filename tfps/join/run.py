@@ -12,7 +12,7 @@ from typing import Any
 
 import tqdm
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join import samples as samples_lib
 from tfps.join import settings as settings_lib
 from tfps.join.batches import Samples

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ml_collections import config_dict
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 
 POLICIES = ("wait", "early")
 VALUES = ("", "max", "min", "sum", "first", "last")

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join import samples, spark_tasks
 from tfps.join import settings as settings_lib
 from tfps.join.settings import Settings

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from tfps.cluster.tf_config import ConfigError
+from tfps.errors import ConfigError
 from tfps.join.batches import ACTION, Features, concatenate_binary, no_actions
 from tfps.join.keys import Keys
 

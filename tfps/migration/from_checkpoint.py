@@ -5,11 +5,11 @@ import difflib
 import numpy as np
 from tqdm import tqdm
 
-from tfps.checkpoint.errors import CheckpointError
-from tfps.checkpoint.layout import TableLayout
 from tfps.checkpoint.reader import open_checkpoint
 from tfps.checkpoint.rows import ADMITTED, concat, make_rows
+from tfps.errors import CheckpointError
 from tfps.migration.vectors import CHUNK_ROWS, Imported, with_state
+from tfps.table.layout import TableLayout
 
 
 def warm_start(table, checkpoint, source_table=None, slots=None):

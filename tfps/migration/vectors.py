@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from tfps.checkpoint.layout import TableLayout
 from tfps.checkpoint.rows import ADMITTED, make_rows
-from tfps.feasigns import feasign
+from tfps.table.feasigns import feasign
+from tfps.table.layout import TableLayout
 
 CHUNK_ROWS = 65_536
 _LAST_RESERVED = -(2**63) + 1

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import config_dict
 
-from tfps.accessor import CtrAccessor
+from tfps.table.accessor import CtrAccessor
 from tfps.training.communication import Communication
 
 

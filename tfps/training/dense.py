@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
-from tfps.traced import identity, local_variable
+from tfps.graph.traced import identity, local_variable
 
 
 class DenseVariables:

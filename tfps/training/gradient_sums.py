@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfps.traced import identity
+from tfps.graph.traced import identity
 
 
 class GradientSums:

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from tfps.autograph import users
 from tfps.data import batching
-from tfps.step import Routed
-from tfps.training.loops import while_loop
+from tfps.graph.autograph import users
+from tfps.graph.loops import while_loop
+from tfps.layers.step import Routed
 from tfps.training.routes import Routes
 
 

@@ -10,7 +10,7 @@ import tf_keras as keras
 from tfps import native
 from tfps.cluster import memory
 from tfps.data import bad_records
-from tfps.embedding import tables_of
+from tfps.layers.embedding import tables_of
 from tfps.training import feed
 from tfps.training import tickets as tickets_lib
 from tfps.training.schedule import Schedule

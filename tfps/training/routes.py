@@ -5,8 +5,8 @@ import functools
 import tf_keras as keras
 from tensorflow.python.framework import op_def_registry
 
-from tfps.step import NOT_PULLED, Routing
-from tfps.traced import Traced
+from tfps.graph.traced import Traced
+from tfps.layers.step import NOT_PULLED, Routing
 
 # Stateful as TensorFlow says, but the same for the same batch.
 _AS_PURE = ("Placeholder", "LookupTableFindV2", "LookupTableSizeV2")

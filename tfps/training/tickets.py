@@ -8,9 +8,9 @@ import time
 
 import tensorflow as tf
 
-from tfps import placement
 from tfps.cluster import failures
 from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
+from tfps.table import placement
 
 _NUMBER_SPEC = tf.TensorSpec([], tf.int64)
 _SETTLING_SECONDS = 0.2

@@ -5,16 +5,15 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfps.autograph import users
 from tfps.data import batching
-from tfps.lookup import Lookup
-from tfps.step import Exchanged
-from tfps.traced import Traced, identity
+from tfps.graph.autograph import users
+from tfps.graph.loops import while_loop
+from tfps.graph.traced import Traced, identity
+from tfps.layers.lookup import Lookup
+from tfps.layers.step import Exchanged
 from tfps.training import dense
 from tfps.training.gradient_sums import GradientSums
-from tfps.training.loops import while_loop
 from tfps.training.routes import Routes
-
 
 _ALL = 2**62  # batches: more than there are
 

@@ -1,8 +1,8 @@
 """Samples that keep arriving in a Kafka topic."""
 
 import time
-from typing import NamedTuple
 import uuid
+from typing import NamedTuple
 
 import tensorflow as tf
 

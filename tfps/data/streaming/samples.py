@@ -3,9 +3,9 @@
 import functools
 from typing import NamedTuple
 
-from google.protobuf import message
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 
 from tfps.cluster import failures
 from tfps.data import bad_records, file_source, index

@@ -1,0 +1,56 @@
+"""The day of the tables ends with that of the source."""
+
+import tf_keras as keras
+
+from tfps.table import eviction
+
+
+class EndOfDay(keras.callbacks.Callback):
+  """Ends the day of the tables when the source's day ends: base export, eviction, ageing, decay.
+
+      archive = lambda rows: np.save(f"left-{rows.day}-{rows.keys[0]}.npy", rows.keys)
+      model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, after_eviction=[archive])])
+
+  A hook that raises stops the training; the day's end can be run again, and goes on with what has
+  not ended yet.
+
+  Args:
+    *tables: the `tfps.FeasignTable`s.
+    base_export: functions of the `tfps.data` day, such as a `BaseExport`, called in order before
+      any table's day ends.
+    before_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with chunks of the
+      feasigns that will leave.
+    after_eviction: the same for those that have left.
+    chunk_rows: the most rows of a chunk.
+
+  Attributes:
+    evicted: number of feasigns evicted so far.
+
+  Raises:
+    ValueError: if the hooks are no lists of functions.
+  """
+
+  def __init__(
+    self,
+    *tables,
+    base_export=(),
+    before_eviction=(),
+    after_eviction=(),
+    chunk_rows=eviction.CHUNK_ROWS,
+  ):
+    super().__init__()
+    self._tables = tables
+    self._base_export = eviction.check_hooks("base_export", base_export)
+    self._hooks = {
+      "before_eviction": eviction.check_hooks("before_eviction", before_eviction),
+      "after_eviction": eviction.check_hooks("after_eviction", after_eviction),
+      "chunk_rows": chunk_rows,
+    }
+    self.evicted = 0
+
+  def on_day_end(self, day, logs=None):
+    del logs
+    for export in self._base_export:
+      export(day)
+    for table in self._tables:
+      self.evicted += table.end_of_day(day.ordinal, **self._hooks)

@@ -1,0 +1,40 @@
+"""Each day is tested before it is trained on."""
+
+import tf_keras as keras
+
+from tfps.learning.metrics import ClickScores
+
+
+class ProgressiveTest(keras.callbacks.Callback):
+  """Tests each day before it is trained on (progressive validation; Blum, Kalai, Langford 1999).
+
+  For models with one output, the click probability. Later epochs, which have seen the days, are not tested.
+
+  Args:
+    source: the source that `fit` trains on.
+
+  Attributes:
+    days: for each tested day so far (`Day`, `tfps.learning.metrics.ClickScores`).
+    total: the `ClickScores` of all tested examples.
+  """
+
+  def __init__(self, source):
+    super().__init__()
+    self._source = source
+    self.days = []
+    self.total = ClickScores()
+
+  def on_train_begin(self, logs=None):
+    self._epochs_begun = 0
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._epochs_begun += 1
+
+  def on_day_begin(self, day):
+    if not day.records or self._epochs_begun > 1:
+      return
+    scores = ClickScores()
+    for scored in self.model.score(self._source.day(day.ordinal)):
+      scores.update(scored["y"], scored["y_pred"], scored.get("sample_weight"))
+    self.days.append((day, scores))
+    self.total.merge(scores)

@@ -1,0 +1,77 @@
+"""Statistics of a table for TensorBoard."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfps import native
+
+
+class TableSummaries(keras.callbacks.Callback):
+  """Writes a table's statistics for TensorBoard, as `table/<name>/...`, and how full its servers' memory is.
+
+  Written are those of `FeasignTable.statistics()`; share_admitted, the part of the feasigns that is
+  admitted; and staleness, how many updates a server applied between a step's pull and its push, in the
+  mean over the pushes since the last time; and as `server/<number>/memory_share` how much of the memory
+  that it could have the process of each parameter server holds; by the model's number of training steps
+  so far. List it after `EndOfDay` to see the table as the day's end leaves it.
+
+  Args:
+    table: the `tfps.FeasignTable`.
+    log_dir: folder for TensorBoard's files.
+    every_tickets: write also whenever so many tickets are finished; 0: only at a day's end.
+
+  Raises:
+    ValueError: if every_tickets is negative.
+  """
+
+  def __init__(self, table, log_dir, every_tickets=0):
+    super().__init__()
+    if every_tickets < 0:
+      raise ValueError(f"every_tickets must be 0 or more, not {every_tickets}.")
+    self._table = table
+    self._log_dir = log_dir
+    self._every_tickets = every_tickets
+    self._tickets = 0
+    self._writer = None
+    self._pushes = self._staleness = 0.0  # those that are written
+
+  def on_train_begin(self, logs=None):
+    del logs
+    self._writer = tf.summary.create_file_writer(self._log_dir)
+    self._staleness_since(self._table.statistics())
+
+  def on_train_batch_end(self, batch, logs=None):
+    del batch, logs
+    self._tickets += 1
+    if self._every_tickets and self._tickets % self._every_tickets == 0:
+      self._write()
+
+  def on_day_end(self, day, logs=None):
+    del day, logs
+    self._write()
+    self._writer.flush()
+
+  def on_train_end(self, logs=None):
+    del logs
+    self._writer.close()
+
+  def _write(self):
+    statistics = self._table.statistics()
+    rows = statistics["rows"]
+    statistics["share_admitted"] = statistics["admitted"] / rows if rows else 0.0
+    statistics["staleness"] = self._staleness_since(statistics)
+    step = int(self.model.optimizer.iterations.numpy())
+    with self._writer.as_default():
+      for name, value in statistics.items():
+        tf.summary.scalar(f"table/{self._table.name}/{name}", value, step=step)
+      for number, server in enumerate(self._table.servers):
+        with tf.device(server.device):
+          share = native.ops.tfps_memory_share()
+        tf.summary.scalar(f"server/{number}/memory_share", share.numpy(), step=step)
+
+  def _staleness_since(self, statistics):
+    """The mean staleness of the pushes since this was last called."""
+    pushes, staleness = statistics["pushes"], statistics["staleness_sum"]
+    new, sum_of_new = pushes - self._pushes, staleness - self._staleness
+    self._pushes, self._staleness = pushes, staleness
+    return sum_of_new / new if new else 0.0

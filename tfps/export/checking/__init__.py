@@ -1,0 +1,1 @@
+"""Loads an artifact as TensorFlow Serving does, and compares its answers with the trainer's."""

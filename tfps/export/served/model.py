@@ -1,0 +1,247 @@
+"""The SavedModel's graph: signatures over stock tables and one vector of dense weights."""
+
+import tensorflow as tf
+
+from tfps.export.served.inputs import ModelInputs
+from tfps.export.served.tracing import TracedModel
+
+CLASSIFY, REGRESS = "classify", "regress"
+
+
+class ServedModel(tf.Module):
+  """A model with all that it needs to be served, and to take deltas while it is.
+
+  Every input and output of every signature has the batch as its first dimension, so that a server
+  may join requests.
+
+  Args:
+    model: the Keras model, built.
+    raw: its `RawInputs`.
+    lineage: the lineage's id.
+    base: the version of this base.
+  """
+
+  def __init__(self, model, raw, lineage, base):
+    super().__init__(name="served")
+    self._raw = raw
+    self._lineage, self._base = lineage, base
+    self._inputs = ModelInputs(model, raw)
+    self._traced = TracedModel(model, self._inputs.specs)
+    # What follows is saved: tables and variables.
+    self.tables = dict(self._traced.tables)
+    self.weights = tf.Variable(tf.zeros([self._traced.weights.size]), trainable=False)
+    # The last whole delta, and how many entries of the next: one variable, never half of a change.
+    self.progress = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
+
+  # tf.Module would look for variables in these: the trainer's.
+  _TF_MODULE_IGNORED_PROPERTIES = frozenset(
+    ("_raw", "_inputs", "_traced", *tf.Module._TF_MODULE_IGNORED_PROPERTIES)
+  )
+
+  @property
+  def packed_weights(self):
+    """The `PackedWeights` of the trainer's variables."""
+    return self._traced.weights
+
+  @property
+  def inputs(self):
+    """The `ModelInputs`."""
+    return self._inputs
+
+  def load(self, weights, rows):
+    """What will be in it: the packed weights, and room for so many rows, {name of the table: number}.
+
+    Returns:
+      {name of the table: number of buckets}.
+    """
+    self.weights.assign(weights)
+    return {name: table.make_room(rows[name]) for name, table in self._traced.tables.items()}
+
+  def signatures(self):
+    """{name: concrete function}."""
+    raw_specs = {name: _named(spec, name) for name, spec in self._raw.specs.items()}
+    signatures = {
+      "serving_default": _function(self._predict_raw, raw_specs),
+      "feasigns": _function(self._predict_dense, self._inputs.dense_specs),
+      "apply_delta": _function(
+        self._apply_delta,
+        {
+          "lineage": _column("lineage", tf.string),
+          "base": _column("base", tf.int64),
+          "sequence": _column("sequence", tf.int64),
+          "position": _column("position", tf.int64),
+          "last": _column("last", tf.int64),
+          "table": _column("table", tf.string),
+          "keys": _column("keys", tf.string),
+          "rows": _column("rows", tf.string),
+          "removed": _column("removed", tf.string),
+          "weights": _column("weights", tf.string),
+        },
+      ),
+      "delta_status": _function(self._delta_status, {"ask": _column("ask", tf.int64)}),
+    }
+    serialized = {"inputs": _column("inputs", tf.string)}
+    outputs = signatures["serving_default"].structured_outputs
+    shape = next(iter(outputs.values())).shape
+    if len(outputs) == 1 and shape.rank in (1, 2) and shape[1:].num_elements() == 1:
+      signatures[CLASSIFY] = _function(self._classify, serialized)
+      signatures[REGRESS] = _function(self._regress, serialized)
+    return signatures
+
+  def _predict(self, features):
+    # The weights are read once: a request sees all of an update of theirs, or nothing.
+    prediction = self._traced(features, self.weights.read_value())
+    return {name: tf.identity(value) for name, value in named(prediction).items()}
+
+  def _predict_raw(self, **raw):
+    return self._predict(self._inputs.from_raw(raw))
+
+  def _predict_dense(self, **dense):
+    return self._predict(self._inputs.from_dense(dense))
+
+  def _probability(self, serialized):
+    (prediction,) = self._predict_raw(**self._raw.parse_examples(serialized)).values()
+    return tf.reshape(prediction, [-1])
+
+  def _classify(self, inputs):
+    click = self._probability(inputs)
+    classes = tf.tile([["0", "1"]], [tf.size(click), 1])
+    return {"classes": classes, "scores": tf.stack([1 - click, click], axis=1)}
+
+  def _regress(self, inputs):
+    return {"outputs": self._probability(inputs)}
+
+  def _apply_delta(
+    self, lineage, base, sequence, position, last, table, keys, rows, removed, weights
+  ):
+    """Applies one chunk of a delta: it is the next one, or was applied before, or is refused.
+
+    A chunk's position is the number of entries, rows and removed keys, that come before it in its
+    delta: it may go on in chunks of another size. One chunk is applied at a time, whoever sends
+    them. A server that joins requests fills a batch up with copies of its first one.
+    """
+    lock = tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(container="", shared_name="apply_delta"))
+    with tf.control_dependencies([lock]):
+      whole, entries = tf.unstack(self.progress.read_value())
+    columns = [lineage, base, sequence, position, last, table, keys, rows, removed, weights]
+    alone = tf.reduce_all([tf.reduce_all(tf.equal(column, column[0])) for column in columns])
+    due = whole + 1
+    checks = [
+      _check(alone, "two different chunks came at once: send one after the other"),
+      _check(
+        tf.logical_and(lineage[0] == self._lineage, base[0] == self._base),
+        f"this server holds base {self._base} of lineage {self._lineage}; the chunk is of",
+        lineage[0],
+        base[0],
+      ),
+      _check(
+        tf.logical_or(
+          sequence[0] < due, tf.logical_and(sequence[0] == due, position[0] <= entries)
+        ),
+        "chunks come in order; due is delta, entry",
+        due,
+        entries,
+        "and this is",
+        sequence[0],
+        position[0],
+      ),
+      _check(
+        tf.logical_or(tf.strings.length(weights[0]) == 0, last[0] > 0),
+        "the dense weights come with the last chunk of a delta",
+      ),
+    ]
+    with tf.control_dependencies(checks):
+      is_next = tf.logical_and(sequence[0] == due, position[0] == entries)
+
+    def apply():
+      done = [
+        tf.cond(
+          table[0] == name,
+          lambda served=served: _put(served, keys, rows, removed),
+          lambda: tf.constant(False),
+        )
+        for name, served in self.tables.items()
+      ]
+      known = tf.logical_or(tf.reduce_any(done), table[0] == "")
+      with tf.control_dependencies([_check(known, "there is no table", table[0])]):
+        dense = tf.cond(
+          tf.strings.length(weights[0]) > 0,
+          lambda: self._put(weights),
+          lambda: tf.constant(True),
+        )
+      # Only when all is in place: what fails before is due again.
+      with tf.control_dependencies([dense]):
+        length = tf.strings.length(keys[0]) + tf.strings.length(removed[0])
+        after = entries + tf.cast(length // tf.int64.size, tf.int64)
+        progress = tf.where(last[0] > 0, [due, 0], [whole, after])
+        applied = self.progress.assign(progress, read_value=False)
+      return _after([applied])
+
+    applied = tf.cond(is_next, apply, lambda: tf.constant(False))
+    with tf.control_dependencies([applied]):
+      status = self._delta_status(base)
+    with tf.control_dependencies(list(status.values())):
+      unlock = tf.raw_ops.ConsumeMutexLock(mutex_lock=lock)
+    with tf.control_dependencies([unlock]):
+      return {name: tf.identity(value) for name, value in status.items()}
+
+  def _put(self, weights):
+    # The variable itself refuses a vector of another length.
+    values = tf.io.decode_raw(weights[0], tf.float32)
+    assigned = self.weights.assign(values, read_value=False)
+    return _after([assigned])
+
+  def _delta_status(self, ask):
+    """The lineage, the base, the last whole delta, and how much of the next one is applied."""
+    sequence, position = tf.unstack(self.progress.read_value())
+    same = lambda value: tf.fill(tf.shape(ask), value)  # noqa: E731
+    return {
+      "lineage": same(self._lineage),
+      "base": same(tf.constant(self._base, tf.int64)),
+      "sequence": same(sequence),
+      "position": same(position),
+    }
+
+
+def named(prediction):
+  """{name: tensor} of what a model returns."""
+  if isinstance(prediction, dict):
+    return dict(prediction)
+  values = tf.nest.flatten(prediction)
+  if len(values) == 1:
+    return {"predictions": values[0]}
+  return {f"predictions_{i}": value for i, value in enumerate(values)}
+
+
+def _put(table, keys, rows, removed):
+  dropped = table.drop(tf.io.decode_raw(removed[0], tf.int64))
+  with tf.control_dependencies([dropped]):
+    put = table.put(tf.io.decode_raw(keys[0], tf.int64), tf.io.decode_raw(rows[0], tf.float32))
+  return _after([put])
+
+
+def _after(operations):
+  """A true tensor that is there once the operations have succeeded."""
+  with tf.control_dependencies(operations):
+    return tf.constant(True)
+
+
+def _check(condition, *message):
+  return tf.debugging.Assert(condition, list(message), summarize=1)
+
+
+def _function(python_function, specs):
+  """A tf.function whose arguments are tensors of these names."""
+
+  def called_with_names(**tensors):
+    return python_function(**tensors)
+
+  return tf.function(called_with_names, autograph=False).get_concrete_function(**specs)
+
+
+def _column(name, dtype):
+  return tf.TensorSpec([None], dtype, name=name)
+
+
+def _named(spec, name):
+  return tf.TensorSpec(spec.shape, spec.dtype, name=name)

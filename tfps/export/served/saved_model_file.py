@@ -1,0 +1,34 @@
+"""Writing the SavedModel itself."""
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfps.export.served import model as served_model
+from tfps.graph.graph_defs import clear_devices
+from tfps.storage import files
+
+_METHODS = {
+  served_model.CLASSIFY: "tensorflow/serving/classify",
+  served_model.REGRESS: "tensorflow/serving/regress",
+}
+
+
+def save(served, folder):
+  """Writes a `ServedModel`, its tables still empty.
+
+  TensorFlow 2 names the method of every signature "predict"; those that TensorFlow Serving's
+  Classify and Regress calls look for are named here. Devices of the trainer are left out.
+  """
+  tf.saved_model.save(served, folder, signatures=served.signatures())
+  path = files.join(folder, "saved_model.pb")
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = saved_model_pb2.SavedModel.FromString(file.read())
+  for meta_graph in content.meta_graphs:
+    clear_devices(meta_graph.graph_def)
+    for name, method in _METHODS.items():
+      if name in meta_graph.signature_def:
+        meta_graph.signature_def[name].method_name = method
+  with tf.io.gfile.GFile(path, "wb") as file:
+    file.write(content.SerializeToString(deterministic=True))
+  # It is that of the file before.
+  tf.io.gfile.remove(files.join(folder, "fingerprint.pb"))

@@ -1,0 +1,67 @@
+"""A trained model as a graph of stock ops, whose rows and weights come from elsewhere."""
+
+import tensorflow as tf
+
+from tfps.errors import ExportError
+from tfps.export.served.table import ServedTable
+from tfps.export.served.weights import PackedWeights
+from tfps.graph.traced import Traced, identity, local_variable
+from tfps.layers import served_lookup
+from tfps.layers.embedding import tables_of
+
+
+class TracedModel:
+  """The prediction of a model, cut off from its parameter servers.
+
+  The model is traced once, with stock tables where its embedding layers pull. What it reads of its
+  own variables is replaced when it is called.
+
+  Args:
+    model: the Keras model, built.
+    features: specs of its input: a dict of tf.TensorSpec, tf.RaggedTensorSpec or
+      tf.SparseTensorSpec.
+
+  Attributes:
+    tables: {name: `ServedTable`}.
+    weights: `PackedWeights` of the variables that a prediction reads.
+
+  Raises:
+    ExportError: two of its tables have one name, or it needs a resource that is neither a table nor
+      a variable.
+  """
+
+  def __init__(self, model, features):
+    tables = tables_of(model)
+    self.tables = {table.name: ServedTable(table.name, table.row_width) for table in tables}
+    if len(self.tables) < len(tables):
+      raise ExportError("two tables of the model have one name: give each its own.")
+    served = {table: self.tables[table.name] for table in tables}
+
+    def predict(features):
+      with served_lookup.serve_from(served):
+        return model(features, training=False)
+
+    self._traced = Traced(predict, features, autograph=False)
+    handles = {id(table.resource_handle) for table in self.tables.values()}
+    for external, placeholder in self._traced.others:
+      if external.dtype == tf.resource and id(external) not in handles:
+        raise ExportError(
+          f"the model reads '{placeholder.op.name}', which is neither a variable nor a feasign "
+          "table: a served model can have nothing else."
+        )
+    self.weights = PackedWeights(self._traced.variables)
+
+  def __call__(self, features, weights):
+    """The model's prediction.
+
+    Args:
+      features: tensors as the specs say.
+      weights: float32 [weights.size], the packed weights.
+
+    Returns:
+      What the model returns.
+    """
+    # Each request has variables of its own, which are gone when it is answered.
+    values = zip(self._traced.variables, self.weights.unpack(weights))
+    handles = {identity(variable): local_variable(variable, value) for variable, value in values}
+    return self._traced(features, handles=handles)

@@ -1,0 +1,1 @@
+"""Assembles the run of a command from a config."""

@@ -1,0 +1,62 @@
+"""What `tfps train` does in an evaluator's process."""
+
+import tensorflow as tf
+
+from tfps.cluster import liveness
+from tfps.errors import ConfigError, LostError
+from tfps.evaluation import watch
+from tfps.evaluation.evaluator import Evaluator
+from tfps.job import train as training
+
+
+def run(config, task, source, model_class):
+  """Evaluates the checkpoints of the run that `config` describes until it is over.
+
+  Args:
+    config: ConfigDict with the fields of `tfps.training.config.default_config`.
+    task: the `tfps.cluster.Task` that this process is, of type evaluator.
+    source: the `tfps.data` source to score.
+    model_class: as for `tfps.job.train.run`.
+
+  Raises:
+    ConfigError: a field of the config is not set or wrong.
+    LostError: the chief is lost before training has ended.
+  """
+  folder, log_dir = _folders(config)
+  table, model = training.build(config, model_class, tf.distribute.get_strategy())
+  settings = dict(config.evaluation)
+  del settings["tensorboard"]
+  poll_seconds = settings.pop("poll_seconds")
+  try:
+    evaluator = Evaluator(folder, model, [table], source, log_dir, **settings)
+  except ValueError as error:
+    raise ConfigError(f"config.evaluation: {error}") from None
+  print(f"Evaluating the checkpoints in {folder}, for TensorBoard in {log_dir}.", flush=True)
+  chief = liveness.ChiefWatch(task.cluster.chief[0])
+  told = evaluator.follow(watch.TrainingWatch(folder, chief).poll, poll_seconds)
+  if told is not watch.ENDED:
+    raise LostError(f"{told} It did not say that training had ended.")
+  print("Training has ended, and all of its checkpoints are evaluated.", flush=True)
+
+
+def evaluation_source(config, module):
+  """What is scored: `evaluation_source(config)` of the config's module, or the last day of its `source(config)`."""
+  if hasattr(module, "evaluation_source"):
+    return module.evaluation_source(config)
+  source = module.source(config)
+  days = [day for day in source.days() if day.records]
+  return source.day(days[-1]) if days else source
+
+
+def _folders(config):
+  """(the folder of the checkpoints, that of TensorBoard's files)."""
+  log_dir = config.evaluation.tensorboard
+  if not log_dir and config.tensorboard:
+    log_dir = config.tensorboard.rstrip("/") + "/evaluator"
+  for name, folder in (("checkpoint.folder", config.checkpoint.folder), ("tensorboard", log_dir)):
+    if not folder:
+      raise ConfigError(
+        f"config.{name} is empty: the evaluator follows the checkpoints in config.checkpoint.folder, and writes "
+        "to config.tensorboard; set both."
+      )
+  return config.checkpoint.folder, log_dir

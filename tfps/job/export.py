@@ -1,0 +1,106 @@
+"""A base out of a checkpoint, without training: what `tfps export` does."""
+
+import uuid
+
+import numpy as np
+import tensorflow as tf
+
+from tfps.checkpoint import CheckpointError, dense, reader
+from tfps.checkpoint import tables as tables_lib
+from tfps.errors import ConfigError
+from tfps.export import artifact, base_artifact, extras, trained
+from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
+from tfps.export.served.model import ServedModel
+from tfps.job import train as training
+from tfps.layers.embedding import tables_of
+from tfps.storage import files
+
+_DEVICES = ["/device:CPU:0"]
+
+
+def export(
+  path, config, source, model_class, output="", progress=lambda shards, total: shards
+):  # fmt: skip
+  """Writes the base that a trainer would have exported at the moment of a checkpoint.
+
+  Only the dense weights are restored; rows stream from the checkpoint into the artifact. It begins
+  a lineage of its own, so that no trainer's delta goes on top of it.
+
+  Args:
+    path: the checkpoint, or a folder of checkpoints, of which it is the newest.
+    config: ConfigDict with the fields of `tfps.training.config.default_config`.
+    source: the `tfps.data` source, with raw inputs.
+    model_class: as for `tfps.job.train.run`.
+    output: the folder of exports; `config.export.folder` by default.
+    progress: a function of (iterator of shards, their number) that returns it with a progress bar.
+
+  Returns:
+    The artifact's path.
+
+  Raises:
+    ConfigError: there is no folder to write to, or the source has no raw inputs.
+    CheckpointError: the checkpoint is missing or damaged, or is not one of this model.
+    ExportError: the model cannot be served.
+    LockError: another process exports to the folder.
+  """
+  output = output or config.export.folder
+  if not output:
+    raise ConfigError("There is nowhere to export to: give --output, or set config.export.folder.")
+  raw = source.raw_inputs
+  if raw is None:
+    raise ConfigError(
+      "The source does not say what clients of the served model send: set its raw_inputs to a "
+      "tfps.data.RawInputs."
+    )
+  extras.check_serving_api()
+  checkpoint = reader.open_checkpoint(path)
+  _, model = training.build(config, model_class, tf.distribute.get_strategy())
+  model.build_for(source)
+  tables = tables_of(model)
+  _restore_dense(checkpoint, model, tables)
+  folder = files.join(output.rstrip("/"), "base")
+  with artifact.hold(folder):
+    return _write(folder, checkpoint, model, tables, raw, config.export.examples, progress)
+
+
+def _write(folder, checkpoint, model, tables, raw, examples, progress):
+  day = checkpoint.manifest["calendar"].get("day")
+  known = raw.sample and day is not None
+  inputs = raw.sample(day, examples) if known else raw.empty_batch()
+  inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
+  version = base_artifact.next_version(folder)
+  lineage = uuid.uuid4().hex
+  served = ServedModel(model, raw, lineage, version)
+  features = served.inputs.from_raw(base_artifact.tensors(raw, inputs))
+  wanted = {table: WantedKeys(table) for table in tables}
+  trained.predict(model, features, tables, wanted.get)
+  captures = {
+    table.name: SavedCapture(table, checkpoint.tables[table.name], wanted[table].keys, progress)
+    for table in tables
+  }
+  prediction = trained.predict(
+    model, features, tables, lambda table: CapturedRows(captures[table.name])
+  )
+  said = {
+    "lineage": lineage,
+    "day": day,
+    "step": int(model.optimizer.iterations.numpy()),
+    "checkpoint": checkpoint.path,
+    "pause_seconds": 0.0,
+  }
+  return base_artifact.write(
+    folder, version, served, captures, served.packed_weights.read(), inputs, features, prediction,
+    said, _DEVICES,
+  )  # fmt: skip
+
+
+def _restore_dense(checkpoint, model, tables):
+  try:
+    for table, saved in tables_lib.pair(tables, checkpoint.manifest["tables"]):
+      tables_lib.check(table, saved)
+    dense.restore(model, checkpoint.path)
+  except CheckpointError as error:
+    raise CheckpointError(
+      f"Checkpoint {checkpoint.path} does not fit: {error}; export it with the config that it was "
+      "trained with."
+    ) from error

@@ -1,0 +1,111 @@
+"""The short report at the end of a run."""
+
+import dataclasses
+
+from tfps.learning.metrics import ClickScores
+
+_MOST_LINES = 14
+# Statistics of a table that are 0 where all is well.
+_DROPPED = {
+  "reserved_pushes": "reserved keys",
+  "nonfinite_gradients": "NaN gradients",
+  "nonfinite_counts": "NaN counts",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """How a run went.
+
+  Attributes:
+    days: (`tfps.data` day, `tfps.learning.metrics.ClickScores`) for each day tested before it was trained on.
+    total: the `ClickScores` of all days.
+    table: the table's statistics at the end.
+    evicted: number of feasigns evicted at day ends.
+    examples: number of examples trained.
+    examples_per_second: of training alone.
+    skipped: {reason: how many} of the records that were bad.
+    stream: of a stream {name: number}: seconds from a sample's event until it was trained, in the mean and the most, and
+      how many samples came late or early; None for other sources.
+  """
+
+  days: list
+  total: ClickScores
+  table: dict
+  evicted: int
+  examples: int
+  examples_per_second: float
+  skipped: dict = dataclasses.field(default_factory=dict)
+  stream: dict | None = None
+
+  def text(self):
+    """The report as lines of text."""
+    lines = []
+    if self.days:
+      lines += ["", "Each day tested before it is trained on:"]
+      lines += [_line(*days) for days in _runs(self.days, _MOST_LINES)]
+      lines.append(_line("all days", sum(day.records for day, _ in self.days), self.total))
+    table = self.table
+    share = table["admitted"] / table["rows"] if table["rows"] else 0.0
+    lines += [
+      "",
+      f"  feasigns         {table['rows']:>14,.0f}",
+      f"  admitted         {table['admitted']:>14,.0f}  ({share:.1%})",
+      f"  evicted          {self.evicted:>14,}",
+      f"  evicted at limit {table['evicted_at_limit']:>14,.0f}",
+      f"  total shows      {table['show']:>14,.0f}",
+      f"  table memory     {table['bytes'] / 2**20:>14,.1f}  MiB",
+      f"  examples         {self.examples:>14,}",
+      f"  examples/s       {self.examples_per_second:>14,.0f}",
+    ]
+    for name, what in _DROPPED.items():
+      if table.get(name):
+        lines.append(f"  {what:<16} {table[name]:>14,.0f}")
+    if self.skipped:
+      lines.append(f"  bad records      {sum(self.skipped.values()):>14,}  skipped:")
+      order = sorted(self.skipped.items(), key=lambda entry: (-entry[1], entry[0]))
+      lines += [f"{count:>33,}  {reason}" for reason, count in order]
+    if self.stream is not None:
+      stream = self.stream
+      lines += [
+        f"  event to trained {stream['seconds_to_trained']:>14,.1f}  s in the mean, {stream['seconds_to_trained_max']:,.1f} at most",
+        f"  late samples     {stream['late']:>14,}",
+      ]
+    return "\n".join(lines)
+
+  def as_dict(self):
+    """The same for programs, as what JSON has: days by name, total, table, and the other attributes."""
+    return {
+      "days": {day.name: {"examples": day.records} | _scores(scores) for day, scores in self.days},
+      "total": _scores(self.total) if self.days else {},
+      "table": self.table,
+      "evicted": self.evicted,
+      "examples": self.examples,
+      "examples_per_second": self.examples_per_second,
+      "skipped": self.skipped,
+      "stream": self.stream,
+    }
+
+
+def _scores(scores):
+  return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}
+
+
+def _runs(days, most):
+  """Joins neighbouring days into at most `most` lines: (name, examples, scores) each."""
+  size = -(-len(days) // most)
+  for start in range(0, len(days), size):
+    run = days[start : start + size]
+    first, last = run[0][0], run[-1][0]
+    scores = ClickScores()
+    for _, day_scores in run:
+      scores.merge(day_scores)
+    name = first.name if size == 1 else f"{first.name} .. {last.name}"
+    yield name, sum(day.records for day, _ in run), scores
+
+
+def _line(name, examples, scores):
+  return (
+    f"  {name:<24} {examples:>11,} examples   AUC {scores.auc:.4f}   log loss {scores.log_loss:.4f}   "
+    f"calibration {scores.calibration:.3f}"
+  )

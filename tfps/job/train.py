@@ -1,0 +1,155 @@
+"""What `tfps train` does with a config: build, fit, and say how it went."""
+
+import dataclasses
+import json
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfps import callbacks as tfps_callbacks
+from tfps import cluster
+from tfps.job import stopping, summary, warm_start
+from tfps.job.table import make_table
+from tfps.learning import losses
+from tfps.training.communication import Communication
+
+
+def build(config, model_class, strategy):
+  """Makes the table and the compiled model that `config` describes, in the scope of `strategy`."""
+  keras.utils.set_random_seed(config.seed)
+  if config.deterministic:
+    tf.config.experimental.enable_op_determinism()
+    # Random layers keep their states in variables, which a checkpoint can hold.
+    keras.backend.experimental.enable_tf_random_generator()
+  with strategy.scope():
+    table = make_table(config)
+    model = model_class(table, list(config.slots), **config.model.args)
+    try:
+      optimizer = keras.optimizers.get(config.dense_optimizer.name)
+    except ValueError:
+      raise ValueError(
+        f"config.dense_optimizer.name is '{config.dense_optimizer.name}', which is no optimizer of Keras; "
+        "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
+      ) from None
+    optimizer.learning_rate = config.dense_optimizer.learning_rate
+    model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
+  return table, model
+
+
+def run(config, source, model_class, fill=None, more_callbacks=None):
+  """Trains as `config` says, prints the summary and returns it.
+
+  Args:
+    config: ConfigDict with the fields of `tfps.training.config.default_config`.
+    source: the `tfps.data` source to train on.
+    model_class: called as model_class(table, slots, **config.model.args).
+    fill: function of (config, table) that puts rows into the table of a run that begins, after `config.warm_start`.
+    more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among them, with hooks of its
+      own, takes the place of the usual one.
+
+  Returns:
+    `tfps.job.summary.Summary`.
+  """
+  communication = make_communication(config)
+  strategy = cluster.strategy()
+  table, model = build(config, model_class, strategy)
+  warm_start.fill(config, table, fill)
+  more = list(more_callbacks(config, table)) if more_callbacks else []
+  ends = [callback for callback in more if isinstance(callback, tfps_callbacks.EndOfDay)]
+  end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
+  throughput = tfps_callbacks.Throughput()
+  test = tfps_callbacks.ProgressiveTest(source)
+  callbacks = [test] if config.progressive_test and not source.is_endless else []
+  skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
+  callbacks += [throughput, skipped]
+  freshness = None
+  if source.is_endless:
+    freshness = tfps_callbacks.Freshness(
+      source, every_seconds=config.stream.report_seconds, log_dir=config.tensorboard or None
+    )
+    callbacks.append(freshness)
+  exporter = None
+  if config.export.folder:
+    base, delta = _exports(config.export, model, source, freshness)
+    exporter = base.exporter
+    # Before any day ends; without tables, it ends none itself.
+    callbacks.append(tfps_callbacks.EndOfDay(base_export=[base]))
+    callbacks += [delta] if delta else []
+  if config.end_of_day and not ends:
+    callbacks.append(end_of_day)
+  callbacks += more
+  if config.checkpoint.folder:
+    callbacks.append(_checkpoint(config.checkpoint, table, exporter))
+  if config.tensorboard:
+    callbacks.append(keras.callbacks.TensorBoard(config.tensorboard))
+    callbacks.append(
+      tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
+    )
+  with stopping.on_sigterm(source):
+    model.fit(
+      source,
+      epochs=config.epochs,
+      callbacks=callbacks,
+      verbose=0 if source.is_endless else 1,
+      communication=communication,
+    )
+  result = summary.Summary(
+    days=test.days,
+    total=test.total,
+    table=table.statistics(),
+    evicted=end_of_day.evicted,
+    examples=throughput.examples,
+    examples_per_second=throughput.examples_per_second,
+    stream=freshness and freshness.summary(),
+    skipped=skipped.counts,
+  )
+  print(result.text(), flush=True)
+  if config.summary_file:
+    with tf.io.gfile.GFile(config.summary_file, "w") as file:
+      json.dump(result.as_dict(), file, indent=2)
+  return result
+
+
+def make_communication(config):
+  """The `tfps.Communication` that a config describes; raises ValueError, which names the field at fault."""
+  try:
+    return Communication(
+      **{field.name: config[field.name] for field in dataclasses.fields(Communication)}
+    )
+  except ValueError as error:
+    raise ValueError(f"config.{error}") from None
+
+
+def _exports(settings, model, source, freshness):
+  """(the BaseExport, the DeltaExport or None) of config.export."""
+  settings = dict(settings)
+  examples, minutes = (settings.pop(f"delta_every_{unit}") for unit in ("examples", "minutes"))
+  settings["keep"] = settings["keep"] or None
+  try:
+    base = tfps_callbacks.BaseExport(model, raw=source.raw_inputs, **settings)
+    if not examples and not minutes:
+      return base, None
+    delta = tfps_callbacks.DeltaExport(
+      base.exporter,
+      every_examples=examples or None,
+      every_minutes=minutes or None,
+      describe=freshness and freshness.take_events,
+    )
+  except ValueError as error:
+    raise ValueError(f"config.export: {error}") from None
+  return base, delta
+
+
+def _checkpoint(settings, table, exporter):
+  try:
+    return tfps_callbacks.Checkpoint(
+      **{
+        **settings,
+        "every_tickets": settings.every_tickets or None,
+        "every_minutes": settings.every_minutes or None,
+      },
+      tables=[table],
+      exporter=exporter,
+    )
+  except ValueError as error:
+    raise ValueError(f"config.checkpoint: {error}") from None

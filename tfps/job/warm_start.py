@@ -1,0 +1,35 @@
+"""What `tfps train` does before the first ticket of a run that begins."""
+
+from tfps.checkpoint import folder
+from tfps.errors import ConfigError
+from tfps.migration.from_checkpoint import warm_start
+
+
+def fill(config, table, user_function=None):
+  """Fills the table of a run that begins; one that goes on from its own checkpoint is left as it is.
+
+  Args:
+    config: ConfigDict with the fields of `tfps.training.config.default_config`.
+    table: the run's `tfps.FeasignTable`, once the model is made.
+    user_function: `warm_start(config, table)` of the config's module, called afterwards.
+  """
+  if config.checkpoint.folder and folder.numbers(config.checkpoint.folder):
+    return
+  settings = config.warm_start
+  if settings.checkpoint:
+    try:
+      filled = warm_start(
+        table, settings.checkpoint, settings.table or None, _slots(settings.slots) or None
+      )
+    except ValueError as error:
+      raise ConfigError(f"config.warm_start: {error}") from error
+    told = "; ".join(f"{slot}: {imported}" for slot, imported in filled.items())
+    print(f"Warm start from {settings.checkpoint}: {told}.", flush=True)
+  if user_function is not None:
+    user_function(config, table)
+
+
+def _slots(entries):
+  """{slot: slot there} of entries "slot" and "slot=slot there"."""
+  pairs = (entry.partition("=") for entry in entries)
+  return {slot: there or slot for slot, _, there in pairs}

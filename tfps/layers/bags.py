@@ -1,0 +1,227 @@
+"""From a dict of features to one flat vector of feasigns with its bags."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfps.table.feasigns import as_int64, feasign
+
+
+class Bags(NamedTuple):
+  """The N ids of S slots of B examples, slot after slot.
+
+  Attributes:
+    ids: int64 [N], feasigns; 0 is padding.
+    row_splits: int64 [S * B + 1]; bag i = s * B + b holds slot s of example b,
+      `ids[row_splits[i] : row_splits[i + 1]]`.
+    slot_ends: int64 [S], where each slot's ids end.
+    weights: float32 [N], or [0] where every weight is 1.
+    batch_size: B, an int where it is known, else an int64 scalar.
+  """
+
+  ids: tf.Tensor
+  row_splits: tf.Tensor
+  slot_ends: tf.Tensor
+  weights: tf.Tensor
+  batch_size: int | tf.Tensor
+
+
+def read_feature(slot, feature, densify=False):
+  """The feasigns of one slot.
+
+  Args:
+    slot: name of the slot, with which strings are hashed.
+    feature: strings or integers (feasigns already): a tensor [B], [B, 1] or [B, k] where 0 or ""
+      is padding, a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k].
+    densify: make a tf.SparseTensor dense, not ragged.
+
+  Returns:
+    int64: a tensor [B] or [B, k], or a tf.RaggedTensor [B, None].
+
+  Raises:
+    ValueError: if it has another rank or dtype.
+  """
+  feature = _structure(slot, feature, densify)
+  if feature.dtype == tf.string:
+    return feasign(slot, feature, padding="")
+  if feature.dtype.is_integer:
+    return _map_values(as_int64, feature)
+  raise ValueError(
+    f"slot '{slot}' has dtype {feature.dtype.name}: give int64 feasigns or strings "
+    "(a Keras input needs keras.Input(..., dtype='int64'))."
+  )
+
+
+def read_values(slot, feature):
+  """The values of one slot as they are, unhashed and with padding.
+
+  Args:
+    slot, feature: as for `read_feature`.
+
+  Returns:
+    (values [N], int64 [B]: how many of them each example has, in order).
+  """
+  feature = _structure(slot, feature, densify=False)
+  if isinstance(feature, tf.RaggedTensor):
+    return feature.flat_values, tf.cast(feature.row_lengths(), tf.int64)
+  shape = tf.shape(feature, tf.int64)
+  width = shape[1] if feature.shape.rank == 2 else tf.constant(1, tf.int64)
+  return tf.reshape(feature, [-1]), tf.fill(shape[:1], width)
+
+
+def make_bags(columns, weights=None):
+  """Joins the slots of a batch.
+
+  Args:
+    columns: {slot: what `read_feature` returned}, at least one.
+    weights: {slot: float32 of the same structure} for some of the slots, or None. Ids of the
+      others weigh 1.
+
+  Returns:
+    `Bags`, its slots in the order of `columns`.
+
+  Raises:
+    ValueError: if the slots' batch sizes differ, or weights do not have their slot's structure.
+  """
+  batch_size = _batch_size(columns)
+  ids = [_flat(column) for column in columns.values()]
+  row_splits, slot_ends = _partition(list(columns.values()), batch_size)
+  return Bags(
+    tf.concat(ids, axis=0),
+    row_splits,
+    slot_ends,
+    _join_weights(columns, ids, weights or {}),
+    batch_size,
+  )
+
+
+def _structure(slot, feature, densify):
+  """`feature` as a tensor of rank 1 or 2 or a tf.RaggedTensor of rank 2."""
+  if isinstance(feature, tf.SparseTensor):
+    if feature.shape.rank == 2:
+      if densify:
+        return tf.sparse.to_dense(feature)
+      return tf.RaggedTensor.from_value_rowids(
+        feature.values, feature.indices[:, 0], nrows=feature.dense_shape[0], validate=False
+      )
+  elif isinstance(feature, tf.RaggedTensor):
+    if feature.shape.rank == 2:
+      return feature
+  else:
+    feature = tf.convert_to_tensor(feature)
+    if feature.shape.rank in (1, 2):
+      return feature
+  raise ValueError(
+    f"slot '{slot}' has the shape {feature.shape}: give a tensor [batch] or [batch, k], a "
+    "tf.RaggedTensor [batch, None] or a tf.SparseTensor [batch, k]; a tensor of unknown rank needs "
+    "its set_shape."
+  )
+
+
+def _map_values(function, column):
+  if isinstance(column, tf.RaggedTensor):
+    return column.with_flat_values(function(column.flat_values))
+  return function(column)
+
+
+def _flat(column):
+  values = column.flat_values if isinstance(column, tf.RaggedTensor) else column
+  return values if values.shape.rank == 1 else tf.reshape(values, [-1])
+
+
+def _width(column):
+  """Ids per example where that is the same for all and known, else None."""
+  if isinstance(column, tf.RaggedTensor):
+    return None
+  return 1 if column.shape.rank == 1 else column.shape[1]
+
+
+def _batch_size(columns):
+  """The batch size that all columns have, an int if every one is known."""
+  known = {slot: column.shape[0] for slot, column in columns.items() if column.shape[0] is not None}
+  for slot, size in known.items():
+    first = next(iter(known))
+    if size != known[first]:
+      raise ValueError(
+        f"slot '{slot}' has a batch of {size} and slot '{first}' one of {known[first]}: "
+        "every slot needs the same examples."
+      )
+  if len(known) == len(columns):
+    return known[next(iter(known))]
+  sizes = [_dynamic_batch_size(column) for column in columns.values()]
+  if len(sizes) == 1:
+    return sizes[0]
+  first, stacked = sizes[0], tf.stack(sizes)
+  message = "every slot needs the same examples, but the batch sizes of the slots are"
+  same = tf.debugging.Assert(
+    tf.reduce_all(tf.equal(stacked, first)), [message, list(columns), stacked], len(columns)
+  )
+  # Not a slice of the stack: TensorFlow's optimizer folds that, and drops what it depends on.
+  with tf.control_dependencies([] if same is None else [same]):
+    return tf.identity(first)
+
+
+def _dynamic_batch_size(column):
+  if isinstance(column, tf.RaggedTensor):
+    return tf.cast(column.nrows(), tf.int64)
+  return tf.shape(column, out_type=tf.int64)[0]
+
+
+def _partition(columns, batch_size):
+  """(row_splits, slot_ends) of the joined columns."""
+  num_slots = len(columns)
+  slots = tf.range(1, num_slots + 1, dtype=tf.int64)
+  widths = {_width(column) for column in columns}
+  if len(widths) == 1 and None not in widths:
+    (width,) = widths
+    row_splits = tf.range(num_slots * batch_size + 1, dtype=tf.int64)
+    slot_ends = slots * batch_size
+    return (row_splits, slot_ends) if width == 1 else (row_splits * width, slot_ends * width)
+  lengths = [_row_lengths(column, batch_size) for column in columns]
+  ends = tf.cumsum(tf.concat(lengths, axis=0))
+  row_splits = tf.concat([tf.zeros([1], tf.int64), ends], axis=0)
+  return row_splits, tf.gather(row_splits, slots * batch_size)
+
+
+def _row_lengths(column, batch_size):
+  if isinstance(column, tf.RaggedTensor):
+    return tf.cast(column.row_lengths(), tf.int64)
+  width = _width(column)
+  width = tf.shape(column, out_type=tf.int64)[1] if width is None else tf.cast(width, tf.int64)
+  return tf.fill([batch_size], width)
+
+
+def _join_weights(columns, ids, weights):
+  unknown = sorted(set(weights) - set(columns))
+  if unknown:
+    raise ValueError(
+      f"there are weights for slot '{unknown[0]}', which is not one of {list(columns)}."
+    )
+  if not weights:
+    return tf.zeros([0], tf.float32)
+  parts = []
+  for (slot, column), slot_ids in zip(columns.items(), ids):
+    if slot in weights:
+      parts.append(_read_weights(slot, column, weights[slot]))
+    else:
+      parts.append(tf.ones_like(slot_ids, tf.float32))
+  return tf.concat(parts, axis=0)
+
+
+def _read_weights(slot, column, weights):
+  densify = not isinstance(column, tf.RaggedTensor)
+  weights = _structure(slot, weights, densify)
+  ragged = isinstance(weights, tf.RaggedTensor)
+  if ragged == densify or not weights.shape.is_compatible_with(column.shape):
+    raise ValueError(
+      f"the weights of slot '{slot}' are {_describe(weights)} and its ids {_describe(column)}: "
+      "give one weight for each id, in the same structure."
+    )
+  if not (weights.dtype.is_floating or weights.dtype.is_integer):
+    raise ValueError(f"the weights of slot '{slot}' have dtype {weights.dtype.name}: give float32.")
+  return tf.cast(_flat(weights), tf.float32)
+
+
+def _describe(column):
+  kind = "ragged" if isinstance(column, tf.RaggedTensor) else "dense"
+  return f"{kind} {column.shape}"

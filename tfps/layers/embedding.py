@@ -1,0 +1,264 @@
+"""The embedding layer: any number of slots in one pull per parameter server."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfps import native
+from tfps.layers.bags import make_bags, read_feature
+from tfps.layers.pooling import COMBINERS, pool
+from tfps.layers.served_lookup import served_table
+from tfps.layers.step import current_exchange, current_step, pull_now
+
+
+class EmbeddingOutput(NamedTuple):
+  """What `Embedding` returns for B examples, P pooled slots and the unpooled rest.
+
+  Attributes:
+    lr_logit: float32 [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
+      their sum.
+    lr: float32 [B, P], the pooled lr weight of each pooled slot.
+    mf: float32 [B, P, mf_dim], the pooled mf vector of each pooled slot, where mf_dim is that of
+      the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
+    sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
+      a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
+  """
+
+  lr_logit: tf.Tensor
+  lr: tf.Tensor
+  mf: tf.Tensor
+  sequences: dict[str, tf.Tensor]
+
+
+class Embedding(keras.layers.Layer):
+  """Looks up the feasigns of several slots and pools them per slot.
+
+  The ids of all slots are made unique once and pulled in one message per parameter server. In the
+  train step of a `tfps.Model` the pulled rows' gradients, shows and clicks are pushed the same way.
+
+      embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
+      output = embedding({"user_id": user_ids, "genres": genres})
+      logit = output.lr_logit + tower(tf.reshape(output.mf, [-1, 2 * embedding.mf_dim]))
+
+  Args:
+    table: a `tfps.FeasignTable`.
+    slots: names of the slots, which are keys of the features.
+    combiner: "sum" (the default), "mean" or "sqrtn", as in `tf.nn.embedding_lookup_sparse`, or
+      None: no pooling, the slot's vectors in order. One for all slots, or {slot: combiner} where
+      slots that are not named have "sum".
+    name: the layer's name.
+
+  Raises:
+    ValueError: if slots or combiners are not usable.
+  """
+
+  def __init__(self, table, slots, combiner="sum", name=None):
+    super().__init__(name=name)
+    self._slots = _check_slots(slots)
+    combiners = _check_combiners(self._slots, combiner)
+    self._table = table
+    # Pooled slots first: their bags are then one run.
+    self._pooled = tuple(slot for slot in self._slots if combiners[slot] is not None)
+    self._unpooled = tuple(slot for slot in self._slots if combiners[slot] is None)
+    self._combiners = tuple(combiners[slot] for slot in self._pooled)
+    for slot in self._pooled + self._unpooled:
+      table.slot_id(slot)
+    self._mf_dim = max(table.mf_dim_of(slot) for slot in self._slots)
+
+  @property
+  def table(self):
+    """The `FeasignTable` that it pulls from."""
+    return self._table
+
+  @property
+  def slots(self):
+    """The slots' names, in the order they were given."""
+    return list(self._slots)
+
+  @property
+  def mf_dim(self):
+    """Length of the mf vectors that it returns: the largest of its slots' (`table.mf_dim_of`)."""
+    return self._mf_dim
+
+  def call(self, features, weights=None, training=None):
+    """Pulls and pools.
+
+    Args:
+      features: a dict that has for each slot strings or integers (feasigns already): a tensor
+        [B], [B, 1] or [B, k] where 0 or "" is padding, a tf.RaggedTensor [B, None] or a
+        tf.SparseTensor [B, k]. Other keys are ignored.
+      weights: {slot: float32 of the same structure} for some of the slots, what each id's row is
+        multiplied by; no gradient reaches them. Ids of the other slots weigh 1.
+      training: whether the result will be trained on.
+
+    Returns:
+      `EmbeddingOutput`.
+
+    Raises:
+      ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training
+        outside of the train step of a `tfps.Model`.
+    """
+    if training and not (current_step() or current_exchange() or _is_keras_building()):
+      raise ValueError(
+        f"table '{self._table.name}' is used in a keras.Model, whose train step would never push "
+        "to it: make the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."
+      )
+    columns = self._read(features)
+    bags = make_bags(columns, weights)
+    lookup = self._pull(bags)
+    lr, mf = self._pool(lookup, bags)
+    lr_logit = tf.reduce_sum(lr, axis=1, keepdims=True)
+    sequences = {}
+    for slot, (slot_lr, slot_mf) in self._vectors(lookup, bags).items():
+      column = columns[slot]
+      lr_logit += _sum_per_example(slot_lr, column)
+      sequences[slot] = _shape_like(slot_mf, column)
+    return EmbeddingOutput(lr_logit, lr, mf, sequences)
+
+  def get_config(self):
+    raise ValueError(
+      f"layer '{self.name}' looks up table '{self._table.name}', whose rows are no part of a Keras "
+      "config: export the model instead."
+    )
+
+  def _read(self, features):
+    if not isinstance(features, dict):
+      raise ValueError(
+        f"layer '{self.name}' takes a dict {{slot: ids}}, not {type(features).__name__}: give the "
+        f"features of {', '.join(self._slots)} by name."
+      )
+    for slot in self._slots:
+      if slot not in features:
+        raise ValueError(
+          f"slot '{slot}' is missing from the features ({', '.join(map(str, features))}): add it "
+          f"to the input's dict, or take it out of the slots of layer '{self.name}'."
+        )
+    return {
+      slot: read_feature(slot, features[slot], densify=slot in self._unpooled)
+      for slot in self._pooled + self._unpooled
+    }
+
+  def _pull(self, bags):
+    table = self._table
+    served = served_table(table)
+    if served is not None:
+      return served.pull(bags, 1 + self._mf_dim)
+    width = 1 + self._mf_dim
+    exchange, step = current_exchange(), current_step()
+    if exchange is not None:
+      lookup = exchange.pull(table, bags, width, self._route)
+    else:
+      lookup = pull_now(table, bags, width, self._route(bags), answered=step is not None)
+    if step is not None:
+      step.record(lookup)
+    return lookup
+
+  def _route(self, bags):
+    """The distinct feasigns of the bags, by server."""
+    table = self._table
+    return native.ops.tfps_route(
+      ids=bags.ids,
+      slot_ends=bags.slot_ends,
+      slot_ids=[table.slot_id(slot) for slot in self._pooled + self._unpooled],
+      assignment=_assignment(table),
+      num_servers=table.num_servers,
+    )
+
+  def _pool_rows(self, *arguments):
+    served = served_table(self._table)
+    return (pool if served is None else served.pool)(*arguments)
+
+  def _pool(self, lookup, bags):
+    """(lr [B, P], mf [B, P, mf_dim]) of the pooled slots."""
+    count = len(self._pooled)
+    if not count:
+      shape = [bags.batch_size, 0]
+      return tf.zeros(shape), tf.zeros([*shape, self._mf_dim])
+    if not self._unpooled:
+      return self._pool_rows(
+        lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners
+      )
+    end = bags.slot_ends[count - 1]
+    row_splits = lookup.row_splits[: count * bags.batch_size + 1]
+    return self._pool_rows(
+      lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], self._combiners
+    )
+
+  def _vectors(self, lookup, bags):
+    """{slot: (lr [n], mf [n, mf_dim])} of the unpooled slots' n ids."""
+    if not self._unpooled:
+      return {}
+    ends = bags.slot_ends[len(self._pooled) :]
+    begin = bags.slot_ends[len(self._pooled) - 1] if self._pooled else tf.zeros([], tf.int64)
+    # Each id is a bag of its own.
+    positions = lookup.positions[begin:]
+    row_splits = tf.range(tf.size(positions, tf.int64) + 1)
+    lr, mf = self._pool_rows(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
+    sizes = ends - tf.concat([[begin], ends[:-1]], axis=0)
+    count = len(self._unpooled)
+    parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))
+    return dict(zip(self._unpooled, parts))
+
+
+def tables_of(model):
+  """The `tfps.FeasignTable`s that the `Embedding` layers of a Keras model pull from, each once."""
+  layers = (module for module in model.submodules if isinstance(module, Embedding))
+  return list(dict.fromkeys(layer.table for layer in layers))
+
+
+def _check_slots(slots):
+  if isinstance(slots, str) or not slots:
+    raise ValueError(f"slots must be a list of one slot name or more, not {slots!r}.")
+  slots = tuple(slots)
+  for slot in slots:
+    if slots.count(slot) > 1:
+      raise ValueError(f"slot '{slot}' is in slots twice: name each slot once.")
+  return slots
+
+
+def _check_combiners(slots, combiner):
+  """{slot: combiner} for every slot."""
+  named = combiner if isinstance(combiner, dict) else dict.fromkeys(slots, combiner)
+  for slot, value in named.items():
+    if slot not in slots:
+      raise ValueError(f"combiner names slot '{slot}', which is not one of {list(slots)}.")
+    if value is not None and value not in COMBINERS:
+      raise ValueError(
+        f"the combiner of slot '{slot}' must be one of {', '.join(COMBINERS)} or None, "
+        f"not {value!r}."
+      )
+  return {slot: named.get(slot, "sum") for slot in slots}
+
+
+def _assignment(table):
+  """The server of each virtual shard; what is traced now goes on with it."""
+  if tf.executing_eagerly() or _is_keras_building():
+    return table.assignment
+  return table.fix_assignment()
+
+
+def _is_keras_building():
+  """Whether Keras runs the layer on placeholders only, to learn its output's shapes."""
+  return getattr(tf.compat.v1.get_default_graph(), "name", "").endswith("_scratch_graph")
+
+
+def _sum_per_example(values, column):
+  """[B, 1]: the sums of `values` [n], one for each id of `column`."""
+  if isinstance(column, tf.RaggedTensor):
+    return tf.reduce_sum(column.with_flat_values(values), axis=1)[:, tf.newaxis]
+  if column.shape.rank == 1:
+    return values[:, tf.newaxis]
+  return tf.reduce_sum(tf.reshape(values, tf.shape(column)), axis=1, keepdims=True)
+
+
+def _shape_like(vectors, column):
+  """`vectors` [n, mf_dim] in the structure of `column`'s n ids, [B, k, mf_dim]."""
+  if isinstance(column, tf.RaggedTensor):
+    return column.with_flat_values(vectors)
+  if column.shape.rank == 1:
+    return vectors[:, tf.newaxis, :]
+  shape = tf.concat([tf.shape(column), [vectors.shape[-1]]], axis=0)
+  sequence = tf.reshape(vectors, shape)
+  sequence.set_shape([*column.shape, vectors.shape[-1]])
+  return sequence

@@ -1,0 +1,1 @@
+"""Files, locks, and folders that are complete or absent."""

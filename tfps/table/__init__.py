@@ -1,0 +1,1 @@
+"""Rows on parameter servers, and the policies of their slots."""

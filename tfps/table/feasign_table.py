@@ -1,0 +1,408 @@
+"""FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
+
+import uuid
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfps import native
+from tfps.table import engines, eviction, limits, placement
+from tfps.table.accessor import CtrAccessor
+from tfps.table.optimizers import Adagrad
+from tfps.table.policy import SlotPolicy, check_policies, split_rows
+
+_GRADIENT_SCALES = ("per_show", "sum")
+
+
+class Server(NamedTuple):
+  """Where a part of a table is."""
+
+  device: str
+  handle: tf.Tensor  # the resource, for the ops of `tfps.native`
+
+
+class FeasignTable:
+  """A hash table of feasigns: statistics and a 1-dimensional weight, and an mf vector once admitted.
+
+  Make it inside `strategy.scope()`: under a ParameterServerStrategy each parameter server holds the feasigns
+  of its virtual shards; otherwise all rows are in this process.
+
+  Args:
+    name: the table's name, one per model or shared between models of a process.
+    mf_dim: length of the mf vector (the embedding).
+    accessor: a `CtrAccessor`: admission, export and eviction.
+    optimizer: sparse optimizer of the mf vectors.
+    lr_optimizer: sparse optimizer of the 1-dimensional weights; `optimizer` by default.
+    slot_policies: {slot name: `tfps.SlotPolicy`}, for the slots that have some of these four of their own. A row
+      has the policy of the slot that created it.
+    gradient_scale: "per_show" steps with the mean gradient per occurrence, "sum" with the sum.
+    mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
+    seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
+    num_shards: number of virtual shards, fixed for the life of the table.
+    max_rows: most feasigns of the whole table; a virtual shard that holds more than its share evicts those with the
+      lowest scores at once. 0: any number.
+    max_bytes: likewise most bytes of all rows and their index, of which a process needs some more. 0: any number.
+    engine: what keeps the rows: "native", or "tfra" for the CuckooHashTables of TensorFlow Recommenders Addons on the
+      parameter servers, where it must be installed (docs/engines.md: what that costs). Rows and files are the same.
+
+  Raises:
+    ValueError: if a setting is out of its range, or the engine is not there.
+  """
+
+  def __init__(
+    self,
+    name,
+    *,
+    mf_dim=8,
+    accessor=None,
+    optimizer=None,
+    lr_optimizer=None,
+    slot_policies=None,
+    gradient_scale="per_show",
+    mf_init_range=1e-4,
+    seed=0,
+    num_shards=placement.DEFAULT_SHARDS,
+    max_rows=0,
+    max_bytes=0,
+    engine="native",
+  ):
+    if mf_dim < 1:
+      raise ValueError(f"FeasignTable '{name}': mf_dim must be 1 or more, not {mf_dim}.")
+    if gradient_scale not in _GRADIENT_SCALES:
+      raise ValueError(
+        f"FeasignTable '{name}': gradient_scale must be one of {_GRADIENT_SCALES}, not '{gradient_scale}'."
+      )
+    if engine not in engines.ENGINES:
+      raise ValueError(
+        f"FeasignTable '{name}': engine must be one of {engines.ENGINES}, not '{engine}'."
+      )
+    limits.check(f"FeasignTable '{name}'", num_shards, max_rows, max_bytes)
+    self.name = name
+    self.engine = engine
+    self.mf_dim = mf_dim
+    self.accessor = accessor or CtrAccessor()
+    self.optimizer = optimizer or Adagrad()
+    self.lr_optimizer = lr_optimizer or self.optimizer
+    self.gradient_scale = gradient_scale
+    self.mf_init_range = mf_init_range
+    self.seed = seed
+    self.num_shards = num_shards
+    self.max_rows = max_rows
+    self.max_bytes = max_bytes
+    self._policy = SlotPolicy(
+      mf_dim=mf_dim,
+      accessor=self.accessor,
+      optimizer=self.optimizer,
+      lr_optimizer=self.lr_optimizer,
+    )
+    self._slot_ids = {}
+    self._slot_policies = check_policies(slot_policies)
+    for slot in self._slot_policies:
+      self.slot_id(slot)
+    devices = placement.server_devices()
+    self._assignment = placement.assign_shards(num_shards, len(devices))
+    self._assignment_is_fixed = False
+    # A new object is a new table, also where one of the same name was made before in these processes.
+    shared_name = f"{name}-{uuid.uuid4().hex}"
+    self._handles = []
+    self._devices = devices
+    for device in devices:
+      handle = engines.make_table(name, engine, shared_name, self.options, device)
+      self._handles.append(handle)
+      weakref.finalize(self, native.free, handle, device).atexit = False
+
+  @property
+  def options(self):
+    """The settings in the form that the engine reads: `name=value` pairs separated by ";"."""
+    pairs = {
+      "num_shards": self.num_shards,
+      "seed": self.seed,
+      "mf_init_range": self.mf_init_range,
+      "gradient_scale": self.gradient_scale,
+      "max_rows": self.max_rows,
+      "max_bytes": self.max_bytes,
+      **self._policy.options,
+    }
+    for slot, policy in self._slot_policies.items():
+      for name, value in policy.options.items():
+        pairs[f"slot.{self._slot_ids[slot]}.{name}"] = value
+    return ";".join(f"{name}={value}" for name, value in pairs.items())
+
+  @property
+  def slot_policies(self):
+    """The policies that it was given: {slot name: `tfps.SlotPolicy`}."""
+    return dict(self._slot_policies)
+
+  def policy_of(self, slot):
+    """The complete `tfps.SlotPolicy` of the slot named `slot`: what is not its own is the table's."""
+    own = self._slot_policies.get(slot)
+    return self._policy if own is None else own.over(self._policy)
+
+  def mf_dim_of(self, slot):
+    """Length of the mf vectors of the slot named `slot`."""
+    return self.policy_of(slot).mf_dim
+
+  @property
+  def row_width(self):
+    """Floats of a row pulled in full: the 1-dimensional weight and the longest mf vector of any slot."""
+    return 1 + max(policy.mf_dim for policy in self._policies())
+
+  @property
+  def num_servers(self):
+    """Number of parameter servers that hold rows (1 without a cluster)."""
+    return len(self._handles)
+
+  @property
+  def servers(self):
+    """A `Server` for each parameter server that holds rows, in their order."""
+    return [Server(*server) for server in zip(self._devices, self._handles)]
+
+  @property
+  def slots(self):
+    """Slot names by their number: {name: id}."""
+    return dict(self._slot_ids)
+
+  def slot_id(self, slot):
+    """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
+    return self._slot_ids.setdefault(slot, max(self._slot_ids.values(), default=0) + 1)
+
+  @property
+  def assignment(self):
+    """int32 array [num_shards]: the server that holds each virtual shard."""
+    return self._assignment
+
+  def fix_assignment(self):
+    """The assignment, for a function that is traced with it: from here on `place` changes nothing."""
+    self._assignment_is_fixed = True
+    return self._assignment
+
+  def place(self, assignment):
+    """Gives the virtual shards other servers, as long as there are no rows and nothing was traced with the old ones.
+
+    Args:
+      assignment: int array [num_shards] of numbers in [0, num_servers).
+
+    Returns:
+      Whether they have them now.
+    """
+    if np.array_equal(assignment, self._assignment):
+      return True
+    if self._assignment_is_fixed or self.statistics()["rows"]:
+      return False
+    self._assignment = np.asarray(assignment, np.int32)
+    return True
+
+  def pull(self, keys, row_width=None):
+    """Reads rows; never creates, changes or ages anything.
+
+    Args:
+      keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+      row_width: floats wanted of each row, from 2 to `FeasignTable.row_width`, the default.
+
+    Returns:
+      float32 [sum of n_s, row_width]: `lr_w` and `mf_w`, servers in order. An absent feasign reads zeros, one that
+      is not admitted a zero mf vector; a shorter mf vector ends in zeros, a longer one is cut.
+    """
+    row_width = row_width or self.row_width
+    rows = [
+      native.ops.tfps_pull(table=handle, keys=server_keys, row_width=row_width)
+      for handle, server_keys in zip(self._handles, keys)
+    ]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, axis=0)
+
+  def push(self, parts):
+    """Sends one batch's merged gradients and counts, one message per server.
+
+    Args:
+      parts: for each server (keys int64 [n], slots int32 [n], show float32 [n], click float32 [n],
+        gradients float32 [n, row_width]), each feasign once. A row whose mf vector is longer than `row_width` has
+        room for takes zero gradients for the rest, a shorter one only its own.
+    """
+    for handle, part in zip(self._handles, parts):
+      native.ops.tfps_push(handle, *part)
+
+  def exchange(
+    self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False
+  ):
+    """Pushes and then pulls, in one message to each server and one back.
+
+    Args:
+      keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+      pushes: for each server uint8 [m], what `TfpsMakePush` returned, any number of these one after the other.
+      row_width: floats wanted of each row.
+      wire_dtype: in which dtype rows come.
+      references: whether they come with references, by which a push finds them again, if the engine has such.
+      accumulate: keep what is pushed until `apply_accumulated`.
+
+    Returns:
+      For each server uint8 [m], its reply.
+    """
+    return [
+      native.ops.tfps_exchange(
+        table=handle,
+        request=native.ops.tfps_make_request(keys=server_keys, pushes=push),
+        row_width=row_width,
+        wire_dtype=wire_dtype,
+        references=references and self.engine == "native",  # The other has none.
+        accumulate=accumulate,
+      )
+      for handle, server_keys, push in zip(self._handles, keys, pushes)
+    ]
+
+  def read_replies(self, replies, row_width):
+    """The rows of what `exchange` returned: float32 [sum of n_s, row_width], servers in order."""
+    return native.ops.tfps_read_pulled(messages=replies, row_width=row_width)
+
+  def no_messages(self):
+    """What `exchange` takes as pushes where there are none."""
+    return [tf.zeros([0], tf.uint8)] * self.num_servers
+
+  def send(self, pushes, **options):
+    """Pushes without pulling; see `exchange`."""
+    self.exchange([tf.zeros([0], tf.int64)] * self.num_servers, pushes, 2, **options)
+
+  def apply_accumulated(self):
+    """Pushes what was accumulated, merged by feasign, as one batch; returns once every server has."""
+    rows = [native.ops.tfps_apply_accumulated(table=handle) for handle in self._handles]
+    for applied in rows:
+      applied.numpy()  # For an op on another process may be under way when the call returns.
+
+  def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
+    """Puts whole rows in, or over those that have their keys; each is one atomic step.
+
+    Args:
+      keys: int64 [n], none of them padding or reserved.
+      slots: int32 [n], numbers as `slot_id` gives them.
+      statistics: float64 [n, 3]: show, click, delta_score.
+      unseen_days: uint16 [n].
+      flags: uint16 [n]: 1 admitted, 2 served.
+      floats: float32 [m]: `lr_w`, lr state and, of an admitted row, `mf_w`, mf state.
+      offsets: int64 [n + 1]: row i has floats[offsets[i]:offsets[i + 1]].
+
+    Raises:
+      tf.errors.InvalidArgumentError: a key or the number of floats is wrong. The rows of that server are not put.
+    """
+    keys, offsets = np.asarray(keys, np.int64), np.asarray(offsets, np.int64)
+    server_of = self._assignment[placement.virtual_shards(keys, self.num_shards)]
+    float_server = np.repeat(server_of, np.diff(offsets))
+    for server, handle in enumerate(self._handles):
+      mine = server_of == server
+      native.ops.tfps_upsert(
+        table=handle,
+        keys=keys[mine],
+        slots=np.asarray(slots, np.int32)[mine],
+        statistics=np.asarray(statistics, np.float64)[mine],
+        unseen_days=np.asarray(unseen_days, np.uint16)[mine],
+        flags=np.asarray(flags, np.uint16)[mine],
+        floats=np.asarray(floats, np.float32)[float_server == server],
+      )
+
+  def end_of_day(
+    self, day, *, before_eviction=(), after_eviction=(), chunk_rows=eviction.CHUNK_ROWS
+  ):
+    """Evicts, then ages and decays every row, on the parameter servers themselves.
+
+    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again. With
+    hooks, the day ends in one range of shards after the other: its rows that will leave are shown, they leave, and
+    those that left are shown. A row that is pushed between being shown and leaving may stay; none leaves that was not
+    shown. Without hooks no row leaves its server.
+
+    Args:
+      day: ordinal of the day that ends; later days have larger ones.
+      before_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with the feasigns that will leave.
+      after_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with the feasigns that have left, each once.
+      chunk_rows: the most rows that a hook is given at a time.
+
+    Returns:
+      The number of evicted feasigns.
+
+    Raises:
+      ValueError: if the hooks are no lists of functions, or chunk_rows is less than 1.
+    """
+    before = eviction.check_hooks("before_eviction", before_eviction)
+    after = eviction.check_hooks("after_eviction", after_eviction)
+    if chunk_rows < 1:
+      raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}.")
+    if before or after:
+      return eviction.end_of_day(self, self._handles, day, before, after, chunk_rows)
+    evicted = [
+      native.ops.tfps_end_of_day(table=handle, day=tf.constant(day, tf.int64))
+      for handle in self._handles
+    ]
+    return int(sum(part.numpy() for part in evicted))
+
+  def evictable(self):
+    """What a day's end would evict now, without evicting it; no row leaves its server.
+
+    Returns:
+      {slot name: number of feasigns}, for the slots of which any would leave; a slot that this object has no name
+      for is there by its number.
+    """
+    names = {number: slot for slot, number in self._slot_ids.items()}
+    counts = eviction.count_evictable(self._handles, tf.int64.max)
+    return {names.get(slot, slot): count for slot, count in counts.items()}
+
+  def clocks(self):
+    """[the number after the largest ticket that any push named], for each server; 0 where none did."""
+    numbers = []
+    for handle in self._handles:
+      finished_below, running = native.ops.tfps_clock(table=handle)
+      numbers.append(max([int(finished_below), *(running.numpy()[:, 0] + 1).tolist()]))
+    return numbers
+
+  def set_clocks(self, finished_below):
+    """Lets every server drop pushes of tickets with smaller numbers than this, and of no others so far."""
+    for handle in self._handles:
+      native.ops.tfps_set_clock(table=handle, finished_below=tf.constant(finished_below, tf.int64))
+
+  def statistics(self):
+    """Totals over all servers, of names that end in "_max" the largest.
+
+    Returns:
+      {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
+      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
+      evicted, pushes and repeated_pushes (messages that were applied, and dropped since they had been before),
+      staleness_sum and staleness_max (how many messages a server applied between a step's pull and its push) and
+      tickets_ahead_max (by how much the number of a ticket that had pushed was larger than that of one that pushed).
+    """
+    totals = {}
+    for handle in self._handles:
+      names, values = native.ops.tfps_statistics(table=handle)
+      for name, value in zip(names.numpy(), values.numpy()):
+        name, value = name.decode(), float(value)
+        before = totals.get(name, 0.0)
+        totals[name] = max(before, value) if name.endswith("_max") else before + value
+    return totals
+
+  def lookup(self, keys):
+    """Whole rows of a few feasigns, for a person to look at and for tests.
+
+    Args:
+      keys: int64 array-like [n].
+
+    Returns:
+      A dict of NumPy arrays, in the order of `keys`: found bool [n], slot int32 [n], statistics float64 [n, 3]
+      (show, click, delta_score), unseen_days int32 [n], admitted bool [n], served bool [n], lr_w [n],
+      lr_state [n, .], mf_w [n, .], mf_state [n, .] float32: as wide as those of the slot with the widest, with zeros
+      where a row has less.
+    """
+    keys = np.asarray(keys, np.int64).reshape(-1)
+    row_floats = max(policy.row_floats for policy in self._policies())
+    result = None
+    for handle in self._handles:
+      # A server answers "not found" for the keys of another, so the rows of all servers combine into one.
+      part = native.ops.tfps_inspect(table=handle, keys=keys, row_floats=row_floats)
+      part = {name: value.numpy() for name, value in part._asdict().items()}
+      if result is None:
+        result = part
+      else:
+        for name, value in part.items():
+          result[name][part["found"]] = value[part["found"]]
+    policies = {self._slot_ids[slot]: self.policy_of(slot) for slot in self._slot_policies}
+    return result | split_rows(result.pop("floats"), result["slot"], policies, self._policy)
+
+  def _policies(self):
+    """Every complete policy there is."""
+    return [self._policy, *(self.policy_of(slot) for slot in self._slot_policies)]
