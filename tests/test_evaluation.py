@@ -1,6 +1,5 @@
 """The evaluator: what it measures, how it follows a run's checkpoints, and when it ends."""
 
-import pathlib
 import re
 import shutil
 import socket
