@@ -2,18 +2,21 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BAZEL ?= bazel
+DOCS_VENV ?= .venv-docs
 installed := $(VENV)/installed
 spark := $(VENV)/installed-spark
+docs := $(DOCS_VENV)/installed
 
-.PHONY: help quickstart online test bench ops bazel clean
+.PHONY: help quickstart online test bench docs ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
 	@echo "make bench       run all benchmarks and write their figures into docs/benchmarks.md"
 	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
+	@echo "make docs        build the site of docs/ and of the docstrings into build/site; a warning is an error"
 	@echo "make ops         build the op library again after a change of its C++"
-	@echo "make clean       remove all that was built, and $(VENV)"
+	@echo "make clean       remove all that was built, $(VENV) and $(DOCS_VENV)"
 	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV)"
 
 quickstart: ops
@@ -27,6 +30,9 @@ test: ops bazel $(spark)
 
 bench: ops
 	$(VENV)/bin/python benchmarks/report.py $(BENCH)
+
+docs: $(docs)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 ops: $(installed)
 	@$(VENV)/bin/python setup.py -q build_ext --inplace
@@ -56,5 +62,11 @@ $(spark): requirements-spark.lock $(installed)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-spark.lock
 	touch $@
 
+# What builds the site, apart from all else: the sources are read, not imported.
+$(docs): requirements-docs.lock
+	test -x $(DOCS_VENV)/bin/pip || $(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --disable-pip-version-check -r requirements-docs.lock
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py
+	rm -rf $(VENV) $(DOCS_VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py

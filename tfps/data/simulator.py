@@ -53,7 +53,9 @@ class ClickStream(Source):
     days: number of days.
     examples_per_day: examples of each day; the hour grows with the position in the day.
     seed: everything derives from it.
-    batch_size, batches_per_ticket, shuffle: as in `tfps.data.source`.
+    batch_size: examples per batch.
+    batches_per_ticket: a ticket holds at most this many batches.
+    shuffle: shuffle the tickets of a day and the examples of a ticket; see `Source`.
 
   Example:
 

@@ -32,7 +32,9 @@ class Evaluator:
     tables: its `tfps.FeasignTable`s, made without a cluster's strategy.
     source: the `tfps.data` source to score.
     log_dir: folder for TensorBoard's files.
-    gauc_slot, slots, most_values: what is measured beside AUC, log loss and calibration; see `ExampleScores`.
+    gauc_slot: the feature that groups examples for GAUC; see `ExampleScores`.
+    slots: the features whose values have metrics of their own; see `ExampleScores`.
+    most_values: for how many values of such a feature; see `ExampleScores`.
     max_examples: where the source has more, only so many are scored: the same tickets each time, evenly
       spread over it. 0: all.
     checkpoints: "every" evaluates one after the other; "newest" leaves out those that are not the last when it

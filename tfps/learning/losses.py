@@ -16,7 +16,8 @@ class FakeNegativeWeighted(keras.losses.Loss):
   loss. A sample of `tfps join` with weight/NAME 0 has such a label: `tf.where(weight > 0, label, -1.0)`.
 
   Args:
-    reduction, name: as in Keras.
+    reduction: how the losses of a batch become one number, as in Keras.
+    name: the loss's name.
   """
 
   def __init__(self, reduction="sum_over_batch_size", name="fake_negative_weighted"):

@@ -60,7 +60,9 @@ class Model(keras.Model):
     an example brings its own counts otherwise.
 
     Args:
-      x, y, sample_weight: one batch, as in `train_step`.
+      x: the features of one batch.
+      y: its labels.
+      sample_weight: its weights, or None.
 
     Returns:
       (show, click), float32 [B] each.

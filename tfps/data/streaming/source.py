@@ -23,8 +23,10 @@ def stream(
     parse: maps n serialized tf.Examples, a string tensor [n], to (x, y) or (x, y, weight), as in `tfps.data.source`.
     time: the feature that holds a sample's event time, one int64.
     time_unit: of it, since 1970: "s", "ms", "us" or "ns".
-    day_seconds, offset_seconds, grace_seconds, past_samples: when a day ends by event time; see
-      `tfps.data.streaming.days.DayRule`.
+    day_seconds: the length of a day.
+    offset_seconds: when a day begins, after midnight UTC.
+    grace_seconds: a day ends before the `past_samples`th sample whose event time lies this far beyond it.
+    past_samples: see `grace_seconds`; one wrong clock ends no day.
     poll_seconds: how often to look for new files while there are none.
     stop_after_idle: end when nothing has come for so many seconds; 0: never.
     batch_size: examples per batch.
