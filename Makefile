@@ -3,21 +3,25 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BAZEL ?= bazel
 DOCS_VENV ?= .venv-docs
+LINT_VENV ?= .venv-lint
 installed := $(VENV)/installed
+linters := $(LINT_VENV)/installed
 spark := $(VENV)/installed-spark
 docs := $(DOCS_VENV)/installed
 
-.PHONY: help quickstart online test bench docs ops bazel clean
+.PHONY: help quickstart online lint lint-python format test bench docs ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
+	@echo "make lint        check style and types, in seconds, with the tools in $(LINT_VENV)"
+	@echo "make format      write the sources as the style wants them"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
 	@echo "make bench       run all benchmarks and write their figures into docs/benchmarks.md"
 	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
 	@echo "make docs        build the site of docs/ and of the docstrings into build/site; a warning is an error"
 	@echo "make ops         build the op library again after a change of its C++"
-	@echo "make clean       remove all that was built, $(VENV) and $(DOCS_VENV)"
-	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV)"
+	@echo "make clean       remove all that was built, $(VENV), $(LINT_VENV) and $(DOCS_VENV)"
+	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV), LINT_VENV=$(LINT_VENV)"
 
 quickstart: ops
 	$(VENV)/bin/tfps train --config=configs/quickstart.py
@@ -25,7 +29,18 @@ quickstart: ops
 online: ops
 	$(VENV)/bin/python -m examples.online
 
-test: ops bazel $(spark)
+lint: lint-python
+
+lint-python: $(linters)
+	$(LINT_VENV)/bin/ruff check --quiet
+	$(LINT_VENV)/bin/ruff format --quiet --check
+	$(LINT_VENV)/bin/mypy
+
+format: $(linters)
+	$(LINT_VENV)/bin/ruff check --quiet --fix
+	$(LINT_VENV)/bin/ruff format --quiet
+
+test: $(linters) ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 bench: ops
@@ -57,6 +72,12 @@ $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend
 	$(VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
+# TensorFlow is not among them: ruff and mypy read the sources alone.
+$(linters): requirements-lint.lock
+	test -x $(LINT_VENV)/bin/pip || $(PYTHON) -m venv --clear $(LINT_VENV)
+	$(LINT_VENV)/bin/pip install --disable-pip-version-check -r requirements-lint.lock
+	touch $@
+
 # Some 400 MB that only the tests of one engine need.
 $(spark): requirements-spark.lock $(installed)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-spark.lock
@@ -69,4 +90,4 @@ $(docs): requirements-docs.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DOCS_VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py
+	rm -rf $(VENV) $(LINT_VENV) $(DOCS_VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py

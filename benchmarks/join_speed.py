@@ -200,7 +200,7 @@ def join(batches, folder):
   store = Store(folder)
   joiner = Joiner(settings(), store)
   shown = clicks = 0
-  for number, (features, actions) in enumerate(batches, 1):
+  for _number, (features, actions) in enumerate(batches, 1):
     store.begin()
     ids = keys.of_ids(features["request_id"], features["item_id"])
     action_ids = keys.of_ids(actions["request_id"], actions["item_id"])

@@ -10,6 +10,7 @@ a pull gives: it has no statistics, and keeps an optimizer's state in other such
 
 import argparse
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def fill_tfra(rows):
 def quarters(rows):
   """Pairs of the first row and the one after the last of each quarter."""
   ends = [rows * i // 4 for i in range(5)]
-  return zip(ends, ends[1:])
+  return itertools.pairwise(ends)
 
 
 def make_table(create_threshold):

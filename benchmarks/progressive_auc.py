@@ -210,7 +210,7 @@ def cluster_row(name, overrides, examples):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(path) as file:
       summary = json.load(file)
-  features, labels = examples
+  features, _labels = examples
   table = summary["table"]
   return {
     "data": name,

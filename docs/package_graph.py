@@ -121,7 +121,9 @@ def draw(rooms, arrows):
     f'<text x="{_WIDTH // 2}" y="28" font-size="18" text-anchor="middle">{title}</text>',
   ]
   for a, b in sorted(arrows, key=lambda arrow: (arrow in up, arrow)):
-    name, style = ("up", 'stroke="#c22" stroke-width="2.5"') if (a, b) in up else ("down", 'stroke="#8aa"')
+    name, style = (
+      ("up", 'stroke="#c22" stroke-width="2.5"') if (a, b) in up else ("down", 'stroke="#8aa"')
+    )
     sign = -1 if (a, b) in up else 1
     (x1, y1), (x2, y2) = at[a], at[b]
     y1, y2 = y1 + sign * _BOX // 2, y2 - sign * _BOX // 2

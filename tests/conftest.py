@@ -13,8 +13,8 @@ if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists
     "run `make test`, or `pip install -e .[test]` and then pytest again."
   )
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
 _ALWAYS = dict(deadline=None, print_blob=True)
 

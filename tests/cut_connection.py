@@ -22,7 +22,7 @@ class Proxy:
     self._open = []
     self.connections = 0
     self._listener = socket.create_server(("127.0.0.1", 0))
-    self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+    self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
     threading.Thread(target=self._accept, daemon=True).start()
 
   def cut(self):

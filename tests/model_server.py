@@ -53,7 +53,7 @@ class ModelServer:
     """host:port on which nothing listens."""
     with socket.socket() as free:
       free.bind(("127.0.0.1", 0))
-      return "127.0.0.1:%d" % free.getsockname()[1]
+      return f"127.0.0.1:{free.getsockname()[1]}"
 
   def start(self):
     """Starts the process; it serves when `wait` returns."""

@@ -45,7 +45,7 @@ def write(folder, name, numbers, times, make=example):
   hidden = os.path.join(folder, f".{name}")
   with tf.io.TFRecordWriter(hidden) as writer:
     for number, time in zip(numbers, times):
-      writer.write(make(int(number), int(round(time * 1000))))
+      writer.write(make(int(number), round(time * 1000)))
   os.rename(hidden, os.path.join(folder, name))
 
 

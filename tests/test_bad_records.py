@@ -191,7 +191,7 @@ def test_training_and_evaluation_refuse_a_bad_record(tmp_path):
 
 def test_too_many_bad_records_end_a_run(tmp_path):
   path = write(tmp_path / "a", ["1,1,u", "1,1,"] * 8 + ["no,1,u"])
-  model, _ = fit(make(path, max_bad_records=9))
+  _model, _ = fit(make(path, max_bad_records=9))
   with pytest.raises(
     tfps.data.BadRecordError,
     match=r"9 records were skipped, more than max_bad_records, 8: field 'user' is empty \(8\), "
@@ -333,7 +333,7 @@ def test_what_a_source_refuses(tmp_path, settings, message):
 def test_nothing_is_read_from_empty_files(tmp_path):
   for name in ("a", "b"):
     (tmp_path / name).write_text("\n" if name == "a" else "")
-  model, logs = fit(make(tmp_path / "?"))
+  model, _logs = fit(make(tmp_path / "?"))
   assert state(model)[1] == [0, 0, 0, 0]
   assert list(make(tmp_path / "?").tickets()) == []
 

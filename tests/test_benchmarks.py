@@ -1,6 +1,7 @@
 """The benchmarks run, and keep their goals on sizes that a test can afford."""
 
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -168,7 +169,7 @@ def test_pulls_are_timed_while_the_work_runs(monkeypatch):
   taken, seconds = table_pauses.pull_during(
     table, tf.reshape(keys, [50, -1]), lambda: time.sleep(0.2)
   )
-  assert 0.2 <= seconds and 0 < taken.min()
+  assert seconds >= 0.2 and taken.min() > 0
   # One after the other: all but the first and the last ran as long as the work did.
   assert 0 < taken[1:-1].sum() <= seconds
 
@@ -234,7 +235,7 @@ def test_traffic_is_measured_from_everything_off_to_the_defaults(monkeypatch):
 
   steps = [settings for _, settings in cluster_throughput.ladder()]
   assert steps[0] == cluster_throughput.OFF and cluster_throughput.defaults() in steps
-  for before, after in zip(steps, steps[1 : 1 + steps.index(cluster_throughput.defaults())]):
+  for before, after in itertools.pairwise(steps[: 1 + steps.index(cluster_throughput.defaults())]):
     assert sum(before[name] != after[name] for name in before) == 1
   assert cluster_throughput.ladder("ends")[-1][1] == cluster_throughput.defaults()
 

@@ -145,7 +145,7 @@ def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
 
 def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
   model, _ = exports.make_small_model()
-  make = lambda: tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)  # noqa: E731
+  make = lambda: tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
   exporter = make()
   base = exporter.base()
   exports.train_small_model(model, seed=1)

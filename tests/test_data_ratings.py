@@ -274,7 +274,6 @@ def published(name, make, records, days, click_rating, tmp_path):
   assert [day.records for day in source.days()] == [per_day[day] for day in sorted(per_day)]
   keys = feasign("user_id", list(users)).numpy().tolist()
   left = collections.Counter(dict(zip(keys, users.values())))
-  sequence = 0
   read_in_graph = tf.function(
     lambda *ticket: (
       source.open(tfps.data.Ticket(*ticket))
@@ -289,7 +288,6 @@ def published(name, make, records, days, click_rating, tmp_path):
     user, y = read_in_graph(*(tf.constant(value, dtype) for value, dtype in zip(ticket, dtypes)))
     left.subtract(user.numpy().tolist())
     clicks -= int(tf.reduce_sum(y))
-    sequence += 1
   assert clicks == 0 and set(left.values()) == {0}
 
 

@@ -1,5 +1,7 @@
 """The simulated click stream: pure in (seed, day, example), long tails, births and deaths."""
 
+import itertools
+
 import hypothesis
 import numpy as np
 import pytest
@@ -61,7 +63,7 @@ def test_a_range_is_the_same_however_it_is_cut(cuts, batch_size):
   )
   source = tfps.data.ClickStream(examples_per_day=EXAMPLES, batch_size=batch_size, seed=5)
   bounds = [0, *sorted(cuts), EXAMPLES]
-  parts = [read(source, begin, end, day=2) for begin, end in zip(bounds, bounds[1:])]
+  parts = [read(source, begin, end, day=2) for begin, end in itertools.pairwise(bounds)]
   joined = tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
   tf.nest.map_structure(np.testing.assert_array_equal, joined, whole)
 

@@ -327,7 +327,7 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
       assert server.status(2) == (1, 0)
     finally:
       process.send_signal(signal.SIGTERM)
-      out, err = process.communicate(timeout=20)
+      _out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
   (events,) = (tmp_path / "logs").glob("events*")
   tags = {

@@ -65,12 +65,12 @@ def test_after_every_delta_a_server_predicts_what_the_trainer_does(tmp_path, see
 
 
 def test_a_delta_holds_what_changed_enough_and_is_counted_once(tmp_path, monkeypatch):
-  model, table = exports.make_small_model()
+  model, _table = exports.make_small_model()
   exporter = tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
   with pytest.raises(tfps.export.ExportError, match="export a base"):
     exporter.delta()
   exporter.base()
-  rows = lambda path: artifact.read(path)["tables"]["small"]["rows"]  # noqa: E731
+  rows = lambda path: artifact.read(path)["tables"]["small"]["rows"]
   assert rows(exporter.delta()) == 0
   rng = np.random.default_rng(0)
   for _ in range(3):

@@ -27,7 +27,7 @@ def make_model():
 
 def fit(folder, source=SOURCE, **every):
   """Trains with exports and checkpoints as a process of a run would; returns the two callbacks."""
-  model, table = make_model()
+  model, _table = make_model()
   base = tfps.callbacks.BaseExport(model, folder / "export", source.raw_inputs)
   delta = tfps.callbacks.DeltaExport(base.exporter, **every)
   saver = tfps.callbacks.Checkpoint(str(folder / "checkpoints"), exporter=base.exporter)
@@ -74,7 +74,7 @@ def test_a_delta_that_cannot_be_written_is_in_the_next(tmp_path, capsys):
   assert delta.paths[0].endswith("/delta/1/1")
   exporter.delta()
   # Everything that was trained since the base is in some delta.
-  captured = table.lookup(np.concatenate([part for part in keys(tmp_path / "delta" / "1")]))
+  captured = table.lookup(np.concatenate(list(keys(tmp_path / "delta" / "1"))))
   np.testing.assert_allclose(captured["statistics"][:, 2], 0, atol=1e-9)
   assert table.statistics()["rows"] > 100 and captured["served"].all()
 

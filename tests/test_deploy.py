@@ -98,7 +98,12 @@ def test_the_image_has_what_the_job_names():
   assert all((ROOT / source).exists() for source in sources)
   # What setup.py and the build read is there.
   for needed in (
-    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "build_backend",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "build_backend",
   ):
     assert needed in sources
   assert ("ENTRYPOINT", '["tfps"]') in instructions

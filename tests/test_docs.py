@@ -1,19 +1,17 @@
 """docs/, README.md and CONTRIBUTING.md: their code compiles, what they name is there, and the examples of public names run."""
 
-import doctest
-import importlib
 import pathlib
 import re
 import runpy
 
 import pytest
 
-import tfps
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PATHS = re.compile(r"`((?:tfps|ops|tests|models|configs|examples|benchmarks|deploy|docs)/[\w./-]*)`")
+PATHS = re.compile(
+  r"`((?:tfps|ops|tests|models|configs|examples|benchmarks|deploy|docs)/[\w./-]*)`"
+)
 
 
 def _ids(page):

@@ -226,7 +226,7 @@ def test_training_is_over_when_its_mark_is_there_and_its_chief_gone(monkeypatch,
   monkeypatch.setattr(watch, "_GONE_SECONDS", 0.2)
   ended.mark(str(tmp_path))
   server = socket.create_server(("127.0.0.1", 0))
-  address = "127.0.0.1:{}".format(server.getsockname()[1])
+  address = f"127.0.0.1:{server.getsockname()[1]}"
 
   def poll(seconds):
     deadline = time.monotonic() + seconds

@@ -206,7 +206,7 @@ def _plain(tmp_path_factory):
 def _pids(logs):
   names = ("chief", "worker-0", "ps-0")
   # The line may come in parts.
-  said = lambda n: re.search(r"pid \d+\n", _text(logs / f"{n}.log"))  # noqa: E731
+  said = lambda n: re.search(r"pid \d+\n", _text(logs / f"{n}.log"))
   _wait_until(lambda: all(said(n) for n in names), 20, "start")
   return [int(_text(logs / f"{n}.log").split()[1]) for n in names]
 

@@ -117,7 +117,7 @@ def test_slots_with_policies_of_their_own(source, tmp_path):
   for slot, number in (("item", 2), ("city", 3)):
     rows = {key: row for key, row in there.rows.items() if row.slot == number}
     found = table.lookup(list(rows))
-    assert found["found"].all() and 0 < sum(row.mf is not None for row in rows.values())
+    assert found["found"].all() and sum(row.mf is not None for row in rows.values()) > 0
     # The vectors of "city", of 3 floats there, do not fit.
     admitted = [row.mf is not None and slot == "item" for row in rows.values()]
     np.testing.assert_array_equal(found["admitted"], admitted)

@@ -43,7 +43,7 @@ def _import_error(package, before="", after=""):
 
 
 def test_was_built_for_the_running_tensorflow():
-  assert _build_info.TENSORFLOW_VERSION == tf.__version__
+  assert tf.__version__ == _build_info.TENSORFLOW_VERSION
 
 
 def test_a_whole_package_imports_and_was_not_told_to_end(package):

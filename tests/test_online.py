@@ -27,10 +27,8 @@ def test_users_click_on_what_is_ranked_well_and_all_is_logged(tmp_path, monkeypa
   monkeypatch.setattr(traffic, "_MEAN_CLICK_SECONDS", 0.001)
   one = world.World(3)
   # A server that knows the world.
-  rank = (
-    lambda features: one.click_probability(  # noqa: E731
-      *(np.array([int(text[1:]) for text in features[name]]) for name in ("user_id", "item_id"))
-    )
+  rank = lambda features: one.click_probability(
+    *(np.array([int(text[1:]) for text in features[name]]) for name in ("user_id", "item_id"))
   )
   counts = report.Counts(10)
   users = traffic.Traffic(one, tmp_path, rank, 1000, 0.5, seed=1)

@@ -88,7 +88,7 @@ def assert_rows(table, keys, other, exact=False):
   exactly.
   """
   rows, others = table.lookup(keys), other.lookup(keys)
-  assert 0 < rows["admitted"].sum() and rows["found"].any()
+  assert rows["admitted"].sum() > 0 and rows["found"].any()
   for name in rows.keys() - {"slot"}:
     one, two = rows[name], others[name]
     if name in ("lr_state", "mf_w", "mf_state"):

@@ -1,6 +1,7 @@
 """`tfps train` on a stream: SIGTERM ends it with a checkpoint and 0, in one process and on a cluster."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -55,10 +56,8 @@ class Run:
     return self
 
   def __exit__(self, *exc_info):
-    try:
+    with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-      pass
     self.process.wait()
 
   @property

@@ -59,8 +59,8 @@ def test_in_the_body_of_a_loop_with_variables_of_its_own(limit, expected):
 
   def function(x):
     count.assign_add(1.0)
-    add = lambda: total.assign_add(scaled(factor, x)) + 0.0  # noqa: E731
-    subtract = lambda: total.assign_sub(1.0) + 0.0  # noqa: E731
+    add = lambda: total.assign_add(scaled(factor, x)) + 0.0
+    subtract = lambda: total.assign_sub(1.0) + 0.0
     return tf.cond(scaled(factor, x) < limit, add, subtract)
 
   traced = Traced(function, FLOAT)
@@ -101,7 +101,7 @@ def test_what_may_change_is_told_from_what_is_only_read():
     return tf.gather(gathered, [2]) + tf.cast(tf.shape(read)[0], tf.float32)
 
   traced = Traced(function, FLOAT)
-  identities = lambda some: {identity(variable) for variable in some}  # noqa: E731
+  identities = lambda some: {identity(variable) for variable in some}
   assert identities(traced.changed) == identities([assigned, scattered, in_branch])
   assert identities(traced.variables) == identities(
     [read, gathered, assigned, scattered, in_branch]

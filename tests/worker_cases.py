@@ -215,7 +215,7 @@ def _parse(lines):
     "words": words,
     "last": words[:, -1:].to_tensor(shape=[None, 1])[:, 0],
   }
-  number = lambda column: tf.strings.to_number(column)[:, tf.newaxis]  # noqa: E731
+  number = lambda column: tf.strings.to_number(column)[:, tf.newaxis]
   return x, number(click), number(weight)
 
 

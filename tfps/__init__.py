@@ -14,10 +14,55 @@ Names load on first use, so that `import tfps` itself costs nothing.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # The same names for type checkers and editors, which do not run __getattr__.
+  from tfps import (
+    callbacks,
+    checkpoint,
+    cluster,
+    data,
+    evaluation,
+    export,
+    losses,
+    migration,
+  )
+  from tfps.cluster.strategy import strategy
+  from tfps.layers.embedding import Embedding
+  from tfps.table.accessor import CtrAccessor
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.table.feasigns import feasign
+  from tfps.table.optimizers import FTRL, SGD, Adagrad, Adam, StdAdagrad
+  from tfps.table.policy import SlotPolicy
+  from tfps.training.communication import Communication
+  from tfps.training.model import Model
 
 __version__ = "0.2.0"
+__all__ = [
+  "FTRL",
+  "SGD",
+  "Adagrad",
+  "Adam",
+  "Communication",
+  "CtrAccessor",
+  "Embedding",
+  "FeasignTable",
+  "Model",
+  "SlotPolicy",
+  "StdAdagrad",
+  "callbacks",
+  "checkpoint",
+  "cluster",
+  "data",
+  "evaluation",
+  "export",
+  "feasign",
+  "losses",
+  "migration",
+  "strategy",
+]
 
-_PUBLIC = {
+_HOMES = {
   "strategy": "tfps.cluster.strategy",
   "FeasignTable": "tfps.table.feasign_table",
   "CtrAccessor": "tfps.table.accessor",
@@ -32,29 +77,17 @@ _PUBLIC = {
   "Communication": "tfps.training.communication",
   "feasign": "tfps.table.feasigns",
 }
-_MODULES = (
-  "data",
-  "callbacks",
-  "checkpoint",
-  "cluster",
-  "evaluation",
-  "export",
-  "losses",
-  "migration",
-)
-
-__all__ = sorted([*_PUBLIC, *_MODULES])
 
 
-def __getattr__(name):
-  if name in _PUBLIC:
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+def __getattr__(name: str) -> Any:
+  if name in _HOMES:
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
-  if name in _MODULES:
+  if name in __all__:
     return importlib.import_module(f"tfps.{name}")
   raise AttributeError(f"module 'tfps' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return __all__

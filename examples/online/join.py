@@ -6,7 +6,7 @@ from tfps.join.settings import default_config
 def get_config():
   config = default_config()
   # Beside the item's id, which every sample has.
-  config.slots = {name: "string" for name in ("user_id", "segment", "topic")}
+  config.slots = dict.fromkeys(("user_id", "segment", "topic"), "string")
   config.labels = {"click": {"action": "click", "wait": 8.0}}
   config.disorder = 2.0
   config.skew = 1.0

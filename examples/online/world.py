@@ -37,7 +37,7 @@ class World:
 
   def features(self, users, items):
     """{name: texts} as the server is asked and the log has them, of integer arrays [n]."""
-    text = lambda prefix, numbers: [f"{prefix}{number}" for number in numbers.tolist()]  # noqa: E731
+    text = lambda prefix, numbers: [f"{prefix}{number}" for number in numbers.tolist()]
     return {
       "user_id": text("u", users),
       "segment": text("s", self.segments[users]),

@@ -33,9 +33,9 @@ class Ops:
     self._defs = []
     for function in sorted(dir(native.ops)):
       name = "".join(part.capitalize() for part in function.split("_"))
-      if function.startswith("tfps_") and name not in _LEFT_OUT:
-        if (definition := op_def_registry.get(name)) is not None:
-          self._defs.append(definition)
+      is_fuzzed = function.startswith("tfps_") and name not in _LEFT_OUT
+      if is_fuzzed and (definition := op_def_registry.get(name)) is not None:
+        self._defs.append(definition)
     assert len(self._defs) >= 30
     variables = [tf.Variable(tf.ones([2, 3])), tf.Variable(3, dtype=tf.int64)]
     self._variables = variables

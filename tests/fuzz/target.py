@@ -47,7 +47,7 @@ def main():
         one(rng)
       except target.EXPECTED:
         pass
-      except Exception:  # noqa: BLE001: whatever else it is was to be a sentence.
+      except Exception:  # Whatever else it is was to be a sentence.
         last = traceback.format_exc().strip().splitlines()
         crashes.append(f"{name}, seed {seed}, input {tried}: {last[-1][:300]} ({last[-3].strip()})")
         if len(crashes) >= 20:

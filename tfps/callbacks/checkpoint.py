@@ -114,7 +114,7 @@ class Checkpoint(keras.callbacks.Callback):
 
   def _is_saved(self, position):
     """Whether nothing was trained, and no day has ended, since the last checkpoint."""
-    place = lambda one: (one.epoch, one.day, one.tickets, one.ended)  # noqa: E731
+    place = lambda one: (one.epoch, one.day, one.tickets, one.ended)
     return self._saved is not None and place(position) == place(self._saved)
 
   def _save(self):

@@ -204,7 +204,9 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
   def likeness(other: str) -> float:
     whole = difflib.SequenceMatcher(None, name, other).ratio()
-    last = difflib.SequenceMatcher(None, name.split(".")[-1], other.split(".")[-1]).ratio()
+    last = difflib.SequenceMatcher(
+      None, name.rsplit(".", maxsplit=1)[-1], other.rsplit(".", maxsplit=1)[-1]
+    ).ratio()
     return whole + last
 
   return f"; the nearest is {max(names, key=likeness)!r}"

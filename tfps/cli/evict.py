@@ -2,7 +2,8 @@
 
 PATH is a checkpoint's folder, or a folder of checkpoints, of which the newest is taken. A new, full
 checkpoint without the rows that are due is written beside it, from which training goes on. Nothing
-else of the rows changes: no day ends. A folder that a job writes to is refused."""
+else of the rows changes: no day ends. A folder that a job writes to is refused.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ written to FOLDER/base/<version>/ answers as the base that the trainer would hav
 moment. It begins a lineage of its own: no delta of a trainer goes on top of it. Refused while
 another process exports to FOLDER.
 
-Fields of the config are overridden like --config.export.examples=1000."""
+Fields of the config are overridden like --config.export.examples=1000.
+"""
 
 from __future__ import annotations
 

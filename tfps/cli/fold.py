@@ -3,7 +3,8 @@
 BASE is like export/base/3, DELTAS are like export/delta/3/1 export/delta/3/2: all from the base's first
 on, without gaps. The new version holds what a server does that loaded the base and took the
 deltas, and takes the deltas that follow. It is written to FOLDER/base/<version>/; refused while
-another process exports to FOLDER."""
+another process exports to FOLDER.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 PATH is a checkpoint's folder, or a folder of checkpoints, of which the newest is shown. Without
 --key, --value and --top: of each table and slot how many rows there are, and histograms of their
-shows, scores and unseen_days."""
+shows, scores and unseen_days.
+"""
 
 from __future__ import annotations
 

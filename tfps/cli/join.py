@@ -3,7 +3,8 @@
 It reads what arrives in both logs without end; SIGTERM (or Ctrl-C) ends it after the step that runs, with exit code 0. Started
 again, also after kill -9, it goes on where it was: no sample is lost or written twice. docs/join.md has the whole story.
 
-Fields of the config are overridden like --config.policy=early; --print-config shows them all."""
+Fields of the config are overridden like --config.policy=early; --print-config shows them all.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ TF_CONFIG and writes a log of its own. The chief's output appears as it is, the 
 their names before them. The exit code is the chief's.
 
 A process that dies is started again: a worker or evaluator alone; after the chief or a parameter
-server all of them, which go on from the last checkpoint. A program that fails is not."""
+server all of them, which go on from the last checkpoint. A program that fails is not.
+"""
 
 from __future__ import annotations
 

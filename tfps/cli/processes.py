@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -65,7 +66,7 @@ class Child:
       stdout=out_write,
       stderr=err_write,
       start_new_session=True,
-      preexec_fn=die_with_launcher,
+      preexec_fn=die_with_launcher,  # noqa: PLW1509
     )
     for fd in {out_write, err_write}:
       os.close(fd)
@@ -79,10 +80,8 @@ class Child:
 
   def send(self, signum: int) -> None:
     """Sends a signal to the process and to all that it has started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signum)
-    except ProcessLookupError:
-      pass
 
   def last_lines(self, count: int = 5) -> list[str]:
     """Returns the last lines of the log that say something."""

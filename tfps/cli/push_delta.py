@@ -3,7 +3,8 @@
 Every replica is asked how far it is, and gets what is missing of the deltas of each base that it
 serves: in order, each once, in small chunks between which it goes on answering. A replica that
 restarted is brought up to date from its base. Other servers go on where one fails; then the exit
-code is 1."""
+code is 1.
+"""
 
 from __future__ import annotations
 

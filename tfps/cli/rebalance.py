@@ -2,7 +2,8 @@
 
 Where one server bears more than 20 percent above the mean of rows, bytes or pulls, few shards are
 moved so that all come within 10 percent of it where that is possible. PATH is a checkpoint's
-folder, or a folder of checkpoints, of which the newest is taken."""
+folder, or a folder of checkpoints, of which the newest is taken.
+"""
 
 from __future__ import annotations
 

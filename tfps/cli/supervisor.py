@@ -30,7 +30,7 @@ class Task:
 
   def __init__(self, name: str, env: Mapping[str, str], log: pathlib.Path):
     self.name = name
-    self.job = name.split()[0]
+    self.job = name.split(maxsplit=1)[0]
     self.env = env
     self.log = log
     self.process: processes.Child | None = None

@@ -3,7 +3,8 @@
 It follows the folder until it gets SIGTERM or SIGINT, then ends with exit code 0. A line is printed
 for every delta that a server has applied, with the lag: the seconds between the copy of its rows
 at the trainer and their being served. A server that goes on with an older base gets that base's
-deltas; one that is away is asked again; one that restarted is brought up to date from its base."""
+deltas; one that is away is asked again; one that restarted is brought up to date from its base.
+"""
 
 from __future__ import annotations
 

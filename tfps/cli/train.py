@@ -5,7 +5,8 @@ parameter server (ps) or the evaluator of a cluster, by what TF_CONFIG says; the
 every role.
 
 Fields of the config are overridden like --config.batch_size=1024 or
---config.model.args.hidden="(64, 32)"; --print-config shows them all."""
+--config.model.args.hidden="(64, 32)"; --print-config shows them all.
+"""
 
 from __future__ import annotations
 

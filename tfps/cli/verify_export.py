@@ -3,7 +3,8 @@
 The model is loaded in TensorFlow's C++ session loader, the path that TensorFlow Serving takes, in a
 process that knows stock ops only. There the examples run that were put into the export, and their
 predictions are compared with the trainer's own from that moment. Those were made with the rows that
-the export holds: feasigns below the thresholds of the accessor are not served."""
+the export holds: feasigns below the thresholds of the accessor are not served.
+"""
 
 from __future__ import annotations
 

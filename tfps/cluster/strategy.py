@@ -57,7 +57,7 @@ def strategy(connect_timeout: float = 600.0):
 def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   import tensorflow as tf
 
-  from tfps import native as native  # Before the server starts.
+  from tfps import native  # noqa: F401 It loads the ops before the server starts.
 
   liveness.wait_for_servers(
     cluster, connect_timeout, lambda line: print(line, file=sys.stderr, flush=True)

@@ -26,7 +26,6 @@ def reject(bad, reason):
     reason: what is wrong, with the field's name: "click is neither 0 nor 1".
 
   Example:
-
       def parse(columns):
         click = tf.strings.to_number(columns["click"])
         tfps.data.reject((click != 0) & (click != 1), "click is neither 0 nor 1")

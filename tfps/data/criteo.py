@@ -34,7 +34,6 @@ def criteo(files, *, days=None, **settings):
     BadRecordError: (when a model trains on it) a line is bad, or too many are.
 
   Example:
-
       train = tfps.data.criteo("criteo/train.tsv", shuffle=True)
       x, y = next(iter(train.open(next(train.tickets()))))
       print(x["C1"].shape, y.shape)

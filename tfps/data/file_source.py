@@ -157,7 +157,7 @@ class FileSource(Source):
   def _read_compressed(self, ticket):
     if not self._skips:
       expected = tf.data.experimental.assert_cardinality(-(-ticket.records // self.batch_size))
-      parse = lambda records: self._parse_all(records)[0]  # noqa: E731
+      parse = lambda records: self._parse_all(records)[0]
       batches = self._compressed_records(ticket).batch(self.batch_size)
       batches = batches.map(parse, num_parallel_calls=2).apply(expected).prefetch(2)
       return Reading(batches, lambda examples: bad_records.nothing_skipped())

@@ -27,11 +27,11 @@ def source(
   max_bad_records=bad_records.MOST_SKIPPED,
   check_labels=True,
 ):
-  """Makes a source of files: text lines, CSV or TFRecord, by themselves or as a calendar of days.
+  r"""Makes a source of files: text lines, CSV or TFRecord, by themselves or as a calendar of days.
 
   The chief reads a plain file through once to find where it can be cut, when the file's day is
   first asked for. Files may not change afterwards; a ticket of one that did ends in an error that
-  names it. Empty lines are no records, "\\r\\n" ends a line as "\\n" does, and a quoted field may
+  names it. Empty lines are no records, "\r\n" ends a line as "\n" does, and a quoted field may
   not hold a newline. A ".gz" file cannot be cut: it is one ticket, however long, so that many small
   files spread better over workers than one large one.
 
@@ -70,7 +70,6 @@ def source(
     BadRecordError: (when a model trains on it) a record is bad, or too many are.
 
   Example:
-
       def parse(columns):
         x = {"user_id": tfps.feasign("user_id", columns["user"])}
         return x, tf.strings.to_number(columns["click"])[:, tf.newaxis]

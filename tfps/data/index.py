@@ -59,7 +59,7 @@ def cut_text(stream, path, *, step, header=False, begin=0, end=None):
     offsets.append(position + starts[-seen % step :: step])
     seen += len(starts)
     if last:
-      bounds = np.concatenate(offsets + [np.full(1, position + len(tail), np.int64)])
+      bounds = np.concatenate([*offsets, np.full(1, position + len(tail), np.int64)])
       return Cuts(path, bounds, step, max(seen, 0))
     tail = block[rest:]
     position += rest

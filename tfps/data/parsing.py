@@ -132,7 +132,7 @@ class Parser:
       part = records[begin : begin + size]
       ok, message, _ = attempt(self._concrete(), part)
       alone = tf.size(part) == 1
-      update = lambda: tf.tensor_scatter_nd_update(texts, [[begin]], [self._in_words(message)])  # noqa: E731
+      update = lambda: tf.tensor_scatter_nd_update(texts, [[begin]], [self._in_words(message)])
       texts = tf.cond(alone & tf.logical_not(ok), update, lambda: texts)
       begin += tf.where(ok | alone, tf.size(part), 0)
       return begin, tf.where(ok, 2 * size, tf.maximum(size // 2, 1)), texts

@@ -9,7 +9,7 @@ _HEADER = struct.Struct("<QI")
 
 
 def of_line(path, begin, number):
-  """ "FILE, line L (byte B)" of a text file's record.
+  """Returns "FILE, line L (byte B)" for a text file's record.
 
   Args:
     path: the file.
@@ -30,7 +30,7 @@ def of_line(path, begin, number):
 
 
 def of_tfrecord(path, begin, number):
-  """ "FILE, the record at byte B" of a TFRecord file's record; arguments as of `of_line`."""
+  """Returns "FILE, the record at byte B" for a TFRecord file's record; arguments as of `of_line`."""
   with tf.io.gfile.GFile(path, "rb") as file:
     stream = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
     position = begin

@@ -42,12 +42,12 @@ class _DataSet(NamedTuple):
   @property
   def columns(self):
     """Of the prepared file."""
-    return ("user_id", "movie_id", "rating", "year", "genres") + self.user_columns
+    return ("user_id", "movie_id", "rating", "year", "genres", *self.user_columns)
 
   @property
   def features(self):
     """What a slot, or one side of a cross, may be."""
-    return ("user_id", "movie_id", "year", "decade", "genres", "genre1") + self.user_columns
+    return ("user_id", "movie_id", "year", "decade", "genres", "genre1", *self.user_columns)
 
 
 _MOVIETWEETINGS = _DataSet("movietweetings", "github.com/sidooms/MovieTweetings", "utf-8", 8, ())
@@ -87,7 +87,6 @@ def movietweetings(
     ValueError: a slot is unknown.
 
   Example:
-
       slots = ["user_id", "movie_id", "user_id_x_genres"]
       source = tfps.data.movietweetings("data/movietweetings", slots=slots)
       for day in source.days():
@@ -153,7 +152,7 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
 
   source = _RatingsSource(calendar, parse, bad, **cutting)
   texts = {name: tf.TensorSpec([None], tf.string) for name in data_set.columns if name != "rating"}
-  sample = lambda day, count: source.read_records(split, day, count)  # noqa: E731
+  sample = lambda day, count: source.read_records(split, day, count)
   source.raw_inputs = RawInputs(texts, features, sample)
   return source
 
@@ -197,7 +196,7 @@ def _checked_slots(data_set, slots):
           f"slots has {slot!r}, but {data_set.name} has no {side!r}{hint}; it has "
           f"{', '.join(data_set.features)}, and crosses such as 'user_id{_CROSS}genres'."
         )
-  return slots if "user_id" in slots else ["user_id"] + slots
+  return slots if "user_id" in slots else ["user_id", *slots]
 
 
 def _prepare(data_set, folder, work_dir):
@@ -212,7 +211,7 @@ def _prepare(data_set, folder, work_dir):
         f"{data_set.published} and unpack it there."
       ) from None
   fingerprint = hashlib.blake2b(repr((_FORMAT, data_set)).encode(), digest_size=8)
-  for name, content in contents.items():
+  for content in contents.values():
     fingerprint.update(hashlib.blake2b(content).digest())
   root = pathlib.Path(work_dir) if work_dir else pathlib.Path("~/.cache/tfps").expanduser()
   prepared = root / f"{data_set.name}-{fingerprint.hexdigest()}"
@@ -232,7 +231,6 @@ def _prepare(data_set, folder, work_dir):
 
 def _write_days(data_set, folder, contents, prepared):
   """Writes ratings.tsv, sorted by time and joined, and days.json, each day's byte range."""
-
   bad = _BadLines(folder)
 
   def lines(name, fields):
@@ -273,7 +271,7 @@ def _write_days(data_set, folder, contents, prepared):
   dates, counts = np.unique(times // _SECONDS_PER_DAY, return_counts=True)
   day_ends = [int(ends[last]) for last in np.cumsum(counts) - 1]
   names = [str(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(date))) for date in dates]
-  days = list(zip(names, [0] + day_ends, day_ends))
+  days = list(zip(names, [0, *day_ends], day_ends))
   (prepared / "days.json").write_text(json.dumps(days))
   (prepared / "bad.json").write_text(json.dumps(bad.skipped()))
 

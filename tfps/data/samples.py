@@ -32,7 +32,7 @@ def parse_samples(raw, labels=("click",)):
     number = tf.io.FixedLenFeature([], tf.float32)
     names = ["show", "click", "weight"]
     names += [f"{kind}/{label}" for label in labels for kind in ("label", "weight")]
-    parsed = tf.io.parse_example(records, {name: number for name in names})
+    parsed = tf.io.parse_example(records, dict.fromkeys(names, number))
     x = {
       **raw.features(raw.parse_examples(records)),
       SHOW: parsed["show"],

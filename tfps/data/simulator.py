@@ -58,7 +58,6 @@ class ClickStream(Source):
     shuffle: shuffle the tickets of a day and the examples of a ticket; see `Source`.
 
   Example:
-
       stream = tfps.data.ClickStream(days=3, examples_per_day=10_000)
       for day in stream.days():
         model.fit(stream.day(day))

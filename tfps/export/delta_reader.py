@@ -70,7 +70,7 @@ class Chunk:
 
   def inputs(self):
     """{input of the signature: tensor}."""
-    as_bytes = lambda array, dtype: np.ascontiguousarray(array, dtype).tobytes()  # noqa: E731
+    as_bytes = lambda array, dtype: np.ascontiguousarray(array, dtype).tobytes()
     return {
       "lineage": [self.lineage],
       "base": np.array([self.base], np.int64),

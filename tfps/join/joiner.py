@@ -8,6 +8,7 @@ records that are late, doubled or early.
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -200,7 +201,7 @@ class Joiner:
       if len(slices)
       else [0]
     )
-    for begin, end in zip(borders[:-1], borders[1:]):
+    for begin, end in itertools.pairwise(borders):
       slice_ = int(slices[begin])
       features = self._store.waiting(slice_, slice_)
       matched = labelling.match(features, actions[begin:end])

@@ -131,7 +131,7 @@ class SampleTopic:
       {"enable.idempotence": True, "linger.ms": 20, **settings}
     )
     self._partitions = _partitions(self._producer, self._topic)
-    self._written = {partition: -1 for partition in self._partitions}
+    self._written = dict.fromkeys(self._partitions, -1)
     consumer = confluent_kafka.Consumer(
       {"group.id": "tfps-join", "enable.auto.commit": False, **settings}
     )

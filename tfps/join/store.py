@@ -186,7 +186,7 @@ class Store:
       "insert into closed values(?, ?, ?)",
       (
         (int(slices[begin]), step, packed[begin:end].tobytes())
-        for begin, end in zip(borders[:-1], borders[1:])
+        for begin, end in itertools.pairwise(borders)
       ),
     )
     self._db.execute("delete from waiting where slice between ? and ?", (first, last))
@@ -220,7 +220,7 @@ class Store:
       "insert into actions values(?, ?, ?)",
       (
         (int(slices[begin]), step, actions[begin:end].tobytes())
-        for begin, end in zip(borders[:-1], borders[1:])
+        for begin, end in itertools.pairwise(borders)
       ),
     )
 

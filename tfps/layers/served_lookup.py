@@ -74,7 +74,7 @@ def pool(rows, positions, row_splits, weights, combiners):
   shape = [len(combiners), -1]
   num_bags = tf.size(row_splits, tf.int64) - 1
   bag_of = tf.ragged.row_splits_to_segment_ids(row_splits)
-  sum_per_bag = lambda values: tf.math.unsorted_segment_sum(values, bag_of, num_bags)  # noqa: E731
+  sum_per_bag = lambda values: tf.math.unsorted_segment_sum(values, bag_of, num_bags)
   # Either there is a weight for each id, or none.
   weights = tf.concat([weights, tf.ones([tf.size(positions) - tf.size(weights)])], axis=0)
   weights *= tf.cast(positions >= 0, tf.float32)

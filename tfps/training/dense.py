@@ -131,7 +131,7 @@ class Decays:
 
 def _of_optimizer(optimizer):
   """(attribute that holds variables, what they keep in each step) of a Keras optimizer."""
-  value = lambda name: float(getattr(optimizer, name))  # noqa: E731
+  value = lambda name: float(getattr(optimizer, name))
   optimizers = keras.optimizers
   if isinstance(optimizer, (optimizers.Adam, optimizers.AdamW, optimizers.Nadam)):
     return [("_momentums", value("beta_1")), ("_velocities", value("beta_2"))]

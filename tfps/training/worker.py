@@ -80,7 +80,7 @@ class TicketTrainer:
       )
     self._results = Traced(functools.partial(_results, model), side_effects=False)
     strategy = model.distribute_strategy
-    apply = lambda: strategy.run(self._sums.apply)  # noqa: E731
+    apply = lambda: strategy.run(self._sums.apply)
     self._apply = Traced(apply) if self._merges and not synchronous else None
     self._apply_sums = tf.function(apply) if synchronous else None
     self._place_dense(model)
@@ -121,7 +121,7 @@ class TicketTrainer:
   def _place_dense(self, model):
     """Says which variables a ticket reads and which it merges, and puts them in the servers' hands."""
     traced = [part for part in (self.train, self._results, self._apply) if part is not None]
-    unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())  # noqa: E731
+    unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())
     self._variables = unique(part.variables for part in traced)
     changed = unique(part.changed for part in traced)
     sums = self._sums.variables if self._merges else []
@@ -205,7 +205,7 @@ class _Batches:
     Replies only where pulls run ahead.
     """
     pushes = [table.no_messages() for table in self._trainer.tables]
-    nothing = lambda: tf.nest.flatten(batching.padding(self._spec), expand_composites=True)  # noqa: E731
+    nothing = lambda: tf.nest.flatten(batching.padding(self._spec), expand_composites=True)
     more, batch = self._next(nothing)
     replies = self._exchange(_wanted(batch, more), pushes) if self._trainer.ahead else ()
     return more, (batch, replies, pushes)
@@ -236,7 +236,7 @@ class _Batches:
     """(whether there is another batch, that one or the one with the data that `otherwise` returns)."""
     following = self._iterator.get_next_as_optional()
     more = following.has_value()
-    take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)  # noqa: E731
+    take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)
     data = tf.cond(more, take, otherwise)
     return more, _Batch(data, self._trainer.route(self._packed(data)))
 
@@ -250,7 +250,7 @@ class _Batches:
     if window <= 1:
       return pushes, nothing
     sends = (i + 1) % window == 0
-    cut = lambda push: tf.where(sends, tf.size(push), 0)  # noqa: E731
+    cut = lambda push: tf.where(sends, tf.size(push), 0)
     return (
       tf.nest.map_structure(lambda push: push[: cut(push)], pushes),
       tf.nest.map_structure(lambda push: push[cut(push) :], pushes),

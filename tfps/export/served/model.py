@@ -194,7 +194,7 @@ class ServedModel(tf.Module):
   def _delta_status(self, ask):
     """The lineage, the base, the last whole delta, and how much of the next one is applied."""
     sequence, position = tf.unstack(self.progress.read_value())
-    same = lambda value: tf.fill(tf.shape(ask), value)  # noqa: E731
+    same = lambda value: tf.fill(tf.shape(ask), value)
     return {
       "lineage": same(self._lineage),
       "base": same(tf.constant(self._base, tf.int64)),
