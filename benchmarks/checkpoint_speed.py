@@ -1,9 +1,9 @@
-"""Speed and memory of checkpoints: saving and restoring, beside the same bytes written one after the other.
+"""Speed and memory of saving and restoring checkpoints, beside writing the same bytes to a file.
 
 Fills a table of one process, half of its feasigns with an mf vector, and saves full checkpoints and
-increments of it, each in turn with a plain file of as many bytes as a full one; both end with fsync. Then fresh
-processes restore the last one, its files dropped from the page cache before. The extra memory is the
-most that was resident meanwhile beyond the table itself.
+increments of it, each in turn with a plain file of as many bytes as a full one; both end with
+fsync. Then fresh processes restore the last one, its files dropped from the page cache before. The
+extra memory is the most that was resident meanwhile beyond the table itself.
 """
 
 import argparse
@@ -184,7 +184,10 @@ def make_table():
 
 
 def push(table, first, last):
-  """Pushes the feasigns of the numbers first .. last - 1; a click, for every other one, admits it."""
+  """Pushes the feasigns of the numbers first .. last - 1.
+
+  A click, for every other one, admits it.
+  """
   for start in range(first, last, BATCH):
     numbers = np.arange(start, min(start + BATCH, last), dtype=np.uint64)
     n = len(numbers)

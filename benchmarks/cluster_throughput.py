@@ -1,4 +1,4 @@
-"""Training on 2 workers and 2 parameter servers of this machine, beside one process without embeddings.
+"""Training on 2 workers and 2 parameter servers here, beside one process without embeddings.
 
 The model of benchmarks/cluster_job.py: 26 slots, mf_dim 8, towers of 400-400-400, Adam, TFRecord
 files. The ceiling is the same tower, input pipeline and optimizer in one process, without
@@ -34,7 +34,8 @@ import tfps
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PARTS = ("throughput", "bytes", "straggler")
 COLUMNS = (
-  "part", "setting", "batch", "examples_per_s", "of_ceiling", "kB_per_step", "dense_kB", "sparse_kB",
+  "part", "setting", "batch", "examples_per_s", "of_ceiling", "kB_per_step", "dense_kB",
+  "sparse_kB",
   "packets_per_step", "straggler_per_s", "staleness", "staleness_max", "tickets_behind_max",
 )  # fmt: skip
 
@@ -305,7 +306,10 @@ class Jobs:
 
 
 def own_network():
-  """What a command begins with to have a loopback interface of its own; [] where that may not be."""
+  """What a command begins with to have a loopback interface of its own.
+
+  [] where that may not be.
+  """
   command = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"']
   command.append("sh")
   try:

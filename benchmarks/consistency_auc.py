@@ -1,9 +1,9 @@
 """Progressive AUC of how workers and servers agree, on MovieLens 1M beside the single process.
 
-Each day is tested before it is trained on, in one pass over configs/movielens.py. The single process
-trains batch by batch; the clusters are 2 workers and 2 parameter servers of this machine, with the
-defaults but for what a setting's name says. Single process and defaults (async) run with every
-seed, which shows the noise, the other settings with the first.
+Each day is tested before it is trained on, in one pass over configs/movielens.py. The single
+process trains batch by batch; the clusters are 2 workers and 2 parameter servers of this machine,
+with the defaults but for what a setting's name says. Single process and defaults (async) run with
+every seed, which shows the noise, the other settings with the first.
 """
 
 import json
@@ -30,7 +30,8 @@ ONE_BY_ONE = {
   "prefetch": False,
   "push_window": 1,
 }
-# {setting: fields of the config}; a ticket of one batch makes a synchronous step one batch of each worker.
+# {setting: fields of the config}; a ticket of one batch makes a synchronous step one batch of each
+# worker.
 SETTINGS = {
   "async": {},
   "bounded-0": {"consistency": "bounded", "max_delay": 0},

@@ -1,8 +1,8 @@
-"""Training in one process: tfps beside TFRA's Keras layer, Keras's own Embedding, and no embedding at all.
+"""Training in one process: tfps beside TFRA's Keras layer, Keras's Embedding, and no embedding.
 
-26 slots, 9 floats a row (a weight of its own and 8 of an embedding), towers of 400-400-400, TFRecord
-files; all four train with Adam on the tower and Adagrad on the rows, in turn, by the same loop over the
-same input:
+26 slots, 9 floats a row (a weight of its own and 8 of an embedding), towers of 400-400-400,
+TFRecord files; all four train with Adam on the tower and Adagrad on the rows, in turn, by the same
+loop over the same input:
 
 tfps: a `tfps.Embedding` and `tfps.Model.fit`.
 tfra: one `dynamic_embedding.keras.layers.Embedding` for all slots and a DynamicEmbeddingOptimizer.
@@ -121,7 +121,7 @@ def make_tfps(flags):
 
 
 class PeerModel(tfps.Model):
-  """A layer whose rows hold a weight and an embedding, the same tower, and an optimizer for each of the two."""
+  """A layer whose rows hold a weight and an embedding, the tower, and an optimizer for each."""
 
   def __init__(self, layer, row_optimizer):
     super().__init__()

@@ -1,12 +1,15 @@
-"""The join beside a plain pandas merge of the same logs: records of both logs per second, and memory.
+"""The join beside a plain pandas merge of the same logs: records per second, and memory.
 
-  merge: pandas merges all features with all actions, in memory, without a window, a copy or a restart being thought of.
-  join: `tfps.join`'s Joiner takes the same columns in batches, with its state on disk and a commit after each batch, and gives
+  merge: pandas merges all features with all actions, in memory, without a window, a copy or a
+  restart being thought of. join: `tfps.join`'s Joiner takes the same columns in batches, with its
+  state on disk and a commit after each batch, and gives
     labelled samples as columns.
-  files, pandas and files, tfps: the same from JSON files: pandas reads, merges and writes a Parquet file; tfps join writes
+  files, pandas and files, tfps: the same from JSON files: pandas reads, merges and writes a Parquet
+  file; tfps join writes
     TFRecord files of tf.Example.
 
-The join runs in a process of its own on logs of the given size and of a multiple, to see that its memory stays flat.
+The join runs in a process of its own on logs of the given size and of a multiple, to see that its
+memory stays flat.
 """
 
 import argparse
@@ -51,7 +54,8 @@ def main():
     "--slack",
     type=float,
     default=1.0,
-    help="factor on the goal of memory, for logs so small that what does not grow with them weighs in",
+    help="factor on the goal of memory, for logs so small that what does not grow with them weighs "
+    "in",
   )
   parser.add_argument(
     "--folder", help="where the state and files are; a temporary folder by default"
@@ -120,7 +124,7 @@ def measure(flags, folder):
 
 
 def logs(records, seed=0, begin=0):
-  """Columns of both logs, in the order in which they arrive: up to 10 s of disorder, 12% of the items clicked."""
+  """Columns of both logs as they arrive: up to 10 s of disorder, 12% of the items clicked."""
   rng = np.random.default_rng([seed, begin])
   number = np.arange(begin, begin + records)
   time_ms = (
@@ -152,7 +156,10 @@ def logs(records, seed=0, begin=0):
 
 
 def merge(features, actions):
-  """The label of each feature record, as a left join has it; copies and windows are not its business."""
+  """The label of each feature record, as a left join has it.
+
+  Copies and windows are not its business.
+  """
   merged = features.merge(
     actions, on=["request_id", "item_id"], how="left", suffixes=("", "_action")
   )
@@ -169,7 +176,7 @@ def settings():
 
 
 def batched(features, actions, size):
-  """(columns of features, columns of actions) of each batch, with the map entries of samples already made."""
+  """Returns the columns of features and of actions of each batch, with map entries of samples."""
   from tfps.join import samples
 
   entries = samples.shown(features["request_id"], features["item_id"], pa.array(features["time"]), {

@@ -42,8 +42,9 @@ SLOTS = {
 SHIPPED = "tfps, as shipped"
 CLUSTER = "tfps, as shipped, 2 workers, 2 ps"
 THRESHOLDS = (0.0, 1.0, 2.0, 3.0, 5.0)
-# What each data set must reach: AUC without admission, and the curve of AUC over the share of feasigns that own an mf
-# vector that masking a full-vocabulary Keras model gives, for create_threshold 5, 3, 2, 1.
+# What each data set must reach: AUC without admission, and the curve of AUC over the share of
+# feasigns that own an mf vector that masking a full-vocabulary Keras model gives, for
+# create_threshold 5, 3, 2, 1.
 LEAST_AUC = {"movietweetings": 0.757, "movielens": 0.732}
 MASKED_CURVE = {
   "movietweetings": ([0.18, 0.28, 0.40, 0.77], [0.724, 0.731, 0.738, 0.744]),
@@ -69,7 +70,8 @@ class Tested(keras.callbacks.Callback):
 class FullVocabularyDeepFM(keras.Model):
   """models/deepfm.py's network on ordinary Keras embeddings of every feasign that ever appears.
 
-  They start as a table's rows do, which serves Keras well: its own default, uniform in 0.05, costs 0.01 of AUC here.
+  They start as a table's rows do, which serves Keras well: its own default, uniform in 0.05, costs
+  0.01 of AUC here.
   """
 
   def __init__(self, vocabulary_size, table, hidden):

@@ -1,7 +1,8 @@
 """Runs benchmarks one after the other and writes what they found into docs/benchmarks.md.
 
-Each one's JSON is kept in --results. On the page, what stands between the markers of a benchmark that
-was run is replaced; the figures of the others stay. A benchmark that fails keeps its old figures.
+Each one's JSON is kept in --results. On the page, what stands between the markers of a benchmark
+that was run is replaced; the figures of the others stay. A benchmark that fails keeps its old
+figures.
 """
 
 import argparse
@@ -73,7 +74,9 @@ def parser():
 
 
 def run(name, arguments=(), plot=None):
-  """(the JSON of a benchmark with "run", how it was measured, added; its exit code), None if there is none.
+  """Returns the JSON of a benchmark, and its exit code; None for the JSON if there is none.
+
+  "run", which says how it was measured, is added.
 
   It draws to the file `plot`, if that is given.
   """
@@ -101,7 +104,7 @@ def run(name, arguments=(), plot=None):
 
 
 def busy_seconds():
-  """(processor seconds that the machine was busy, or its host took away; those of finished children of this process)."""
+  """Returns processor seconds: of the machine, with those that its host took; of ended children."""
   with open("/proc/stat") as lines:
     user, nice, system, _, _, irq, softirq, steal = map(int, lines.readline().split()[1:9])
   ticks = user + nice + system + irq + softirq + steal
@@ -110,7 +113,7 @@ def busy_seconds():
 
 
 def with_figures(page, name, report):
-  """The page with the figures of a report in the place of those of the same benchmark, or at its end."""
+  """Returns the page with a report's figures in place of the benchmark's old ones, or the end."""
   section = SECTION.format(name) + figures(name, report) + END
   old = re.compile(re.escape(SECTION.format(name)) + ".*?" + re.escape(END), re.DOTALL)
   if old.search(page):
@@ -142,7 +145,7 @@ def figures(name, report):
 
 
 def noise(report):
-  """One line: when and for how long it ran, how far repeated measurements lay apart, and what else the machine did."""
+  """One line: when and how long it ran, how far measurements lay apart, what else was running."""
   run_ = report["run"]
   spreads = [value for row in report["results"] for value in row.values() if is_spread(value)]
   apart = sorted((s["high"] - s["low"]) / s["median"] for s in spreads if s["median"])

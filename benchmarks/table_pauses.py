@@ -1,8 +1,9 @@
 """How long a pull takes while the table grows, saves and evicts, beside a quiet table.
 
-A table of --rows feasigns answers pulls of one batch after the other. Meanwhile a thread of the same process does nothing;
-pushes --grown new feasigns; saves a checkpoint; ends a day, at which the new ones leave. Each round has a table of its own.
-The pulls run in a graph that takes their times, so that Python does not show in them.
+A table of --rows feasigns answers pulls of one batch after the other. Meanwhile a thread of the
+same process does nothing; pushes --grown new feasigns; saves a checkpoint; ends a day, at which the
+new ones leave. Each round has a table of its own. The pulls run in a graph that takes their times,
+so that Python does not show in them.
 """
 
 import concurrent.futures
@@ -46,8 +47,8 @@ def main():
       rounds.append(run_round(flags, folder))
   results, goals = summarise(rounds)
   title = (
-    f"Pulls of {flags.batch:,} keys from {flags.rows:,} feasigns (mf_dim {MF_DIM}) while {flags.grown:,} others come, "
-    "all are saved, and the others leave"
+    f"Pulls of {flags.batch:,} keys from {flags.rows:,} feasigns (mf_dim {MF_DIM}) while "
+    f"{flags.grown:,} others come, all are saved, and the others leave"
   )
   return harness.report(flags, title, results, goals)
 
@@ -71,7 +72,7 @@ def run_round(flags, folder):
 
 
 def pull_during(table, keys, work):
-  """(seconds of each pull that ran while `work`, in a thread of its own, did; seconds of `work`)."""
+  """Returns the seconds of each pull that ran beside `work`'s thread, and the seconds of `work`."""
   pulling = threading.Event()
 
   def timed():
@@ -93,7 +94,7 @@ def pull_during(table, keys, work):
 
 @tf.function
 def pull_some(handle, keys):
-  """Pulls each line of keys [k, n], one after the other: float64 [k, 2], when each began and ended."""
+  """Pulls each line of keys [k, n] in turn; returns float64 [k, 2]: when each began and ended."""
   times = tf.TensorArray(tf.float64, keys.shape[0])
   for i in tf.range(keys.shape[0]):
     batch = keys[i]

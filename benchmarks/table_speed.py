@@ -1,8 +1,9 @@
 """Pulls and pushes of one table beside TFRA's CuckooHashTable and beside the limit of memory.
 
-The limit is a C++ loop (memory_limit.cc) that for the same number of random keys reads one random line of an index,
-then the row that it names, and copies the floats of a pull out. All are called in turn, on all cores. A size whose
-tables do not fit into the memory is left out, and the title says so.
+The limit is a C++ loop (memory_limit.cc) that for the same number of random keys reads one random
+line of an index, then the row that it names, and copies the floats of a pull out. All are called in
+turn, on all cores. A size whose tables do not fit into the memory is left out, and the title says
+so.
 """
 
 import ctypes
@@ -137,14 +138,14 @@ def goals_of(results):
 
 
 def growth(rows, kind, sizes):
-  """The most that the time per key grows from the first of some sizes to the last, of all batches and distributions."""
+  """The most that the time per key grows from the first size to the last, over all settings."""
   speed = {(row["rows"], row["batch"], row["keys"]): row[column(kind)] for row in rows}
   calls = {key[1:] for key in speed}
   return round(max(speed[(sizes[0], *call)] / speed[(sizes[-1], *call)] for call in calls), 2)
 
 
 def draw(results, path):
-  """Draws the speeds with the largest batch by the size of the table: a panel for each mf_dim and distribution."""
+  """Draws the speeds with the largest batch by table size, a panel per mf_dim and distribution."""
   import matplotlib
 
   matplotlib.use("agg")
@@ -164,7 +165,8 @@ def draw(results, path):
       rows = [row for row in results if what.items() <= row.items()]
       for name, style in styles.items():
         axes.plot(
-          [row["rows"] for row in rows], [row[column(name)] for row in rows], style, marker="o", label=name
+          [row["rows"] for row in rows], [row[column(name)] for row in rows], style, marker="o",
+          label=name
         )  # fmt: skip
       axes.set(title=f"mf_dim {mf_dim}, {keys} keys", xscale="log")
       axes.set_ylim(0)

@@ -1,4 +1,4 @@
-"""The tables that benchmarks compare, filled with admitted rows: tfps's own, and TFRA's of rows of the same width."""
+"""The tables that benchmarks compare, filled with admitted rows: tfps's own, and TFRA's as wide."""
 
 import uuid
 
@@ -84,7 +84,7 @@ def key_of(number):
 
 
 def numbers(distribution, rows, shape, seed):
-  """Random numbers of rows: uniform, or Zipf with exponent 1.05 by the inverse of its continuous distribution."""
+  """Random row numbers: uniform, or Zipf with exponent 1.05 by inverting its continuous form."""
   uniform = np.random.default_rng(seed).random(shape)
   if distribution == "uniform":
     return (uniform * rows).astype(np.int64)
@@ -98,6 +98,6 @@ def row_bytes(mf_dim):
 
 
 def available_bytes():
-  """The memory that new processes can have without swapping, within the container's limit if there is one."""
+  """The memory that new processes can have without swapping, within a container's limit."""
   _, left = held_and_left()
   return left

@@ -73,7 +73,9 @@ def requirements():
   if found is None:
     return [PINNED, _PINNED_KERAS, _SERVING, _TFRA]
   if found.distribution != "tensorflow":
-    return []  # tf-keras, TFRA and TensorFlow Serving's messages require `tensorflow` by that name: pip would add it.
+    # tf-keras, TFRA and TensorFlow Serving's messages require `tensorflow` by that name: pip would
+    # add it.
+    return []
   minor = ".".join(found.version.split(".")[:2])
   tfra = [_TFRA] if found.version in _TFRA_VERSIONS else []
   return [

@@ -1,7 +1,7 @@
 """DCN-v2 on Criteo's display advertising data: tab-separated label, 13 counts, 26 categories.
 
-`config.data.folder` holds files in the published format, without a header; each of `config.data.files` is one "day", tested
-before it is trained on.
+`config.data.folder` holds files in the published format, without a header; each of
+`config.data.files` is one "day", tested before it is trained on.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Joins the logs in logs/features and logs/actions: clicks within 10 minutes, likes and seconds of dwell time within an hour."""
+"""Joins logs/features and logs/actions: clicks, and likes and dwell seconds within an hour.
+
+A click counts within 10 minutes.
+"""
 
 from tfps.join.settings import default_config
 

@@ -1,7 +1,7 @@
 """DeepFM on MovieLens 1M, day after day: will this user rate this movie 4 or more?
 
-The data set is published at grouplens.org/datasets/movielens/1m; `config.data.folder` holds its ratings.dat, movies.dat and
-users.dat.
+The data set is published at grouplens.org/datasets/movielens/1m; `config.data.folder` holds its
+ratings.dat, movies.dat and users.dat.
 """
 
 import functools
@@ -18,7 +18,8 @@ def get_config():
     "user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip",
     "gender_x_age", "movie_id_x_gender", "user_id_x_decade",
   )  # fmt: skip
-  # On the curve of benchmarks/progressive_auc.py higher thresholds save next to nothing: nearly all feasigns are frequent.
+  # On the curve of benchmarks/progressive_auc.py higher thresholds save next to nothing: nearly all
+  # feasigns are frequent.
   config.accessor.create_threshold = 1.0
   # The days are few and uneven, and what was learnt stays true for all of them: no ageing.
   config.end_of_day = False

@@ -1,6 +1,7 @@
 """DeepFM on MovieTweetings, day after day: will this user rate this movie 8 or more?
 
-The data set is published at github.com/sidooms/MovieTweetings; `config.data.folder` holds its ratings.dat and movies.dat.
+The data set is published at github.com/sidooms/MovieTweetings; `config.data.folder` holds its
+ratings.dat and movies.dat.
 """
 
 import tfps
@@ -13,9 +14,11 @@ def get_config():
   config.slots = (
     "user_id", "movie_id", "year", "decade", "genres", "user_id_x_decade", "user_id_x_genre1",
   )  # fmt: skip
-  # On the curve of benchmarks/progressive_auc.py two fifths of the feasigns own a vector here, for 0.005 of AUC.
+  # On the curve of benchmarks/progressive_auc.py two fifths of the feasigns own a vector here, for
+  # 0.005 of AUC.
   config.accessor.create_threshold = 2.0
-  # Most feasigns come once or twice in all 252 days: ageing and eviction would forget what there is to learn.
+  # Most feasigns come once or twice in all 252 days: ageing and eviction would forget what there is
+  # to learn.
   config.end_of_day = False
   config.mf_optimizer.learning_rate = 0.2
   config.lr_optimizer.learning_rate = 0.2

@@ -1,8 +1,11 @@
 """DeepFM on samples of `tfps join` that keep arriving in a folder or a Kafka topic: an endless run.
 
-  tfps train --config=configs/stream.py --config.data.folder=/samples --config.checkpoint.folder=/checkpoints/ctr
+  tfps train --config=configs/stream.py --config.data.folder=/samples
+  --config.checkpoint.folder=/checkpoints/ctr
 
-`config.slots` names the features that are trained on, those with several values in `config.data.lists`, too; all of them are texts. SIGTERM ends the run with a checkpoint, from which the same command goes on.
+`config.slots` names the features that are trained on, those with several values in
+`config.data.lists`, too; all of them are texts. SIGTERM ends the run with a checkpoint, from which
+the same command goes on.
 """
 
 import tensorflow as tf

@@ -1,6 +1,7 @@
-"""Writes requirements-deploy.lock: what tfps runs with, of requirements.lock, with the hash of each package's file.
+"""Writes requirements-deploy.lock: what tfps runs with, and the hash of each package's file.
 
-Run it in .venv after a change of requirements.lock; it asks PyPI for the files of this platform and Python:
+Run it in .venv after a change of requirements.lock; it asks PyPI for the files of this platform and
+Python:
 
   .venv/bin/python deploy/lock.py
 """
@@ -45,7 +46,7 @@ def name_of(line):
 
 
 def needed():
-  """The names of all packages that the installed tfps needs, with EXTRAS and to be built, itself left out."""
+  """The names of all packages that the installed tfps needs, with EXTRAS and its build's."""
   found, open_ = set(), [("tfps", extra) for extra in ("", *EXTRAS)]
   open_ += [(name, "") for name in BUILD]
   while open_:

@@ -1,4 +1,4 @@
-"""Tells griffe the names that a package of tfps loads on first use, which its sources do not import."""
+"""Tells griffe the names that a package of tfps loads on first use and does not import."""
 
 import ast
 

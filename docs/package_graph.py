@@ -1,9 +1,9 @@
 """Draws which rooms of tfps/ import which: docs/images/package_graph.svg, for docs/design.md.
 
-A room is a package of tfps/ or a module beside the packages; `tfps/__init__.py`, which only names what is
-public, and imports for type checkers alone do not count. An arrow points down, from what imports to what
-is imported. Where rooms import each other in a circle no order has all arrows down: the order with the
-fewest arrows up is taken, and these are red.
+A room is a package of tfps/ or a module beside the packages; `tfps/__init__.py`, which only names
+what is public, and imports for type checkers alone do not count. An arrow points down, from what
+imports to what is imported. Where rooms import each other in a circle no order has all arrows down:
+the order with the fewest arrows up is taken, and these are red.
 
   python docs/package_graph.py
   python docs/package_graph.py --root=OTHER_CHECKOUT --output=docs/images/package_graph_before.svg
@@ -108,7 +108,8 @@ def draw(rooms, arrows):
   height = 70 + _LAYER * len(rows) - _LAYER // 2
   title = f"{len(rooms)} rooms, {len(arrows)} arrows, {len(up) or 'none'} upward"
   lines = [
-    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif">',
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+    'font-family="sans-serif">',
     "<defs>"
     + "".join(
       f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
@@ -132,7 +133,8 @@ def draw(rooms, arrows):
     lines.append(f'<path d="{path}" fill="none" {style} marker-end="url(#{name})"/>')
   for room, (x, y) in sorted(at.items()):
     lines.append(
-      f'<rect x="{x - wide[room] // 2}" y="{y - _BOX // 2}" width="{wide[room]}" height="{_BOX}" rx="5" '
+      f'<rect x="{x - wide[room] // 2}" y="{y - _BOX // 2}" width="{wide[room]}" '
+      f'height="{_BOX}" rx="5" '
       'fill="#eef4f4" stroke="#466"/>'
       f'<text x="{x}" y="{y + 5}" font-size="14" text-anchor="middle">{room}</text>'
     )

@@ -9,7 +9,8 @@ import tfps
 class DeepFM(tfps.Model):
   """p(click) = sigmoid(bias + sum of w_i + sum of <v_i, v_j> over i < j + tower(v_1, ..., v_S)).
 
-  w_i is the 1-dimensional weight of slot i and v_i its mf vector, as pooled over the slot's feasigns.
+  w_i is the 1-dimensional weight of slot i and v_i its mf vector, as pooled over the slot's
+  feasigns.
 
   Args:
     table: the `tfps.FeasignTable`.

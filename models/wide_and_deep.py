@@ -9,8 +9,8 @@ import tfps
 class WideAndDeep(tfps.Model):
   """p(click) = sigmoid(sum of w_i over the wide slots + tower(v_1, ..., v_S) + bias).
 
-  The wide part is the 1-dimensional weight that every feasign owns, crosses among them; the deep part reads the mf
-  vectors.
+  The wide part is the 1-dimensional weight that every feasign owns, crosses among them; the deep
+  part reads the mf vectors.
 
   Args:
     table: the `tfps.FeasignTable`.

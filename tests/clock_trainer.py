@@ -1,7 +1,10 @@
-"""python -m tests.clock_trainer FOLDER, with jumping_clock.cc preloaded: trains while the clock of the day jumps.
+"""python -m tests.clock_trainer FOLDER: trains while the clock of the day jumps.
 
-Between any two tickets it jumps by days, on or back. The run crashes and goes on from its last checkpoint, with bases and deltas;
-what it comes to, and what it leaves, must be what it is where no clock jumps.
+jumping_clock.cc is preloaded.
+
+Between any two tickets it jumps by days, on or back. The run crashes and goes on from its last
+checkpoint, with bases and deltas; what it comes to, and what it leaves, must be what it is where no
+clock jumps.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Requests to tables, as workers make them: random look-ups, what is pushed for them, pushes and pulls."""
+"""Requests to tables, as workers make them: look-ups and their pushes, pushes and pulls alone."""
 
 import uuid
 

@@ -34,7 +34,7 @@ RAW = tfps.data.RawInputs(SPECS, features)
 
 
 class TwoTables(tfps.Model):
-  """Every way to look up: two layers on one table, a second table, weights, each combiner, sequences."""
+  """Every way to look up: two layers on a table, a second table, weights, combiners, sequences."""
 
   def __init__(self, first, second):
     super().__init__()

@@ -52,7 +52,7 @@ def config_file(folder, **fields):
 
 
 def make(records, seed=0):
-  """(features, actions) in the order in which they arrive: up to 10 s of disorder, and some twice."""
+  """(features, actions) in the order in which they arrive: up to 10 s of disorder, some twice."""
   rng = random.Random(seed)
   features, actions = [], []
   for i in range(records):
@@ -104,7 +104,7 @@ def write_parquet(folder, name, rows):
 
 
 def expected(features, actions, labels=tuple(WAIT)):
-  """{ids: sample as `read` gives it}, from all actions of each feature record, whenever they came."""
+  """{ids: sample as `read` gives it}, from all actions of a feature record, whenever they came."""
   of_ids = collections.defaultdict(set)
   for row in actions:
     of_ids[row["request_id"], row["item_id"]].add((row["time"], row["action"], row["value"]))
@@ -120,7 +120,8 @@ def expected(features, actions, labels=tuple(WAIT)):
       newest = max([newest, *(a[0] for a in counted)])
     slots = {name: row[name] for name in ("user_id", "hour", "score", "tags")}
     samples[ids] = {
-      **slots, "time": round(row["time"] * 1000), "label_time": round(newest * 1000), "show": 1.0, "weight": 1.0,
+      **slots, "time": round(row["time"] * 1000), "label_time": round(newest * 1000), "show": 1.0,
+      "weight": 1.0,
       "click": label["click"], **{f"label/{name}": value for name, value in label.items()},
       **{f"weight/{name}": 1.0 for name in labels},
     }  # fmt: skip

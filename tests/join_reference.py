@@ -19,7 +19,10 @@ class Show:
 
 
 class Reference:
-  """Takes batches as a Joiner does; samples are tuples of (ids, payload, label_time, show, click, labels, weights)."""
+  """Takes batches as a Joiner does.
+
+  Samples are tuples of (ids, payload, label_time, show, click, labels, weights).
+  """
 
   def __init__(self, settings: Settings):
     self.settings = settings
@@ -31,7 +34,10 @@ class Reference:
     self.counts = collections.Counter()
 
   def step(self, features, actions, close=False):
-    """features: (ids, time, payload) each; actions: (ids, time, kind's name, value) each. Returns samples."""
+    """features: (ids, time, payload) each; actions: (ids, time, kind's name, value) each.
+
+    Returns samples.
+    """
     samples = []
     for ids, time, payload in features:
       self.newest["features"] = max(self.newest.get("features", 0), time)

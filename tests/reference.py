@@ -281,7 +281,7 @@ class ReferenceTable:
       )
 
   def _keep_limit(self, shard):
-    """A shard that holds more than its share evicts the lowest scores until a 32nd of it is free."""
+    """A shard that holds more than its share evicts its lowest scores until a 32nd is free."""
     keys = self._keys_of(shard)
     if len(keys) <= self.shard_rows and self._bytes(keys) <= self.shard_bytes:
       return
@@ -300,7 +300,10 @@ class ReferenceTable:
     return [key for key in self.rows if virtual_shard(key, self.num_shards) == shard]
 
   def _leaves_first(self, key):
-    """The lowest score leaves first; of equals that which was not seen for longest, then the smallest key."""
+    """The lowest score leaves first.
+
+    Of equals that which was not seen for longest, then the smallest key.
+    """
     row = self.rows[key]
     return self.policy_of(row).accessor.score(row.show, row.click), -row.unseen_days, key
 

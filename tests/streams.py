@@ -9,7 +9,7 @@ import tfps
 
 
 def example(number, time_ms):
-  """Sample `number` as a serialized tf.Example: its own id, an item of 50, a click for every third."""
+  """Sample `number` as a serialized tf.Example: its own id, one of 50 items, a third clicked."""
   features = {
     "user": [number],
     "item": [number % 50],

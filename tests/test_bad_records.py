@@ -1,4 +1,7 @@
-"""Bad records: skipped and counted once, or refused with their place; what is good is what it is without them."""
+"""Bad records: skipped and counted once, or refused with their place.
+
+What is good is what it is without them.
+"""
 
 import gzip
 import os

@@ -43,8 +43,8 @@ def test_memory_per_row():
   peers = [row for row in full if row["case"] == "TFRA"]
   assert len(peers) == HAS_TFRA and len(full) == 4 + HAS_TFRA
   for row in full:
-    # What the table reports of itself is what the process holds, but for some MB of buffers. A row of TFRA's has a key
-    # and 9 floats.
+    # What the table reports of itself is what the process holds, but for some MB of buffers. A row
+    # of TFRA's has a key and 9 floats.
     reported = row["reported_by_the_table"]
     as_expected = (
       (44 < row["bytes_per_row"] < 200)
@@ -94,7 +94,8 @@ def test_cluster_throughput():
   # So few examples say nothing of speed: those goals are not tested here.
   done = run(
     "cluster_throughput.py", "--parts", "throughput", "straggler", "--modes", "bounded 2",
-    "--examples=3000", "--passes=1", "--days=1", "--repeats=1", "--batches", "64", "--shares", "0.001",
+    "--examples=3000", "--passes=1", "--days=1", "--repeats=1", "--batches", "64", "--shares",
+    "0.001",
     "--straggler_batch=64", "--straggler_batches_per_ticket=2", "--json", "--check",
   )  # fmt: skip
   report = json.loads(done.stdout)
@@ -247,7 +248,8 @@ def test_the_ceiling_computes_the_gradient_of_its_input(monkeypatch):
   features = {slot: np.arange(8) for slot in cluster_job.SLOTS}
   model = cluster_job.MODELS["ceiling"](None)
   model.compile("adam", "binary_crossentropy")
-  # Four layers: forward, and gradients of their weights and of their inputs, dropped if nobody uses them.
+  # Four layers: forward, and gradients of their weights and of their inputs, dropped if nobody uses
+  # them.
   assert matrix_products(model, (features, np.zeros([8, 1], np.float32))) == 3 * 4
 
 
@@ -256,7 +258,8 @@ def matrix_products(model, data):
   model.build_for(Batch(data))
   step = tf.function(model.train_step, autograph=False)
   context.enable_run_metadata()
-  context.export_run_metadata()  # Drops those of eager operations before this, as of making the variables.
+  # Drops those of eager operations before this, as of making the variables.
+  context.export_run_metadata()
   step(data)
   runs = context.export_run_metadata().function_graphs
   context.disable_run_metadata()
@@ -328,7 +331,8 @@ def test_table_has_one_column_for_each_key():
 
 def test_join_speed():
   done = run(
-    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0.01", "--slack=1.2",
+    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0.01",
+    "--slack=1.2",
     "--json", "--check",
   )  # fmt: skip
   report = json.loads(done.stdout)

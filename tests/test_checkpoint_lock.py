@@ -1,4 +1,4 @@
-"""Two jobs on one folder of checkpoints or exports: the second is refused, and nobody is locked out for ever."""
+"""Two jobs on one folder: the second is refused, and nobody is locked out for ever."""
 
 import contextlib
 import fcntl
@@ -55,7 +55,8 @@ def _soon(monkeypatch):
   monkeypatch.setattr(lock, "LEASE_SECONDS", 3.0)
 
 
-# The same folder by its path, and through TensorFlow's file systems as one without locks of a kernel.
+# The same folder by its path, and through TensorFlow's file systems as one without locks of a
+# kernel.
 SCHEMES = pytest.mark.parametrize("scheme", ["", "file://"])
 
 

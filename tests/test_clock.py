@@ -44,7 +44,8 @@ def test_a_run_does_not_notice_that_the_clock_jumps(tmp_path):
   subprocess.run([*compiler, "-shared", "-fPIC", "-o", clock, source], check=True)
   trained = subprocess.run(
     [sys.executable, "-m", "tests.clock_trainer", tmp_path],
-    cwd=ROOT, env={**os.environ, "LD_PRELOAD": str(clock)}, capture_output=True, text=True, timeout=300, check=False,
+    cwd=ROOT, env={**os.environ, "LD_PRELOAD": str(clock)}, capture_output=True, text=True,
+    timeout=300, check=False,
   )  # fmt: skip
   assert trained.returncode == 0, trained.stdout[-2000:] + trained.stderr[-4000:]
   assert "as if no clock had jumped" in trained.stdout

@@ -21,7 +21,8 @@ SMALL = [
   "--config.end_of_day=False",
 ]
 
-# A user's own script with Keras's DatasetCreator, every worker of which reads 10 batches of 8 examples.
+# A user's own script with Keras's DatasetCreator, every worker of which reads 10 batches of 8
+# examples.
 DATASET_CREATOR = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -35,19 +36,23 @@ with strategy.scope():
   model = DeepFM(table, ["user"], hidden=[32])
   model.compile("adam", "binary_crossentropy", metrics=["AUC"])
 
-# Rows from elsewhere go to the servers that have their shards: 300 users who do not train, and one who does.
+# Rows from elsewhere go to the servers that have their shards: 300 users who do not train, and one
+# who does.
 vectors = {{"keys": tf.range(7, 308).numpy(), "values": tf.fill([301, 4], 0.5).numpy()}}
 print("imported", tfps.migration.import_numpy(table, "user", vectors), flush=True)
 
 def dataset(context):
   users = tf.data.Dataset.range(8).repeat()
-  examples = users.map(lambda user: ({{"user": tfps.feasign("user", user)}}, [tf.cast(user % 2, tf.float32)]))
+  examples = users.map(
+    lambda user: ({{"user": tfps.feasign("user", user)}}, [tf.cast(user % 2, tf.float32)])
+  )
   return examples.batch(8)
 
 model.fit(keras.utils.experimental.DatasetCreator(dataset), steps_per_epoch=10, epochs=2, verbose=2)
 print("shows", table.statistics()["show"], "rows", table.statistics()["rows"], flush=True)
 found = table.lookup(tfps.feasign("user", tf.range(308)))
-print("admitted", found["admitted"].sum(), "as imported", (found["mf_w"] == 0.5).all(axis=1).sum(), flush=True)
+as_imported = (found["mf_w"] == 0.5).all(axis=1).sum()
+print("admitted", found["admitted"].sum(), "as imported", as_imported, flush=True)
 """
 
 
@@ -88,7 +93,8 @@ def test_a_cluster_counts_the_same_in_tfras_tables(alone, tmp_path):
   path, logs = tmp_path / "summary.json", tmp_path / "logs"
   run_tfps(
     "launch", "--workers=2", "--ps=2", f"--log-dir={logs}", "--",
-    "train", f"--config={CONFIG}", *SMALL, "--config.table.engine=tfra", f"--config.summary_file={path}",
+    "train", f"--config={CONFIG}", *SMALL, "--config.table.engine=tfra",
+    f"--config.summary_file={path}",
     log_level=0,
   )  # fmt: skip
   for server in (0, 1):  # TFRA tells when it makes a table.
@@ -159,7 +165,7 @@ def test_dataset_creator_works_as_in_stock_keras(tmp_path):
   script.write_text(DATASET_CREATOR)
   done = run_tfps("launch", "--workers=2", "--ps=2", f"--log-dir={tmp_path / 'logs'}", "--", script)
   assert "imported 301 rows, 301 admitted" in done.stdout
-  # 2 epochs of 10 steps of 8 examples, beside the 100 shows with which each imported row begins; of the users 0 to 6
-  # three click.
+  # 2 epochs of 10 steps of 8 examples, beside the 100 shows with which each imported row begins; of
+  # the users 0 to 6 three click.
   assert f"shows {160.0 + 30100} rows 308.0" in done.stdout
   assert "admitted 304 as imported 300\n" in done.stdout

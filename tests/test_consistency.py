@@ -111,7 +111,7 @@ class Cluster:
     self._hold.unlink()
 
   def wait_for_straggler(self, mode, number, last):
-    """The events once all tickets up to `last` but `number` are finished, and for a second nothing else happens."""
+    """The events once all tickets up to `last` but `number` are finished and nothing else comes."""
     done = set(range(number - SLOW, last + 1)) - {number}
     events = self.wait(mode, lambda events: set(finished(events)) >= done)
     time.sleep(1)
@@ -129,7 +129,7 @@ def running(events):
 
 
 def ahead(events):
-  """For each ticket by how much its number was larger than the smallest one running when it began."""
+  """By how much each ticket's number was larger than the smallest one running when it began."""
   result, now = [], set()
   for name, number in events:
     if name == "begin":

@@ -1,4 +1,4 @@
-"""Runs every C++ test program: plain with the library's objects, under ASan with UBSan, under TSan."""
+"""Runs every C++ test program: with the library's objects, under ASan with UBSan, under TSan."""
 
 import os
 import pathlib

@@ -15,7 +15,7 @@ RAW = tfps.data.RawInputs(
 
 
 def both(number):
-  """Two samples of one show, as an early join writes them: a negative, then a positive that shows nothing."""
+  """Two samples of one show, as an early join writes them: a negative, then a bare positive."""
   return [
     streams.joined(number, 1000, click=0.0),
     streams.joined(number, 1000, show=0.0, click=1.0),
@@ -58,7 +58,8 @@ def test_what_an_early_join_repeats_is_shown_once(tmp_path):
   source = tfps.data.source(path, parse, format="tfrecord", batch_size=4)
   table = tfps.FeasignTable("early", mf_dim=1, num_shards=8)
   users = keras.Input([], dtype=tf.int64, name="user_id")
-  model = tfps.Model({"user_id": users}, tf.sigmoid(tfps.Embedding(table, ["user_id"])({"user_id": users}).lr_logit))  # fmt: skip
+  model = tfps.Model({"user_id": users}, tf.sigmoid(tfps.Embedding(table,
+  ["user_id"])({"user_id": users}).lr_logit))  # fmt: skip
   model.compile("sgd", tfps.losses.FakeNegativeWeighted())
   model.fit(source, verbose=0)
   rows = table.lookup(tfps.feasign("user_id", ["u0", "u1", "u2"]).numpy())

@@ -51,7 +51,8 @@ def test_deltas_come_when_so_many_examples_are_trained(tmp_path):
 
 def test_deltas_come_when_so_many_minutes_have_passed(tmp_path):
   _, delta = fit(tmp_path, every_minutes=1e-9)
-  # At each moment but those that have a base: the first, and the days' ends, when nothing is trained since.
+  # At each moment but those that have a base: the first, and the days' ends, when nothing is
+  # trained since.
   assert len(delta.paths) == 17
 
 

@@ -1,4 +1,4 @@
-"""The ops of dense weights, of clocks and of what is accumulated, in one process with real variables."""
+"""The ops of dense weights, clocks and accumulated pushes, in one process with real variables."""
 
 import threading
 import uuid

@@ -1,4 +1,4 @@
-"""deploy/: no cluster runs here, but what the files say agrees with the command line, TF_CONFIG and each other."""
+"""deploy/: its files agree with the command line, TF_CONFIG and each other; no cluster runs."""
 
 import json
 import pathlib
@@ -29,7 +29,7 @@ def _instructions():
 
 
 def _tf_configs(job):
-  """(type, TF_CONFIG) of every task, as Kubeflow's training operator writes it: an evaluator is not in the cluster."""
+  """(type, TF_CONFIG) of every task as Kubeflow's operator writes it, evaluators outside."""
   name, specs = job["metadata"]["name"], job["spec"]["tfReplicaSpecs"]
   cluster = {
     kind.lower(): [f"{name}-{kind.lower()}-{i}.ads.svc:2222" for i in range(spec["replicas"])]

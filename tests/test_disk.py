@@ -1,4 +1,4 @@
-"""A disk that is full, and a folder that cannot be written to: an error, the last good state, nothing left behind."""
+"""A full disk, a read-only folder: an error, the last good state, and nothing left behind."""
 
 import contextlib
 import os
@@ -19,10 +19,14 @@ from tfps.export import artifact
 
 @contextlib.contextmanager
 def mounted(folder, *options):
-  """A small file system of its own at `folder`; skips the test where this process may not mount one."""
+  """A small file system of its own at `folder`.
+
+  Skips the test where this process may not mount one.
+  """
   folder.mkdir(exist_ok=True)
   done = subprocess.run(
-    ["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    ["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True, text=True,
+    check=False
   )  # fmt: skip
   if done.returncode:
     pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")

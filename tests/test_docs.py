@@ -1,4 +1,4 @@
-"""docs/, README.md and CONTRIBUTING.md: their code compiles, what they name is there, and the examples of public names run."""
+"""docs/, README.md, CONTRIBUTING.md: code compiles, names are there, docstring examples run."""
 
 import pathlib
 import re
@@ -34,7 +34,10 @@ def test_files_that_a_page_names_are_there(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_links_between_files_of_the_repository(page):
-  """The site's build checks links and anchors within docs/; README.md and CONTRIBUTING.md are not in it."""
+  """The site's build checks links and anchors within docs/.
+
+  README.md and CONTRIBUTING.md are not in it.
+  """
   links = re.findall(r"\]\(([^)#:]+\.\w+)[^)]*\)", page.read_text())
   assert [link for link in links if not (page.parent / link).exists()] == []
 

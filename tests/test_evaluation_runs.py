@@ -49,7 +49,8 @@ def get_config():
   config.evaluation.most_values = 2
   return config
 
-def evaluation_source(config):  # large beside the training data, so that each checkpoint takes a while
+# Large beside the training data, so that each checkpoint takes a while.
+def evaluation_source(config):
   return tfps.data.ClickStream(days=1, examples_per_day=12_000, seed=7, batch_size=500)
 """
 

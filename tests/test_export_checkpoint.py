@@ -88,7 +88,8 @@ def test_it_is_the_base_that_the_trainer_exports(tmp_path, config_file, capsys, 
   assert verify(path)["examples"] == 40
   ours, theirs = artifact.read(path), artifact.read(expected)
   assert ours["lineage"] != theirs["lineage"] and ours["checkpoint"] == checkpoint
-  # The layout has the names that Keras gave the variables: the second model of a process has others.
+  # The layout has the names that Keras gave the variables: the second model of a process has
+  # others.
   assert ours["weights"]["size"] == theirs["weights"]["size"]
   for name in ("kind", "version", "day", "step", "tables"):
     assert ours[name] == theirs[name], name

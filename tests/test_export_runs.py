@@ -27,7 +27,8 @@ def run_tfps(*arguments):
   return done.stdout
 
 
-# A program of somebody who has TensorFlow, and has never heard of tfps: the session loader, raw values in.
+# A program of somebody who has TensorFlow, and has never heard of tfps: the session loader, raw
+# values in.
 STOCK = """
 import sys
 import numpy as np
@@ -41,13 +42,14 @@ with tf.compat.v1.Session(graph=tf.Graph()) as session:
 trained = examples["prediction/predictions"]
 assert not any(name.split(".")[0] == "tfps" for name in sys.modules)
 assert 0 <= served.min() < served.max() <= 1
-print("examples", len(served), "strings", sum(values.dtype.kind in "SU" for values in examples.values()))
+strings = sum(values.dtype.kind in "SU" for values in examples.values())
+print("examples", len(served), "strings", strings)
 print("difference", float(abs(served - trained).max()))
 """
 
 
 def served_without_tfps(path, tmp_path):
-  """(number of examples, of inputs that are strings, largest difference from the trainer's predictions)."""
+  """(examples, inputs that are strings, largest difference from the trainer's predictions)."""
   script = tmp_path / "stock.py"
   script.write_text(STOCK)
   done = subprocess.run(

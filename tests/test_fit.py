@@ -13,7 +13,8 @@ from models.wide_and_deep import WideAndDeep
 from tests.evaluations import naive_gauc
 from tfps.learning.metrics import ClickScores, grouped_auc
 
-# user_id, item_id, category, hour, device and city have one feasign each; tags, the seventh slot, up to five.
+# user_id, item_id, category, hour, device and city have one feasign each; tags, the seventh slot,
+# up to five.
 SINGLE_SLOTS = 6
 
 

@@ -1,4 +1,4 @@
-"""The join against its reference, over random logs: disorder, late records, copies, gaps and restarts."""
+"""The join against its reference on random logs: disorder, late records, copies, gaps, restarts."""
 
 import os
 import tempfile
@@ -21,8 +21,10 @@ CLICK = Label("click", "click", 20_000)
 SOON = Label("soon", "click", 5_000)
 LIKE = Label("like", "like", 60_000)
 COUNTS = (
-  "feature_records", "features", "duplicate_features", "late_features", "expired_features", "actions", "used_actions",
-  "duplicate_actions", "unmatched_actions", "late_actions", "late_actions/click", "late_actions/like",
+  "feature_records", "features", "duplicate_features", "late_features", "expired_features",
+  "actions", "used_actions",
+  "duplicate_actions", "unmatched_actions", "late_actions", "late_actions/click",
+  "late_actions/like",
 )  # fmt: skip
 
 
@@ -153,7 +155,8 @@ def tuples(batch):
   for i, entries in enumerate(batch.entries.to_pylist()):
     request, item, payload = entries.decode().split()
     yield (
-      (request, item), payload, int(batch.label_time[i]), float(batch.show[i]), float(batch.click[i]),
+      (request, item), payload, int(batch.label_time[i]), float(batch.show[i]),
+      float(batch.click[i]),
       tuple(float(column[i]) for column in batch.labels.values()),
       tuple(float(column[i]) for column in batch.label_weights.values()),
     )  # fmt: skip

@@ -51,7 +51,7 @@ def make(policy):
   once = set()
 
   def kept(row):
-    """Copies of actions that are too late are counted as duplicates only while their feature record waits."""
+    """Copies of actions that are too late count only while their feature record waits."""
     window = 120 if policy == "wait" else join_logs.WAIT.get(row["action"], 0)
     copy = tuple(row.values()) in once
     once.add(tuple(row.values()))
@@ -117,7 +117,8 @@ def test_the_same_samples_and_counts_over_restarts(policy, capsys, tmp_path, mon
     for part, rows in enumerate(parts):
       add(folder, part, rows)
       if engine == "spark" and policy == "wait" and part == 0:
-        # A batch whose samples are written when it dies is done again; the next is recorded, and its files get their names.
+        # A batch whose samples are written when it dies is done again; the next is recorded, and
+        # its files get their names.
         for calls, after in ((1, False), (3, True)):
           with monkeypatch.context() as patch:
             dies(patch, calls, after)

@@ -9,7 +9,7 @@ from tfps.learning import losses
 
 @pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9])
 def test_gradient_is_zero_at_the_true_probability(p):
-  """1 negative, and p times a positive: the weighted loss has its minimum at p, the plain one at p / (1 + p)."""
+  """1 negative, p positives: the weighted loss has its minimum at p, the plain at p / (1 + p)."""
   shown = tf.constant([[0.0], [1.0]])
   often = tf.constant([1.0, p])
 

@@ -1,4 +1,4 @@
-"""Manifests whose checksum holds and whose content does not: refused in one sentence, and nothing outside is touched."""
+"""Manifests with a right checksum and wrong content are refused; nothing outside is touched."""
 
 import json
 import pathlib

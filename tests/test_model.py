@@ -126,8 +126,8 @@ def test_any_number_of_slots_is_one_pull_and_one_push_per_step():
   model.build_for(source)
   graph = model.make_ticket_function("train", source).get_concrete_function().graph.as_graph_def()
   ops = [node.op for function in graph.library.function for node in function.node_def]
-  # The loop's body appears once, whatever the number of slots. The first batch is routed before it, each other one
-  # while the one before it is trained on.
+  # The loop's body appears once, whatever the number of slots. The first batch is routed before it,
+  # each other one while the one before it is trained on.
   assert [ops.count(op) for op in ("TfpsRoute", "TfpsMakePush", "TfpsExchange")] == [2, 1, 2]
 
 

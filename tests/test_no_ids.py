@@ -1,4 +1,4 @@
-"""Batches without any id, and a slot that no training has seen: zeros, no row, and the rest of a run as ever."""
+"""Batches without ids, a slot that was never trained: zeros, no row, and the rest as ever."""
 
 import numpy as np
 import pytest

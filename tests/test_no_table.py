@@ -1,4 +1,4 @@
-"""No op makes a table on the way: what is done to one that is gone, as after a server's end, fails and leaves none."""
+"""No op makes a table: on one that is gone, as after a server's end, it fails and makes none."""
 
 import uuid
 
@@ -38,7 +38,8 @@ def _uses(handle):
     ),
     "capture": lambda: ops.tfps_capture(table=handle, which="base"),
     "upsert": lambda: ops.tfps_upsert(
-      table=handle, keys=int64s(7), slots=[1], statistics=np.ones([1, 3]), unseen_days=np.zeros(1, np.uint16),
+      table=handle, keys=int64s(7), slots=[1], statistics=np.ones([1, 3]), unseen_days=np.zeros(1,
+      np.uint16),
       flags=np.zeros(1, np.uint16), floats=np.zeros(2, np.float32),
     ),
   }  # fmt: skip

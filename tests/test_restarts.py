@@ -1,4 +1,4 @@
-"""What a restarted task finds, and what finds it: real processes, killed and started again one by one."""
+"""What a restarted task finds, and what finds it: real processes, killed and started again."""
 
 import json
 import subprocess
@@ -11,7 +11,8 @@ from tests.soak import jobs
 from tfps.cli import launch
 from tfps.cluster import exit_codes
 
-# Every role. The chief makes a table and a variable on each parameter server, and then does what it reads.
+# Every role. The chief makes a table and a variable on each parameter server, and then does what it
+# reads.
 PROGRAM = """
 import os, sys, time
 import tfps

@@ -123,7 +123,10 @@ class Run:
 
 
 def differing(one, other):
-  """Names of what is not the same in two states; pytest would compare the bytes themselves for minutes."""
+  """Names of what is not the same in two states.
+
+  Pytest would compare the bytes themselves for minutes.
+  """
   return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
 
 

@@ -1,4 +1,4 @@
-"""Whatever the order of training, exports, evictions and restarts, serving holds what docs/semantics.md says."""
+"""Whatever the order of training, exports, evictions, restarts: serving follows semantics.md."""
 
 import copy
 import pathlib
@@ -295,7 +295,8 @@ trainer.base()
 trainer.manager.save({{"day": 0}})
 def kill(*arguments, **named):
   os.kill(os.getpid(), signal.SIGKILL)
-setattr(*{{"sync": (artifact.files, "sync_all"), "commit": (capture.TableCapture, "commit")}}[point], kill)
+points = {{"sync": (artifact.files, "sync_all"), "commit": (capture.TableCapture, "commit")}}
+setattr(*points[point], kill)
 trainer.exporter.delta()
 """
 

@@ -101,7 +101,8 @@ def assert_rows(table, keys, other, exact=False):
 
 
 @pytest.mark.parametrize("slots_of_layers", [
-  [["user", "item"]], [["user"], ["item"]], [["item"], ["user", "item"]], [["user"], ["item", "user"]]])  # fmt: skip
+  [["user", "item"]], [["user"], ["item"]], [["item"], ["user", "item"]], [["user"], ["item",
+  "user"]]])  # fmt: skip
 def test_a_slot_trains_as_it_would_in_a_table_of_its_own(slots_of_layers):
   shared, alone = shared_table(), {slot: table_of(policy) for slot, policy in POLICIES.items()}
   model = compiled(*(tfps.Embedding(shared, slots) for slots in slots_of_layers))
@@ -156,7 +157,8 @@ def test_slots_with_a_policy_have_their_numbers_from_the_start():
 @pytest.mark.parametrize("make, words", [
   (lambda: tfps.SlotPolicy(mf_dim=0), "SlotPolicy.mf_dim .* not 0"),
   (lambda: tfps.SlotPolicy(mf_dim="8"), "SlotPolicy.mf_dim .* not '8'"),
-  (lambda: tfps.SlotPolicy(optimizer="adam"), "SlotPolicy.optimizer must be a SparseOptimizer, not 'adam'"),
+  (lambda: tfps.SlotPolicy(optimizer="adam"),
+  "SlotPolicy.optimizer must be a SparseOptimizer, not 'adam'"),
   (lambda: tfps.SlotPolicy(accessor=tfps.Adam()), "SlotPolicy.accessor must be a CtrAccessor"),
   (lambda: shared_table({"user": {"mf_dim": 3}}), "slot name: tfps.SlotPolicy.*'user'"),
   (lambda: shared_table({1: USER}), "slot name: tfps.SlotPolicy.*1"),
@@ -212,8 +214,10 @@ def test_models_come_back_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("policies, words", [
   ({"user": USER}, "slot 'item' .* mf_dim=6 and now has mf_dim=2"),
-  ({"item": ITEM, "user": tfps.SlotPolicy(mf_dim=4)}, "slot 'user' .* mf_dim=3 and now has mf_dim=4"),
-  ({**POLICIES, "user": tfps.SlotPolicy(mf_dim=3)}, "slot 'user' .* lr.optimizer=ftrl and now has lr.optimizer=adagrad"),
+  ({"item": ITEM, "user": tfps.SlotPolicy(mf_dim=4)},
+  "slot 'user' .* mf_dim=3 and now has mf_dim=4"),
+  ({**POLICIES, "user": tfps.SlotPolicy(mf_dim=3)},
+  "slot 'user' .* lr.optimizer=ftrl and now has lr.optimizer=adagrad"),
   ({**POLICIES, "city": ITEM}, "slot 'city' .* mf_dim=2 and now has mf_dim=6"),
 ])  # fmt: skip
 def test_a_slot_that_does_not_fit_a_checkpoint(policies, words, tmp_path):
@@ -239,7 +243,8 @@ def config_with(slot_policies):
 
 def test_a_config_may_hold_policies():
   table = make_table(config_with({
-    "user": {"mf_dim": 4, "accessor": {"create_threshold": 3.0}, "mf_optimizer": {"learning_rate": 0.3}},
+    "user": {"mf_dim": 4, "accessor": {"create_threshold": 3.0},
+    "mf_optimizer": {"learning_rate": 0.3}},
     "item": {"mf_optimizer": {"name": "Adam"}, "lr_optimizer": {"name": "FTRL", "l1": 0.5}},
   }))  # fmt: skip
   assert table.slot_policies == {
@@ -255,14 +260,16 @@ def test_a_config_may_hold_policies():
 
 
 @pytest.mark.parametrize("slot_policies, words", [
-  ({"usr": {"mf_dim": 4}}, r"config.slot_policies names 'usr', but config.slots has user, .*'user'"),
+  ({"usr": {"mf_dim": 4}},
+  r"config.slot_policies names 'usr', but config.slots has user, .*'user'"),
   ({"user": {"mf_dmi": 4}}, r"config.slot_policies.user names 'mf_dmi', but .* 'mf_dim'"),
   ({"user": 4}, r"config.slot_policies.user must be a group of fields, not 4"),
   ({"user": {"mf_dim": 0}}, r"config.slot_policies.user: .*mf_dim"),
   ({"user": {"accessor": {"treshold": 4}}}, r"config.slot_policies.user.accessor names 'treshold'"),
   ({"user": {"accessor": {"decay_rate": 4}}}, r"config.slot_policies.user.accessor: .*decay_rate"),
   ({"user": {"accessor": 4}}, r"config.slot_policies.user.accessor must be a group"),
-  ({"user": {"mf_optimizer": {"name": "Momentum"}}}, r"slot_policies.user.mf_optimizer.name must be"),
+  ({"user": {"mf_optimizer": {"name": "Momentum"}}},
+  r"slot_policies.user.mf_optimizer.name must be"),
   ({"user": {"mf_optimizer": {"l1": 1.0}}}, r"config.slot_policies.user.mf_optimizer: Adagrad"),
 ])  # fmt: skip
 def test_bad_policies_of_a_config_are_named(slot_policies, words):

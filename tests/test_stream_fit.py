@@ -1,4 +1,4 @@
-"""fit on a stream: in days, with moments while nothing comes, and each sample once whatever happens."""
+"""fit on a stream: in days, with moments while nothing comes, each sample exactly once."""
 
 import contextlib
 import json
@@ -122,7 +122,10 @@ def test_a_run_that_crashes_trains_each_sample_once_from_its_checkpoint(tmp_path
 
 
 def damage(folder):
-  """Damages six files of ten samples each, but for the first and last; returns ({user: shows}, {reason: records})."""
+  """Damages six files of ten samples each, but for the first and last.
+
+  Returns ({user: shows}, {reason: records}).
+  """
   paths = [folder / f"{i:03d}.tfrecord" for i in range(6)]
   records = [list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) for path in paths]
   ends = [np.cumsum([len(record) + 16 for record in of_file]) for of_file in records]

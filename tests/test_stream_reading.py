@@ -16,7 +16,7 @@ from tfps.data.streaming.folder import Folder
 
 
 def days_by_hand(rule, times):
-  """[(day, its event times)] and how many were late and early: one sample after the other, as DayRule says."""
+  """[(day, its event times)], and how many were late or early, as DayRule says sample by sample."""
   day, past, result, late, early = None, [], [], 0, 0
   for time in times:
     if day is None:

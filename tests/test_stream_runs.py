@@ -1,4 +1,4 @@
-"""`tfps train` on a stream: SIGTERM ends it with a checkpoint and 0, in one process and on a cluster."""
+"""`tfps train` on a stream: SIGTERM ends it with a checkpoint and 0, also on a cluster."""
 
 import collections
 import contextlib
@@ -21,13 +21,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WAIT_SECONDS = 240
 SMALL = [
   "--config.batch_size=16", "--config.batches_per_ticket=2", "--config.table.num_shards=16",
-  "--config.model.args.hidden=(4,)", "--config.stream.poll_seconds=0.05", "--config.stream.report_seconds=0.5",
+  "--config.model.args.hidden=(4,)", "--config.stream.poll_seconds=0.05",
+  "--config.stream.report_seconds=0.5",
   "--config.accessor.delete_threshold=0", "--config.accessor.decay_rate=1.0",
 ]  # fmt: skip
 
 
 class Run:
-  """`tfps train --config=configs/stream.py` as processes, with its output as it comes; on a cluster with so many workers."""
+  """`tfps train --config=configs/stream.py` as processes, with its output as it comes.
+
+  On a cluster with so many workers.
+  """
 
   def __init__(self, folder, *arguments, cluster=0):
     self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
@@ -49,7 +53,8 @@ class Run:
     environment = jobs.environment(PYTHONUNBUFFERED="1")
     with open(self._log, "w") as log:
       self.process = subprocess.Popen(
-        command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
+        command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
+        start_new_session=True
       )  # fmt: skip
 
   def __enter__(self):
@@ -90,7 +95,7 @@ def write(folder, number, samples, times=None):
 
 
 def check(folder, files):
-  """Every sample of files of so many samples was trained once: shows and clicks of every feasign."""
+  """Asserts that every sample of the files was trained once: each feasign's shows and clicks."""
   numbers = [i * 100 + n for i, samples in enumerate(files) for n in range(samples)]
   expected = collections.Counter()
   for number in numbers:
@@ -123,7 +128,10 @@ def test_sigterm_ends_with_a_checkpoint_and_the_run_goes_on(cluster, later, tmp_
 
 
 def test_a_topic_on_a_cluster_is_trained_once_over_a_restart(tmp_path):
-  """Killed in the middle; messages that come then, and those after the last checkpoint, are trained by one process."""
+  """Killed in the middle.
+
+  Messages that come then, and those after the last checkpoint, are trained by one process.
+  """
   kafka = pytest.importorskip("confluent_kafka")
   producer = kafka.Producer(
     {"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 3}

@@ -13,8 +13,8 @@ import pytest
 from tests.soak import jobs
 from tfps.cluster import exit_codes
 
-# Each task says how often it was started, and then does what the file `<name>.<start>` says: leave with a code, or
-# wait for a file. It runs until the file `done` is there.
+# Each task says how often it was started, and then does what the file `<name>.<start>` says: leave
+# with a code, or wait for a file. It runs until the file `done` is there.
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -94,8 +94,8 @@ def test_a_worker_is_started_again_alone(start):
   assert code == 0
   assert cluster.starts() == {"chief-0": 1, "ps-0": 1, "worker-0": 2}
   assert (
-    "worker 0 ended with signal SIGKILL; starting it again in 1 s (restart 1 of at most 10 in a row).\n"
-    in errors
+    "worker 0 ended with signal SIGKILL; starting it again in 1 s (restart 1 of at most 10 in a "
+    "row).\n" in errors
   )
   # One log for all of its processes.
   assert (cluster.folder / "logs" / "worker-0.log").read_text() == "start 1\nstart 2\n"

@@ -19,7 +19,8 @@ LOADED = "def loaded(): return '_cuckoo_hashtable_ops' in open('/proc/self/maps'
 NOT_INSTALLED = """
 import importlib.util
 find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "tensorflow_recommenders_addons" else find(name, *rest)
+gone = "tensorflow_recommenders_addons"
+importlib.util.find_spec = lambda name, *rest: None if name == gone else find(name, *rest)
 """
 
 
@@ -151,9 +152,9 @@ def test_without_tfra_the_native_engine_works_and_the_other_says_what_to_do():
     "try:\n  tfps.FeasignTable('two', engine='tfra')\nexcept ValueError as error:\n  print(error)\n"
   )
   assert told == (
-    "FeasignTable 'two' on /device:CPU:0: engine='tfra' needs TensorFlow Recommenders Addons, which is not installed for "
-    "the process that is to hold the rows: run `pip install --no-deps tensorflow-recommenders-addons==0.8.1` there, or "
-    "use engine='native'."
+    "FeasignTable 'two' on /device:CPU:0: engine='tfra' needs TensorFlow Recommenders Addons, "
+    "which is not installed for the process that is to hold the rows: run `pip install --no-deps "
+    "tensorflow-recommenders-addons==0.8.1` there, or use engine='native'."
   )
 
 

@@ -31,7 +31,7 @@ class Played:
   def __init__(self, communication, workers, first, tickets, seed):
     rng, schedule = random.Random(seed), Schedule(communication, workers, first)
     self.begun, self.finished, self.rounds, self.most_running = [], [], [], 0
-    self.ahead = []  # for each ticket, how far it began ahead of the oldest one that was not finished
+    self.ahead = []  # for each ticket, how far it began ahead of the oldest unfinished one
     running, begun_before_step = [], 0
     while len(self.finished) < tickets:
       while schedule.may_begin() and len(self.begun) < tickets:

@@ -18,8 +18,9 @@ from tests.worker_cases import ASYNC, CASES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Sums of float32 in another order: of the examples of a batch, and of what a copy of a weight has changed by. Adam
-# divides by roots of such sums, and the steps add the differences up. Seen are 3e-7 without Adam and 1e-5 with it.
+# Sums of float32 in another order: of the examples of a batch, and of what a copy of a weight has
+# changed by. Adam divides by roots of such sums, and the steps add the differences up. Seen are
+# 3e-7 without Adam and 1e-5 with it.
 ROUNDING = dict(rtol=1e-4, atol=1e-6)
 
 

@@ -1,6 +1,7 @@
 """Makes TFRA save its tables, in a process of its own: python -m tests.tfra_tables FOLDER.
 
-Writes below FOLDER in each form that TFRA has, and to tables.npz what its tables return for their keys.
+Writes below FOLDER in each form that TFRA has, and to tables.npz what its tables return for their
+keys.
 """
 
 import pathlib

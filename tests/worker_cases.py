@@ -1,4 +1,4 @@
-"""What `test_worker.py` trains: the same on a cluster, whose chief runs this as a program, and in one process."""
+"""What `test_worker.py` trains, in one process and on a cluster, whose chief runs this program."""
 
 import collections
 import pathlib
@@ -189,7 +189,7 @@ def clicks(batch_size=BATCH, batches_per_ticket=1):
 
 
 def features(folder):
-  """Lines of `user words click weight`: tickets of 3 batches, of 2 with a smaller last, and of one of 7 examples."""
+  """Lines of `user words click weight`: tickets of 3 batches, of 2 (one smaller), of 7 examples."""
   random = np.random.default_rng(3)
   paths = []
   for number, lines in enumerate((2 * 3 * 16 + 16 + 5, 7)):
@@ -314,7 +314,10 @@ def train_asynchronously(folder):
 
 
 def go_on(folder):
-  """Trains the first day, and in another model both, from its checkpoint; the clocks and results of both."""
+  """Trains the first day, and in another model both, from its checkpoint.
+
+  The clocks and results of both.
+  """
   found = []
   source = clicks(batches_per_ticket=4)(folder)
   for view in (source.day(0), source):

@@ -1,4 +1,4 @@
-"""What can go wrong, each as one sentence that names the field, file or process at fault and the remedy."""
+"""The errors that tfps raises: each one sentence that names the culprit and the remedy."""
 
 
 class ConfigError(ValueError):

@@ -44,7 +44,10 @@ _symbols = ctypes.CDLL(str(_LIBRARY))
 
 
 def _find_tfra() -> None:
-  """Tells the ops where TFRA's are, if it is installed. Nothing of it is loaded until a table asks for it."""
+  """Tells the ops where TFRA's are, if it is installed.
+
+  Nothing of it is loaded until a table asks for it.
+  """
   package = importlib.util.find_spec("tensorflow_recommenders_addons")
   if package is None or not package.submodule_search_locations:
     return
@@ -62,7 +65,7 @@ def end_signal() -> int:
 
 
 def tell_memory_share(share: float) -> None:
-  """Has `TfpsMemoryShare` return, in this process, the share of the memory that it could have that it holds."""
+  """Has `TfpsMemoryShare` return, in this process, which share of its possible memory it holds."""
   _symbols.tfps_tell_memory_share(ctypes.c_double(share))
 
 

@@ -1,1 +1,1 @@
-"""The whole circle on one machine: users, logs, join, trainer, deltas, server, and back to the users."""
+"""The whole circle on one machine: users, logs, join, trainer, deltas, server and users again."""

@@ -1,12 +1,12 @@
-"""The whole circle on one machine: users, logs, join, trainer, deltas, server, and back to the users.
+"""The whole circle on one machine: users, logs, join, trainer, deltas, server and users again.
 
-Users click on what the served model ranks highest for them, and some on random items to compare with. Their logs are joined to
-samples, on which a trainer trains as they come, and its exports go to the server. In the middle the users' taste changes:
-how soon does the circle follow?
+Users click on what the served model ranks highest for them, and some on random items to compare
+with. Their logs are joined to samples, on which a trainer trains as they come, and its exports go
+to the server. In the middle the users' taste changes: how soon does the circle follow?
 
   python -m examples.online                     # deltas every 10 seconds, for ten minutes
   python -m examples.online --deltas=none       # base exports at days' ends only
-  python -m examples.online --compare           # every 10 seconds, every minute, and none: one after the other
+    python -m examples.online --compare           # every 10 seconds, every minute, and none
 """
 
 import argparse
@@ -19,7 +19,8 @@ import time
 
 def main():
   parser = argparse.ArgumentParser(
-    prog="python -m examples.online", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    prog="python -m examples.online", description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter
   )  # fmt: skip
   parser.add_argument(
     "--deltas", default="10s", choices=["10s", "1min", "none"], help="default 10s"
@@ -53,7 +54,10 @@ def main():
 
 
 def run_all(flags, folder):
-  """Runs the circle once or three times; prints and plots what came of it; returns the `report.Result`s."""
+  """Runs the circle once or three times; prints and plots what came of it.
+
+  Returns the `report.Result`s.
+  """
   from examples.online import report
 
   results = []
@@ -83,7 +87,8 @@ def run(flags, folder, deltas):
   day = 60 * flags.day
   minutes = {"10s": 1 / 6, "1min": 1.0, "none": 0.0}[deltas]
   print(
-    f"\nDeltas {deltas}; everything is in {folder}. The first minute passes before a model is served.",
+    f"\nDeltas {deltas}; everything is in {folder}. The first minute passes before a model is "
+    "served.",
     flush=True,
   )
   world = World(flags.seed)

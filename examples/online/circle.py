@@ -19,10 +19,13 @@ _WAIT_SECONDS = 600  # for a first base, and for processes to end
 
 
 class Circle:
-  """Starts join and trainer at once, and the server when the first base is there; ends all of them at the end.
+  """Starts join and trainer at once, and the server when the first base is there.
+
+  Ends all of them at the end.
 
   Args:
-    folder: where everything goes: logs, samples, checkpoints, exports, and the output of each process.
+    folder: where everything goes: logs, samples, checkpoints, exports, and the output of each
+      process.
     trainer_settings: overrides of the trainer's config.
     deltas: whether deltas are to be sent to the server.
 
@@ -42,12 +45,15 @@ class Circle:
       self._port = free.getsockname()[1]
     self._start(
       "join", "-m", "tfps", "join", f"--config={HERE / 'join.py'}",
-      f"--config.features.folder={self._folder / 'features'}", f"--config.actions.folder={self._folder / 'actions'}",
-      f"--config.state={self._folder / 'state'}", f"--config.samples.folder={self._folder / 'samples'}",
+      f"--config.features.folder={self._folder / 'features'}",
+      f"--config.actions.folder={self._folder / 'actions'}",
+      f"--config.state={self._folder / 'state'}",
+      f"--config.samples.folder={self._folder / 'samples'}",
     )  # fmt: skip
     self._start(
       "trainer", "-m", "tfps", "train", f"--config={HERE / 'trainer.py'}",
-      f"--config.data.folder={self._folder / 'samples'}", f"--config.export.folder={self._folder / 'export'}",
+      f"--config.data.folder={self._folder / 'samples'}",
+      f"--config.export.folder={self._folder / 'export'}",
       f"--config.checkpoint.folder={self._folder / 'checkpoints'}", *trainer_settings,
     )  # fmt: skip
     self._serving = threading.Thread(target=self._serve, daemon=True)
@@ -75,7 +81,10 @@ class Circle:
     return self._stub is not None
 
   def rank(self, features):
-    """float [n]: the served model's click probability for {feature: texts [n]}; None where none is served yet."""
+    """float [n]: the served model's click probability for {feature: texts [n]}.
+
+    None where none is served yet.
+    """
     if self._stub is None:
       return None
     request = predict_pb2.PredictRequest()
@@ -115,12 +124,14 @@ class Circle:
     if binary := shutil.which("tensorflow_model_server"):
       program, flags = binary, []
     self._start(
-      "server", *flags, f"--port={self._port}", f"--model_name={MODEL}", f"--model_base_path={base}",
+      "server", *flags, f"--port={self._port}", f"--model_name={MODEL}",
+      f"--model_base_path={base}",
       "--file_system_poll_wait_seconds=1", program=program,
     )  # fmt: skip
     if self._deltas:
       self._start(
-        "sync", "-m", "tfps", "sync", str(self._folder / "export"), f"--server=127.0.0.1:{self._port}",
+        "sync", "-m", "tfps", "sync", str(self._folder / "export"),
+        f"--server=127.0.0.1:{self._port}",
         f"--model-name={MODEL}", "--poll=0.5",
       )  # fmt: skip
     channel = grpc.insecure_channel(f"127.0.0.1:{self._port}")

@@ -67,7 +67,10 @@ class Result:
 
   @property
   def minutes_to_recover(self):
-    """Minutes after the change until ranked traffic reached `_RECOVERED` of the best; None if it did not."""
+    """Minutes after the change until ranked traffic reached `_RECOVERED` of the best.
+
+    None if it did not.
+    """
     goal = _RECOVERED * self.counts.best(self.change, self.end)
     first = int(self.change // BUCKET_SECONDS)
     for end in range(first + 1, int(self.end // BUCKET_SECONDS) + 1):
@@ -83,8 +86,8 @@ class Result:
     minutes = self.minutes_to_recover
     recovered = f"{minutes:.1f} minutes" if minutes is not None else "not within the run"
     text = (
-      f"deltas {self.name}: {before:.1%} of ranked shows clicked in the minute before the change, {random:.1%} of random ones; "
-      f"recovered after {recovered}"
+      f"deltas {self.name}: {before:.1%} of ranked shows clicked in the minute before the change, "
+      f"{random:.1%} of random ones; recovered after {recovered}"
     )
     if not np.isnan(self.served):
       text += f"; from show to served {self.served:.0f} s in the mean"
@@ -111,8 +114,8 @@ def minute_line(counts, minute, changed):
   if np.isnan(ranked):
     return f"minute {minute + 1:>2}:  no model yet      random {random:6.1%}{note}"
   return (
-    f"minute {minute + 1:>2}:  ranked {ranked:6.1%}   random {random:6.1%}   {ranked / max(random, 1e-9):4.1f} times   "
-    f"best possible {counts.best(begin, end):6.1%}{note}"
+    f"minute {minute + 1:>2}:  ranked {ranked:6.1%}   random {random:6.1%}   "
+    f"{ranked / max(random, 1e-9):4.1f} times   best possible {counts.best(begin, end):6.1%}{note}"
   )
 
 

@@ -44,8 +44,8 @@ class Traffic:
   Args:
     world: the `World`.
     folder: where the logs go: `features` and `actions`.
-    rank: a function of {feature: texts of n pairs of user and item} that returns float [n], the higher the better; None
-      where no model is served yet, so that all is random.
+    rank: a function of {feature: texts of n pairs of user and item} that returns float [n], the
+      higher the better; None where no model is served yet, so that all is random.
     requests_per_second: how many users come.
     random_share: the part of them who are shown random items.
     seed: of who comes, and what they do.
@@ -67,8 +67,8 @@ class Traffic:
 
     Args:
       seconds: how long.
-      seen: called after each tick with (kind, shows, clicks, perfect): "ranked" or "random", counts, and how many
-        clicks who knew the world would expect.
+      seen: called after each tick with (kind, shows, clicks, perfect): "ranked" or "random",
+        counts, and how many clicks who knew the world would expect.
     """
     began = published = time.time()
     ticks = 0

@@ -9,7 +9,9 @@ _BASE, _LIKED, _QUALITY = -3.0, 2.6, 0.4  # of the logit of a click
 
 
 class World:
-  """Who clicks on what. Before the change each segment likes two topics of its own, afterwards everybody the hot one.
+  """Who clicks on what.
+
+  Before the change each segment likes two topics of its own, afterwards everybody the hot one.
 
   Args:
     seed: everything derives from it.

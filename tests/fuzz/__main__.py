@@ -3,8 +3,9 @@
   python -m tests.fuzz --minutes=10
   python -m tests.fuzz --target=ops --minutes=1 --seed=3
 
-Each target runs in a process of its own, which writes down every input before it tries it: one that ends the process is
-kept in --folder and counted as a crash, and the target goes on behind it. Exits with 1 if there was one.
+Each target runs in a process of its own, which writes down every input before it tries it: one that
+ends the process is kept in --folder and counted as a crash, and the target goes on behind it. Exits
+with 1 if there was one.
 """
 
 import argparse
@@ -58,8 +59,11 @@ def fuzz(target, seconds, seed, folder):
 
 
 def main(argv=None):
-  parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+  parser = argparse.ArgumentParser(
+    prog="python -m tests.fuzz",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("--minutes", type=float, default=5, help="for all targets together")
   parser.add_argument("--target", choices=TARGETS, help="only this one")
   parser.add_argument("--seed", type=int, default=0)

@@ -18,7 +18,8 @@ def make(folder, note):
   full = pathlib.Path(manager.save({"at": 1}))
   checkpoints.push(table, checkpoints.KEYS[:50], seed=1)
   saved = pathlib.Path(manager.save({"at": 2}, incremental=True))
-  good = {path: path.read_bytes() for folder in (full, saved) for path in folder.rglob("*") if path.is_file()}  # fmt: skip
+  paths = [path for folder in (full, saved) for path in folder.rglob("*") if path.is_file()]
+  good = {path: path.read_bytes() for path in paths}
   expected = table.lookup(checkpoints.KEYS)
   restored = checkpoints.make_table(2)
 

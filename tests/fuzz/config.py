@@ -1,4 +1,4 @@
-"""Configs: any override makes a config that is refused in one sentence, or a table and a communication."""
+"""Configs: an override is refused in one sentence, or makes a table and a communication."""
 
 import tensorflow as tf
 

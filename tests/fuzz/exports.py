@@ -28,7 +28,8 @@ def make(folder, note):
     tensors=[tf.constant(tensor) for tensor in tensors.values()],
   )
   said = {
-    "kind": "delta", "lineage": "x", "base": 1, "sequence": 1, "captured_at": 1.5, "step": 3, "day": None,
+    "kind": "delta", "lineage": "x", "base": 1, "sequence": 1, "captured_at": 1.5, "step": 3,
+    "day": None,
     "tables": {"ctr": {"rows": 7, "row_width": 4, "removed": 5}},
   }  # fmt: skip
   path = folder / "delta" / "1"

@@ -24,8 +24,10 @@ def make(folder, note):
   delta.mkdir(parents=True)
   good = json.loads((saved / "manifest.json").read_text())
   of_delta = {
-    "format": artifact.FORMAT, "kind": "delta", "lineage": "x", "base": 1, "sequence": 1, "captured_at": 1.5, "step": 3,
-    "tables": {"ctr": {"rows": 3, "row_width": 4, "removed": 2}}, "weights": {"layout": [], "size": 0},
+    "format": artifact.FORMAT, "kind": "delta", "lineage": "x", "base": 1, "sequence": 1,
+    "captured_at": 1.5, "step": 3,
+    "tables": {"ctr": {"rows": 3, "row_width": 4, "removed": 2}},
+    "weights": {"layout": [], "size": 0},
     "files": {"rows.index": {"bytes": 0, "crc32c": 0}},
   }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""The ops: any inputs of the right dtypes are computed with, or refused with an error; no process ends."""
+"""The ops: any inputs of the right dtypes are computed with, or refused with an error.
+
+No process ends.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -166,7 +169,8 @@ class Ops:
 
 
 _SCALARS = {
-  "day", "first_shard", "last_shard", "finished_below", "num_rows", "scale", "path", "prefix", "table_name", "exit_code",
+  "day", "first_shard", "last_shard", "finished_below", "num_rows", "scale", "path", "prefix",
+  "table_name", "exit_code",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Records: of any file, every record is in a batch or counted as skipped, or the file is refused by its name."""
+"""Records: each record of a file is in a batch or counted as skipped, or the file is refused."""
 
 import gzip
 
@@ -43,7 +43,8 @@ def make(folder, note):
     on_bad_record = rng.choice(("skip", "skip", "fail"))
     note(f"{form} {on_bad_record} {file.name} {content[:4000]!r}")
     try:
-      # Errors come as in training where it is traced, which takes long; where all is skipped there are none.
+      # Errors come as in training where it is traced, which takes long; where all is skipped there
+      # are none.
       _read_all(read(form, file, on_bad_record), traced=on_bad_record == "fail")
     except (ValueError, tf.errors.OpError) as error:
       sentence = failures.explain(error)

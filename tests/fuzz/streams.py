@@ -1,4 +1,4 @@
-"""Folders of a stream: of any file, every sample is in a ticket or left out, or the file is refused by its name."""
+"""Folders of a stream: each sample of a file is in a ticket or left out, or the file is refused."""
 
 import json
 import shutil
@@ -52,7 +52,8 @@ class _Reader:
 
   def __init__(self, folder, on_bad_record):
     self._source = tfps.data.stream(
-      str(folder), streams.parse, day_seconds=100, past_samples=2, stop_after_idle=1e-9, batch_size=4,
+      str(folder), streams.parse, day_seconds=100, past_samples=2, stop_after_idle=1e-9,
+      batch_size=4,
       batches_per_ticket=2, on_bad_record=on_bad_record,
     )  # fmt: skip
 
@@ -74,7 +75,7 @@ class _Reader:
       assert found == count, f"{path} has {count} samples, and {found} were trained"
 
   def _days(self, resumed, stop):
-    """(tickets of the days after `resumed`, None), or after so many of them (these, the position there)."""
+    """Reads on from `resumed`: (all days' tickets, None), or (some tickets, the position there)."""
     skipped, seen = bad_records.SkippedRecords(self._source), []
     for day in feed.days(self._source, 0, resumed):
       at = day.begins_at
@@ -102,7 +103,10 @@ def _restored(at):
 
 
 def _file(rng, path):
-  """Writes a file of samples, most of them changed; returns (whether it is none of these, its bytes)."""
+  """Writes a file of samples, most of them changed.
+
+  Returns (whether it is none of these, its bytes).
+  """
   path.parent.mkdir(exist_ok=True)
   kind = rng.randrange(5)
   if kind == 0 and rng.random() < 0.1:
@@ -141,7 +145,10 @@ def _strange(rng):
 
 
 def _change(rng, path, how):
-  """What becomes of a file while it is read: nothing (None), other bytes, or it is gone. Returns its path if something."""
+  """What becomes of a file while it is read: nothing (None), other bytes, or it is gone.
+
+  Returns its path if something.
+  """
   if how is None:
     return None
   with open(path, "rb") as file:

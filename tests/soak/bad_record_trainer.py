@@ -1,6 +1,7 @@
-"""A job for `pushes.Job` whose data are bad in part: each ticket has as many records of each kind as every other.
+"""A job for `pushes.Job` with bad data: every ticket has as many records of each kind.
 
-Every worker says on stderr when it begins a ticket. The chief leaves `<folder>/trained.json` once `<folder>/stop` is there.
+Every worker says on stderr when it begins a ticket. The chief leaves `<folder>/trained.json` once
+`<folder>/stop` is there.
 """
 
 import argparse

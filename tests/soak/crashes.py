@@ -1,8 +1,9 @@
 """kill -9 at random moments, over and over: nothing is lost, and nothing is counted twice.
 
-A job trains day after day and is killed: while it writes a checkpoint, while a day ends, and between. Whoever restarts
-it finds a complete checkpoint, and the job that was killed all the time ends with the rows of one that was
-not: bit for bit in one process, and in all counts on a cluster, where the process that is killed is any of the job's.
+A job trains day after day and is killed: while it writes a checkpoint, while a day ends, and
+between. Whoever restarts it finds a complete checkpoint, and the job that was killed all the time
+ends with the rows of one that was not: bit for bit in one process, and in all counts on a cluster,
+where the process that is killed is any of the job's.
 
   python -m tests.soak.crashes --kills=30
 """
@@ -75,7 +76,7 @@ def crash(job, kills, rng):
 
 
 class Job:
-  """A training job in a folder of its own, in one process or on a cluster, and its process group."""
+  """A training job in its own folder, in one process or on a cluster, and its process group."""
 
   def __init__(self, folder, days, cluster=False):
     self._folder = folder
@@ -163,7 +164,10 @@ class Job:
       time.sleep(0.001)
 
   def _kill(self, rng):
-    """kill -9 to the process; of a cluster to any one of its processes, and a second later to what is left."""
+    """kill -9 to the process.
+
+    Of a cluster to any one of its processes, and a second later to what is left.
+    """
     if self._cluster:
       os.kill(rng.choice(jobs.children_of(self._process.pid)), signal.SIGKILL)
       with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,9 +1,9 @@
-"""The job in which `faults.py` kills processes: days of made-up clicks with checkpoints, days' ends and exports.
+"""The job in which `faults.py` kills processes: days of made-up clicks, checkpoints and exports.
 
-The chief writes a line to `<folder>/progress` for each finished ticket, and ends after the first day at whose end the
-file `<folder>/stop` is there, or after `--days`. That day's rows, before it ages them, go to
-`<folder>/before-last-day-ends`. Then it scores the day that would come next, and leaves `<folder>/trained.json`. While a
-day ends, the file `<folder>/ending-day` is there.
+The chief writes a line to `<folder>/progress` for each finished ticket, and ends after the first
+day at whose end the file `<folder>/stop` is there, or after `--days`. That day's rows, before it
+ages them, go to `<folder>/before-last-day-ends`. Then it scores the day that would come next, and
+leaves `<folder>/trained.json`. While a day ends, the file `<folder>/ending-day` is there.
 """
 
 import argparse

@@ -1,9 +1,10 @@
-"""kill -9 of a cluster's processes at random, for an hour: the job goes on by itself, and loses nothing.
+"""kill -9 of a cluster's processes at random, for an hour: the job goes on and loses nothing.
 
-A job of 3 workers and 2 parameter servers under `tfps launch` trains day after day, with checkpoints, days' ends, bases
-and deltas, while workers, parameter servers and the chief are killed, one or several at once, and now and then the
-launcher with all of them, which is then started again. In the end the rows are those of the same job on the same days
-without any fault, in all their statistics; so is the AUC, nearly; and every exported artifact verifies.
+A job of 3 workers and 2 parameter servers under `tfps launch` trains day after day, with
+checkpoints, days' ends, bases and deltas, while workers, parameter servers and the chief are
+killed, one or several at once, and now and then the launcher with all of them, which is then
+started again. In the end the rows are those of the same job on the same days without any fault, in
+all their statistics; so is the AUC, nearly; and every exported artifact verifies.
 
   python -m tests.soak.faults --minutes=60
 """
@@ -56,7 +57,8 @@ def main():
   parser.add_argument("--seed", type=int, default=0, help="of kinds and moments (default 0)")
   flags = parser.parse_args()
   print(
-    f"{flags.minutes:g} minutes of faults; {flags.workers} workers, {flags.ps} parameter servers, seed {flags.seed}",
+    f"{flags.minutes:g} minutes of faults; {flags.workers} workers, {flags.ps} parameter servers, "
+    f"seed {flags.seed}",
     flush=True,
   )
   with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -70,12 +72,14 @@ def soak(folder, flags):
     job.stop()
     trained = job.finish()
     print(
-      f"{sum(injected.values())} faults injected: {_counts(injected)}; {trained['days']} days trained",
+      f"{sum(injected.values())} faults injected: {_counts(injected)}; {trained['days']} days "
+      "trained",
       flush=True,
     )
     for kind, waited in seconds.items():
-      print(f"  after {kind}: a ticket finished within {statistics.median(waited):.0f} s in the median, "
-            f"{max(waited):.0f} s at most", flush=True)  # fmt: skip
+      print(
+        f"  after {kind}: a ticket finished within {statistics.median(waited):.0f} s in the "
+        f"median, {max(waited):.0f} s at most", flush=True)  # fmt: skip
   with Job(folder / "whole", flags, days=trained["days"]) as whole:
     expected = whole.finish()
   lost = sum(differences(folder, name) for name in ("before-last-day-ends", "checkpoints"))
@@ -93,7 +97,10 @@ def soak(folder, flags):
 
 
 def inject(job, flags):
-  """Kills until the time is over; returns (number of faults, [seconds until a ticket was finished]) by kind."""
+  """Kills until the time is over.
+
+  Returns (number of faults, [seconds until a ticket was finished]) by kind.
+  """
   rng = random.Random(flags.seed)
   injected, seconds = collections.Counter(), collections.defaultdict(list)
   end = time.monotonic() + 60 * flags.minutes
@@ -109,8 +116,9 @@ def inject(job, flags):
     waited = time.monotonic() - begin
     job.wait_for_tickets(TICKETS_BETWEEN - 1)
     seconds[kind].append(waited)
-    print(f"  {time.strftime('%H:%M:%S')} fault {sum(injected.values())}: {', '.join(killed)} ({moment}); "
-          f"going on after {waited:.0f} s", flush=True)  # fmt: skip
+    print(
+      f"  {time.strftime('%H:%M:%S')} fault {sum(injected.values())}: {', '.join(killed)} "
+      f"({moment}); going on after {waited:.0f} s", flush=True)  # fmt: skip
   return injected, seconds
 
 
@@ -191,7 +199,7 @@ class Job:
     return [f"{job} {index}" for job, index in chosen]
 
   def wait_until_on(self, killed):
-    """Waits until a ticket is finished after a kill, by another chief where not only workers were killed.
+    """Waits until a ticket is finished after a kill; by another chief if not only workers died.
 
     Raises:
       AssertionError: that one went on from an older checkpoint than one that was complete.
@@ -272,7 +280,10 @@ def differences(folder, name):
 
 
 def verify_exports(folder):
-  """Verifies every base and, folded into its base, every delta; raises ExportError at the first that does not."""
+  """Verifies every base and, folded into its base, every delta.
+
+  Raises ExportError at the first that does not.
+  """
   export = folder / "faults" / "export"
   verified = collections.Counter()
   for base in artifact.numbers(str(export / "base")):

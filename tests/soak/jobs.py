@@ -27,7 +27,7 @@ def children_of(pid):
 
 
 def tasks_of(launcher):
-  """{("worker", 0): pid, ...} of the processes that a `tfps launch` has started and that still run."""
+  """{("worker", 0): pid, ...} of the processes that a `tfps launch` started and that still run."""
   tasks = {}
   for pid in children_of(launcher):
     try:
@@ -62,7 +62,10 @@ class Rows:
 
 
 def compare(expected, actual, exactly):
-  """Raises AssertionError unless the rows are the same; where not `exactly`, their weights may differ."""
+  """Raises AssertionError unless the rows are the same.
+
+  Where not `exactly`, their weights may differ.
+  """
   np.testing.assert_array_equal(actual.keys, expected.keys, "the feasigns differ")
   for name, column in expected.columns.items():
     np.testing.assert_array_equal(actual.columns[name], column, f"{name} differ")

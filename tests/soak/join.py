@@ -1,4 +1,4 @@
-"""kill -9 of `tfps join` at random moments, while logs arrive: no sample is lost, and none is written twice.
+"""kill -9 of `tfps join` at random while logs arrive: each sample is written exactly once.
 
 python -m tests.soak.join --kills=20
 python -m tests.soak.join --engine=spark --kills=5 --records=10000
@@ -36,7 +36,7 @@ def main():
 
 
 def soak(folder, kills, records, seed, **fields):
-  """Kills a join that is fed a file of each log after the other, then compares with a plain join of all."""
+  """Kills a join that is fed file after file of each log, then compares with one plain join."""
   rng = random.Random(seed)
   features, actions = join_logs.make(records, seed)
   config = join_logs.config_file(

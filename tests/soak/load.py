@@ -1,8 +1,10 @@
-"""Ten processes that pull and push as fast as they can against two parameter servers: memory stays flat, nothing fails.
+"""Ten processes pull and push as fast as they can from two servers: memory stays flat.
 
-A job under `tfps launch`. Half of the feasigns are ever new, and `max_rows` bounds the table. In the end every push has
-been applied, no process has failed, and none holds more memory than after the first third, but for a few percent. Says
-how long pulls and pushes took.
+Nothing fails.
+
+A job under `tfps launch`. Half of the feasigns are ever new, and `max_rows` bounds the table. In
+the end every push has been applied, no process has failed, and none holds more memory than after
+the first third, but for a few percent. Says how long pulls and pushes took.
 
   python -m tests.soak.load --minutes=10
 """
@@ -112,13 +114,17 @@ def resident_bytes(pid):
 
 
 def memory(samples, growth):
-  """Says what each kind of process held; returns how many held more in the last third than after the first."""
+  """Says what each kind of process held.
+
+  Returns how many held more in the last third than after the first.
+  """
   grown = 0
   for kind in ("ps", "worker", "chief"):
     parts = [np.array_split(held, 3) for task, held in sorted(samples.items()) if task[0] == kind]
     after, late = (np.array([part[third].max() for part in parts]) for third in (1, 2))
     print(
-      f"  MiB of a {kind:<6} {after.max() / 2**20:,.0f} after warm-up, {late.max() / 2**20:,.0f} in the end, at most"
+      f"  MiB of a {kind:<6} {after.max() / 2**20:,.0f} after warm-up, {late.max() / 2**20:,.0f} "
+      "in the end, at most"
     )
     grown += int((late > after * (1 + growth) + 2**20).sum())
   return grown

@@ -1,6 +1,7 @@
 """The job of `load.py`: workers that pull and push as fast as they can, of ever new feasigns.
 
-The chief prints a line of JSON about once a second, with what is finished by then, and one at the end.
+The chief prints a line of JSON about once a second, with what is finished by then, and one at the
+end.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def main():
 def make_ticket(table, ids):
   """A tf.function of (number, finished_below): pulls and pushes BATCHES times.
 
-  Returns float32 [BATCHES, 2], the seconds of each pull and push, and how many feasigns were pushed.
+  Returns float32 [BATCHES, 2], the seconds of each pull and push, and how many feasigns were
+  pushed.
   """
   route = dict(slot_ends=[ids], slot_ids=[1], assignment=table.assignment)
   bags = dict(positions=None, row_splits=[tf.range(ids + 1, dtype=tf.int64)])

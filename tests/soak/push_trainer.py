@@ -1,6 +1,7 @@
 """The job whose workers `pushes.py` kills: it trains until the file `<folder>/stop` is there.
 
-Every worker says on stderr when it begins a ticket. The chief leaves a checkpoint, and `<folder>/trained.json`.
+Every worker says on stderr when it begins a ticket. The chief leaves a checkpoint, and
+`<folder>/trained.json`.
 """
 
 import argparse

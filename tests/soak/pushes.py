@@ -1,9 +1,9 @@
 """kill -9 of a worker in the middle of its pushes, over and over: each is applied exactly once.
 
-A job with two workers and two parameter servers trains. One worker after the other is killed while it is in the middle
-of a ticket, which then runs again, from its beginning, on the other one; the killed worker is started again. In the end
-every feasign has the shows and clicks of what was trained, to the last one, and the dense weights have taken as many
-steps.
+A job with two workers and two parameter servers trains. One worker after the other is killed while
+it is in the middle of a ticket, which then runs again, from its beginning, on the other one; the
+killed worker is started again. In the end every feasign has the shows and clicks of what was
+trained, to the last one, and the dense weights have taken as many steps.
 
   python -m tests.soak.pushes --kills=20
 """
@@ -98,7 +98,7 @@ class Job:
       )  # fmt: skip
 
   def wait_for_ticket(self, worker, more_than=0):
-    """The last ticket that the worker has begun since its start, once there are more than so many."""
+    """The last ticket that the worker has begun since its start, once it has begun enough."""
     log, deadline = self._logs["worker", worker], time.monotonic() + jobs.START_SECONDS
     while len(begun := log.read_text().split("Ticket ")[1:]) <= more_than:
       if self._processes["chief", 0].poll() is not None or time.monotonic() > deadline:
@@ -107,7 +107,10 @@ class Job:
     return begun[-1].split()[0], len(begun)
 
   def kill_within_a_ticket(self, worker, rng):
-    """kill -9 at a random moment after the worker has begun one; returns the ticket's number in the calendar."""
+    """kill -9 at a random moment after the worker has begun one.
+
+    Returns the ticket's number in the calendar.
+    """
     # Not in its first, which takes long to begin: TensorFlow still sends it what it is to do.
     _, begun = self.wait_for_ticket(worker, more_than=rng.randint(1, 4))
     ticket, _ = self.wait_for_ticket(worker, more_than=begun)
@@ -130,7 +133,7 @@ class Job:
 
 
 def check(folder, trained, consistency):
-  """Raises AssertionError unless rows and dense weights have what the trained tickets hold, once."""
+  """Raises AssertionError unless rows and dense weights hold each trained ticket exactly once."""
   shows, clicks = counts(push_trainer.source(), trained["tickets"])
   rows = jobs.Rows(folder / "checkpoints")
   keys = np.array(sorted(shows), np.int64)
@@ -154,7 +157,7 @@ def check(folder, trained, consistency):
 
 
 def counts(source, tickets):
-  """({feasign: shows}, {feasign: clicks}) of the first tickets of the calendar, added up in NumPy."""
+  """({feasign: shows}, {feasign: clicks}) of the calendar's first tickets, added up in NumPy."""
   shows, clicks = collections.Counter(), collections.Counter()
   for ticket in itertools.islice(source.tickets(), tickets):
     for x, y in source.open(ticket).as_numpy_iterator():

@@ -1,7 +1,8 @@
-"""kill -9 of join and trainer at random moments, over and over: each sample is trained exactly once.
+"""kill -9 of join and trainer at random, over and over: each sample is trained exactly once.
 
-Logs keep arriving, `tfps join` makes samples of them, and `tfps train` trains on these, in one process and on a cluster. Both are
-killed and started again. In the end every feasign has the shows and clicks of what was logged, to the last one.
+Logs keep arriving, `tfps join` makes samples of them, and `tfps train` trains on these, in one
+process and on a cluster. Both are killed and started again. In the end every feasign has the shows
+and clicks of what was logged, to the last one.
 
   python -m tests.soak.stream --kills=20
 """
@@ -33,7 +34,8 @@ BEGIN = 1_700_000_000  # event time of the first show; one each second
 DAY_SECONDS = 400
 SETTINGS = [
   "--config.batch_size=32", "--config.batches_per_ticket=2", "--config.table.num_shards=16",
-  "--config.model.args.hidden=(4,)", "--config.accessor.delete_threshold=0", "--config.accessor.decay_rate=1.0",
+  "--config.model.args.hidden=(4,)", "--config.accessor.delete_threshold=0",
+  "--config.accessor.decay_rate=1.0",
   "--config.accessor.delete_after_unseen_days=65534",
   "--config.checkpoint.every_tickets=7", "--config.checkpoint.every_minutes=0.05",
   f"--config.stream.day_seconds={DAY_SECONDS}.0", "--config.stream.past_samples=3",
@@ -69,7 +71,8 @@ def soak(folder, flags):
     if kills:
       home = folder / name.split()[-1]
       home.mkdir()
-      with Logs(home, rng.randrange(2**31)) as logs, Join(home) as join, Trainer(home, cluster) as trainer:  # fmt: skip
+      logs = Logs(home, rng.randrange(2**31))
+      with logs, Join(home) as join, Trainer(home, cluster) as trainer:
         for kill in range(1, kills + 1):
           victim = (join, trainer)[kill % 2]
           victim.kill_at_random(rng)
@@ -82,14 +85,16 @@ def soak(folder, flags):
         trainer.finish(join.finish())
       days = check(home / "checkpoints", logs.shows)
       print(
-        f"{name}: {kills} kills of join and trainer, {trainer.resumed} times on from a checkpoint; {logs.shows:,} samples and "
-        f"{days} days, lost or doubled: none",
+        f"{name}: {kills} kills of join and trainer, {trainer.resumed} times on from a "
+        f"checkpoint; {logs.shows:,} samples and {days} days, lost or doubled: none",
         flush=True,
       )
 
 
 class Logs:
-  """Files of both logs that keep arriving, in a thread, until `end`. Show n is in second n; every third has a click.
+  """Files of both logs that keep arriving, in a thread, until `end`. Show n is in second n.
+
+  Every third has a click.
 
   Attributes:
     shows: how many there are so far.
@@ -219,7 +224,8 @@ class Join(Process):
   def _command(self):
     return [
       "join", f"--config={ROOT / 'tests' / 'soak' / 'stream_join.py'}",
-      f"--config.features.folder={self._home / 'features'}", f"--config.actions.folder={self._home / 'actions'}",
+      f"--config.features.folder={self._home / 'features'}",
+      f"--config.actions.folder={self._home / 'actions'}",
       f"--config.state={self._home / 'state'}", f"--config.samples.folder={self._home / 'samples'}",
     ]  # fmt: skip
 
@@ -246,7 +252,10 @@ class Trainer(Process):
     return len(self._went_on)
 
   def kill_at_random(self, rng):
-    """kill -9 at a random moment once it trains; of a cluster to any one of its processes, then to what is left."""
+    """kill -9 at a random moment once it trains.
+
+    Of a cluster to any one of its processes, then to what is left.
+    """
     self.wait_until_it_trains()
     saved, more = self._newest(), rng.randint(1, 3)
     self._wait(lambda: self._newest() >= saved + more)
@@ -290,7 +299,10 @@ class Trainer(Process):
 
 
 def check(checkpoints, shows):
-  """Raises AssertionError unless every feasign has the shows and clicks of what was logged; returns how many days ended."""
+  """Raises AssertionError unless every feasign has the shows and clicks of what was logged.
+
+  Returns how many days ended.
+  """
   expected = collections.defaultdict(lambda: np.zeros(2))
   numbers = np.arange(shows)
   counts = np.stack([np.ones(shows), numbers % 3 == 0], axis=1)

@@ -1,7 +1,8 @@
-"""The job that `crashes.py` kills: a small model on days of made-up clicks, with checkpoints and days' ends.
+"""The job that `crashes.py` kills: a small model on days of made-up clicks, with checkpoints.
 
-It leaves the file `<folder>/ending-day` there while a day ends, and `<folder>/done` once all is trained. The hook that
-sees what is evicted takes its time, as one that writes it down somewhere would.
+It leaves the file `<folder>/ending-day` there while a day ends, and `<folder>/done` once all is
+trained. The hook that sees what is evicted takes its time, as one that writes it down somewhere
+would.
 """
 
 import argparse

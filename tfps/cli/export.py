@@ -1,8 +1,8 @@
 """Exports a base for TensorFlow Serving from a checkpoint, without training.
 
-CHECKPOINT is a checkpoint's folder, or a folder of checkpoints, of which the newest is taken. What is
-written to FOLDER/base/<version>/ answers as the base that the trainer would have exported at that
-moment. It begins a lineage of its own: no delta of a trainer goes on top of it. Refused while
+CHECKPOINT is a checkpoint's folder, or a folder of checkpoints, of which the newest is taken. What
+is written to FOLDER/base/<version>/ answers as the base that the trainer would have exported at
+that moment. It begins a lineage of its own: no delta of a trainer goes on top of it. Refused while
 another process exports to FOLDER.
 
 Fields of the config are overridden like --config.export.examples=1000.

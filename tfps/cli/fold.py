@@ -1,7 +1,7 @@
 """Folds deltas into their base: a new version for TensorFlow Serving, made without training.
 
-BASE is like export/base/3, DELTAS are like export/delta/3/1 export/delta/3/2: all from the base's first
-on, without gaps. The new version holds what a server does that loaded the base and took the
+BASE is like export/base/3, DELTAS are like export/delta/3/1 export/delta/3/2: all from the base's
+first on, without gaps. The new version holds what a server does that loaded the base and took the
 deltas, and takes the deltas that follow. It is written to FOLDER/base/<version>/; refused while
 another process exports to FOLDER.
 """

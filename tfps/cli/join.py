@@ -1,7 +1,8 @@
 """Joins a log of features with a log of actions to labelled samples.
 
-It reads what arrives in both logs without end; SIGTERM (or Ctrl-C) ends it after the step that runs, with exit code 0. Started
-again, also after kill -9, it goes on where it was: no sample is lost or written twice. docs/join.md has the whole story.
+It reads what arrives in both logs without end; SIGTERM (or Ctrl-C) ends it after the step that
+runs, with exit code 0. Started again, also after kill -9, it goes on where it was: no sample is
+lost or written twice. docs/join.md has the whole story.
 
 Fields of the config are overridden like --config.policy=early; --print-config shows them all.
 """
@@ -20,7 +21,10 @@ OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.usage = "tfps join --config=FILE [--config.FIELD=VALUE ...] [--once [--close]] [--report [--plot FILE]] [--print-config] [--verbose]"
+  parser.usage = (
+    "tfps join --config=FILE [--config.FIELD=VALUE ...] [--once [--close]] "
+    "[--report [--plot FILE]] [--print-config] [--verbose]"
+  )
   parser.add_argument(
     "--config",
     required=True,

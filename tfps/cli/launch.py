@@ -33,8 +33,8 @@ _SINGLE = ("chief", "evaluator")  # of which there is one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.usage = (
-    "tfps launch [--workers=N] [--ps=N] [--evaluator] [--max-restarts=N] [--log-dir=DIR] [--verbose] "
-    "-- COMMAND ..."
+    "tfps launch [--workers=N] [--ps=N] [--evaluator] [--max-restarts=N] [--log-dir=DIR] "
+    "[--verbose] -- COMMAND ..."
   )
   parser.add_argument("--workers", type=_count, default=2, metavar="N", help="default 2")
   parser.add_argument(

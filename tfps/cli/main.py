@@ -39,7 +39,9 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one subcommand; returns 0, or an exit code after one sentence on stderr about what went wrong.
+  """Runs one subcommand.
+
+  Returns 0, or an exit code after one sentence on stderr about what went wrong.
 
   It is 1, or `cluster.exit_codes.RESTART` where a lost task of the cluster is the cause.
   """
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   # 3 hides the lines that TensorFlow logs at level "error" in every start and end; what really
   # fails is raised, and explained below.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if os.environ.get("TFPS_DEBUG") else "3")
-  # Keras 2 is what tfps is built on. With Keras 3 as tf.keras, TensorFlow takes half as long again to import.
+  # Keras 2 is what tfps is built on. With Keras 3 as tf.keras, TensorFlow takes half as long again
+  # to import.
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
   try:
     code = args.command_module.run(args) or 0

@@ -1,4 +1,4 @@
-"""Keeps the processes of a cluster running: what dies is started again, and the job goes on from its checkpoint."""
+"""Keeps a cluster running: restarts what dies, so that the job goes on from a checkpoint."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ class Task:
 class Supervisor:
   """Starts tasks, and starts them again.
 
-  A worker or evaluator is started again alone. When the chief or a parameter server is lost, so is what tables and
-  dense weights held: chief, workers and parameter servers all start again. Only those are started again whose exit code
-  says that it may help (`exit_codes.is_worth_a_restart`).
+  A worker or evaluator is started again alone. When the chief or a parameter server is lost, so is
+  what tables and dense weights held: chief, workers and parameter servers all start again. Only
+  those are started again whose exit code says that it may help (`exit_codes.is_worth_a_restart`).
 
   Args:
     program: what every task runs.
     tasks: the chief first.
-    max_restarts: how often a task is started again in a row; one that has run for a minute begins anew.
+    max_restarts: how often a task is started again in a row; one that has run for a minute begins
+      anew.
     received: the list to which signal handlers append; the first one ends the job.
   """
 
@@ -102,7 +103,10 @@ class Supervisor:
         return 128 - code if code < 0 else code
 
   def _stop(self) -> int:
-    """Lets the chief end as it does on SIGTERM, which may take it a while, unless told again; returns the exit code."""
+    """Lets the chief end as it does on SIGTERM, which may take it a while, unless told again.
+
+    Returns the exit code.
+    """
     self.stream.say(f"Ending the cluster: {signal.Signals(self._received[0]).name}.")
     if self._runs(self._chief):
       self._chief.process.send(signal.SIGTERM)
@@ -114,7 +118,10 @@ class Supervisor:
     return 128 + self._received[0]
 
   def _follow_servers(self) -> bool:
-    """Lets a server that has failed start again, alone or with all others; returns whether the job goes on."""
+    """Lets a server that has failed start again, alone or with all others.
+
+    Returns whether the job goes on.
+    """
     now = time.monotonic()
     failed = [task for task in self._servers if task.exit_code()]
     for task in failed:
@@ -151,7 +158,10 @@ class Supervisor:
     return self._restart_all([task], task, task, "starting it again")
 
   def _restart_cluster(self, cause: Task) -> bool:
-    """Ends chief, workers and parameter servers, and lets them start again; returns whether they may."""
+    """Ends chief, workers and parameter servers, and lets them start again.
+
+    Returns whether they may.
+    """
     cluster = [self._chief, *self._servers]
     what = "chief, workers and parameter servers start again"
     return self._restart_all(cluster, self._chief, cause, what)
@@ -164,8 +174,8 @@ class Supervisor:
       self._given_up.add(cause.name)
       self._report([cause], expected=set())
       self.stream.say(
-        f"Giving up: started again {self._max_restarts} times in a row (--max-restarts), without running for "
-        f"{_SETTLED_SECONDS:.0f} s."
+        f"Giving up: started again {self._max_restarts} times in a row (--max-restarts), without "
+        f"running for {_SETTLED_SECONDS:.0f} s."
       )
       return False
     counted.restarts += 1

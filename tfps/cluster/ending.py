@@ -27,7 +27,8 @@ def watch_program(cluster: tf_config.Cluster, members: Members) -> None:
 
   Args:
     cluster: of which this process is the chief.
-    members: its servers. Where a parameter server is lost and the program does not notice, it is ended.
+    members: its servers. Where a parameter server is lost and the program does not notice, it is
+      ended.
   """
   global _cluster, _members
   _cluster, _members = cluster, members
@@ -49,7 +50,7 @@ def watch_program(cluster: tf_config.Cluster, members: Members) -> None:
 
 
 def code_after(error: BaseException) -> int:
-  """The exit code of a program that ends by `error`: `RESTART` where a lost task is the cause, else `FAILED`."""
+  """Returns the exit code for `error`: `RESTART` if a lost task is the cause, else `FAILED`."""
   if isinstance(error, LostError):
     return exit_codes.RESTART
   if _members is None:
@@ -72,8 +73,8 @@ def end(exit_code: int | None = None) -> None:
   A task that does not answer is given up after a few seconds.
 
   Args:
-    exit_code: 0 to 255 (1 for any other); by default that with which the program ends: 0, or after an unhandled
-      exception `exit_codes.RESTART` where a lost task is the cause and else 1.
+    exit_code: 0 to 255 (1 for any other); by default that with which the program ends: 0, or after
+      an unhandled exception `exit_codes.RESTART` where a lost task is the cause and else 1.
   """
   global _cluster
   with _lock:

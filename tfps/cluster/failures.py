@@ -28,7 +28,10 @@ def is_tensorflow_error(error: BaseException) -> bool:
 
 
 def readable(error: BaseException) -> BaseException:
-  """The error of TensorFlow's that Python could not decode, as its message quotes bytes of the data; else `error` itself."""
+  """Returns the TensorFlow error behind a UnicodeDecodeError, or `error` itself.
+
+  TensorFlow's message may quote bytes of the data, which Python cannot decode.
+  """
   if not isinstance(error, UnicodeDecodeError):
     return error
   from tensorflow import errors

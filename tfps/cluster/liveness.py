@@ -117,8 +117,8 @@ class ServerWatch:
   Args:
     index: the server's number.
     address: its "host:port".
-    lost_seconds: for how long it must be out of reach; by default as `ChiefWatch`. A port that is there but
-      refuses connections, twice, has no process any more.
+    lost_seconds: for how long it must be out of reach; by default as `ChiefWatch`. A port that is
+      there but refuses connections, twice, has no process any more.
   """
 
   def __init__(self, index: int, address: str, lost_seconds: float | None = None):

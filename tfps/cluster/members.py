@@ -1,8 +1,8 @@
 """The processes that serve a chief: whether each is still the one that it was.
 
-What a server holds (rows, dense weights) is its process's own, and goes with it. Another process at the same
-address is told apart by its incarnation, a random number, and one that serves an earlier chief by its run: a server
-serves the first chief that asks, and no other.
+What a server holds (rows, dense weights) is its process's own, and goes with it. Another process at
+the same address is told apart by its incarnation, a random number, and one that serves an earlier
+chief by its run: a server serves the first chief that asks, and no other.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Members:
           self._incarnations[index] = incarnation
     except tf.errors.FailedPreconditionError:
       raise LostError(
-        f"{job} {index} still serves an earlier chief, and what it holds is that one's: every task ends now, to be "
-        "started again."
+        f"{job} {index} still serves an earlier chief, and what it holds is that one's: every "
+        "task ends now, to be started again."
       ) from None
 
   def lost(self) -> list[str]:
-    """The names of the servers that do not answer within a few seconds, or are not what they were."""
+    """Returns the names of the servers that do not answer within seconds or have been restarted."""
     answers = {}
 
     def ask(task):

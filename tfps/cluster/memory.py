@@ -1,4 +1,4 @@
-"""Says that memory is about to run out, before it does: a process that the kernel ends for it says nothing."""
+"""Warns before memory runs out: a process that the kernel kills for it cannot say why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 class MemoryWatch:
   """Tells when this process holds more than 90 % of the memory that it could have.
 
-  That is what it holds and what is left, of the machine or of the container's limit (cgroup v1 or v2), whichever is less.
+  That is what it holds and what is left, of the machine or of the container's limit (cgroup v1 or
+  v2), whichever is less.
 
   Args:
     who: the sentence's subject, such as "The ps 0".
@@ -33,7 +34,10 @@ class MemoryWatch:
     self._has_told = False
 
   def poll(self) -> str | None:
-    """Looks if it is time to; returns a sentence when the share has passed 90 %, once until it is below 80 % again."""
+    """Looks if it is time to.
+
+    Returns a sentence when the share has passed 90 %, once until it is below 80 % again.
+    """
     now = time.monotonic()
     if now - self._last_poll < POLL_SECONDS:
       return None
@@ -51,8 +55,9 @@ class MemoryWatch:
       return None
     self._has_told = True
     return (
-      f"{self._who} is running out of memory: it holds {held / 2**30:.2f} GiB, and {left / 2**30:.2f} GiB are left. "
-      "Give its tables max_bytes or max_rows, raise delete_threshold, or add parameter servers."
+      f"{self._who} is running out of memory: it holds {held / 2**30:.2f} GiB, and "
+      f"{left / 2**30:.2f} GiB are left. Give its tables max_bytes or max_rows, raise "
+      "delete_threshold, or add parameter servers."
     )
 
   def warn(self) -> None:
@@ -76,7 +81,10 @@ def held_and_left(
 
 
 def _left_of_container(cgroup: pathlib.Path) -> int | None:
-  """Bytes left of the container's limit, files that can be dropped counted as free; None where there is none."""
+  """Bytes left of the container's limit, files that can be dropped counted as free.
+
+  None where there is none.
+  """
   for most, used, cached in (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),

@@ -4,7 +4,8 @@ import ctypes
 import os
 
 _INTRA, _INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
-# A function of several tasks is answered while it runs: with one thread for ops it would wait for itself.
+# A function of several tasks is answered while it runs: with one thread for ops it would wait for
+# itself.
 _LEAST_INTER = 2
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -27,7 +28,7 @@ def share_of_cores(tasks):
 
 
 def allow_answers():
-  """Gives TensorFlow, before it is imported, no fewer threads for ops than a task of a cluster needs."""
+  """Gives TensorFlow, before its import, the threads for ops that a cluster's task needs."""
   chosen = os.environ.get(_INTER, "")
   threads = int(chosen) if chosen.isdecimal() else 0  # TensorFlow leaves what is no number.
   if (threads or len(os.sched_getaffinity(0))) < _LEAST_INTER:

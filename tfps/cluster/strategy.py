@@ -30,8 +30,8 @@ def strategy(connect_timeout: float = 600.0):
 
   Raises:
     ConfigError: TF_CONFIG is wrong, or this process's task type is evaluator.
-    LostError: a worker or parameter server did not come up in time, or serves an earlier chief; the message
-      names it.
+    LostError: a worker or parameter server did not come up in time, or serves an earlier chief; the
+      message names it.
     SystemExit: in a worker or ps process, always.
   """
   global _running
@@ -42,7 +42,8 @@ def strategy(connect_timeout: float = 600.0):
     return tf.distribute.get_strategy()
   if task.type == "evaluator":
     raise ConfigError(
-      'TF_CONFIG: task.type is "evaluator", which takes no part in the strategy; start it with tfps train, or '
+      'TF_CONFIG: task.type is "evaluator", which takes no part in the strategy; start it with '
+      "tfps train, or "
       "use tfps.evaluation.Evaluator in your program."
     )
   # A call to a task that has died ends in an error instead of waiting for it to come back.
@@ -70,8 +71,8 @@ def _connect(cluster: tf_config.Cluster, connect_timeout: float):
   servers = members.Members(cluster)
   ending.watch_program(cluster, servers)
   strategy = tf.distribute.ParameterServerStrategy(resolver)
-  # There is one coordinator for a strategy. Its __del__ waits for workers that are lost, so it must not
-  # run when the process ends: this reference is never given back.
+  # There is one coordinator for a strategy. Its __del__ waits for workers that are lost, so it must
+  # not run when the process ends: this reference is never given back.
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
   ctypes.pythonapi.Py_IncRef(ctypes.py_object(coordinator))
   servers.join()

@@ -18,8 +18,8 @@ _parsing = threading.local()
 def reject(bad, reason):
   """Says, within the parse function of a source, which records are bad and why.
 
-  What becomes of them is the source's `on_bad_record`; a record that is skipped is in no batch. Where no source parses,
-  as in a served model, it does nothing.
+  What becomes of them is the source's `on_bad_record`; a record that is skipped is in no batch.
+  Where no source parses, as in a served model, it does nothing.
 
   Args:
     bad: bool [n], a tensor of the parse function itself, not of a tf.cond or a loop within.
@@ -153,7 +153,7 @@ class SkippedInIndex(NamedTuple):
 
 
 def rest_of_file(path, damage):
-  """The `SkippedInIndex` of what is behind a place in a file that cannot be read: `damage` says why."""
+  """Returns the `SkippedInIndex` of a file's unreadable rest; `damage` says why."""
   return SkippedInIndex("the rest of the file cannot be read", 1, path, damage)
 
 

@@ -35,7 +35,7 @@ def rows(value):
 
 
 def padding(spec):
-  """A batch of one example that has the form of an element_spec and holds zeros or empty strings."""
+  """Returns a batch of one example in the form of an element_spec: zeros and empty strings."""
   return tf.nest.map_structure(_padding, spec)
 
 

@@ -20,8 +20,8 @@ def criteo(files, *, days=None, **settings):
   Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
   = float32 [batch, 1]. A count v becomes a bucket as in the solution that won the Kaggle contest
   (Juan, Zhuang, Chin 2014): floor(ln(v)^2) for v > 2, and below that each value its own. A missing
-  field, count or category, is a value of its own in its slot. A line is bad if it has not 40 fields,
-  its label is neither 0 nor 1, or a count is no whole number.
+  field, count or category, is a value of its own in its slot. A line is bad if it has not 40
+  fields, its label is neither 0 nor 1, or a count is no whole number.
 
   Args:
     files: paths, a glob, or a calendar {day name: paths}, as in `tfps.data.source`.

@@ -90,7 +90,10 @@ class FileSource(Source):
     return None
 
   def explain(self, ticket, error):
-    """`BadRecordError` with the first record of a ticket that is bad; where none is, `error` or one that names the file."""
+    """`BadRecordError` with the first record of a ticket that is bad.
+
+    Where none is, `error` or one that names the file.
+    """
     try:
       problems = self._problems(ticket).numpy()
     except (tf.errors.OpError, OSError, ValueError):
@@ -102,8 +105,8 @@ class FileSource(Source):
     for number, problem in enumerate(problems):
       if problem:
         return BadRecordError(
-          f"{self.place_of(ticket, number)}: {problem.decode(errors='replace')}; mend the record, or "
-          "set on_bad_record to 'skip'."
+          f"{self.place_of(ticket, number)}: {problem.decode(errors='replace')}; mend the record, "
+          "or set on_bad_record to 'skip'."
         )
     return error
 
@@ -187,7 +190,10 @@ class FileSource(Source):
     return found
 
   def _problems(self, ticket):
-    """String [n]: what is wrong with each record of a ticket, in the file's order; "" where nothing is."""
+    """String [n]: what is wrong with each record of a ticket, in the file's order.
+
+    "" where nothing is.
+    """
     ticket = as_tensors(ticket)
     if not self._compressed:
       return self._parser.problems(*self._records(ticket, careful=True))
@@ -302,7 +308,10 @@ def tfrecords(path, begin, count):
 
 @functools.cache
 def _traced_tfrecords():
-  """`tfrecords` to attempt. One for the process: TensorFlow keeps a thread for each that was called eagerly."""
+  """`tfrecords` to attempt.
+
+  One for the process: TensorFlow keeps a thread for each that was called eagerly.
+  """
   with tf.init_scope():
     return tf.function(tfrecords).get_concrete_function(
       *(tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int64))

@@ -36,7 +36,8 @@ def source(
   files spread better over workers than one large one.
 
   A record is bad if `parse` raises an error for it, if its label or weight is not finite or
-  negative, if `parse` says so with `tfps.data.reject`, or if the checksum of a TFRecord does not hold.
+  negative, if `parse` says so with `tfps.data.reject`, or if the checksum of a TFRecord does not
+  hold.
 
   Args:
     files: a list of paths or globs, one path or glob, or for a calendar {day name: any of these} in

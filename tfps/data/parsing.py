@@ -1,15 +1,16 @@
-"""Parsing records that may be bad: each of them is known, whatever the parse function does with it."""
+"""Parsing records that may be bad: each bad one is found, whatever the parse function does."""
 
 import tensorflow as tf
 
 from tfps import native
 from tfps.data import bad_records, batching
 
-# What TensorFlow says of a record, and how it is said here: what differs from record to record is behind a colon.
+# What TensorFlow says of a record, and how it is said here: what differs from record to record is
+# behind a colon.
 _WORDS = {
   r"^Field (\d+) ": r"field \1 ",
   r"^Name: [^,]*, ": "",
-  r"^Feature: (\S+) \(data type: \S+\) is required but could not be found": r"the feature '\1' is missing",
+  r"^Feature: (\S+) \(data type: \S+\) is required but could not be found": r"the feature '\1' is missing",  # noqa: E501
   r"^Key: ([^,]+?)[,.] +": r"the feature '\1' does not fit: ",
   r"^Could not parse example input, value: ": "it is no tf.Example: ",
   r"\.$": "",
@@ -26,8 +27,8 @@ def attempt(function, *inputs):
     *inputs: tensors, its arguments.
 
   Returns:
-    (bool scalar: whether it ended without an error; string scalar: the error's message; what it returned, which is not
-    to be used where it failed).
+    (bool scalar: whether it ended without an error; string scalar: the error's message; what it
+    returned, which is not to be used where it failed).
   """
   ok, message, flat = native.ops.tfps_attempt(
     inputs=[*inputs, *function.captured_inputs],
@@ -78,7 +79,8 @@ class Parser:
       numbers: int64 [n]: the number of each in the ticket.
 
     Returns:
-      (what the parse function makes of the good ones, how many these are, the `bad_records.Skipped` of the others).
+      (what the parse function makes of the good ones, how many these are, the `bad_records.Skipped`
+        of the others).
     """
     count = tf.size(records, tf.int64)
     if not self._skips:
@@ -165,7 +167,7 @@ class Parser:
     return self._traced
 
   def _checked(self, records):
-    """(what the parse function returns, int32 [n]: 0, or 1 + which of `_reasons` makes a record bad)."""
+    """Returns parse's result, and int32 [n]: 0, or 1 + the index in `_reasons` of what is wrong."""
     with bad_records.Rejected() as rejected:
       values = self.parse(records)
     if not isinstance(values, tuple) or len(values) not in (2, 3):

@@ -30,7 +30,10 @@ def of_line(path, begin, number):
 
 
 def of_tfrecord(path, begin, number):
-  """Returns "FILE, the record at byte B" for a TFRecord file's record; arguments as of `of_line`."""
+  """Returns "FILE, the record at byte B" for a TFRecord file's record.
+
+  Arguments as of `of_line`.
+  """
   with tf.io.gfile.GFile(path, "rb") as file:
     stream = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
     position = begin

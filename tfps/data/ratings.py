@@ -158,7 +158,10 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
 
 
 class _RatingsSource(FileSource):
-  """A source of prepared ratings, whose bad lines were left out then; they count with the first day."""
+  """A source of prepared ratings, whose bad lines were left out then.
+
+  They count with the first day.
+  """
 
   def __init__(self, calendar, parse, bad, **cutting):
     super().__init__(calendar, parse, **cutting)

@@ -11,16 +11,17 @@ class RawInputs:
   """The features of an example before they are feasigns, as clients of a served model send them.
 
       tfps.data.RawInputs(
-        {"user_id": tf.TensorSpec([None], tf.string), "genres": tf.TensorSpec([None, None], tf.string)},
-        lambda raw: {slot: tfps.feasign(slot, value, padding="") for slot, value in raw.items()},
+        {"user_id": tf.TensorSpec([None], tf.string), "genres": tf.TensorSpec([None, None],
+        tf.string)}, lambda raw: {slot: tfps.feasign(slot, value, padding="") for slot, value in
+        raw.items()},
       )
 
   Attributes:
-    specs: {name: tf.TensorSpec} of strings, int64 or float32, [None], [None, k] or [None, None]; the
-      first dimension is the batch. Where there are several to an example, "" or 0 fills up.
+    specs: {name: tf.TensorSpec} of strings, int64 or float32, [None], [None, k] or [None, None];
+      the first dimension is the batch. Where there are several to an example, "" or 0 fills up.
     features: a function of {name: tensor} to the model's input, a dict; stock TensorFlow ops only.
-    sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples at
-      most; exports keep some to be checked with.
+    sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples
+      at most; exports keep some to be checked with.
   """
 
   specs: Mapping[str, tf.TensorSpec]

@@ -6,23 +6,27 @@ SHOW, CLICK = "counts/show", "counts/click"  # Where an example brings its own c
 
 
 def parse_samples(raw, labels=("click",)):
-  """Makes the parse function of a source or stream of samples as `tfps join` writes them; see docs/join.md.
+  """Makes the parse function of a source or stream of samples as `tfps join` writes them.
+
+  See docs/join.md.
 
       raw = tfps.data.RawInputs({"user_id": tf.TensorSpec([None], tf.string)}, features)
       samples = tfps.data.stream("/samples", tfps.data.parse_samples(raw))
       samples.raw_inputs = raw
 
-  x is what `raw` makes of the features, so that training and serving cannot differ, and the show and click that each
-  sample adds to its feasigns, which `tfps.Model` counts in the place of its weight and label.
+  x is what `raw` makes of the features, so that training and serving cannot differ, and the show
+  and click that each sample adds to its feasigns, which `tfps.Model` counts in the place of its
+  weight and label.
 
   Args:
     raw: the `tfps.data.RawInputs` of the slots.
     labels: names of labels of the join.
 
   Returns:
-    A function of serialized tf.Examples [n] to (x, y, weight): y is float32 [n, 1] and weight float32 [n] where there is one
-    label, else {label: ...} of both, for a model whose outputs have the labels' names. The weight is that of the example
-    times that of the label, which is 0 where a sample says nothing about it.
+    A function of serialized tf.Examples [n] to (x, y, weight): y is float32 [n, 1] and weight
+      float32 [n] where there is one
+    label, else {label: ...} of both, for a model whose outputs have the labels' names. The weight
+    is that of the example times that of the label, which is 0 where a sample says nothing about it.
   """
   labels = tuple(labels)
   if not labels:

@@ -71,7 +71,8 @@ class _Lines:
     now = time.time()
     lag = now - delta.captured_at
     self._failure = None
-    # How long ago that happened which is served now, in the mean over the samples that the delta adds.
+    # How long ago that happened which is served now, in the mean over the samples that the delta
+    # adds.
     age = now - delta.events["mean"] if delta.events else None
     self._say(
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "

@@ -1,4 +1,4 @@
-"""The evaluator: scores every checkpoint that a training run saves, beside it and without touching it."""
+"""The evaluator: scores every checkpoint that a training run saves, without touching the run."""
 
 from tfps.evaluation.evaluator import Evaluator
 from tfps.evaluation.scores import ExampleScores

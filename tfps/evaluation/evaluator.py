@@ -1,4 +1,4 @@
-"""The evaluator's loop: restore a checkpoint, score the examples, write the metrics, wait for the next."""
+"""The evaluator's loop: restore a checkpoint, score examples, write metrics, wait for the next."""
 
 import time
 import zlib
@@ -20,11 +20,11 @@ _ORDERS = ("every", "newest")
 
 
 class Evaluator:
-  """Scores the examples of a source with each checkpoint of a run, and writes the metrics to TensorBoard.
+  """Scores a source's examples with each checkpoint of a run; writes the metrics to TensorBoard.
 
-  It restores into a model and tables of its own, in this process, and changes nothing in the checkpoints'
-  folder. Metrics are written at the step that the dense optimizer had reached. What is in `log_dir` already is not
-  evaluated again.
+  It restores into a model and tables of its own, in this process, and changes nothing in the
+  checkpoints' folder. Metrics are written at the step that the dense optimizer had reached. What is
+  in `log_dir` already is not evaluated again.
 
   Args:
     folder: where the run's checkpoints are.
@@ -35,10 +35,10 @@ class Evaluator:
     gauc_slot: the feature that groups examples for GAUC; see `ExampleScores`.
     slots: the features whose values have metrics of their own; see `ExampleScores`.
     most_values: for how many values of such a feature; see `ExampleScores`.
-    max_examples: where the source has more, only so many are scored: the same tickets each time, evenly
-      spread over it. 0: all.
-    checkpoints: "every" evaluates one after the other; "newest" leaves out those that are not the last when it
-      comes to them.
+    max_examples: where the source has more, only so many are scored: the same tickets each time,
+      evenly spread over it. 0: all.
+    checkpoints: "every" evaluates one after the other; "newest" leaves out those that are not the
+      last when it comes to them.
 
   Raises:
     ValueError: an argument is out of its range, or the source is empty or has no such feature.
@@ -67,8 +67,8 @@ class Evaluator:
     """Evaluates what there is and what comes, until training is over.
 
     Args:
-      over: a function that says whether no checkpoint will come any more: what is there when it first
-        returns something true is still evaluated.
+      over: a function that says whether no checkpoint will come any more: what is there when it
+        first returns something true is still evaluated.
       poll_seconds: how long to wait before looking for new checkpoints.
 
     Returns:
@@ -86,7 +86,10 @@ class Evaluator:
 
   @libraries_unconverted()
   def evaluate_next(self):
-    """Evaluates the next checkpoint, prints one line about it, and returns its path; None where there is none."""
+    """Evaluates the next checkpoint, prints one line about it, and returns its path.
+
+    None where there is none.
+    """
     pending = self._pending()
     if not pending:
       return None
@@ -129,7 +132,10 @@ class Evaluator:
 
 
 def _identity(path):
-  """A text that this checkpoint has, and none of the same name in another run; None where it is gone."""
+  """A text that this checkpoint has, and none of the same name in another run.
+
+  None where it is gone.
+  """
   try:
     with tf.io.gfile.GFile(files.join(path, manifest.NAME), "rb") as file:
       return f"{path.rsplit('/', 1)[-1]} {zlib.crc32(file.read()):08x}"
@@ -138,7 +144,10 @@ def _identity(path):
 
 
 def _spread(tickets, max_examples):
-  """So many of the tickets, evenly spread, that they hold about `max_examples`; all where that is 0."""
+  """So many of the tickets, evenly spread, that they hold about `max_examples`.
+
+  All where that is 0.
+  """
   records = sum(ticket.records for ticket in tickets)
   if not records:
     raise ValueError("there are no examples to evaluate: the source is empty.")

@@ -17,7 +17,9 @@ class EvaluationLog:
     self._writer = tf.summary.create_file_writer(folder)
 
   def write(self, identity, results, step):
-    """Writes what was found for a checkpoint; afterwards `identity` is in `done`, now and after a restart.
+    """Writes what was found for a checkpoint.
+
+    Afterwards `identity` is in `done`, now and after a restart.
 
     Args:
       identity: text that no other checkpoint has.

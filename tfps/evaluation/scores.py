@@ -46,7 +46,10 @@ class ExampleScores:
       self._features[name].append(scored["features"][name])
 
   def results(self):
-    """{tag: float}: auc, gauc, log_loss, calibration, and auc/genres=Drama and so on; nothing that is undefined."""
+    """{tag: float}: auc, gauc, log_loss, calibration, and auc/genres=Drama and so on.
+
+    Nothing that is undefined.
+    """
     if not self._parts:
       return {}
     columns = [np.concatenate(parts) for parts in zip(*self._parts)]
@@ -71,7 +74,7 @@ class ExampleScores:
     return grouped_auc(label, prediction, group) if len(group) else float("nan")
 
   def _groups(self, slot):
-    """Yields (name, numbers of the examples) of a slot's values, the one with most examples first."""
+    """Yields (name, numbers of the examples) of a slot's values, most examples first."""
     values, examples = self._values(slot)
     distinct, value_of = np.unique(values, return_inverse=True)
     # An example that has a value twice counts once.

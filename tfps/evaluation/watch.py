@@ -9,8 +9,8 @@ _GONE_SECONDS = 3.0
 class TrainingWatch:
   """Tells an evaluator when no checkpoint will come any more.
 
-  Training has ended when its mark is there and its chief is gone: the chief takes an older run's mark away
-  when it begins. A chief that is gone without a mark may be started again.
+  Training has ended when its mark is there and its chief is gone: the chief takes an older run's
+  mark away when it begins. A chief that is gone without a mark may be started again.
 
   Args:
     folder: the folder of the checkpoints.

@@ -1,8 +1,8 @@
 """tf.Example and TFRecord, written for whole columns at once.
 
-A tf.Example is a map of named lists of bytes, int64 or float32. Here the map entries of all rows of a column are made by
-a few vectorised calls; entries of several columns are concatenated row by row, which is what protocol buffers allow
-(https://protobuf.dev/programming-guides/encoding).
+A tf.Example is a map of named lists of bytes, int64 or float32. Here the map entries of all rows of
+a column are made by a few vectorised calls; entries of several columns are concatenated row by row,
+which is what protocol buffers allow (https://protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def entries(name: str, column: pa.Array) -> list[pa.Array]:
 
   Args:
     name: the feature's name.
-    column: n values or lists of values: strings, binary, whole numbers (uint64 keeps its bits), bools or floats, which
-      become float32. A row that is null, or an empty list, gets no entry.
+    column: n values or lists of values: strings, binary, whole numbers (uint64 keeps its bits),
+      bools or floats, which become float32. A row that is null, or an empty list, gets no entry.
 
   Raises:
     TypeError: if the values are of another type.
@@ -130,8 +130,8 @@ def _flatten(name: str, column: pa.Array) -> tuple[bytes, pa.Array | np.ndarray,
   if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
     return _BYTES_LIST, column.cast(pa.large_binary()).cast(pa.binary()), offsets
   raise TypeError(
-    f"The feature {name!r} has values of type {kind}; a sample can hold texts, whole numbers and decimal numbers, and "
-    "lists of these."
+    f"The feature {name!r} has values of type {kind}; a sample can hold texts, whole numbers and "
+    "decimal numbers, and lists of these."
   )
 
 

@@ -18,10 +18,12 @@ _UNFINISHED = (".tmp", ".inprogress", ".crc")
 
 
 class FolderLog:
-  """Reads a folder's files, subfolders too, in the order of their names; files may come later, and JSON files may grow.
+  """Reads a folder's files, subfolders too, in the order of their names.
 
-  Names that begin with a dot or underscore, or end in .tmp or .inprogress, are not read. A position is how many bytes (JSON)
-  or row groups (Parquet) of a file are read.
+  Files may come later, and JSON files may grow.
+
+  Names that begin with a dot or underscore, or end in .tmp or .inprogress, are not read. A position
+  is how many bytes (JSON) or row groups (Parquet) of a file are read.
 
   Args:
     folder: where the files are.

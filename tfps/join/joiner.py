@@ -1,8 +1,8 @@
 """The join: takes batches of both logs, and gives the samples whose windows are closed.
 
-Time is cut into slices. A feature record waits in the slice of its time, and an action in that of its feature record; a slice
-is closed as a whole when the watermark has passed the longest window of its last record. docs/join.md says what comes of
-records that are late, doubled or early.
+Time is cut into slices. A feature record waits in the slice of its time, and an action in that of
+its feature record; a slice is closed as a whole when the watermark has passed the longest window of
+its last record. docs/join.md says what comes of records that are late, doubled or early.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ _ROWS_TOGETHER = 1 << 16  # how many feature records are labelled at once, but a
 
 
 class Joiner:
-  """The state of a join in memory: an index of keys, watermarks and counters. All else is in the store.
+  """The state of a join in memory: an index of keys, watermarks and counters.
 
-  `step` is called within a transaction of the store, and `save` after it. A Joiner that is made with a store that another one
-  left goes on from the last commit.
+  All else is in the store.
+
+  `step` is called within a transaction of the store, and `save` after it. A Joiner that is made
+  with a store that another one left goes on from the last commit.
 
   Attributes:
     counts: how many records there were, by what became of them.
-    watermark: milliseconds since 1970; no record is expected any more that is older. None before both logs have begun.
+    watermark: milliseconds since 1970; no record is expected any more that is older. None before
+      both logs have begun.
   """
 
   def __init__(self, settings: Settings, store: Store):
@@ -42,8 +45,9 @@ class Joiner:
     for field, value in settings.identity().items():
       if value != identity[field]:
         raise ConfigError(
-          f"Records wait that were read with {field} {identity[field]!r}, now it is {value!r}; close their windows first, with "
-          "the old config and --once --close, or give another config.state."
+          f"Records wait that were read with {field} {identity[field]!r}, now it is {value!r}; "
+          "close their windows first, with the old config and --once --close, or give another "
+          "config.state."
         )
     self._index = KeyIndex()
     self._newest = store.get("newest", {})
@@ -143,7 +147,7 @@ class Joiner:
     return features
 
   def _add_actions(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brings new actions, and those that found no feature record so far, to their feature records' slices.
+    """Brings new actions, and unmatched older ones, to their feature records' slices.
 
     Returns:
       (slices, actions): those that were brought, sorted by slice.

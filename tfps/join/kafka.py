@@ -24,11 +24,14 @@ except ImportError as error:
 
 _SECONDS = 60.0  # after which a broker that does not answer is an error
 _MESSAGES = 10_000  # read at most at once
-_NUMBER = "tfps-sample"  # the header of a sample's message: how many samples were written to the topic before it
+# The header of a sample's message: how many samples were written to the topic before it.
+_NUMBER = "tfps-sample"
 
 
 class TopicLog:
-  """Reads a topic of JSON messages from the partitions' offsets that the join keeps itself; no consumer group is used.
+  """Reads a topic of JSON messages from the partitions' offsets that the join keeps itself.
+
+  No consumer group is used.
 
   Args:
     config: of the join.
@@ -61,11 +64,13 @@ class TopicLog:
       self._ends[partition] = high if once else None
       if not low <= self._next[partition] <= high:
         raise ConfigError(
-          f"The topic {self._topic} has the messages {low} to {high} in partition {partition}, but the join wants to go on at "
-          f"{self._next[partition]}: they were removed before it read them. Give another config.state to begin anew."
+          f"The topic {self._topic} has the messages {low} to {high} in partition {partition}, "
+          f"but the join wants to go on at {self._next[partition]}: they were removed before it "
+          "read them. Give another config.state to begin anew."
         )
     self._consumer.assign([
-      confluent_kafka.TopicPartition(self._topic, partition, offset) for partition, offset in self._next.items()
+      confluent_kafka.TopicPartition(self._topic, partition, offset) for partition,
+      offset in self._next.items()
     ])  # fmt: skip
 
   def poll(self, max_bytes: int) -> tuple[pa.Table, str] | None:
@@ -92,7 +97,8 @@ class TopicLog:
         break
       if time.monotonic() > until:
         raise OSError(
-          f"Kafka, topic {self._topic}: no message came for {_SECONDS:.0f} s, though there are more."
+          f"Kafka, topic {self._topic}: no message came for {_SECONDS:.0f} s, though there are "
+          "more."
         )
     if not lines:
       return None
@@ -116,9 +122,10 @@ class TopicLog:
 class SampleTopic:
   """Writes samples to a topic, each once, also when the process dies in between.
 
-  Samples of a step are staged in the outbox, a folder beside the state; after the step's commit they are produced in order,
-  to partition number modulo partitions. Each message says in a header which number it is, so that after a restart the last
-  message of each partition tells what is missing. Nobody else may write to the topic.
+  Samples of a step are staged in the outbox, a folder beside the state; after the step's commit
+  they are produced in order, to partition number modulo partitions. Each message says in a header
+  which number it is, so that after a restart the last message of each partition tells what is
+  missing. Nobody else may write to the topic.
   """
 
   def __init__(self, config: Any, outbox: pathlib.Path, store: Store):
@@ -141,7 +148,7 @@ class SampleTopic:
     self._staged = store.get("samples_staged", max(self._written.values(), default=-1) + 1)
 
   def newest(self) -> int:
-    """-1, the number before the first file of an outbox: those of a state that is gone are gone with it."""
+    """Returns -1, the number before an outbox's first file: files are gone with their state."""
     return -1
 
   def stage(self, number: int, samples: Sequence[pa.Array]) -> None:
@@ -184,7 +191,8 @@ class SampleTopic:
     if self._producer.flush(_SECONDS) or failed:
       problem = failed[0].str() if failed else f"no answer for {_SECONDS:.0f} s"
       raise OSError(
-        f"Kafka, topic {self._topic}: samples could not be written: {problem}. Start the join again; it goes on there."
+        f"Kafka, topic {self._topic}: samples could not be written: {problem}. Start the join "
+        "again; it goes on there."
       )
 
   def _send(self, sample: bytes, partition: int, number: int, delivered) -> None:
@@ -212,7 +220,8 @@ class SampleTopic:
     headers = dict((message.headers() or []) if message is not None and not message.error() else [])
     if _NUMBER not in headers:
       raise ConfigError(
-        f"The last message of the topic {self._topic}, partition {partition}, is no sample of a join; give samples a topic of their own."
+        f"The last message of the topic {self._topic}, partition {partition}, is no sample of a "
+        "join; give samples a topic of their own."
       )
     return int(headers[_NUMBER])
 

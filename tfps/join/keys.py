@@ -1,7 +1,7 @@
 """Keys of records, and the index that knows which of them were seen.
 
-A key is what `request_id` and `item_id` hash to: 64 bits that the index looks for and 32 more that must agree, so that two of
-10^8 pairs of ids are taken for one with a probability below 10^-12.
+A key is what `request_id` and `item_id` hash to: 64 bits that the index looks for and 32 more that
+must agree, so that two of 10^8 pairs of ids are taken for one with a probability below 10^-12.
 """
 
 from __future__ import annotations
@@ -85,9 +85,10 @@ def _finish(x):
 
 
 class KeyIndex:
-  """Which slice of time each key belongs to: a hash table of 16 bytes a place, filled to at most 60%.
+  """Which slice of time each key is in: a hash table of 16 bytes a place, filled to at most 60%.
 
-  It is used for whole batches: every round of the linear probing is a few NumPy calls over the rows that are not settled.
+  It is used for whole batches: every round of the linear probing is a few NumPy calls over the rows
+  that are not settled.
   """
 
   def __init__(self):
@@ -143,7 +144,8 @@ class KeyIndex:
         forgotten = there.astype(np.uint32) < self._forgotten_below
         open_[hit[forgotten]] = True
         going_on[hit[~forgotten]] = False
-      # Of several rows that want one place, the first gets it: each writes its number there, the first of them last.
+      # Of several rows that want one place, the first gets it: each writes its number there, the
+      # first of them last.
       free = np.flatnonzero(open_)
       wanted, numbers = places[free], rows[free].astype(np.uint64)
       self._value[wanted[::-1]] = numbers[::-1]
@@ -177,7 +179,7 @@ class KeyIndex:
     self._taken = 0
 
   def _make_anew(self, more: int) -> None:
-    """A table without what is forgotten, with room for `more` keys and half as many again as are there."""
+    """Returns a table without forgotten keys, with room for `more` and half as many again."""
     kept = np.flatnonzero(self._hash)
     kept = kept[self._value[kept].astype(np.uint32) >= self._forgotten_below]
     hashes, values = self._hash[kept], self._value[kept]

@@ -45,7 +45,7 @@ def match(features: Features, actions: np.ndarray) -> Matched:
 
 
 def in_window(features: Features, matched: Matched, label: Label, settings: Settings) -> np.ndarray:
-  """Which actions count for a label: of its kind, and from `skew` before the show to `wait` after it."""
+  """Which actions count for a label: its kind, from `skew` before the show to `wait` after it."""
   delay = matched.time - features.time[matched.row]
   of_kind = matched.kind == settings.actions.index(label.action)
   return of_kind & (delay >= -settings.skew_ms) & (delay <= label.wait_ms)
@@ -91,7 +91,7 @@ def negatives(features: Features, settings: Settings) -> Samples:
 
 
 def not_given(counted: np.ndarray, row: np.ndarray, given: np.ndarray) -> np.ndarray:
-  """Of the actions that count (bool [m], sorted by row), the first of each row that is not among the rows `given`."""
+  """Returns, of the actions that count (bool [m], by row), the first of each row not in `given`."""
   first = np.zeros(len(row), bool)
   candidates = np.flatnonzero(counted)
   _, begins = np.unique(row[candidates], return_index=True)
@@ -102,7 +102,7 @@ def not_given(counted: np.ndarray, row: np.ndarray, given: np.ndarray) -> np.nda
 def positives(
   features: Features, matched: Matched, first: np.ndarray, label: Label, settings: Settings
 ) -> Samples:
-  """One sample for each action `first` (bool [m]) that says that one label is 1, and nothing of the others."""
+  """Makes one sample for each action `first` (bool [m]): its label is 1, others are not given."""
   taken = features.take(matched.row[first])
   n = len(taken)
   zeros, ones = np.zeros(n, np.float32), np.ones(n, np.float32)

@@ -57,7 +57,8 @@ class Decoder:
       good, bad = _sound_lines(lines)
       if not bad:
         raise BadRecord(
-          f"{where}: {str(error).splitlines()[0]}. A field must have one type in all records; write it so, or as a text."
+          f"{where}: {str(error).splitlines()[0]}. A field must have one type in all records; "
+          "write it so, or as a text."
         ) from error
       self._count_bad(len(bad), f"{where}: the line {bad[0][:80]!r} is no JSON object")
       return self.json_lines(b"\n".join(good), where)
@@ -78,7 +79,8 @@ class Decoder:
     for name in names:
       if samples.is_reserved(name):
         raise BadRecord(
-          f"{where}: a feature is called {name!r}, which samples use themselves; rename it, or set config.slots."
+          f"{where}: a feature is called {name!r}, which samples use themselves; rename it, or "
+          "set config.slots."
         )
       if name not in table.column_names:
         continue  # No record here has it.
@@ -131,7 +133,8 @@ class Decoder:
     for field in ("request_id", "item_id", "time"):
       if log[field] not in table.column_names:
         raise BadRecord(
-          f"{where} has no field {log[field]!r}; say what its {field} is called: {', '.join(table.column_names)}."
+          f"{where} has no field {log[field]!r}; say what its {field} is called: "
+          f"{', '.join(table.column_names)}."
         )
     request_id, item_id = (_strings(table[log[field]]) for field in ("request_id", "item_id"))
     time = _milliseconds(table[log.time].combine_chunks(), log.time_unit, f"{where}: {log.time!r}")
@@ -160,7 +163,8 @@ class Decoder:
       return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
       raise BadRecord(
-        f"{where}: {name!r} cannot be read as config.slots.{name} says, {self._config.slots[name]}: {str(error).splitlines()[0]}."
+        f"{where}: {name!r} cannot be read as config.slots.{name} says, "
+        f"{self._config.slots[name]}: {str(error).splitlines()[0]}."
       ) from error
 
   def _count_bad(self, count: int, problem: str) -> None:

@@ -34,7 +34,7 @@ class Window(NamedTuple):
 
 
 class Delays(NamedTuple):
-  """Of one kind of action: the seconds from the show to the first action of each feature record, sorted."""
+  """Of one kind of action: sorted seconds from the show to a feature record's first action."""
 
   seconds: np.ndarray
   shows: int  # feature records in all
@@ -106,7 +106,8 @@ def text(of_kinds: Mapping[str, Delays]) -> str:
   for kind, found in of_kinds.items():
     share = len(found.seconds) / found.shows
     lines.append(
-      f"{kind}: {len(found.seconds):,} of {found.shows:,} shows ({share:.2%}); actions without a show: {found.unmatched:,}"
+      f"{kind}: {len(found.seconds):,} of {found.shows:,} shows ({share:.2%}); actions without a "
+      f"show: {found.unmatched:,}"
     )
     if not len(found.seconds):
       lines += ["  none came", ""]
@@ -116,26 +117,32 @@ def text(of_kinds: Mapping[str, Delays]) -> str:
       f"  half of them come within {_seconds(middle)}, nine in ten within {_seconds(most)}"
     )
     lines.append(
-      f"  {'window':>8}{'arrived':>10}{'called negative':>18}{'of the negatives':>18}{'samples come':>16}"
+      "  "
+      f"{'window':>8}{'arrived':>10}{'called negative':>18}{'of the negatives':>18}"
+      f"{'samples come':>16}"
     )
     for name, seconds in WINDOWS.items():
       window = found.window(seconds)
       note = "  (the logs are shorter)" if seconds > found.newest else ""
       lines.append(
-        f"  {name:>8}{window.arrived:>10.2%}{1 - window.arrived:>18.2%}{window.false_negatives:>18.3%}{_seconds(window.delay) + ' late':>16}{note}"
+        "  "
+        f"{name:>8}{window.arrived:>10.2%}{1 - window.arrived:>18.2%}"
+        f"{window.false_negatives:>18.3%}{_seconds(window.delay) + ' late':>16}{note}"
       )
     lines.append("")
   lines.append(
-    "called negative: the share of the actions that come after the window; of the negatives: the share that is wrong."
+    "called negative: the share of the actions that come after the window; of the negatives: the "
+    "share that is wrong."
   )
   lines.append(
-    'With config.policy = "early" samples come at once, and the action\'s share that arrives within the window is made good.'
+    'With config.policy = "early" samples come at once, and the action\'s share that arrives '
+    "within the window is made good."
   )
   return "\n".join(lines)
 
 
 def draw(of_kinds: Mapping[str, Delays], path: str) -> None:
-  """Draws the share that has arrived by the seconds since the show, and the false negatives of each window."""
+  """Draws the share arrived by seconds since the show, and the false negatives of each window."""
   try:
     import matplotlib
   except ImportError as error:

@@ -1,4 +1,4 @@
-"""A run of the join in this process: reads both logs, writes samples, and commits, over and over."""
+"""A run of the join in this process: reads both logs, writes samples, commits, and repeats."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Run:
       self._store.close()
 
   def metrics(self) -> dict[str, int | float | None]:
-    """Counts since the join began, what waits, and how far the watermark is behind this machine's clock, in seconds."""
+    """Returns counts since the join began, what waits, and the watermark's lag in seconds."""
     watermark = self._joiner.watermark
     return {
       **dict(sorted(self._joiner.counts.items())),
@@ -138,7 +138,7 @@ class Run:
     return ahead <= self._config.disorder * 1000
 
   def _is_held_back(self, log: str, order: list[str], read: int) -> bool:
-    """Whether actions stay in their log: too many wait already, and no feature records come that they could belong to."""
+    """Whether actions stay in their log: too many wait, and no feature records come for them."""
     is_behind = order[0] == "features" and not read and "features" not in self._idle()
     is_full = self._joiner.unmatched >= _MOST_UNMATCHED
     return log == "actions" and is_behind and is_full and not self._once

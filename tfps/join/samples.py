@@ -1,4 +1,7 @@
-"""Samples: which features a sample has, and the files and folder that they go to. docs/join.md has the format."""
+"""Samples: which features a sample has, and the files and folder that they go to.
+
+Docs/join.md has the format.
+"""
 
 from __future__ import annotations
 
@@ -69,9 +72,10 @@ def records(
 
 
 class SampleFolder:
-  """A folder of files samples-000000000000.tfrecord, -000000000001, ..., each whole from the moment it is there.
+  """A folder of files samples-000000000000.tfrecord, -000000000001, ..., each whole on appearing.
 
-  A file is written under a hidden name first (`stage`), and named when it is certain that it is to be (`publish`).
+  A file is written under a hidden name first (`stage`), and named when it is certain that it is to
+  be (`publish`).
   """
 
   def __init__(self, folder: str | os.PathLike):

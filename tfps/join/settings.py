@@ -18,10 +18,14 @@ _LONGEST_SLICE_MS = 60_000
 
 
 def default_config() -> config_dict.ConfigDict:
-  """A ConfigDict with every field that `tfps join` reads; a config sets `labels`, paths and what differs."""
+  """A ConfigDict with every field that `tfps join` reads.
+
+  A config sets `labels`, paths and what differs.
+  """
   config = config_dict.ConfigDict()
   config.engine = "process"
-  # The two logs, each files in a folder or a Kafka topic of JSON messages; format: "json" (one object a line) or "parquet".
+  # The two logs, each files in a folder or a Kafka topic of JSON messages; format: "json" (one
+  # object a line) or "parquet".
   log = {"folder": "", "format": "json", "topic": "", "time": "time", "time_unit": "s"}
   config.features = config_dict.create(**log, request_id="request_id", item_id="item_id")
   config.actions = config_dict.create(
@@ -29,24 +33,28 @@ def default_config() -> config_dict.ConfigDict:
   )
   # Brokers of the topics, and more of librdkafka's settings, like (("security.protocol", "ssl"),).
   config.kafka = config_dict.create(brokers="", settings=())
-  # Which fields of the feature log go into samples, and as what: {"user_id": "string"}, or "int" or "float"; a field may
-  # hold one value or a list. All, as they are, where it is empty.
+  # Which fields of the feature log go into samples, and as what: {"user_id": "string"}, or "int" or
+  # "float"; a field may hold one value or a list. All, as they are, where it is empty.
   config.slots = config_dict.ConfigDict()
 
-  # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within so many seconds of the show. With a
-  # value, "max", "min", "sum", "first" or "last" of the actions' values, and 0 without one.
+  # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within so many
+  # seconds of the show. With a value, "max", "min", "sum", "first" or "last" of the actions'
+  # values, and 0 without one.
   config.labels = config_dict.ConfigDict()
   config.click_label = ""  # the label that is the click; the first where it is empty
   config.policy = "wait"  # or "early": negatives at once, positives once more when the action comes
 
-  # Seconds of event time: how late a record may be; by how much an action's clock may be before the features'; how long
-  # after its window a record is still known, so that a copy of it or a late action is told apart.
+  # Seconds of event time: how late a record may be; by how much an action's clock may be before the
+  # features'; how long after its window a record is still known, so that a copy of it or a late
+  # action is told apart.
   config.disorder = 60.0
   config.skew = 5.0
   config.remember = 3600.0
-  # A window is closed in steps of so many seconds; 0: a sixtieth of the longest window, from 1 to 60 seconds.
+  # A window is closed in steps of so many seconds; 0: a sixtieth of the longest window, from 1 to
+  # 60 seconds.
   config.slice = 0.0
-  # An input without records for so many seconds of this machine's clock no longer holds the watermark back; 0: it always does.
+  # An input without records for so many seconds of this machine's clock no longer holds the
+  # watermark back; 0: it always does.
   config.idle = 0.0
   # Records that say that they come from later than this many seconds from now are bad.
   config.max_future = 3600.0
@@ -55,17 +63,19 @@ def default_config() -> config_dict.ConfigDict:
   # Where waiting records and positions are kept, and where samples go: a folder, or a topic.
   config.state = ""
   config.samples = config_dict.create(folder="", topic="", records_per_file=100_000)
-  # The join reads at most so many bytes of a log at once, and waits so many seconds between two looks for more.
+  # The join reads at most so many bytes of a log at once, and waits so many seconds between two
+  # looks for more.
   config.batch_bytes = 16 << 20
   config.poll = 2.0
-  # Spark: the program's master, and settings of its own like (("spark.sql.shuffle.partitions", "200"),).
+  # Spark: the program's master, and settings of its own like (("spark.sql.shuffle.partitions",
+  # "200"),).
   config.spark = config_dict.create(master="local[*]", settings=())
   return config
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-  """One label of a sample: the action it is made of, its window, and how several values become one ("" for 0 or 1)."""
+  """One label of a sample: its action, its window, and how values become one ("" for 0 or 1)."""
 
   name: str
   action: str
@@ -75,7 +85,10 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """The semantics of a join, free of where its records come from and go to. Times in milliseconds."""
+  """The semantics of a join, free of where its records come from and go to.
+
+  Times in milliseconds.
+  """
 
   labels: tuple[Label, ...]
   click_label: str
@@ -118,7 +131,8 @@ def of_config(config: Mapping) -> Settings:
   """The Settings of a config; raises ConfigError about the field that is wrong."""
   if not config.labels:
     raise ConfigError(
-      'config.labels is empty; a join needs a label like {"click": {"action": "click", "wait": 600.0}}.'
+      "config.labels is empty; a join needs a label like "
+      '{"click": {"action": "click", "wait": 600.0}}.'
     )
   labels = tuple(_label(name, fields) for name, fields in config.labels.items())
   click_label = config.click_label or labels[0].name
@@ -132,7 +146,8 @@ def of_config(config: Mapping) -> Settings:
   if config.policy == "early" and any(label.value for label in labels):
     name = next(label.name for label in labels if label.value)
     raise ConfigError(
-      f"config.labels.{name} has a value, which is known only when its window closes; config.policy must be 'wait'."
+      f"config.labels.{name} has a value, which is known only when its window closes; "
+      "config.policy must be 'wait'."
     )
   for field in ("disorder", "skew", "remember", "slice", "idle", "max_future", "poll"):
     if config[field] < 0:

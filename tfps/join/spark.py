@@ -1,11 +1,13 @@
-"""The join as a Spark Structured Streaming program, from the same config: for logs that one process cannot follow.
+"""The join as a Spark Structured Streaming program, for logs too large for one process.
 
-Records are decoded by the same code, in Spark's Python workers (`spark_tasks`). Features, each once, are outer-joined with
-actions within the longest window, by event time with watermarks; when a record's window is closed, its actions are collected and
-labelled by the same code. With the policy `early` features come out at once, and once more for each label that an inner join
-finds. A second outer join, from the actions' side and with the ids of features only, tells late actions from those that nobody
-knows. Each task writes its samples to the samples' folder, which all of them must reach, under a hidden name; the driver names
-the files when the batch is complete. What Spark repeats after a restart, it knows by the number of the batch.
+Records are decoded by the same code, in Spark's Python workers (`spark_tasks`). Features, each
+once, are outer-joined with actions within the longest window, by event time with watermarks; when a
+record's window is closed, its actions are collected and labelled by the same code. With the policy
+`early` features come out at once, and once more for each label that an inner join finds. A second
+outer join, from the actions' side and with the ids of features only, tells late actions from those
+that nobody knows. Each task writes its samples to the samples' folder, which all of them must
+reach, under a hidden name; the driver names the files when the batch is complete. What Spark
+repeats after a restart, it knows by the number of the batch.
 """
 
 from __future__ import annotations
@@ -35,11 +37,15 @@ except ImportError as error:
 
 
 def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int | float | None]:
-  """Runs the join until SIGTERM, or with `once` until all that is there is read; returns metrics."""
+  """Runs the join until SIGTERM, or with `once` until all that is there is read.
+
+  Returns metrics.
+  """
   settings = settings_lib.of_config(config)
   if not config.state or not config.samples.folder:
     raise ConfigError(
-      "The engine 'spark' needs config.state and config.samples.folder, on a file system that all its tasks reach."
+      "The engine 'spark' needs config.state and config.samples.folder, on a file system that "
+      "all its tasks reach."
     )
   for log in ("features", "actions"):
     if not config[log].topic and not pathlib.Path(config[log].folder).is_dir():
@@ -87,10 +93,11 @@ def _run(
 def joined(session: SparkSession, config: Any, settings: Settings) -> DataFrame:
   """A streaming DataFrame of what `spark_tasks.write` makes samples of, and counts.
 
-  A row is what its column `what` says. A sample is, with the policy `wait`, a feature record whose window is closed, with all of
-  its `actions`; with `early` each feature record at once, with the `label` -1, and once more for each label that it gets, with
-  the `action_time`. Records that came are told by their keys; an action that ended has the time in `shown` of its feature
-  record, null without one.
+  A row is what its column `what` says. A sample is, with the policy `wait`, a feature record whose
+  window is closed, with all of its `actions`; with `early` each feature record at once, with the
+  `label` -1, and once more for each label that it gets, with the `action_time`. Records that came
+  are told by their keys; an action that ended has the time in `shown` of its feature record, null
+  without one.
   """
   features, came, actions = (
     _records(session, config, settings, what) for what in ("features", "shows", "actions")
@@ -121,8 +128,8 @@ def _what(rows: DataFrame, what: int) -> DataFrame:
 
 def _belongs(settings: Settings, wait_ms: int) -> Any:
   return f.expr(
-    f"f.hash = a.hash and f.check = a.check and a.time >= f.time - interval {settings.skew_ms} milliseconds "
-    f"and a.time <= f.time + interval {wait_ms} milliseconds"
+    f"f.hash = a.hash and f.check = a.check and a.time >= f.time - interval {settings.skew_ms} "
+    f"milliseconds and a.time <= f.time + interval {wait_ms} milliseconds"
   )
 
 
@@ -147,7 +154,7 @@ def _wait(features: DataFrame, actions: DataFrame, settings: Settings) -> list[D
 
 
 def _early(features: DataFrame, actions: DataFrame, settings: Settings) -> list[DataFrame]:
-  """Each feature record at once, and for each of its labels the first pair of it and an action within the label's window."""
+  """Each feature record at once, and for each of its labels the first action within the window."""
   gets = f.array(
     *(
       f.expr(
@@ -160,7 +167,8 @@ def _early(features: DataFrame, actions: DataFrame, settings: Settings) -> list[
   pairs = features.alias("f").join(actions.alias("a"), _belongs(settings, settings.wait_ms))
   positives = pairs.select(
     "f.hash", "f.check", "f.time", "f.entries", "a.value",
-    f.expr("unix_millis(a.time)").alias("action_time"), f.explode(f.array_compact(gets)).alias("label"),
+    f.expr("unix_millis(a.time)").alias("action_time"),
+    f.explode(f.array_compact(gets)).alias("label"),
   )  # fmt: skip
   positives = positives.dropDuplicates(["hash", "check", "time", "label"])
   negatives = features.select(
@@ -171,7 +179,9 @@ def _early(features: DataFrame, actions: DataFrame, settings: Settings) -> list[
 
 
 class _BatchWriter:
-  """Writes each batch once: `spark.json` in the state's folder has the last batch that was, how its files are named, and counts.
+  """Writes each batch once; `spark.json` in the state's folder names the last one that was written.
+
+  The file also has how the batch's files are named, and counts.
 
   Attributes:
     newest: the largest time of a record of both logs, in milliseconds; 0 without one.
@@ -283,9 +293,10 @@ def _session(config: Any) -> SparkSession:
 
 
 def _records(session: SparkSession, config: Any, settings: Settings, what: str) -> DataFrame:
-  """Records of a log as `spark_tasks.COLUMNS` says, by key: the shuffle is one for all that read them.
+  """Records of a log as `spark_tasks.COLUMNS` says, by key: all that read them share the shuffle.
 
-  So that it is one they must ask for the same columns, and for nothing that Spark would rather do before it.
+  So that it is one they must ask for the same columns, and for nothing that Spark would rather do
+  before it.
   """
   plain = config.to_dict()
   log = _log(session, config, "actions" if what == "actions" else "features")
@@ -299,7 +310,7 @@ def _records(session: SparkSession, config: Any, settings: Settings, what: str) 
 
 
 def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
-  """The records of a log as they are: lines or messages in one column `value`, or Parquet's columns."""
+  """The records of a log as they are: lines or messages in `value`, or Parquet's columns."""
   fields = config[log]
   if fields.topic:
     reader = session.readStream.format("kafka").option(

@@ -1,7 +1,7 @@
-"""What the join as a Spark program does in Spark's Python workers: columns of records in and out, by the code of the other engine.
+"""The join's part in Spark's Python workers: columns in and out, by the other engine's code.
 
-A row of the hash 0, which no key has, is no record: its `check` says how many records of a log were left out, and its time may
-move the watermark on.
+A row of the hash 0, which no key has, is no record: its `check` says how many records of a log were
+left out, and its time may move the watermark on.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ COLUMNS = {
   "actions": f"{_KEY}, kind int not null, value float not null",
 }
 WRITTEN = "name string, samples bigint, counts string, newest bigint"
-# What a row that comes to `write` is: what becomes a sample; a record of a log that came, or that was not there before; an
-# action of which it is known what becomes of it.
+# What a row that comes to `write` is: what becomes a sample; a record of a log that came, or that
+# was not there before; an action of which it is known what becomes of it.
 SAMPLE, FEATURE_CAME, FEATURE_NEW, ACTION_CAME, ACTION_ENDED = range(5)
 _BAD, _UNKNOWN = -1, -2  # kinds of actions that were left out
 _ARROW_TIME = pa.timestamp("us", "UTC")
 
 
 def decode(plain: dict, what: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-  """Records of a log from its lines, messages or Parquet columns, as COLUMNS; "shows" are "features" without their features."""
+  """Records of a log from its lines, messages or Parquet columns, as COLUMNS.
+
+  "shows" are "features" without their features.
+  """
   config = config_dict.ConfigDict(plain)
   decoder = Decoder(config, settings_lib.of_config(config))
   log = config["actions" if what == "actions" else "features"]
@@ -89,7 +92,9 @@ def _rows(what: str, keys: Keys, time: np.ndarray, *more) -> pa.RecordBatch:
 def write(
   plain: dict, number: int, expected_after: int, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-  """Labels the rows of a task and writes them to a hidden file; counts what came and what became of it.
+  """Labels the rows of a task and writes them to a hidden file.
+
+  Counts what came and what became of it.
 
   Args:
     plain: the config.

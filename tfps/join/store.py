@@ -1,8 +1,10 @@
 """What a join remembers on disk: waiting records, keys, positions in the logs, counters.
 
-SQLite holds all of it but the waiting feature records, which are many more bytes: those of one step are one file in
-`segments/`, their heads and then their map entries, that SQLite's rows point into. A segment is durable before the transaction that names it, and is removed
-after the one that no longer does; a file that no row names is left over from a process that died, and is removed at the start.
+SQLite holds all of it but the waiting feature records, which are many more bytes: those of one step
+are one file in `segments/`, their heads and then their map entries, that SQLite's rows point into.
+A segment is durable before the transaction that names it, and is removed after the one that no
+longer does; a file that no row names is left over from a process that died, and is removed at the
+start.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from tfps.join.keys import Keys
 
 _TABLES = """
 create table if not exists meta(name text primary key, value text) without rowid;
-create table if not exists positions(log text, name text, position integer, primary key(log, name)) without rowid;
+create table if not exists positions(
+  log text, name text, position integer, primary key(log, name)) without rowid;
 create table if not exists waiting(
-  slice integer, step integer, first_row integer, rows integer, begin integer, bytes integer, primary key(slice, step));
+    slice integer, step integer, first_row integer, rows integer, begin integer, bytes integer,
+    primary key(slice, step));
 create table if not exists closed(slice integer, step integer, keys blob, primary key(slice, step));
-create table if not exists actions(slice integer, step integer, data blob, primary key(slice, step));
+create table if not exists actions(
+  slice integer, step integer, data blob, primary key(slice, step));
 create table if not exists segments(step integer primary key, newest_slice integer);
 """
 _HEAD = np.dtype([("hash", "<u8"), ("check", "<u4"), ("time", "<i8"), ("bytes", "<u4")])
@@ -39,7 +44,8 @@ _KEY = np.dtype([("hash", "<u8"), ("check", "<u4")])
 class Store:
   """The state of one join, in a folder that one process at a time may open.
 
-  Raises ConfigError if another process has it open. All changes between `begin` and `commit` are there, or none.
+  Raises ConfigError if another process has it open. All changes between `begin` and `commit` are
+  there, or none.
   """
 
   def __init__(self, folder: str | os.PathLike):

@@ -85,8 +85,8 @@ def npy_column(name, file, size):
   column = RawColumn(name, file, dtype, shape)
   if size - file.tell() != column.nbytes:
     raise ValueError(
-      f"{name} is truncated or was changed: it has {size - file.tell():,} bytes of numbers, and by its header "
-      f"{column.nbytes:,}."
+      f"{name} is truncated or was changed: it has {size - file.tell():,} bytes of numbers, and "
+      f"by its header {column.nbytes:,}."
     )
   return column
 

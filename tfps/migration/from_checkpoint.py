@@ -15,14 +15,14 @@ from tfps.table.layout import TableLayout
 def warm_start(table, checkpoint, source_table=None, slots=None):
   """Puts the rows that another model's table had at a checkpoint into `table`, those of some slots.
 
-  A row keeps its feasign, statistics, unseen_days and lr_w. Its optimizer states come along where the slot's
-  optimizer is of the same kind here, and begin anew otherwise. Its mf vector comes along where mf_dim is the same;
-  otherwise the row is not admitted, and its next push admits it where its score is still at the threshold. What
-  serving held of the other model, and the days that it had ended, do not come along. A row that `table` has
-  already is replaced.
+  A row keeps its feasign, statistics, unseen_days and lr_w. Its optimizer states come along where
+  the slot's optimizer is of the same kind here, and begin anew otherwise. Its mf vector comes along
+  where mf_dim is the same; otherwise the row is not admitted, and its next push admits it where its
+  score is still at the threshold. What serving held of the other model, and the days that it had
+  ended, do not come along. A row that `table` has already is replaced.
 
-  Feasigns carry the name of the slot that they were made with: where a slot has another name here, its
-  source must still call `tfps.feasign` with the old one.
+  Feasigns carry the name of the slot that they were made with: where a slot has another name here,
+  its source must still call `tfps.feasign` with the old one.
 
   Args:
     table: the `tfps.FeasignTable` to fill.
@@ -61,7 +61,7 @@ def warm_start(table, checkpoint, source_table=None, slots=None):
 
 
 def _converted(rows, source, number, layout):
-  """Yields the `SavedRows` of one slot as the slot `number` of a table with this `layout` has them."""
+  """Yields the `SavedRows` of one slot, as slot `number` of a table with this `layout`."""
   target = layout.slot(number)
   for admitted in (False, True):
     part = rows.take(rows.admitted == admitted)
@@ -103,8 +103,9 @@ def _choose_slots(table, saved, slots):
     slots = {slot: slot for slot in table.slots if slot in saved.slots}
     if not slots:
       raise CheckpointError(
-        f"the table '{saved.name}' in the checkpoint has the slots {', '.join(saved.slots) or '(none)'}, of which "
-        f"table '{table.name}' has none: make the model first, or name slots={{slot here: slot there}}."
+        f"the table '{saved.name}' in the checkpoint has the slots "
+        f"{', '.join(saved.slots) or '(none)'}, of which table '{table.name}' has none: make the "
+        "model first, or name slots={slot here: slot there}."
       )
   slots = dict(slots)
   for there in slots.values():
@@ -112,7 +113,8 @@ def _choose_slots(table, saved, slots):
       near = difflib.get_close_matches(there, saved.slots, 1)
       hint = f" (did you mean '{near[0]}'?)" if near else ""
       raise CheckpointError(
-        f"the table '{saved.name}' in the checkpoint has no slot '{there}'{hint}; it has {', '.join(saved.slots)}."
+        f"the table '{saved.name}' in the checkpoint has no slot '{there}'{hint}; it has "
+        f"{', '.join(saved.slots)}."
       )
     if list(slots.values()).count(there) > 1:
       raise ValueError(

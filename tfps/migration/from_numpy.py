@@ -10,21 +10,23 @@ _NAMES = ("keys", "values", "show", "click")
 
 
 def import_numpy(table, slot, source, *, feasigns=False):
-  """Puts keys with their vectors into one slot of a table; every feasign is admitted, and took no step yet.
+  """Puts keys with their vectors into one slot of a table.
+
+  Every feasign is admitted, and took no step yet.
 
   Args:
     table: the `tfps.FeasignTable` to fill.
     slot: name of the slot.
-    source: path of a .npz file, or {name: array, or path of a .npy file}, with
-      "keys" [n]: integers or strings, "values" float [n, mf_dim]: mf_w, or [n, 1 + mf_dim]: lr_w and mf_w, and
-      perhaps "show" and "click" [n]. Files are read in chunks. Without show, a feasign gets the shows without a
-      click that it needs to be admitted and to survive the next day's end.
-    feasigns: the keys are feasigns already, int64 or uint64. Otherwise they are values of the slot, of
-      which `tfps.feasign(slot, keys)` makes them.
+    source: path of a .npz file, or {name: array, or path of a .npy file}, with "keys" [n]: integers
+      or strings, "values" float [n, mf_dim]: mf_w, or [n, 1 + mf_dim]: lr_w and mf_w, and perhaps
+      "show" and "click" [n]. Files are read in chunks. Without show, a feasign gets the shows
+      without a click that it needs to be admitted and to survive the next day's end.
+    feasigns: the keys are feasigns already, int64 or uint64. Otherwise they are values of the slot,
+      of which `tfps.feasign(slot, keys)` makes them.
 
   Returns:
-    `Imported`. Padding, reserved keys, rows that are not finite, and rows whose key is in the table already are
-    dropped and counted.
+    `Imported`. Padding, reserved keys, rows that are not finite, and rows whose key is in the table
+    already are dropped and counted.
 
   Raises:
     ValueError: a file is truncated or not what it should be, or the values' dimension does not fit.
@@ -55,7 +57,8 @@ def _write(writer, columns):
   for name in ("keys", "values"):
     if name not in columns:
       raise ValueError(
-        f"the source has no '{name}'; it has {', '.join(columns) or 'nothing'}, and needs keys and values."
+        f"the source has no '{name}'; it has {', '.join(columns) or 'nothing'}, and needs keys "
+        "and values."
       )
   keys, values = columns["keys"], columns["values"]
   count = keys.shape[0] if len(keys.shape) == 1 else -1
@@ -63,8 +66,8 @@ def _write(writer, columns):
     rank = 2 if name == "values" else 1
     if len(column.shape) != rank or column.shape[0] != count:
       raise ValueError(
-        f"{column.name} has the shape {column.shape} beside keys of {keys.shape}: give keys [n], values [n, d], "
-        "show [n] and click [n]."
+        f"{column.name} has the shape {column.shape} beside keys of {keys.shape}: give keys [n], "
+        "values [n, d], show [n] and click [n]."
       )
   if "click" in columns and "show" not in columns:
     raise ValueError(f"{columns['click'].name} comes without show: give both, or none.")

@@ -1,11 +1,12 @@
 """Importing the saved tables of TensorFlow Recommenders Addons (TFRA); TFRA itself is not needed.
 
 What its dynamic-embedding variables leave behind (seen with TFRA 0.8.1):
-- files `<name>_mht_1of2_rank0_size1-keys` and `...-values`, one pair for each table of a variable and process, from
-  `save_to_file_system` and `FileSystemSaver`; a single table's are `<name>-keys` and `<name>-values`. They hold
-  nothing but the numbers.
-- tensors in a TensorFlow checkpoint or SavedModel: `.../tables_of_<name>/0/.ATTRIBUTES/table-keys` and
-  `...-values`, from tf.train.Checkpoint and Keras; `<name>_mht_1of2-keys` from tf.compat.v1.train.Saver.
+- files `<name>_mht_1of2_rank0_size1-keys` and `...-values`, one pair for each table of a variable
+  and process, from `save_to_file_system` and `FileSystemSaver`; a single table's are `<name>-keys`
+  and `<name>-values`. They hold nothing but the numbers.
+- tensors in a TensorFlow checkpoint or SavedModel: `.../tables_of_<name>/0/.ATTRIBUTES/table-keys`
+  and `...-values`, from tf.train.Checkpoint and Keras; `<name>_mht_1of2-keys` from
+  tf.compat.v1.train.Saver.
 """
 
 import contextlib
@@ -30,19 +31,22 @@ _FOLDER = "TFRADynamicEmbedding"  # where FileSystemSaver puts its files, beside
 def import_tfra(
   table, slot, path, variable=None, *, dim=None, value_dtype="float32", feasigns=False
 ):
-  """Puts what a TFRA variable holds into one slot of a table; every feasign is admitted, and took no step yet.
+  """Puts what a TFRA variable holds into one slot of a table.
+
+  Every feasign is admitted, and took no step yet.
 
   Args:
     table: the `tfps.FeasignTable` to fill.
     slot: name of the slot.
-    path: the folder of `save_to_file_system`'s files, or what their names begin with; the prefix of a TensorFlow
-      checkpoint; or a SavedModel's folder.
+    path: the folder of `save_to_file_system`'s files, or what their names begin with; the prefix of
+      a TensorFlow checkpoint; or a SavedModel's folder.
     variable: name of the variable; needed where there are several.
-    dim: the variable's dim: the slot's mf_dim, which is the default, or 1 more where lr_w comes first.
+    dim: the variable's dim: the slot's mf_dim, which is the default, or 1 more where lr_w comes
+      first.
     value_dtype: of the values, where they are files; keys in files are int64.
     feasigns: the keys are feasigns already. Otherwise they are values of the slot, of which
-      `tfps.feasign(slot, keys)` makes them: each variable of TFRA has keys of its own, the slots of a table share
-      theirs.
+      `tfps.feasign(slot, keys)` makes them: each variable of TFRA has keys of its own, the slots of
+      a table share theirs.
 
   Returns:
     `Imported`, as from `import_numpy`; shows and clicks are those of `import_numpy` without show.
@@ -81,13 +85,17 @@ def _find(path):
   found = sorted({name for pattern in patterns for name in tf.io.gfile.glob(pattern + _KEYS)})
   if not found:
     raise FileNotFoundError(
-      f"There is neither a TensorFlow checkpoint with a table of TFRA, nor a file ending in -keys at {path}."
+      "There is neither a TensorFlow checkpoint with a table of TFRA, nor a file ending in -keys "
+      f"at {path}."
     )
   return None, [name.removesuffix(_KEYS) for name in found]
 
 
 def _by_variable(source):
-  """{variable: [name without "-keys"]} of a checkpoint reader, or of files' paths; checks that no table is missing."""
+  """{variable: [name without "-keys"]} of a checkpoint reader, or of files' paths.
+
+  Checks that no table is missing.
+  """
   if not isinstance(source, list):
     tensors = sorted(source.get_variable_to_shape_map())
     source = [name.removesuffix(_KEYS) for name in tensors if name.endswith(_KEYS)]
@@ -106,8 +114,8 @@ def _by_variable(source):
     if len(variables[variable]) != count:
       there = ", ".join(os.path.basename(name) for name in variables[variable])
       raise ValueError(
-        f"variable '{variable}' has {count} tables, but only {len(variables[variable])} are there: {there}; put all "
-        "files of one saving, and of no other, into the folder."
+        f"variable '{variable}' has {count} tables, but only {len(variables[variable])} are "
+        f"there: {there}; put all files of one saving, and of no other, into the folder."
       )
   return variables
 
@@ -150,8 +158,8 @@ def _file_pairs(names, dim, dtype):
     expected = count * dim * dtype.itemsize
     if sizes[_VALUES] != expected:
       raise ValueError(
-        f"{name}{_VALUES} has {sizes[_VALUES]:,} bytes, but {count:,} keys with {dim} {dtype} each take {expected:,}: "
-        "it is truncated, or the variable has another dim."
+        f"{name}{_VALUES} has {sizes[_VALUES]:,} bytes, but {count:,} keys with {dim} {dtype} "
+        f"each take {expected:,}: it is truncated, or the variable has another dim."
       )
 
     def open_pair(stack):

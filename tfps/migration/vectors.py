@@ -39,12 +39,13 @@ class Imported:
 
 
 class VectorWriter:
-  """Puts keys with vectors into one slot of a table, as feasigns that are admitted and took no step yet.
+  """Puts keys with vectors into one slot of a table, as admitted feasigns that took no step yet.
 
   Args:
     table: the `tfps.FeasignTable`.
     slot: the slot's name.
-    feasigns: the keys are feasigns already; otherwise values of the slot, of which `tfps.feasign` makes them.
+    feasigns: the keys are feasigns already; otherwise values of the slot, of which `tfps.feasign`
+      makes them.
 
   Attributes:
     imported: the `Imported` so far.
@@ -67,8 +68,9 @@ class VectorWriter:
       raise ValueError(f"{what}: feasigns are integers, but the keys are {key_dtype}.")
     if width not in (self.mf_dim, 1 + self.mf_dim):
       raise ValueError(
-        f"{what}: a value has {width} floats, but slot '{self._name}' of table '{self._table.name}' has "
-        f"mf_dim {self.mf_dim}: give {self.mf_dim} floats, or {1 + self.mf_dim} with lr_w before them."
+        f"{what}: a value has {width} floats, but slot '{self._name}' of table "
+        f"'{self._table.name}' has mf_dim {self.mf_dim}: give {self.mf_dim} floats, or "
+        f"{1 + self.mf_dim} with lr_w before them."
       )
 
   def write(self, keys, values, show=None, click=None):
@@ -77,8 +79,8 @@ class VectorWriter:
     Args:
       keys: [n] integers or strings.
       values: float [n, mf_dim], or [n, 1 + mf_dim] with lr_w first; lr_w is 0 otherwise.
-      show, click: [n]. Without show, what makes the score that a feasign needs to be admitted and to survive the
-        next day's end; without click, 0.
+      show, click: [n]. Without show, what makes the score that a feasign needs to be admitted and
+        to survive the next day's end; without click, 0.
     """
     keys = self._keys(np.asarray(keys))
     values = np.asarray(values, np.float32)
@@ -133,7 +135,7 @@ class VectorWriter:
 
 
 def shows_to_stay(accessor):
-  """(show, click) of a feasign that is just admitted, and that the next day's end does not evict."""
+  """Returns the show and click of a feasign just admitted that the next day's end keeps."""
   score = max(accessor.create_threshold, accessor.delete_threshold, 0.0)
   if accessor.nonclk_coeff > 0:
     show, click = score / accessor.nonclk_coeff, 0.0
@@ -147,7 +149,7 @@ def shows_to_stay(accessor):
 
 
 def with_state(weights, optimizer):
-  """float32 [n, .]: weights [n, dim] of so many rows, and after them the state of an optimizer that took no step."""
+  """Returns float32 [n, .]: `weights` [n, dim], then an optimizer's state before any step."""
   state = np.float32(optimizer.initial_state(weights.shape[1]))
   return np.concatenate(
     [np.float32(weights), np.broadcast_to(state, [len(weights), len(state)])], axis=1

@@ -10,16 +10,19 @@ import numpy as np
 class DayRule:
   """When a day of a stream ends.
 
-  A day ends just before the sample that is the `past_samples`th whose event time lies `grace_seconds` or more after the
-  day's last second. Until then samples of the next day are trained in it (they are early), and samples of days that have
-  ended are trained in the current one (they are late). The next day is that of the earliest of the samples that ended it, so
-  that a day without samples is skipped.
+  A day ends just before the sample that is the `past_samples`th whose event time lies
+  `grace_seconds` or more after the day's last second. Until then samples of the next day are
+  trained in it (they are early), and samples of days that have ended are trained in the current one
+  (they are late). The next day is that of the earliest of the samples that ended it, so that a day
+  without samples is skipped.
 
   Attributes:
     day_seconds: how long a day is.
     offset_seconds: when in UTC's day it begins; -8 * 3600 where it is Beijing's.
-    grace_seconds: how long after a day's last second its samples are waited for, by the event times of others.
-    past_samples: how many samples past that end it; more than 1, so that a clock that is wrong does not.
+    grace_seconds: how long after a day's last second its samples are waited for, by the event times
+      of others.
+    past_samples: how many samples past that end it; more than 1, so that a clock that is wrong does
+      not.
   """
 
   day_seconds: float = 86400.0
@@ -41,8 +44,9 @@ class DayRule:
     return index * self.day_seconds + self.offset_seconds
 
   def name(self, index):
-    """A day's name: its date, or where days are shorter than UTC's the time of its beginning too."""
-    # The middle of the offset's range: a day that begins at 16:00 UTC for Beijing is the next date's.
+    """Returns a day's name: its date, and its start time if days are shorter than UTC's."""
+    # The middle of the offset's range: a day that begins at 16:00 UTC for Beijing is the next
+    # date's.
     begin = self.begin(index)
     if self.day_seconds == 86400:
       begin += self.day_seconds / 2 if self.offset_seconds else 0
@@ -53,7 +57,9 @@ class DayRule:
 
 
 class EventDays:
-  """Follows the days of a stream, sample by sample; a pure function of rule and event times in their order.
+  """Follows the days of a stream, sample by sample.
+
+  A pure function of rule and event times in their order.
 
   Args:
     rule: the `DayRule`.
@@ -78,7 +84,7 @@ class EventDays:
     return [self.index, self.is_over, self._past, self._next, self.late, self.early]
 
   def begin_next(self, times):
-    """Begins the day after the one that is over, or the first: that of the earliest of `times`, float64 [n]."""
+    """Begins the next day; the first is that of the earliest of `times`, float64 [n]."""
     self.index = self._next if self.is_over else self._rule.index(np.min(times))
     self.is_over, self._past, self._next = False, 0, None
 

@@ -16,10 +16,11 @@ class Arrival(NamedTuple):
 
 
 class Folder:
-  """TFRecord files in a folder, each once: those that are there in the order of their names, then new ones as they come.
+  """Reads each TFRecord file of a folder once: first what is there by name, then what comes.
 
-  A file must be whole when it appears: write it beside under another name, such as one that begins with "." or "_", and rename
-  it. It may be removed once no checkpoint from which a run may go on needs it.
+  A file must be whole when it appears: write it beside under another name, such as one that begins
+  with "." or "_", and rename it. It may be removed once no checkpoint from which a run may go on
+  needs it.
 
   Args:
     folder: where the files arrive, on any of TensorFlow's file systems; every worker must reach it.
@@ -53,8 +54,8 @@ class Folder:
       (name, skip), self._partly = self._partly, None
       if not tf.io.gfile.exists(f"{self._folder}/{name}"):
         raise FileNotFoundError(
-          f"{self._folder}/{name} is gone, of which {skip} samples are trained and the rest are not: put it back, or go on "
-          "from another checkpoint."
+          f"{self._folder}/{name} is gone, of which {skip} samples are trained and the rest are "
+          "not: put it back, or go on from another checkpoint."
         )
     else:
       if not self._new:
@@ -68,7 +69,10 @@ class Folder:
     return arrival
 
   def cursor(self, arrival, samples, is_whole):
-    """What `resume` needs once all before `arrival` are trained, and of it so many samples; a dict of what JSON has."""
+    """What `resume` needs once all before `arrival` are trained, and of it so many samples.
+
+    A dict of what JSON has.
+    """
     below = arrival.number + is_whole
     # Of a file that was removed nothing needs to be known.
     done = [

@@ -25,13 +25,14 @@ class Fetched(NamedTuple):
 
 
 class Topic:
-  """The messages of a Kafka topic, each value a sample: those that are there, then new ones as they come.
+  """Reads a Kafka topic's messages, each a sample: first those there, then new ones as they come.
 
       samples = tfps.data.stream(tfps.data.Topic("kafka-0:9092", "samples", spool="/spool"), parse)
 
-  TensorFlow has no op that reads Kafka. The chief fetches messages, writes them as files of a folder that all workers reach, and
-  removes these once they are trained. Where a run goes on from is offsets alone, and they are the chief's: nothing is
-  committed to Kafka, and what the folder holds when a run begins is fetched again.
+  TensorFlow has no op that reads Kafka. The chief fetches messages, writes them as files of a
+  folder that all workers reach, and removes these once they are trained. Where a run goes on from
+  is offsets alone, and they are the chief's: nothing is committed to Kafka, and what the folder
+  holds when a run begins is fetched again.
 
   Args:
     brokers: "host:port,host:port".
@@ -113,7 +114,7 @@ class Topic:
     return fetched
 
   def cursor(self, fetched, samples, is_whole):
-    """What `resume` needs once all files before `fetched` are trained, and of it so many samples."""
+    """Returns what `resume` needs once all before `fetched` and `samples` of it are trained."""
     del is_whole
     offsets = dict(fetched.before)
     for partition, offset in fetched.places[:samples]:
@@ -168,8 +169,8 @@ class Topic:
     if error.code() == kafka.KafkaError._AUTO_OFFSET_RESET:
       partition = message.partition()
       raise RuntimeError(
-        f"{self} has no message {self._offsets[partition]} in partition {partition} any more, with which this run was to go "
-        "on: begin with another checkpoint, or without one."
+        f"{self} has no message {self._offsets[partition]} in partition {partition} any more, "
+        "with which this run was to go on: begin with another checkpoint, or without one."
       )
     if error.fatal() or error.code() == kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
       raise RuntimeError(f"{self}: {error.str()}.")

@@ -1,4 +1,4 @@
-"""The chief's part of a stream: takes what arrives, cuts it into tickets, and knows where it stands."""
+"""The chief's part of a stream: reads what arrives, cuts it into tickets, knows its position."""
 
 import sys
 import time
@@ -28,7 +28,8 @@ class _Cut(NamedTuple):
   is_whole: bool  # whether these are all
   days: list
   times: EventTimes
-  skipped: list  # the `SkippedInIndex` of the arrival where `is_whole`, and of those before it that have no tickets
+  # The `SkippedInIndex` of the arrival where `is_whole`, and of those before it without tickets.
+  skipped: list
 
 
 class StreamReader:
@@ -70,7 +71,10 @@ class StreamReader:
     return self._days.early
 
   def next_day(self, ordinal):
-    """Waits for the next day's samples; returns it as the `Day` with that ordinal, None if the stream is to end."""
+    """Waits for the next day's samples.
+
+    Returns it as the `Day` with that ordinal, None if the stream is to end.
+    """
     while not self._source.stopped:
       if self._days.is_over or self._fill():
         self._days.begin_next(self._samples.times[self._at :] if self._samples else None)
@@ -88,13 +92,16 @@ class StreamReader:
     now = self._rule.name(self._days.index)
     if now != name:
       raise ValueError(
-        f"the checkpoint was saved in the day {name!r}, which is now {now!r}: give the stream the day_seconds and "
-        "offset_seconds that it had."
+        f"the checkpoint was saved in the day {name!r}, which is now {now!r}: give the stream the "
+        "day_seconds and offset_seconds that it had."
       )
     return Day(ordinal, name, 0)
 
   def next_ticket(self):
-    """The current day's next `Ticket`; None if there is none now, if the day is over or the stream is to end."""
+    """The current day's next `Ticket`.
+
+    None if there is none now, if the day is over or the stream is to end.
+    """
     if self._days.is_over or self._source.stopped or not self._fill():
       return None
     begin = self._at
@@ -124,9 +131,12 @@ class StreamReader:
     return self._cuts[ticket.sequence].times
 
   def skipped_with(self, ticket):
-    """What of the files that are whole with a ticket is in no ticket; of one that finished since the last moment.
+    """What of the files that are whole with a ticket is in no ticket.
 
-    What a file without any ticket has is said with the next ticket, before which the file is not done.
+    Of one that finished since the last moment.
+
+    What a file without any ticket has is said with the next ticket, before which the file is not
+    done.
     """
     return self._cuts[ticket.sequence].skipped
 
@@ -135,7 +145,10 @@ class StreamReader:
     return self._cursor
 
   def cursor_after(self, ticket):
-    """Where it stands at a moment when the tickets up to this one are finished; a dict of what JSON has."""
+    """Where it stands at a moment when the tickets up to this one are finished.
+
+    A dict of what JSON has.
+    """
     if ticket.sequence not in self._cuts:
       return self._cursor
     cut = self._cuts[ticket.sequence]
@@ -173,8 +186,9 @@ class StreamReader:
       self._at = arrival.skip
       if self._at > len(self._samples.times):
         raise ValueError(
-          f"{arrival.path} has {len(self._samples.times)} samples, and {arrival.skip} of it are trained: it is not the file "
-          "that it was; put that back, or go on from another checkpoint."
+          f"{arrival.path} has {len(self._samples.times)} samples, and {arrival.skip} of it are "
+          "trained: it is not the file that it was; put that back, or go on from another "
+          "checkpoint."
         )
       if not len(self._samples.times):
         for bad in self._samples.bad:

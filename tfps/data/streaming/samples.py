@@ -13,7 +13,10 @@ from tfps.data import bad_records, file_source, index
 _READ_AT_ONCE = 4096
 _MOST_QUOTED = 300  # of an error, which may quote all of a sample
 _FRAME_BYTES = 16  # length, checksum of the length, checksum of the data
-_NOT_WHOLE = "is not a whole TFRecord file: files must be whole when they appear, so write them under another name and rename them"
+_NOT_WHOLE = (
+  "is not a whole TFRecord file: files must be whole when they appear, so write them under another "
+  "name and rename them"
+)
 _YEAR_9999 = 253_370_764_800.0  # in seconds since 1970
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -33,14 +36,16 @@ def read(path, time, unit, skips=False):
     path: a TFRecord file.
     time: the feature with the event time, one int64, since 1970.
     unit: of that time, one of `UNITS`.
-    skips: whether a sample that is damaged or has no event time counts as of the time of the one before it (those at the
-      file's beginning: of the first that has one), and what is behind a place that cannot be read is left out.
+    skips: whether a sample that is damaged or has no event time counts as of the time of the one
+      before it (those at the file's beginning: of the first that has one), and what is behind a
+      place that cannot be read is left out.
 
   Returns:
     `Samples`.
 
   Raises:
-    ValueError: the file is not whole, or a sample has no such feature or none between 1970 and 9999; the sentence names the file.
+    ValueError: the file is not whole, or a sample has no such feature or none between 1970 and
+      9999; the sentence names the file.
   """
   lengths, times, problem = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], ""
   try:
@@ -103,7 +108,10 @@ def _records(path, bounds):
 
 
 def _time_of(record, time, per_second):
-  """The event time of a serialized tf.Example, in seconds; None where there is none that can be used."""
+  """The event time of a serialized tf.Example, in seconds.
+
+  None where there is none that can be used.
+  """
   if record is None:
     return None
   try:
@@ -125,7 +133,10 @@ def _unusable(time):
 
 
 def with_time_checked(parse, time, unit):
-  """A parse function that also refuses samples without a usable event time, which `read` with `skips` lets pass."""
+  """Makes a parse function that also refuses samples without a usable event time.
+
+  `read` with `skips` lets them pass.
+  """
 
   def parse_with_time(records):
     when = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})[time]

@@ -10,22 +10,27 @@ from tfps.data.streaming.reader import StreamReader
 
 
 def stream(
-  arrivals, parse, *, time="time", time_unit="ms", day_seconds=86400.0, offset_seconds=0.0, grace_seconds=0.0,
-  past_samples=10, poll_seconds=1.0, stop_after_idle=0.0, batch_size=512, batches_per_ticket=10, **reading,
+  arrivals, parse, *, time="time", time_unit="ms", day_seconds=86400.0, offset_seconds=0.0,
+  grace_seconds=0.0,
+  past_samples=10, poll_seconds=1.0, stop_after_idle=0.0, batch_size=512, batches_per_ticket=10,
+  **reading,
 ):  # fmt: skip
-  """Makes a source of samples that keep arriving: an endless one, which `fit` trains on as they come.
+  """Makes an endless source of samples that keep arriving; `fit` trains on them as they come.
 
       samples = tfps.data.stream("/samples", parse)
       model.fit(samples, callbacks=[tfps.callbacks.Checkpoint("/checkpoints/ctr", every_minutes=1)])
 
   Args:
-    arrivals: a folder in which TFRecord files of tf.Examples keep arriving, or a `tfps.data.Folder` or `tfps.data.Topic`.
-    parse: maps n serialized tf.Examples, a string tensor [n], to (x, y) or (x, y, weight), as in `tfps.data.source`.
+    arrivals: a folder in which TFRecord files of tf.Examples keep arriving, or a `tfps.data.Folder`
+      or `tfps.data.Topic`.
+    parse: maps n serialized tf.Examples, a string tensor [n], to (x, y) or (x, y, weight), as in
+      `tfps.data.source`.
     time: the feature that holds a sample's event time, one int64.
     time_unit: of it, since 1970: "s", "ms", "us" or "ns".
     day_seconds: the length of a day.
     offset_seconds: when a day begins, after midnight UTC.
-    grace_seconds: a day ends before the `past_samples`th sample whose event time lies this far beyond it.
+    grace_seconds: a day ends before the `past_samples`th sample whose event time lies this far
+      beyond it.
     past_samples: see `grace_seconds`; one wrong clock ends no day.
     poll_seconds: how often to look for new files while there are none.
     stop_after_idle: end when nothing has come for so many seconds; 0: never.
@@ -43,7 +48,8 @@ def stream(
     arrivals = Folder(arrivals)
   rule = DayRule(day_seconds, offset_seconds, grace_seconds, past_samples)
   return StreamSource(
-    arrivals, parse, rule, time=time, time_unit=time_unit, poll_seconds=poll_seconds, stop_after_idle=stop_after_idle,
+    arrivals, parse, rule, time=time, time_unit=time_unit, poll_seconds=poll_seconds,
+    stop_after_idle=stop_after_idle,
     batch_size=batch_size, batches_per_ticket=batches_per_ticket, **reading,
   )  # fmt: skip
 
@@ -94,13 +100,17 @@ class StreamSource(FileSource):
     return self.reader
 
   def stop(self):
-    """Ends the stream: `fit` returns when the tickets that have begun are finished. A signal handler may call it."""
+    """Ends the stream: `fit` returns when the tickets that have begun are finished.
+
+    A signal handler may call it.
+    """
     self.stopped = True
 
   def days(self):
     """Refused: nobody knows the days of a stream."""
     raise ValueError(
-      "a stream has no list of days, and no end: evaluate on files that are there, with tfps.data.source."
+      "a stream has no list of days, and no end: evaluate on files that are there, with "
+      "tfps.data.source."
     )
 
   def tickets(self, day=None):
