@@ -1,10 +1,16 @@
 """docs/, README.md, CONTRIBUTING.md: code compiles, names are there, docstring examples run."""
 
+import doctest
+import importlib
+import importlib.util
+import io
 import pathlib
 import re
 import runpy
 
 import pytest
+
+import tfps
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -46,3 +52,55 @@ def test_the_picture_of_the_packages_is_that_of_the_sources():
   graph = runpy.run_path(str(ROOT / "docs" / "package_graph.py"))
   drawn = graph["draw"](*graph["read"](ROOT))
   assert drawn == graph["OUTPUT"].read_text(), "run `python docs/package_graph.py`"
+
+
+# Public names without an example: errors, and what needs another process or package.
+WITHOUT = {
+  "tfps.checkpoint.CheckpointError",
+  "tfps.cluster.Cluster",
+  "tfps.cluster.ConfigError",
+  "tfps.cluster.Task",
+  "tfps.cluster.end",
+  "tfps.data.BadRecordError",
+  "tfps.data.Topic",
+  "tfps.export.ExportError",
+  "tfps.migration.import_tfra",
+}
+REFERENCE = [
+  name
+  for page in sorted(ROOT.glob("docs/reference/*.md"))
+  for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+]
+
+
+def test_the_reference_has_every_public_name():
+  modules = [name for name in tfps.__all__ if importlib.util.find_spec(f"tfps.{name}")]
+  public = {f"tfps.{name}" for name in tfps.__all__ if name not in modules}
+  for module in modules:
+    public |= {f"tfps.{module}.{name}" for name in getattr(tfps, module).__all__}
+  # tfps.strategy is the same.
+  assert sorted(public - {"tfps.cluster.strategy"} - set(REFERENCE)) == []
+
+
+@pytest.fixture(scope="module", name="names")
+def _names():
+  """What the examples use: the lines on the reference's first page."""
+  (lines,) = FENCED.findall((ROOT / "docs" / "reference" / "index.md").read_text())
+  names = {}
+  exec(compile(lines, "docs/reference/index.md", "exec"), names)
+  return names
+
+
+@pytest.mark.parametrize("name", [name for name in REFERENCE if name not in WITHOUT])
+def test_example_of(name, names, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  module, _, attribute = name.rpartition(".")
+  documented = getattr(importlib.import_module(module), attribute)
+  (test,) = [
+    test
+    for test in doctest.DocTestFinder(recurse=False).find(documented, name, False, names)
+    if test.examples
+  ] or pytest.fail(f"the docstring of {name} has no example")
+  output = io.StringIO()
+  doctest.DocTestRunner(verbose=False).run(test, out=output.write)
+  assert not output.getvalue(), output.getvalue()

@@ -7,9 +7,6 @@ from tfps.export.exporter import Exporter
 class BaseExport:
   """Exports a base when a day ends, before its eviction: what `EndOfDay` takes as `base_export`.
 
-      export = tfps.callbacks.BaseExport(model, "export", source.raw_inputs)
-      model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, base_export=[export])])
-
   Args:
     model: the Keras model.
     folder: where exports go; every parameter server must reach it.
@@ -25,6 +22,12 @@ class BaseExport:
   Raises:
     ExportError: there are no raw inputs, or `Exporter` raises it.
     ValueError: a number is below 1.
+
+  Examples:
+    >>> export = tfps.callbacks.BaseExport(model, "export", source.raw_inputs, every_days=2)
+    >>> end_of_day = tfps.callbacks.EndOfDay(table, base_export=[export])
+    >>> history = model.fit(source, callbacks=[end_of_day], verbose=0)
+    Exported export/base/1.
   """
 
   def __init__(self, model, folder, raw, *, every_days=1, examples=256, keep=None):

@@ -34,6 +34,12 @@ class Checkpoint(keras.callbacks.Callback):
   Raises:
     ValueError: a number is below 1, or no positive number of minutes.
     LockError: when `fit` begins, and another process writes to the folder.
+
+  Examples:
+    >>> saver = tfps.callbacks.Checkpoint("checkpoints", every_tickets=100)
+    >>> history = model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table), saver], verbose=0)
+    >>> saver.manager.latest()
+    'checkpoints/checkpoint-2'
   """
 
   def __init__(

@@ -9,10 +9,6 @@ import tf_keras as keras
 class DeltaExport(keras.callbacks.Callback):
   """Exports a delta whenever so many examples are trained, or so many minutes have passed.
 
-      base = tfps.callbacks.BaseExport(model, "export", source.raw_inputs)
-      delta = tfps.callbacks.DeltaExport(base.exporter, every_minutes=5)
-      model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, base_export=[base]), delta])
-
   `fit` schedules no ticket while rows are copied on their servers; they are written while it goes on. Where there is no
   base yet that a delta could follow, a base is exported. A delta that cannot be written is told and left out: what it
   would have held is in the next one.
@@ -29,6 +25,14 @@ class DeltaExport(keras.callbacks.Callback):
 
   Raises:
     ValueError: a number is not positive, or there is none.
+
+  Examples:
+    >>> base = tfps.callbacks.BaseExport(model, "export", source.raw_inputs)
+    >>> delta = tfps.callbacks.DeltaExport(base.exporter, every_minutes=5)
+    >>> end_of_day = tfps.callbacks.EndOfDay(table, base_export=[base])
+    >>> history = model.fit(source, callbacks=[end_of_day, delta], verbose=0)
+    Exported export/base/1.
+    Exported export/base/2.
   """
 
   def __init__(self, exporter, *, every_examples=None, every_minutes=None, describe=None):

@@ -8,9 +8,6 @@ from tfps.table import eviction
 class EndOfDay(keras.callbacks.Callback):
   """Ends the day of the tables when the source's day ends: base export, eviction, ageing, decay.
 
-      archive = lambda rows: np.save(f"left-{rows.day}-{rows.keys[0]}.npy", rows.keys)
-      model.fit(source, callbacks=[tfps.callbacks.EndOfDay(table, after_eviction=[archive])])
-
   A hook that raises stops the training; the day's end can be run again, and goes on with what has
   not ended yet.
 
@@ -28,6 +25,14 @@ class EndOfDay(keras.callbacks.Callback):
 
   Raises:
     ValueError: if the hooks are no lists of functions.
+
+  Examples:
+    >>> def archive(rows):
+    ...   np.savez(f"left-{rows.day}-{rows.keys[0]}.npz", keys=rows.keys, statistics=rows.statistics)
+    >>> end_of_day = tfps.callbacks.EndOfDay(table, after_eviction=[archive])
+    >>> history = model.fit(source, callbacks=[end_of_day], verbose=0)
+    >>> end_of_day.evicted > 0
+    True
   """
 
   def __init__(

@@ -46,6 +46,10 @@ class Freshness(keras.callbacks.Callback):
 
   Attributes:
     ages: the `Ages` of all samples that were trained.
+
+  Examples:
+    >>> samples = tfps.data.stream("samples", lambda records: parse(records))
+    >>> freshness = tfps.callbacks.Freshness(samples, every_seconds=10.0, log_dir="logs")
   """
 
   def __init__(self, source, *, every_seconds=60.0, log_dir=None):

@@ -16,6 +16,12 @@ class ProgressiveTest(keras.callbacks.Callback):
   Attributes:
     days: for each tested day so far (`Day`, `tfps.learning.metrics.ClickScores`).
     total: the `ClickScores` of all tested examples.
+
+  Examples:
+    >>> test = tfps.callbacks.ProgressiveTest(source)
+    >>> history = model.fit(source, callbacks=[test], verbose=0)
+    >>> [day.name for day, scores in test.days], 0 <= test.total.auc <= 1
+    (['day-0', 'day-1'], True)
   """
 
   def __init__(self, source):

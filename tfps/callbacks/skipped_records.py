@@ -12,6 +12,12 @@ class SkippedRecords(keras.callbacks.Callback):
 
   Attributes:
     counts: {reason: how many}, with those before the checkpoint from which the run went on.
+
+  Examples:
+    >>> skipped = tfps.callbacks.SkippedRecords()
+    >>> history = model.fit(source, callbacks=[skipped], verbose=0)
+    >>> skipped.counts
+    {}
   """
 
   def __init__(self, log_dir=None):

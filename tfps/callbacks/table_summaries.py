@@ -22,6 +22,13 @@ class TableSummaries(keras.callbacks.Callback):
 
   Raises:
     ValueError: if every_tickets is negative.
+
+  Examples:
+    >>> summaries = tfps.callbacks.TableSummaries(table, "logs")
+    >>> callbacks = [tfps.callbacks.EndOfDay(table), summaries]
+    >>> history = model.fit(source, callbacks=callbacks, verbose=0)
+    >>> len(os.listdir("logs"))
+    1
   """
 
   def __init__(self, table, log_dir, every_tickets=0):

@@ -11,6 +11,12 @@ class Throughput(keras.callbacks.Callback):
   Attributes:
     examples: number of examples trained.
     seconds: time from each day's first ticket to its last.
+
+  Examples:
+    >>> throughput = tfps.callbacks.Throughput()
+    >>> history = model.fit(source, callbacks=[throughput], verbose=0)
+    >>> throughput.examples
+    128
   """
 
   def __init__(self):

@@ -34,6 +34,14 @@ class CheckpointManager:
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
     LockError: another process writes to the folder.
+
+  Examples:
+    >>> manager = tfps.checkpoint.CheckpointManager("checkpoints", None, [table])
+    >>> manager.save({"day": 3})
+    'checkpoints/checkpoint-1'
+    >>> manager.restore()
+    {'day': 3}
+    >>> manager.close()
   """
 
   def __init__(self, folder, model, tables, keep=3, exporter=None, read_only=False):

@@ -51,6 +51,10 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   Args:
     error: an exception; a `tf.errors.OpError` loses its traces and names the task it comes from.
     cluster: gives the tasks' addresses; by default the cluster of TF_CONFIG.
+
+  Examples:
+    >>> tfps.cluster.explain(ValueError("mf_dim must be 1 or more, not 0."))
+    'mf_dim must be 1 or more, not 0.'
   """
   if not is_tensorflow_error(error):
     return " ".join(str(error).split()) or type(error).__name__

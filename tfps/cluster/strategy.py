@@ -33,6 +33,13 @@ def strategy(connect_timeout: float = 600.0):
     LostError: a worker or parameter server did not come up in time, or serves an earlier chief; the
       message names it.
     SystemExit: in a worker or ps process, always.
+
+  Examples:
+    >>> strategy = tfps.strategy()
+    >>> with strategy.scope():
+    ...   table = tfps.FeasignTable("ctr")
+    >>> table.num_servers
+    1
   """
   global _running
   task = tf_config.read()

@@ -73,6 +73,13 @@ def read(environ: Mapping[str, str] = os.environ) -> Task | None:
 
   Raises:
     ConfigError: one sentence that names the field of TF_CONFIG that is wrong and the remedy.
+
+  Examples:
+    >>> cluster = {"chief": ["10.0.0.1:2222"], "worker": ["10.0.0.2:2222"], "ps": ["10.0.0.3:2222"]}
+    >>> config = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    >>> task = tfps.cluster.read_tf_config({"TF_CONFIG": json.dumps(config)})
+    >>> task.type, task.cluster.ps
+    ('worker', ('10.0.0.3:2222',))
   """
   text = environ.get("TF_CONFIG", "").strip()
   return parse(text) if text else None

@@ -25,11 +25,11 @@ def reject(bad, reason):
     bad: bool [n], a tensor of the parse function itself, not of a tf.cond or a loop within.
     reason: what is wrong, with the field's name: "click is neither 0 nor 1".
 
-  Example:
-      def parse(columns):
-        click = tf.strings.to_number(columns["click"])
-        tfps.data.reject((click != 0) & (click != 1), "click is neither 0 nor 1")
-        return {"user_id": tfps.feasign("user_id", columns["user"])}, click[:, tf.newaxis]
+  Examples:
+    >>> def parse(columns):
+    ...   click = tf.strings.to_number(columns["click"])
+    ...   tfps.data.reject((click != 0) & (click != 1), "click is neither 0 nor 1")
+    ...   return {"user_id": tfps.feasign("user_id", columns["user"])}, click[:, tf.newaxis]
   """
   rejected = getattr(_parsing, "rejected", None)
   if rejected is not None:

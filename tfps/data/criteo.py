@@ -15,7 +15,7 @@ _ABSENT = -(2**63)  # what an empty field is read as
 
 
 def criteo(files, *, days=None, **settings):
-  """Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
+  r"""Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
   = float32 [batch, 1]. A count v becomes a bucket as in the solution that won the Kaggle contest
@@ -33,10 +33,13 @@ def criteo(files, *, days=None, **settings):
     FileNotFoundError: a file does not exist, or a glob matches none.
     BadRecordError: (when a model trains on it) a line is bad, or too many are.
 
-  Example:
-      train = tfps.data.criteo("criteo/train.tsv", shuffle=True)
-      x, y = next(iter(train.open(next(train.tickets()))))
-      print(x["C1"].shape, y.shape)
+  Examples:
+    >>> with open("train.tsv", "w") as file:
+    ...   _ = file.write("\t".join(["1", *["5"] * 13, *["68fd1e64"] * 26]) + "\n")
+    >>> train = tfps.data.criteo("train.tsv")
+    >>> x, y = next(iter(train.open(next(train.tickets()))))
+    >>> x["C1"].shape, y.shape
+    (TensorShape([1]), TensorShape([1, 1]))
   """
   calendar = file_source.calendar_of(files, days)
   made = file_source.FileSource(

@@ -70,14 +70,15 @@ def source(
     ValueError: an argument does not fit, or (when it is first read) a file is not of its format.
     BadRecordError: (when a model trains on it) a record is bad, or too many are.
 
-  Example:
-      def parse(columns):
-        x = {"user_id": tfps.feasign("user_id", columns["user"])}
-        return x, tf.strings.to_number(columns["click"])[:, tf.newaxis]
-
-      train = tfps.data.source("logs/*.csv", parse, format="csv", header=True, shuffle=True)
-      for x, y in train.open(next(train.tickets())):
-        print(y.shape)
+  Examples:
+    >>> with open("clicks.csv", "w") as log:
+    ...   _ = log.write("user,click\nu7,1\nu8,0\nu9,0\n")
+    >>> def parse(columns):
+    ...   x = {"user_id": tfps.feasign("user_id", columns["user"])}
+    ...   return x, tf.strings.to_number(columns["click"])[:, tf.newaxis]
+    >>> train = tfps.data.source("*.csv", parse, format="csv", header=True, batch_size=2)
+    >>> [y.shape[0] for ticket in train.tickets() for x, y in train.open(ticket)]
+    [2, 1]
   """
   if format not in FORMATS:
     raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}.")

@@ -63,7 +63,7 @@ _MOVIELENS = _DataSet(
 def movietweetings(
   folder, *, slots=("user_id", "movie_id", "year", "decade", "genres"), work_dir=None, **cutting
 ):
-  """Makes a source of MovieTweetings, by UTC days; a rating of 8 or more (of 10) is the click.
+  r"""Makes a source of MovieTweetings, by UTC days; a rating of 8 or more (of 10) is the click.
 
   The folder holds `ratings.dat` and `movies.dat` as published. They are sorted by user, so the
   first call writes them day by day, in the order of their timestamps, into a cache folder, where
@@ -86,11 +86,17 @@ def movietweetings(
     BadRecordError: a line is not as published, unless on_bad_record is "skip".
     ValueError: a slot is unknown.
 
-  Example:
-      slots = ["user_id", "movie_id", "user_id_x_genres"]
-      source = tfps.data.movietweetings("data/movietweetings", slots=slots)
-      for day in source.days():
-        print(day.name, day.records)
+  Examples:
+    >>> os.mkdir("movietweetings")
+    >>> with open("movietweetings/ratings.dat", "w") as file:
+    ...   _ = file.write("1::0110912::9::1381620027\n2::0110912::5::1381706427\n")
+    >>> with open("movietweetings/movies.dat", "w") as file:
+    ...   _ = file.write("0110912::Pulp Fiction (1994)::Crime|Drama\n")
+    >>> tweets = tfps.data.movietweetings(
+    ...   "movietweetings", slots=["user_id", "movie_id", "user_id_x_genres"], work_dir="cache"
+    ... )
+    >>> [(day.name, day.records) for day in tweets.days()]
+    [('2013-10-12', 1), ('2013-10-13', 1)]
   """
   return _source(_MOVIETWEETINGS, folder, slots, work_dir, **cutting)
 
@@ -102,10 +108,22 @@ def movielens(
   work_dir=None,
   **cutting,
 ):
-  """Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
+  r"""Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
 
   As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and
   sides of crosses, such as "gender_x_age", "age_x_genre1" and "occupation_x_genres".
+
+  Examples:
+    >>> os.mkdir("ml-1m")
+    >>> with open("ml-1m/ratings.dat", "w") as file:
+    ...   _ = file.write("1::1193::5::978300760\n")
+    >>> with open("ml-1m/movies.dat", "w") as file:
+    ...   _ = file.write("1193::One Flew Over the Cuckoo's Nest (1975)::Drama\n")
+    >>> with open("ml-1m/users.dat", "w") as file:
+    ...   _ = file.write("1::F::1::10::48067\n")
+    >>> ratings = tfps.data.movielens("ml-1m", slots=["user_id", "gender_x_age"], work_dir="cache")
+    >>> [(day.name, day.records) for day in ratings.days()]
+    [('2000-12-31', 1)]
   """
   return _source(_MOVIELENS, folder, slots, work_dir, **cutting)
 

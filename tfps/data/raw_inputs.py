@@ -10,18 +10,22 @@ import tensorflow as tf
 class RawInputs:
   """The features of an example before they are feasigns, as clients of a served model send them.
 
-      tfps.data.RawInputs(
-        {"user_id": tf.TensorSpec([None], tf.string), "genres": tf.TensorSpec([None, None],
-        tf.string)}, lambda raw: {slot: tfps.feasign(slot, value, padding="") for slot, value in
-        raw.items()},
-      )
-
   Attributes:
     specs: {name: tf.TensorSpec} of strings, int64 or float32, [None], [None, k] or [None, None];
       the first dimension is the batch. Where there are several to an example, "" or 0 fills up.
     features: a function of {name: tensor} to the model's input, a dict; stock TensorFlow ops only.
     sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples
       at most; exports keep some to be checked with.
+
+  Examples:
+    >>> user_id, genres = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+    >>> raw = tfps.data.RawInputs(
+    ...   {"user_id": user_id, "genres": genres},
+    ...   lambda raw: {slot: tfps.feasign(slot, value, padding="") for slot, value in raw.items()},
+    ... )
+    >>> x = raw.features({"user_id": tf.constant(["u7"]), "genres": tf.constant([["Drama", ""]])})
+    >>> x["genres"].shape
+    TensorShape([1, 2])
   """
 
   specs: Mapping[str, tf.TensorSpec]

@@ -10,10 +10,6 @@ def parse_samples(raw, labels=("click",)):
 
   See docs/join.md.
 
-      raw = tfps.data.RawInputs({"user_id": tf.TensorSpec([None], tf.string)}, features)
-      samples = tfps.data.stream("/samples", tfps.data.parse_samples(raw))
-      samples.raw_inputs = raw
-
   x is what `raw` makes of the features, so that training and serving cannot differ, and the show
   and click that each sample adds to its feasigns, which `tfps.Model` counts in the place of its
   weight and label.
@@ -27,6 +23,14 @@ def parse_samples(raw, labels=("click",)):
       float32 [n] where there is one
     label, else {label: ...} of both, for a model whose outputs have the labels' names. The weight
     is that of the example times that of the label, which is 0 where a sample says nothing about it.
+
+  Examples:
+    >>> raw = tfps.data.RawInputs(
+    ...   {"user_id": tf.TensorSpec([None], tf.string)},
+    ...   lambda raw: {"user_id": tfps.feasign("user_id", raw["user_id"])},
+    ... )
+    >>> samples = tfps.data.stream("samples", tfps.data.parse_samples(raw))
+    >>> samples.raw_inputs = raw
   """
   labels = tuple(labels)
   if not labels:

@@ -57,10 +57,11 @@ class ClickStream(Source):
     batches_per_ticket: a ticket holds at most this many batches.
     shuffle: shuffle the tickets of a day and the examples of a ticket; see `Source`.
 
-  Example:
-      stream = tfps.data.ClickStream(days=3, examples_per_day=10_000)
-      for day in stream.days():
-        model.fit(stream.day(day))
+  Examples:
+    >>> stream = tfps.data.ClickStream(days=3, examples_per_day=64)
+    >>> [day.name for day in stream.days()]
+    ['day-0', 'day-1', 'day-2']
+    >>> history = model.fit(stream.day("day-0"), verbose=0)
   """
 
   slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")

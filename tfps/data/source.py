@@ -56,6 +56,13 @@ class Source(abc.ABC):
     is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
+
+  Examples:
+    >>> [day.records for day in source.days()]
+    [64, 64]
+    >>> x, y = next(iter(source.open(next(source.tickets()))))
+    >>> y.shape
+    TensorShape([32, 1])
   """
 
   max_bad_records = 0

@@ -6,7 +6,13 @@ import tensorflow as tf
 
 
 class Ticket(NamedTuple):
-  """A range of records of one day; Python values at the chief, scalar tensors in `open`."""
+  """A range of records of one day; Python values at the chief, scalar tensors in `open`.
+
+  Examples:
+    >>> ticket = next(source.tickets())
+    >>> ticket.day, ticket.sequence, ticket.records
+    (0, 0, 64)
+  """
 
   day: int  # ordinal of the day in the source's calendar
   source: int  # which source, 0 unless several are joined
@@ -18,7 +24,12 @@ class Ticket(NamedTuple):
 
 
 class Day(NamedTuple):
-  """One day of a source's calendar."""
+  """One day of a source's calendar.
+
+  Examples:
+    >>> source.days()[1]
+    Day(ordinal=1, name='day-1', records=64)
+  """
 
   ordinal: int  # 0, 1, 2, ... in the calendar's order
   name: str  # as given, such as "2013-02-28"

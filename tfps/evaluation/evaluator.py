@@ -42,6 +42,14 @@ class Evaluator:
 
   Raises:
     ValueError: an argument is out of its range, or the source is empty or has no such feature.
+
+  Examples:
+    >>> saver = tfps.callbacks.Checkpoint("checkpoints", every_days=2)
+    >>> history = model.fit(source, callbacks=[saver], verbose=0)
+    >>> evaluator = tfps.evaluation.Evaluator("checkpoints", model, [table], source, "logs")
+    >>> evaluator.evaluate_next()  # doctest: +ELLIPSIS
+    checkpoint-1 (step 4, ...): AUC ...
+    'checkpoints/checkpoint-1'
   """
 
   def __init__(

@@ -17,6 +17,13 @@ class ExampleScores:
       "genres=Drama" for this one. A value is what the feature holds or, where that is a feasign,
       what `tfps.feasign` makes one of: a string, or an integer.
     most_values: how many values "genres" stands for.
+
+  Examples:
+    >>> scores = tfps.evaluation.ExampleScores(gauc_slot="user_id", slots=["category"])
+    >>> for scored in model.score(source, features=scores.features):
+    ...   scores.update(scored)
+    >>> 0 < scores.results()["log_loss"] < 10
+    True
   """
 
   def __init__(self, gauc_slot="", slots=(), most_values=20):

@@ -1,6 +1,13 @@
 """Exports for an unmodified TensorFlow Serving; names load on first use."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # The same names for type checkers and editors, which do not run __getattr__.
+  from tfps.errors import ExportError
+  from tfps.export.checking.session import SavedModelSession
+  from tfps.export.delta_reader import delta_chunks
+  from tfps.export.exporter import Exporter
 
 _PUBLIC = {
   "delta_chunks": "tfps.export.delta_reader",
@@ -9,7 +16,7 @@ _PUBLIC = {
   "SavedModelSession": "tfps.export.checking.session",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = ["ExportError", "Exporter", "SavedModelSession", "delta_chunks"]
 
 
 def __getattr__(name):

@@ -34,6 +34,12 @@ def delta_chunks(path, chunk_bytes=CHUNK_BYTES):
 
   Raises:
     ExportError: it has no manifest, or a file is missing or damaged.
+
+  Examples:
+    >>> exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
+    >>> base, delta = exporter.base(), exporter.delta()
+    >>> [int(chunk["sequence"][0]) for chunk in tfps.export.delta_chunks(delta)]
+    [1]
   """
   for chunk in open_delta(str(path)).chunks(0, chunk_bytes):
     yield chunk.inputs()

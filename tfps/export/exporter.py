@@ -19,9 +19,6 @@ from tfps.storage import files
 class Exporter:
   """Writes `<folder>/base/<version>/`, SavedModels of stock ops that TensorFlow Serving loads.
 
-      exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
-      path = exporter.base()
-
   Export when no ticket is running. One exporter at a time may write to a folder, and one process: it has the folder's
   lock until the exporter's or the process's end.
 
@@ -40,6 +37,13 @@ class Exporter:
   Raises:
     ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
     LockError: another process exports to the folder.
+
+  Examples:
+    >>> exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
+    >>> exporter.base()
+    'export/base/1'
+    >>> exporter.delta()
+    'export/delta/1/1'
   """
 
   def __init__(self, model, folder, raw, keep=None):

@@ -23,6 +23,15 @@ class EmbeddingOutput(NamedTuple):
       the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
     sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
       a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
+
+  Examples:
+    >>> histories = tfps.Embedding(table, ["user_id", "history"], combiner={"history": None})
+    >>> output = histories({
+    ...   "user_id": tfps.feasign("user_id", ["u7"]),
+    ...   "history": tfps.feasign("history", [["m1", "m2", "m3"]]),
+    ... })
+    >>> output.mf.shape, output.sequences["history"].shape
+    (TensorShape([1, 1, 4]), TensorShape([1, 3, 4]))
   """
 
   lr_logit: tf.Tensor
@@ -37,10 +46,6 @@ class Embedding(keras.layers.Layer):
   The ids of all slots are made unique once and pulled in one message per parameter server. In the
   train step of a `tfps.Model` the pulled rows' gradients, shows and clicks are pushed the same way.
 
-      embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
-      output = embedding({"user_id": user_ids, "genres": genres})
-      logit = output.lr_logit + tower(tf.reshape(output.mf, [-1, 2 * embedding.mf_dim]))
-
   Args:
     table: a `tfps.FeasignTable`.
     slots: names of the slots, which are keys of the features.
@@ -51,6 +56,15 @@ class Embedding(keras.layers.Layer):
 
   Raises:
     ValueError: if slots or combiners are not usable.
+
+  Examples:
+    >>> embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
+    >>> output = embedding({
+    ...   "user_id": tfps.feasign("user_id", ["u7", "u8"]),
+    ...   "genres": tfps.feasign("genres", [["Drama", "Comedy"], ["Drama", ""]], padding=""),
+    ... })
+    >>> output.lr_logit.shape, output.mf.shape
+    (TensorShape([2, 1]), TensorShape([2, 2, 4]))
   """
 
   def __init__(self, table, slots, combiner="sum", name=None):

@@ -18,6 +18,12 @@ class FakeNegativeWeighted(keras.losses.Loss):
   Args:
     reduction: how the losses of a batch become one number, as in Keras.
     name: the loss's name.
+
+  Examples:
+    >>> loss = tfps.losses.FakeNegativeWeighted()
+    >>> print(round(float(loss([[1.0], [0.0]], [[0.5], [0.5]])), 3))
+    0.78
+    >>> model.compile("adam", loss)
   """
 
   def __init__(self, reduction="sum_over_batch_size", name="fake_negative_weighted"):
@@ -42,6 +48,10 @@ def calibrated(y_pred):
 
   Of an example with probability p it sees 1 negative and p positives, and so predicts b = p / (1 + p); this is p = b / (1 - b),
   at most 1 (the same paper's fake negative calibration).
+
+  Examples:
+    >>> tfps.losses.calibrated([0.2, 0.5]).numpy().tolist()
+    [0.25, 1.0]
   """
   y_pred = tf.convert_to_tensor(y_pred)
   return tf.minimum(y_pred / tf.maximum(1 - y_pred, keras.backend.epsilon()), 1.0)

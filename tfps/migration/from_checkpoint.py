@@ -36,6 +36,14 @@ def warm_start(table, checkpoint, source_table=None, slots=None):
   Raises:
     CheckpointError: the checkpoint is damaged, or has no such table or slot.
     ValueError: a slot there is named twice.
+
+  Examples:
+    >>> saver = tfps.callbacks.Checkpoint("checkpoints")
+    >>> history = model.fit(source, callbacks=[saver], verbose=0)
+    >>> new = tfps.FeasignTable("new", mf_dim=4)
+    >>> done = tfps.migration.warm_start(new, "checkpoints", slots={"user": "user_id"})
+    >>> done["user"].rows == new.statistics()["rows"]
+    True
   """
   saved = _choose_table(open_checkpoint(str(checkpoint)), source_table, table.name)
   pairs = _choose_slots(table, saved, slots)

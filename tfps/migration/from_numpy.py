@@ -31,6 +31,12 @@ def import_numpy(table, slot, source, *, feasigns=False):
   Raises:
     ValueError: a file is truncated or not what it should be, or the values' dimension does not fit.
     FileNotFoundError: a file is missing.
+
+  Examples:
+    >>> new = tfps.FeasignTable("new", mf_dim=4)
+    >>> vectors = {"keys": np.array([17, 4, 17]), "values": np.ones([3, 4], np.float32)}
+    >>> print(tfps.migration.import_numpy(new, "item_id", vectors))
+    2 rows, 2 admitted; dropped: 1 repeated
   """
   with contextlib.ExitStack() as files:
     if isinstance(source, dict):

@@ -23,6 +23,10 @@ class Imported:
     reserved: dropped, since their key is padding or reserved.
     repeated: dropped, since a row of their key was there already: the first one stays.
     nonfinite: dropped, since a NaN or an infinity is in their values, show or click.
+
+  Examples:
+    >>> print(tfps.migration.Imported(rows=301, admitted=301, repeated=2))
+    301 rows, 301 admitted; dropped: 2 repeated
   """
 
   rows: int = 0

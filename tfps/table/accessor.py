@@ -25,6 +25,13 @@ class CtrAccessor:
 
   Raises:
     ValueError: if a setting is out of its range.
+
+  Examples:
+    >>> accessor = tfps.CtrAccessor(create_threshold=5.0)
+    >>> accessor.score(show=30.0, click=2.0) >= accessor.create_threshold
+    False
+    >>> accessor.score(show=30.0, click=3.0) >= accessor.create_threshold
+    True
   """
 
   nonclk_coeff: float = 0.1

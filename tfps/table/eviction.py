@@ -19,6 +19,11 @@ class EvictedRows(NamedTuple):
     slots: int32 [n], the numbers of their slots (`table.slots` has the names).
     statistics: float64 [n, 3], show, click and delta_score.
     unseen_days: int32 [n], whole days since the last push.
+
+  Examples:
+    >>> def archive(rows):
+    ...   np.savez(f"evicted-{rows.day}-{rows.keys[0]}.npz", keys=rows.keys, statistics=rows.statistics)
+    >>> callback = tfps.callbacks.EndOfDay(table, before_eviction=[archive])
   """
 
   table: Any

@@ -49,6 +49,15 @@ class FeasignTable:
 
   Raises:
     ValueError: if a setting is out of its range, or the engine is not there.
+
+  Examples:
+    >>> table = tfps.FeasignTable(
+    ...   "ctr", mf_dim=16, slot_policies={"gender": tfps.SlotPolicy(mf_dim=4)}
+    ... )
+    >>> table.mf_dim_of("user_id"), table.mf_dim_of("gender")
+    (16, 4)
+    >>> table.statistics()["rows"]
+    0.0
   """
 
   def __init__(

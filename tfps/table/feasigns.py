@@ -35,6 +35,14 @@ def feasign(slot, values, padding=None):
   Raises:
     ValueError: if `slot` is not a usable name.
     TypeError: if the values are neither strings nor integers.
+
+  Examples:
+    >>> tfps.feasign("user_id", ["u7", "u8", ""], padding="").shape
+    TensorShape([3])
+    >>> bool(tfps.feasign("age", 25) == tfps.feasign("age", "25"))
+    False
+    >>> int(tfps.feasign("user_id", "", padding=""))
+    0
   """
   if not isinstance(slot, str) or not slot or _SEPARATOR in slot:
     raise ValueError(f"slot must be a name without the character \\x1f, not {slot!r}.")

@@ -37,7 +37,13 @@ class SparseOptimizer:
 
 @dataclasses.dataclass(frozen=True)
 class SGD(SparseOptimizer):
-  """`w -= learning_rate * g`; no state."""
+  """`w -= learning_rate * g`; no state.
+
+  Examples:
+    >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.SGD(0.05))
+    >>> table.optimizer.state_size(dim=8)
+    0
+  """
 
   learning_rate: float = 0.01
   kind = "sgd"
@@ -52,6 +58,11 @@ class Adagrad(SparseOptimizer):
 
   `w -= learning_rate * g * sqrt(g2_0 / (g2_0 + g2sum))`, then `g2sum += mean(g^2)`, where
   `g2_0 = initial_g2sum`. After Duchi, Hazan, Singer (2011).
+
+  Examples:
+    >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.Adagrad(0.05))
+    >>> table.optimizer.state_size(dim=8)
+    1
   """
 
   learning_rate: float = 0.05
@@ -64,7 +75,13 @@ class Adagrad(SparseOptimizer):
 
 @dataclasses.dataclass(frozen=True)
 class StdAdagrad(SparseOptimizer):
-  """`Adagrad` with one squared-gradient sum per dimension."""
+  """`Adagrad` with one squared-gradient sum per dimension.
+
+  Examples:
+    >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.StdAdagrad(0.05))
+    >>> table.optimizer.state_size(dim=8)
+    8
+  """
 
   learning_rate: float = 0.05
   initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
@@ -76,7 +93,13 @@ class StdAdagrad(SparseOptimizer):
 
 @dataclasses.dataclass(frozen=True)
 class Adam(SparseOptimizer):
-  """Adam on the rows that a push names (Kingma & Ba 2015, Algorithm 1); beta powers per row."""
+  """Adam on the rows that a push names (Kingma & Ba 2015, Algorithm 1); beta powers per row.
+
+  Examples:
+    >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.Adam(0.05))
+    >>> table.optimizer.state_size(dim=8)
+    18
+  """
 
   learning_rate: float = 0.001
   beta1: float = dataclasses.field(default=0.9, kw_only=True)
@@ -93,7 +116,13 @@ class Adam(SparseOptimizer):
 
 @dataclasses.dataclass(frozen=True)
 class FTRL(SparseOptimizer):
-  """FTRL-Proximal (McMahan et al. 2013, Algorithm 1); `learning_rate` is the paper's alpha."""
+  """FTRL-Proximal (McMahan et al. 2013, Algorithm 1); `learning_rate` is the paper's alpha.
+
+  Examples:
+    >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.FTRL(0.05, l1=1.0))
+    >>> table.optimizer.state_size(dim=8)
+    16
+  """
 
   learning_rate: float = 0.05
   beta: float = dataclasses.field(default=1.0, kw_only=True)

@@ -20,6 +20,12 @@ class SlotPolicy:
 
   Raises:
     ValueError: if a setting is out of its range, or of another type.
+
+  Examples:
+    >>> policy = tfps.SlotPolicy(mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=2.0))
+    >>> table = tfps.FeasignTable("ctr", mf_dim=16, slot_policies={"gender": policy})
+    >>> table.policy_of("gender").optimizer
+    Adagrad(learning_rate=0.05, weight_min=-10.0, weight_max=10.0, initial_g2sum=3.0)
   """
 
   mf_dim: int | None = None

@@ -10,8 +10,6 @@ WIRE_DTYPES = ("float32", "bfloat16", "float16")
 class Communication:
   """How workers and parameter servers agree while `tfps.Model.fit` trains on a source.
 
-      model.fit(source, communication=tfps.Communication(consistency="bounded", max_delay=4))
-
   All waiting is the chief's, which does not schedule a ticket yet: no worker waits for another. An option that the
   chosen mode does not use changes nothing. See docs/consistency.md.
 
@@ -34,6 +32,10 @@ class Communication:
 
   Raises:
     ValueError: a field has no such value; the sentence begins with the field's name.
+
+  Examples:
+    >>> communication = tfps.Communication(consistency="bounded", max_delay=4)
+    >>> history = model.fit(source, communication=communication, verbose=0)
   """
 
   consistency: str = "async"

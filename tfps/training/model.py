@@ -30,6 +30,16 @@ class Model(keras.Model):
       0, the first, by default.
     counts(x, y, sample_weight): the show and the click that an occurrence in each example adds.
     train_step(data): everything; see `tfps.layers.step.Step` for the pull and the push.
+
+  Examples:
+    >>> inputs = {slot: keras.Input([], dtype=tf.int64, name=slot) for slot in ("user_id", "item_id")}
+    >>> embedded = tfps.Embedding(table, ["user_id", "item_id"])(inputs)
+    >>> logit = embedded.lr_logit + keras.layers.Dense(1)(keras.layers.Flatten()(embedded.mf))
+    >>> model = tfps.Model(inputs, tf.sigmoid(logit))
+    >>> model.compile("adam", "binary_crossentropy")
+    >>> history = model.fit(source, verbose=0)
+    >>> model.predict(source).shape
+    (128, 1)
   """
 
   click_label = None

@@ -25,6 +25,10 @@ class Folder:
   Args:
     folder: where the files arrive, on any of TensorFlow's file systems; every worker must reach it.
     pattern: their names, as the shell has it.
+
+  Examples:
+    >>> arrivals = tfps.data.Folder("samples", pattern="samples-*.tfrecord")
+    >>> samples = tfps.data.stream(arrivals, lambda records: parse(records))
   """
 
   def __init__(self, folder, pattern="*.tfrecord"):

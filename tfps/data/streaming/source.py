@@ -17,9 +17,6 @@ def stream(
 ):  # fmt: skip
   """Makes an endless source of samples that keep arriving; `fit` trains on them as they come.
 
-      samples = tfps.data.stream("/samples", parse)
-      model.fit(samples, callbacks=[tfps.callbacks.Checkpoint("/checkpoints/ctr", every_minutes=1)])
-
   Args:
     arrivals: a folder in which TFRecord files of tf.Examples keep arriving, or a `tfps.data.Folder`
       or `tfps.data.Topic`.
@@ -43,6 +40,28 @@ def stream(
 
   Raises:
     ValueError: an argument does not fit.
+
+  Examples:
+    >>> sample = tf.train.Example()
+    >>> sample.features.feature["user_id"].bytes_list.value.append(b"u7")
+    >>> sample.features.feature["click"].float_list.value.append(1.0)
+    >>> sample.features.feature["time"].int64_list.value.append(1_780_000_000_000)
+    >>> os.mkdir("samples")
+    >>> with tf.io.TFRecordWriter("samples/1.tfrecord") as file:
+    ...   file.write(sample.SerializeToString())
+    >>> def parse(samples):
+    ...   spec = {
+    ...     "user_id": tf.io.FixedLenFeature([], tf.string),
+    ...     "click": tf.io.FixedLenFeature([1], tf.float32),
+    ...   }
+    ...   features = tf.io.parse_example(samples, spec)
+    ...   return {"user_id": tfps.feasign("user_id", features["user_id"])}, features["click"]
+    >>> samples = tfps.data.stream("samples", parse, stop_after_idle=0.1)
+    >>> inputs = {"user_id": keras.Input([], dtype=tf.int64, name="user_id")}
+    >>> embedded = tfps.Embedding(table, ["user_id"])(inputs)
+    >>> users = tfps.Model(inputs, tf.sigmoid(embedded.lr_logit))
+    >>> users.compile("adam", "binary_crossentropy")
+    >>> history = users.fit(samples, callbacks=[tfps.callbacks.EndOfDay(table)], verbose=0)
   """
   if not hasattr(arrivals, "resume"):
     arrivals = Folder(arrivals)

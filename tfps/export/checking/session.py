@@ -38,6 +38,13 @@ class SavedModelSession:
 
   Raises:
     ValueError: it cannot be loaded; the message is TensorFlow's.
+
+  Examples:
+    >>> path = tfps.export.Exporter(model, "export", raw=source.raw_inputs).base()
+    >>> session = tfps.export.SavedModelSession(path)
+    >>> outputs = session.run(source.raw_inputs.sample(0, 2))  # Two examples of the first day.
+    >>> outputs["predictions"].shape
+    (2, 1)
   """
 
   def __init__(self, path, tags=("serve",)):
