@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 from tfps.cluster import exit_codes, failures, liveness, tf_config
 from tfps.cluster.members import Members
@@ -34,7 +36,9 @@ def watch_program(cluster: tf_config.Cluster, members: Members) -> None:
   _cluster, _members = cluster, members
   previous_hook = sys.excepthook
 
-  def excepthook(kind, error, trace):
+  def excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+  ) -> None:
     global _exit_code
     _exit_code = code_after(error)
     previous_hook(kind, error, trace)
@@ -94,13 +98,13 @@ def end(exit_code: int | None = None) -> None:
     thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _end_at_exit():
+def _end_at_exit() -> None:
   end()
   if _exit_code == exit_codes.RESTART:  # Python itself would end with 1.
     _leave(_exit_code)
 
 
-def _terminate(signum, frame):
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
   del frame
   global _exit_code
   _exit_code = 1
@@ -119,7 +123,7 @@ def _tell(job: str, index: int, code: int) -> None:
     pass  # It has ended already, or it will miss the chief.
 
 
-def _watch_servers(cluster):
+def _watch_servers(cluster: tf_config.Cluster) -> None:
   """Ends this process if a parameter server is lost and the program, for whatever reason, stays."""
   watches = [liveness.ServerWatch(index, address) for index, address in enumerate(cluster.ps)]
   while True:
@@ -135,7 +139,7 @@ def _watch_servers(cluster):
       _leave(exit_codes.RESTART)
 
 
-def _leave(code):
+def _leave(code: int) -> NoReturn:
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)

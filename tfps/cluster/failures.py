@@ -60,7 +60,7 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
     return " ".join(str(error).split()) or type(error).__name__
   error = _unwrap(error)
   kind = type(error).__name__
-  text = error.message
+  text = str(getattr(error, "message", ""))
   cause = _cause(text) or kind
   task = _TARGET.search(text)  # the innermost call's target comes first
   if task and kind in ("UnavailableError", "PSUnavailableError"):
@@ -85,8 +85,8 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
 
 
 def _unwrap(error: BaseException) -> BaseException:
-  while isinstance(getattr(error, "original_exception", None), BaseException):
-    error = error.original_exception
+  while isinstance(original := getattr(error, "original_exception", None), BaseException):
+    error = original
   return error
 
 

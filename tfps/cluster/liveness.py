@@ -84,7 +84,8 @@ class ChiefWatch:
     self.lost_seconds = lost_seconds
     self._appear_seconds = appear_seconds
     self.seen = False
-    self._refused_since = self._last_probe = time.monotonic()
+    self._last_probe = time.monotonic()
+    self._refused_since: float | None = self._last_probe
 
   @property
   def silent_seconds(self) -> float:
@@ -126,7 +127,7 @@ class ServerWatch:
     self._address = address
     self._lost_seconds = chief_lost_seconds() if lost_seconds is None else lost_seconds
     self._refused = 0
-    self._silent_since = None
+    self._silent_since: float | None = None
 
   def poll(self) -> str | None:
     """Probes the server; returns a sentence once it is lost, else None."""

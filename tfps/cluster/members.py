@@ -23,7 +23,7 @@ class Members:
   def __init__(self, cluster: tf_config.Cluster):
     self._cluster = cluster
     self._run = uuid.uuid4().hex
-    self._incarnations = {}  # of the parameter servers
+    self._incarnations: dict[int, int] = {}  # of the parameter servers
 
   def join(self) -> None:
     """Takes every server for this run, once the strategy is connected.
@@ -46,9 +46,9 @@ class Members:
 
   def lost(self) -> list[str]:
     """Returns the names of the servers that do not answer within seconds or have been restarted."""
-    answers = {}
+    answers = set()
 
-    def ask(task):
+    def ask(task: tuple[str, int, str]) -> None:
       job, index, address = task
       if liveness.accepts_connections(address):
         try:
@@ -56,7 +56,7 @@ class Members:
         except Exception:  # Whatever it says, it is not the process that it was.
           return
         if job != "ps" or incarnation == self._incarnations.get(index):
-          answers[task] = True
+          answers.add(task)
 
     tasks = list(self._cluster.servers())
     threads = [threading.Thread(target=ask, args=(task,), daemon=True) for task in tasks]
@@ -65,8 +65,8 @@ class Members:
     deadline = time.monotonic() + _ANSWER_SECONDS
     for thread in threads:
       thread.join(max(0.0, deadline - time.monotonic()))
-    return [f"{job} {index} ({address})" for job, index, address in tasks
-            if (job, index, address) not in answers]  # fmt: skip
+    missing = [task for task in tasks if task not in answers]
+    return [f"{job} {index} ({address})" for job, index, address in missing]
 
   def _ask(self, job: str, index: int) -> int:
     import tensorflow as tf

@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 POLL_SECONDS = 5.0
 MOST = 0.9  # of what a process has and could have
@@ -26,7 +27,12 @@ class MemoryWatch:
     tell: called with the share whenever it has looked.
   """
 
-  def __init__(self, who: str = "This process", read=None, tell=None):
+  def __init__(
+    self,
+    who: str = "This process",
+    read: Callable[[], tuple[int, int] | None] | None = None,
+    tell: Callable[[float], object] | None = None,
+  ) -> None:
     self._who = who
     self._tell = tell
     self._read = held_and_left if read is None else read

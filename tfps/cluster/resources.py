@@ -11,7 +11,7 @@ _LEAST_INTER = 2
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def share_of_cores(tasks):
+def share_of_cores(tasks: int) -> dict[str, str]:
   """Environment variables of TensorFlow with which `tasks` processes share this machine's cores.
 
   Those that are set already stay.
@@ -27,7 +27,7 @@ def share_of_cores(tasks):
   return {name: str(threads) for name, threads in share.items() if name not in os.environ}
 
 
-def allow_answers():
+def allow_answers() -> None:
   """Gives TensorFlow, before its import, the threads for ops that a cluster's task needs."""
   chosen = os.environ.get(_INTER, "")
   threads = int(chosen) if chosen.isdecimal() else 0  # TensorFlow leaves what is no number.
@@ -35,7 +35,7 @@ def allow_answers():
     os.environ[_INTER] = str(_LEAST_INTER)
 
 
-def keep_memory():
+def keep_memory() -> None:
   """Lets the C library keep what tensors free, for those of the next step.
 
   Giving it back to the system and taking it again costs a tenth of a step.

@@ -7,16 +7,17 @@ import logging
 import os
 import sys
 import time
+from typing import Any, NoReturn
 
 from tfps.cluster import exit_codes, liveness, memory, resources, tf_config
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 
-_servers = []  # keeps the server alive until the process ends
+_servers: list[Any] = []  # keeps the server alive until the process ends
 
 
-def serve(task: tf_config.Task) -> None:
+def serve(task: tf_config.Task) -> NoReturn:
   """Serves as `task` (a worker or ps), and leaves by SystemExit.
 
   The exit code is the one the chief sends with its end, or `exit_codes.RESTART` with a sentence on
@@ -75,7 +76,7 @@ def _let_chief_leave(address: str) -> None:
     time.sleep(_POLL_SECONDS)
 
 
-def _end_process(code: int) -> None:
+def _end_process(code: int) -> NoReturn:
   logging.shutdown()
   sys.stdout.flush()
   sys.stderr.flush()

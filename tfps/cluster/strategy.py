@@ -6,14 +6,18 @@ import ctypes
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from tfps.cluster import ending, failures, liveness, members, server, tf_config
 from tfps.errors import ConfigError
 
+if TYPE_CHECKING:
+  import tensorflow as tf
+
 _running = None  # the chief's strategy: a process connects to its cluster once
 
 
-def strategy(connect_timeout: float = 600.0):
+def strategy(connect_timeout: float = 600.0) -> tf.distribute.Strategy:
   """Starts this process's role in the cluster that TF_CONFIG describes.
 
   Every role runs the same program. Without TF_CONFIG this process is alone. On the chief the call
@@ -62,7 +66,7 @@ def strategy(connect_timeout: float = 600.0):
   return _running
 
 
-def _connect(cluster: tf_config.Cluster, connect_timeout: float):
+def _connect(cluster: tf_config.Cluster, connect_timeout: float) -> tf.distribute.Strategy:
   import tensorflow as tf
 
   from tfps import native  # noqa: F401 It loads the ops before the server starts.

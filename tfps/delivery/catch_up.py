@@ -1,26 +1,35 @@
 """Bringing one replica up to date."""
 
+from __future__ import annotations
+
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tfps.delivery.replica import Status
 from tfps.errors import NotServed, Refused
+
+if TYPE_CHECKING:
+  from tfps.delivery.deltas import ExportFolder
+  from tfps.delivery.replica import Replica
+  from tfps.export.delta_reader import Chunk, Delta
 
 
 class Listener(Protocol):
   """Is told what happens."""
 
-  def begun(self, delta, entries):
+  def begun(self, delta: Delta, entries: int) -> None:
     """So many of a delta's entries are still to be sent."""
 
-  def sent(self, chunk):
+  def sent(self, chunk: Chunk) -> None:
     """A chunk was applied."""
 
-  def applied(self, version, delta):
+  def applied(self, version: int, delta: Delta) -> None:
     """All of a delta was applied."""
 
 
-def catch_up(replica, folder, chunk_bytes, listener):
+def catch_up(
+  replica: Replica, folder: ExportFolder, chunk_bytes: int, listener: Listener
+) -> dict[int, Status]:
   """Sends a replica what is missing of the deltas of every base that it serves.
 
   Args:
@@ -36,7 +45,8 @@ def catch_up(replica, folder, chunk_bytes, listener):
     DeliveryError: the replica refused a chunk or does not answer, or a delta is missing.
     ExportError: a delta is damaged.
   """
-  reached, gone = {}, set()
+  reached: dict[int, Status] = {}
+  gone: set[int] = set()
   while pending := set(replica.versions()) - reached.keys() - gone:
     version = min(pending)
     try:
@@ -46,7 +56,9 @@ def catch_up(replica, folder, chunk_bytes, listener):
   return reached
 
 
-def _catch_up(replica, version, folder, chunk_bytes, listener):
+def _catch_up(
+  replica: Replica, version: int, folder: ExportFolder, chunk_bytes: int, listener: Listener
+) -> Status:
   status = replica.status(version)
   while delta := folder.next_delta(version, status.sequence):
     status = _send(replica, version, status, delta, chunk_bytes, listener)
@@ -55,7 +67,9 @@ def _catch_up(replica, version, folder, chunk_bytes, listener):
   return status
 
 
-def _send(replica, version, status, delta, chunk_bytes, listener):
+def _send(
+  replica: Replica, version: int, status: Status, delta: Delta, chunk_bytes: int, listener: Listener
+) -> Status:
   """Sends a delta from where the replica is; returns where that is then.
 
   That is not the delta's end if the replica restarted, or somebody else sends to it too.
@@ -79,7 +93,7 @@ def _send(replica, version, status, delta, chunk_bytes, listener):
   return status
 
 
-def _after(chunk):
+def _after(chunk: Chunk) -> Status:
   """The status of a replica that has just applied a chunk."""
   if chunk.last:
     return Status(chunk.sequence, 0)

@@ -29,7 +29,9 @@ _OPTIONS = (
 )
 
 
-def open_channel(address, ca=None, certificate=None, key=None):
+def open_channel(
+  address: str, ca: str | None = None, certificate: str | None = None, key: str | None = None
+) -> grpc.Channel:
   """A grpc.Channel.
 
   Args:
@@ -44,7 +46,7 @@ def open_channel(address, ca=None, certificate=None, key=None):
   return grpc.secure_channel(address, credentials, _OPTIONS)
 
 
-def _read(path):
+def _read(path: str | None) -> bytes | None:
   if path is None:
     return None
   with open(path, "rb") as file:

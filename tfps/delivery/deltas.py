@@ -1,6 +1,10 @@
 """The deltas in an export folder."""
 
+from __future__ import annotations
+
+import os
 import threading
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -8,6 +12,9 @@ from tfps.errors import DeliveryError
 from tfps.export import artifact
 from tfps.export.delta_reader import open_delta
 from tfps.storage import paths
+
+if TYPE_CHECKING:
+  from tfps.export.delta_reader import Delta
 
 
 class ExportFolder:
@@ -20,14 +27,14 @@ class ExportFolder:
     DeliveryError: there is no base in it.
   """
 
-  def __init__(self, folder):
+  def __init__(self, folder: str | os.PathLike) -> None:
     self._folder = str(folder).rstrip("/")
-    self._checked = {}
+    self._checked: dict[str, Delta] = {}
     self._lock = threading.Lock()
     if not tf.io.gfile.isdir(paths.join(self._folder, "base")):
       raise DeliveryError(f"{folder} has no folder 'base': it is no folder of tfps's exports.")
 
-  def next_delta(self, base, sequence):
+  def next_delta(self, base: int, sequence: int) -> Delta | None:
     """The delta that follows number `sequence` of a base; None where there is none yet.
 
     Raises:
@@ -47,7 +54,7 @@ class ExportFolder:
       )
     return None
 
-  def _open(self, path):
+  def _open(self, path: str) -> Delta:
     with self._lock:
       if path not in self._checked:
         self._checked[path] = open_delta(path)

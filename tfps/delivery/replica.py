@@ -1,8 +1,11 @@
 """Replica: a model on one running TensorFlow Serving, through the server's own gRPC API."""
 
+from __future__ import annotations
+
 import functools
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import tensorflow as tf
@@ -14,6 +17,9 @@ from tensorflow_serving.apis import (
 )
 
 from tfps.errors import DeliveryError, NotServed, Refused, Unreachable
+
+if TYPE_CHECKING:
+  from tfps.export.delta_reader import Chunk
 
 _ASSERTION = re.compile(r"assertion failed: (.*?)\s*(?:\[\[|$)", re.DOTALL)
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -49,7 +55,7 @@ class Replica:
   Every method raises `Unreachable`, `NotServed`, `Refused`, or another `DeliveryError`.
   """
 
-  def __init__(self, address, channel, model_name, timeout):
+  def __init__(self, address: str, channel: grpc.Channel, model_name: str, timeout: float) -> None:
     self.address = address
     self._channel = channel
     self._model_name = model_name
@@ -59,26 +65,26 @@ class Replica:
     self._predict = functools.partial(self._call, predictions.Predict)
     self._get_model_status = functools.partial(self._call, models.GetModelStatus)
 
-  def versions(self):
+  def versions(self) -> list[int]:
     """The versions that it serves now, the oldest first."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = self._model_name
     found = self._get_model_status(request).model_version_status
     return sorted(version.version for version in found if version.state == _AVAILABLE)
 
-  def status(self, version):
+  def status(self, version: int) -> Status:
     """The `Status` of a version."""
     return self._signature(version, "delta_status", {"ask": tf.constant([0], tf.int64)})
 
-  def apply(self, version, chunk):
+  def apply(self, version: int, chunk: Chunk) -> Status:
     """Sends a `tfps.export.delta_reader.Chunk`; returns the `Status` after it."""
     return self._signature(version, "apply_delta", chunk.inputs())
 
-  def close(self):
+  def close(self) -> None:
     """Ends all calls under way."""
     self._channel.close()
 
-  def _signature(self, version, name, inputs):
+  def _signature(self, version: int, name: str, inputs: Mapping[str, Any]) -> Status:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = self._model_name
     request.model_spec.version.value = version
@@ -88,7 +94,7 @@ class Replica:
     outputs = self._predict(request).outputs
     return Status(*(int(tf.make_ndarray(outputs[key])[0]) for key in Status._fields))
 
-  def _call(self, method, request):
+  def _call(self, method: Callable[..., Any], request: Any) -> Any:
     try:
       return method(request, timeout=self._timeout)
     except grpc.RpcError as error:
@@ -96,7 +102,7 @@ class Replica:
     except ValueError as error:  # How grpcio says that the channel was closed.
       raise Unreachable(f"{self.address}: {error}.") from None
 
-  def _explained(self, code, details):
+  def _explained(self, code: grpc.StatusCode, details: str) -> DeliveryError:
     details = " ".join(details.split()).rstrip(".")
     if code == grpc.StatusCode.NOT_FOUND:
       return NotServed(
@@ -115,6 +121,6 @@ class Replica:
     )
 
 
-def _plain(message):
+def _plain(message: str) -> str:
   """The parts of a failed tf.debugging.Assert, which come as "[part] [part]", as one sentence."""
   return re.sub(r"\]\s*\[|^\[|\]$", " ", message).strip().replace("  ", " ")

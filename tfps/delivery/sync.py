@@ -1,11 +1,20 @@
 """Following an export folder: every replica gets each delta soon after it is there."""
 
+from __future__ import annotations
+
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfps.delivery.catch_up import catch_up
+
+if TYPE_CHECKING:
+  from tfps.delivery.deltas import ExportFolder
+  from tfps.delivery.replica import Replica, Status
+  from tfps.export.delta_reader import Chunk, Delta
 
 
 class Sync:
@@ -19,14 +28,21 @@ class Sync:
     tensorboard: folder for TensorBoard's files: the lag of each delta at each replica; or None.
   """
 
-  def __init__(self, replicas, folder, chunk_bytes, poll_seconds, tensorboard=None):
+  def __init__(
+    self,
+    replicas: Sequence[Replica],
+    folder: ExportFolder,
+    chunk_bytes: int,
+    poll_seconds: float,
+    tensorboard: str | None = None,
+  ) -> None:
     self._replicas = replicas
     self._folder = folder
     self._chunk_bytes = chunk_bytes
     self._poll_seconds = poll_seconds
     self._writer = tf.summary.create_file_writer(tensorboard) if tensorboard else None
 
-  def run(self, stop):
+  def run(self, stop: threading.Event) -> None:
     """Returns when the threading.Event `stop` is set."""
     threads = [threading.Thread(target=self._follow, args=[each, stop]) for each in self._replicas]
     for thread in threads:
@@ -39,7 +55,7 @@ class Sync:
     if self._writer:
       self._writer.close()
 
-  def _follow(self, replica, stop):
+  def _follow(self, replica: Replica, stop: threading.Event) -> None:
     listener = _Lines(replica.address, self._writer)
     while not stop.is_set():
       try:
@@ -54,20 +70,20 @@ class Sync:
 class _Lines:
   """What happens at one replica, in lines and for TensorBoard."""
 
-  def __init__(self, address, writer):
+  def __init__(self, address: str, writer: tf.summary.SummaryWriter | None) -> None:
     self._address = address
     self._writer = writer
-    self._served = None
-    self._failure = None
-    self._began = None
+    self._served: set[int] | None = None
+    self._failure: str | None = None
+    self._began = 0.0
 
-  def begun(self, delta, entries):
+  def begun(self, delta: Delta, entries: int) -> None:
     self._began = time.monotonic()
 
-  def sent(self, chunk):
+  def sent(self, chunk: Chunk) -> None:
     pass
 
-  def applied(self, version, delta):
+  def applied(self, version: int, delta: Delta) -> None:
     now = time.time()
     lag = now - delta.captured_at
     self._failure = None
@@ -87,20 +103,20 @@ class _Lines:
         tf.summary.scalar(f"delta_entries/{self._address}", delta.entries, step=delta.step)
       self._writer.flush()
 
-  def serves(self, reached):
+  def serves(self, reached: Mapping[int, Status]) -> None:
     if self._failure:
       self._say("answers again")
     self._failure = None
-    if reached.keys() != self._served:
-      self._served = reached.keys()
+    if set(reached) != self._served:
+      self._served = set(reached)
       bases = ", ".join(f"{base} at delta {status.sequence}" for base, status in reached.items())
       self._say(f"serves base {bases}" if bases else "has no version ready to serve yet")
 
-  def failed(self, error):
+  def failed(self, error: BaseException) -> None:
     sentence = " ".join(str(error).split())
     if sentence != self._failure:  # Once, not at every look.
       self._failure = sentence
       self._say(sentence.removeprefix(f"{self._address} "))
 
-  def _say(self, text):
+  def _say(self, text: str) -> None:
     print(f"{self._address}: {text.rstrip('.')}.", flush=True)

@@ -1,7 +1,11 @@
 """The evaluator's loop: restore a checkpoint, score examples, write metrics, wait for the next."""
 
+from __future__ import annotations
+
 import time
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +20,13 @@ from tfps.storage import files
 from tfps.training.model import check_features
 from tfps.training.position import Position
 
+if TYPE_CHECKING:
+  from tfps.data.source import Source
+  from tfps.data.ticket import Ticket
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.training.model import Model
+
+Over = TypeVar("Over")
 _ORDERS = ("every", "newest")
 
 
@@ -53,9 +64,19 @@ class Evaluator:
   """
 
   def __init__(
-    self, folder, model, tables, source, log_dir, *, gauc_slot="", slots=(), most_values=20,
-    max_examples=1_000_000, checkpoints="every",
-  ):  # fmt: skip
+    self,
+    folder: str,
+    model: Model,
+    tables: Sequence[FeasignTable],
+    source: Source,
+    log_dir: str,
+    *,
+    gauc_slot: str = "",
+    slots: Sequence[str] = (),
+    most_values: int = 20,
+    max_examples: int = 1_000_000,
+    checkpoints: str = "every",
+  ) -> None:
     if checkpoints not in _ORDERS:
       raise ValueError(f"checkpoints must be one of {_ORDERS}, not '{checkpoints}'.")
     for name, value, least in (("most_values", most_values, 1), ("max_examples", max_examples, 0)):
@@ -71,7 +92,7 @@ class Evaluator:
     self._scores = lambda: ExampleScores(gauc_slot, slots, most_values)
     self._passed = set(self._log.done)  # identities of those that are evaluated, or gone
 
-  def follow(self, over, poll_seconds=10.0):
+  def follow(self, over: Callable[[], Over], poll_seconds: float = 10.0) -> Over:
     """Evaluates what there is and what comes, until training is over.
 
     Args:
@@ -93,7 +114,7 @@ class Evaluator:
         time.sleep(poll_seconds)
 
   @libraries_unconverted()
-  def evaluate_next(self):
+  def evaluate_next(self) -> str | None:
     """Evaluates the next checkpoint, prints one line about it, and returns its path.
 
     None where there is none.
@@ -122,7 +143,7 @@ class Evaluator:
     _print_line(path, position, step, results, time.monotonic() - begin, len(pending) - 1)
     return path
 
-  def _score(self):
+  def _score(self) -> ExampleScores:
     scores = self._scores()
     total = sum(ticket.records for ticket in self._tickets)
     with tqdm(total=total, unit=" examples", delay=1, leave=False, disable=None) as bar:
@@ -131,15 +152,17 @@ class Evaluator:
         bar.update(len(scored["y_pred"]))
     return scores
 
-  def _pending(self):
+  def _pending(self) -> list[tuple[str, str]]:
     """[(path, identity)] of the checkpoints that are still to be evaluated, the oldest first."""
     folder = self._manager.folder
     paths = [folder_lib.path_of(folder, number) for number in folder_lib.numbers(folder)]
     found = [(path, _identity(path)) for path in paths]
-    return [pair for pair in found if pair[1] and pair[1] not in self._passed]
+    return [
+      (path, identity) for path, identity in found if identity and identity not in self._passed
+    ]
 
 
-def _identity(path):
+def _identity(path: str) -> str | None:
   """A text that this checkpoint has, and none of the same name in another run.
 
   None where it is gone.
@@ -151,7 +174,7 @@ def _identity(path):
     return None
 
 
-def _spread(tickets, max_examples):
+def _spread(tickets: list[Ticket], max_examples: int) -> list[Ticket]:
   """So many of the tickets, evenly spread, that they hold about `max_examples`.
 
   All where that is 0.
@@ -165,7 +188,14 @@ def _spread(tickets, max_examples):
   return [tickets[i] for i in np.linspace(0, len(tickets), count, endpoint=False).astype(int)]
 
 
-def _print_line(path, position, step, results, seconds, behind):
+def _print_line(
+  path: str,
+  position: Position,
+  step: int,
+  results: Mapping[str, float],
+  seconds: float,
+  behind: int,
+) -> None:
   names = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
   told = ", ".join(f"{names[tag]} {results[tag]:.4f}" for tag in names if tag in results)
   more = f"; {behind} more to evaluate" if behind else ""

@@ -1,5 +1,7 @@
 """What has been evaluated: TensorBoard's event files, which are also the memory of an evaluator."""
 
+from collections.abc import Iterator, Mapping
+
 import tensorflow as tf
 
 _CHECKPOINT_TAG = "checkpoint"
@@ -12,11 +14,11 @@ class EvaluationLog:
     folder: where the event files are, those of an earlier evaluator too.
   """
 
-  def __init__(self, folder):
+  def __init__(self, folder: str) -> None:
     self.done = set(_checkpoints_in(folder))
     self._writer = tf.summary.create_file_writer(folder)
 
-  def write(self, identity, results, step):
+  def write(self, identity: str, results: Mapping[str, float], step: int) -> None:
     """Writes what was found for a checkpoint.
 
     Afterwards `identity` is in `done`, now and after a restart.
@@ -35,7 +37,7 @@ class EvaluationLog:
     self.done.add(identity)
 
 
-def _checkpoints_in(folder):
+def _checkpoints_in(folder: str) -> Iterator[str]:
   for path in sorted(tf.io.gfile.glob(f"{folder}/events.out.tfevents.*")):
     try:
       for record in tf.data.TFRecordDataset(path).as_numpy_iterator():

@@ -1,5 +1,8 @@
 """Metrics of scored examples: over all of them, within groups, and for the values of slots."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from tfps.learning.metrics import ClickScores, grouped_auc
@@ -26,23 +29,27 @@ class ExampleScores:
     True
   """
 
-  def __init__(self, gauc_slot="", slots=(), most_values=20):
+  def __init__(self, gauc_slot: str = "", slots: Sequence[str] = (), most_values: int = 20) -> None:
     self._gauc_slot = gauc_slot
     self._most_values = most_values
     self._all_values = {name for name in slots if "=" not in name}
-    self._named = {}  # {slot: the names of single values}
+    self._named: dict[str, list[str]] = {}  # {slot: the names of single values}
     for slot, name in (entry.split("=", 1) for entry in slots if "=" in entry):
       self._named.setdefault(slot, []).append(name)
     self._slots = list(dict.fromkeys(entry.split("=", 1)[0] for entry in slots))
-    self._parts = []  # (label, prediction, weight) of each ticket
-    self._features = {name: [] for name in self.features}
+    self._parts: list[
+      tuple[np.ndarray, np.ndarray, np.ndarray]
+    ] = []  # (label, prediction, weight) of each ticket
+    self._features: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
+      name: [] for name in self.features
+    }
 
   @property
-  def features(self):
+  def features(self) -> tuple[str, ...]:
     """The names of the features that `update` needs."""
     return tuple(dict.fromkeys(([self._gauc_slot] if self._gauc_slot else []) + self._slots))
 
-  def update(self, scored):
+  def update(self, scored: Mapping[str, Any]) -> None:
     """Counts what `tfps.Model.score` yields, given these `features`."""
     label, prediction = (np.asarray(scored[name]).reshape(-1) for name in ("y", "y_pred"))
     weight = scored.get("sample_weight")
@@ -52,7 +59,7 @@ class ExampleScores:
     for name in self.features:
       self._features[name].append(scored["features"][name])
 
-  def results(self):
+  def results(self) -> dict[str, float]:
     """{tag: float}: auc, gauc, log_loss, calibration, and auc/genres=Drama and so on.
 
     Nothing that is undefined.
@@ -69,7 +76,7 @@ class ExampleScores:
         results.update({f"{metric}/{slot}={name}": value for metric, value in scores.items()})
     return {tag: value for tag, value in results.items() if np.isfinite(value)}
 
-  def _gauc(self, columns):
+  def _gauc(self, columns: Sequence[np.ndarray]) -> float:
     values, examples = self._values(self._gauc_slot)
     if np.any(examples[1:] == examples[:-1]):
       raise ValueError(
@@ -80,7 +87,7 @@ class ExampleScores:
     label, prediction, _ = (column[examples] for column in columns)
     return grouped_auc(label, prediction, group) if len(group) else float("nan")
 
-  def _groups(self, slot):
+  def _groups(self, slot: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (name, numbers of the examples) of a slot's values, most examples first."""
     values, examples = self._values(slot)
     distinct, value_of = np.unique(values, return_inverse=True)
@@ -96,9 +103,9 @@ class ExampleScores:
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         yield names.get(value, text), pairs[bounds[at] : bounds[at + 1], 1]
 
-  def _names(self, slot, dtype):
+  def _names(self, slot: str, dtype: np.dtype) -> dict[bytes | int, str]:
     """{value as the feature holds it: its name} of the values that are named."""
-    names = {}
+    names: dict[bytes | int, str] = {}
     for name in self._named.get(slot, ()):
       if dtype.kind == "O":  # bytes
         names[name.encode()] = name
@@ -109,7 +116,7 @@ class ExampleScores:
         names[int(name)] = name
     return names
 
-  def _values(self, slot):
+  def _values(self, slot: str) -> tuple[np.ndarray, np.ndarray]:
     """(values [N], the example of each [N]) of a feature, without padding."""
     values, lengths = (np.concatenate(parts) for parts in zip(*self._features[slot]))
     examples = np.repeat(np.arange(len(lengths)), lengths)
@@ -117,7 +124,7 @@ class ExampleScores:
     return values[there], examples[there]
 
 
-def _click_scores(columns):
+def _click_scores(columns: Sequence[np.ndarray]) -> dict[str, float]:
   scores = ClickScores()
   scores.update(*columns)
   return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}

@@ -1,6 +1,13 @@
 """Whether training goes on: its chief's port, and the mark that it leaves at its end."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from tfps.checkpoint import ended
+
+if TYPE_CHECKING:
+  from tfps.cluster.liveness import ChiefWatch
 
 ENDED = "ended"
 _GONE_SECONDS = 3.0
@@ -17,11 +24,11 @@ class TrainingWatch:
     chief: a `tfps.cluster.liveness.ChiefWatch`.
   """
 
-  def __init__(self, folder, chief):
+  def __init__(self, folder: str, chief: ChiefWatch) -> None:
     self._folder = folder
     self._chief = chief
 
-  def poll(self):
+  def poll(self) -> str | None:
     """None while training goes on; then `ENDED`, or a sentence that says that the chief is lost."""
     lost = self._chief.poll()
     patience = _GONE_SECONDS if self._chief.seen else self._chief.lost_seconds

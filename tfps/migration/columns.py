@@ -1,8 +1,11 @@
 """Columns of numbers in memory or in files, read from their beginning in chunks."""
 
 import math
+from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 
@@ -14,14 +17,14 @@ class ArrayColumn:
     array: [n, ...].
   """
 
-  def __init__(self, name, array):
+  def __init__(self, name: str, array: npt.ArrayLike) -> None:
     self.name = name
     self._array = np.asarray(array)
     self._at = 0
     _check_dtype(name, self._array.dtype)
     self.dtype, self.shape = self._array.dtype, self._array.shape
 
-  def read(self, count):
+  def read(self, count: int) -> np.ndarray:
     """The next `count` rows, fewer at the end."""
     self._at += count
     return self._array[self._at - count : self._at]
@@ -36,18 +39,20 @@ class RawColumn:
     dtype, shape: of the column.
   """
 
-  def __init__(self, name, file, dtype, shape):
+  def __init__(
+    self, name: str, file: IO[bytes], dtype: npt.DTypeLike, shape: Sequence[int]
+  ) -> None:
     self.name, self.dtype, self.shape = name, np.dtype(dtype), tuple(shape)
     self._file = file
     self._left = self.shape[0]
     _check_dtype(name, self.dtype)
 
   @property
-  def nbytes(self):
+  def nbytes(self) -> int:
     """How many bytes the numbers take."""
     return self.dtype.itemsize * math.prod(self.shape)
 
-  def read(self, count):
+  def read(self, count: int) -> np.ndarray:
     """The next `count` rows, fewer at the end; raises ValueError if the file ends before."""
     count = min(count, self._left)
     self._left -= count
@@ -59,7 +64,10 @@ class RawColumn:
     return np.frombuffer(data, self.dtype).reshape(shape)
 
 
-def npy_column(name, file, size):
+Column = ArrayColumn | RawColumn
+
+
+def npy_column(name: str, file: IO[bytes], size: int) -> RawColumn:
   """A `RawColumn` of a file in NumPy's .npy format.
 
   Args:
@@ -91,7 +99,7 @@ def npy_column(name, file, size):
   return column
 
 
-def open_file(path):
+def open_file(path: str) -> tuple[IO[bytes], int]:
   """(binary file, its size in bytes), on any of TensorFlow's file systems.
 
   Raises:
@@ -102,6 +110,6 @@ def open_file(path):
   return tf.io.gfile.GFile(path, "rb"), tf.io.gfile.stat(path).length
 
 
-def _check_dtype(name, dtype):
+def _check_dtype(name: str, dtype: np.dtype) -> None:
   if dtype.kind not in "biufUSO":
     raise ValueError(f"{name} holds {dtype}, which are neither numbers nor text.")

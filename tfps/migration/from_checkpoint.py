@@ -1,6 +1,11 @@
 """Warm start: the rows of some slots from a checkpoint of another model."""
 
+from __future__ import annotations
+
 import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -11,8 +16,19 @@ from tfps.errors import CheckpointError
 from tfps.migration.vectors import CHUNK_ROWS, Imported, with_state
 from tfps.table.layout import TableLayout
 
+if TYPE_CHECKING:
+  from tfps.checkpoint.reader import SavedCheckpoint, SavedTable
+  from tfps.checkpoint.rows import SavedRows
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.table.layout import SlotLayout
 
-def warm_start(table, checkpoint, source_table=None, slots=None):
+
+def warm_start(
+  table: FeasignTable,
+  checkpoint: str | os.PathLike,
+  source_table: str | None = None,
+  slots: Mapping[str, str] | None = None,
+) -> dict[str, Imported]:
   """Puts the rows that another model's table had at a checkpoint into `table`, those of some slots.
 
   A row keeps its feasign, statistics, unseen_days and lr_w. Its optimizer states come along where
@@ -68,7 +84,9 @@ def warm_start(table, checkpoint, source_table=None, slots=None):
   return results
 
 
-def _converted(rows, source, number, layout):
+def _converted(
+  rows: SavedRows, source: SlotLayout, number: int, layout: TableLayout
+) -> Iterator[SavedRows]:
   """Yields the `SavedRows` of one slot, as slot `number` of a table with this `layout`."""
   target = layout.slot(number)
   for admitted in (False, True):
@@ -93,7 +111,7 @@ def _converted(rows, source, number, layout):
     )
 
 
-def _choose_table(checkpoint, name, default):
+def _choose_table(checkpoint: SavedCheckpoint, name: str | None, default: str) -> SavedTable:
   there = checkpoint.tables
   if name is None:
     name = next(iter(there)) if len(there) == 1 else default
@@ -105,7 +123,9 @@ def _choose_table(checkpoint, name, default):
   return there[name]
 
 
-def _choose_slots(table, saved, slots):
+def _choose_slots(
+  table: FeasignTable, saved: SavedTable, slots: Mapping[str, str] | None
+) -> dict[str, str]:
   """{slot of `table`: slot there}, both of which exist."""
   if slots is None:
     slots = {slot: slot for slot in table.slots if slot in saved.slots}

@@ -1,15 +1,31 @@
 """Importing keys with vectors from NumPy arrays and files."""
 
+from __future__ import annotations
+
 import contextlib
+import os
 import zipfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tfps.migration.columns import ArrayColumn, npy_column, open_file
 from tfps.migration.vectors import CHUNK_ROWS, VectorWriter
 
+if TYPE_CHECKING:
+  from tfps.migration.columns import Column
+  from tfps.migration.vectors import Imported
+  from tfps.table.feasign_table import FeasignTable
+
 _NAMES = ("keys", "values", "show", "click")
 
 
-def import_numpy(table, slot, source, *, feasigns=False):
+def import_numpy(
+  table: FeasignTable,
+  slot: str,
+  source: str | os.PathLike | Mapping[str, Any],
+  *,
+  feasigns: bool = False,
+) -> Imported:
   """Puts keys with their vectors into one slot of a table.
 
   Every feasign is admitted, and took no step yet.
@@ -46,7 +62,7 @@ def import_numpy(table, slot, source, *, feasigns=False):
     return _write(VectorWriter(table, slot, feasigns), columns)
 
 
-def write_columns(writer, columns, count):
+def write_columns(writer: VectorWriter, columns: Mapping[str, Column], count: int) -> Imported:
   """Puts `count` rows in, chunk after chunk, and returns what became of them.
 
   Args:
@@ -59,7 +75,7 @@ def write_columns(writer, columns, count):
   return writer.imported
 
 
-def _write(writer, columns):
+def _write(writer: VectorWriter, columns: Mapping[str, Column]) -> Imported:
   for name in ("keys", "values"):
     if name not in columns:
       raise ValueError(
@@ -81,8 +97,8 @@ def _write(writer, columns):
   return write_columns(writer, columns, count)
 
 
-def _columns_of_dict(source, files):
-  columns = {}
+def _columns_of_dict(source: Mapping[str, Any], files: contextlib.ExitStack) -> dict[str, Column]:
+  columns: dict[str, Column] = {}
   for name, value in source.items():
     if name not in _NAMES:
       raise ValueError(f"'{name}' is none of {', '.join(_NAMES)}.")
@@ -94,7 +110,7 @@ def _columns_of_dict(source, files):
   return columns
 
 
-def _columns_of_npz(path, files):
+def _columns_of_npz(path: str, files: contextlib.ExitStack) -> dict[str, Column]:
   file, _ = open_file(path)
   try:
     archive = files.enter_context(zipfile.ZipFile(files.enter_context(file)))
@@ -103,7 +119,7 @@ def _columns_of_npz(path, files):
   damaged = archive.testzip()
   if damaged is not None:
     raise ValueError(f"{path} was changed: the checksum of {damaged} in it does not hold.")
-  columns = {}
+  columns: dict[str, Column] = {}
   for member in archive.infolist():
     name = member.filename.removesuffix(".npy")
     if name in _NAMES:

@@ -9,16 +9,26 @@ What its dynamic-embedding variables leave behind (seen with TFRA 0.8.1):
   tf.compat.v1.train.Saver.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfps.migration.columns import ArrayColumn, RawColumn, open_file
 from tfps.migration.from_numpy import write_columns
 from tfps.migration.vectors import VectorWriter
+
+if TYPE_CHECKING:
+  from tfps.migration.columns import Column
+  from tfps.migration.vectors import Imported
+  from tfps.table.feasign_table import FeasignTable
 
 _KEYS, _VALUES = "-keys", "-values"
 _SHARD = re.compile(r"(.*)_mht_(\d+)of(\d+)(?:_rank(\d+)_size(\d+))?")
@@ -27,10 +37,19 @@ _TRACKED = re.compile(r"(?:.*/)?tables_of_([^/]*)/(\d+)/\.ATTRIBUTES/table")
 _OF_OPTIMIZER = re.compile(r"[_/]DynamicEmbedding[_/]")
 _FOLDER = "TFRADynamicEmbedding"  # where FileSystemSaver puts its files, beside a checkpoint
 
+OpenPair = Callable[[contextlib.ExitStack], Iterable["Column"]]
+
 
 def import_tfra(
-  table, slot, path, variable=None, *, dim=None, value_dtype="float32", feasigns=False
-):
+  table: FeasignTable,
+  slot: str,
+  path: str | os.PathLike,
+  variable: str | None = None,
+  *,
+  dim: int | None = None,
+  value_dtype: npt.DTypeLike = "float32",
+  feasigns: bool = False,
+) -> Imported:
   """Puts what a TFRA variable holds into one slot of a table.
 
   Every feasign is admitted, and took no step yet.
@@ -71,7 +90,7 @@ def import_tfra(
   return writer.imported
 
 
-def _find(path):
+def _find(path: str) -> tuple[Any, list[str] | None]:
   """(checkpoint reader, None), or (None, the files' paths without "-keys")."""
   prefix = next(
     (p for p in (path, f"{path}/variables/variables") if tf.io.gfile.exists(p + ".index")), None
@@ -91,7 +110,7 @@ def _find(path):
   return None, [name.removesuffix(_KEYS) for name in found]
 
 
-def _by_variable(source):
+def _by_variable(source: Any) -> dict[str, list[str]]:
   """{variable: [name without "-keys"]} of a checkpoint reader, or of files' paths.
 
   Checks that no table is missing.
@@ -99,7 +118,8 @@ def _by_variable(source):
   if not isinstance(source, list):
     tensors = sorted(source.get_variable_to_shape_map())
     source = [name.removesuffix(_KEYS) for name in tensors if name.endswith(_KEYS)]
-  variables, expected = {}, {}
+  variables: dict[str, list[str]] = {}
+  expected: dict[str, int] = {}
   for name in source:
     tracked, shard = _TRACKED.fullmatch(name), _SHARD.fullmatch(os.path.basename(name))
     if tracked:
@@ -120,20 +140,20 @@ def _by_variable(source):
   return variables
 
 
-def _choose(path, variables, variable):
+def _choose(path: str, variables: Mapping[str, list[str]], variable: str | None) -> list[str]:
   names = [name for name in variables if not _OF_OPTIMIZER.search(name)]
   if variable is None and len(names) == 1:
     return variables[names[0]]
-  if variable not in variables:
+  if variable is None or variable not in variables:
     told = "several variables" if variable is None else f"no variable '{variable}'"
     raise ValueError(f"{path} has {told}; name one of {', '.join(names or variables)}.")
   return variables[variable]
 
 
-def _tensor_pairs(reader, names, dim):
+def _tensor_pairs(reader: Any, names: Sequence[str], dim: int) -> list[OpenPair]:
   shapes = reader.get_variable_to_shape_map()
 
-  def pair(name):
+  def pair(name: str) -> OpenPair:
     keys, values = shapes[name + _KEYS], shapes.get(name + _VALUES)
     if values is None or len(values) != 2 or values[0] != keys[0]:
       raise ValueError(f"the tensor {name}{_VALUES} does not belong to {keys[0]} keys: {values}.")
@@ -146,8 +166,8 @@ def _tensor_pairs(reader, names, dim):
   return [pair(name) for name in names]
 
 
-def _file_pairs(names, dim, dtype):
-  def pair(name):
+def _file_pairs(names: Sequence[str], dim: int, dtype: np.dtype) -> list[OpenPair]:
+  def pair(name: str) -> OpenPair:
     sizes = {}
     for end in (_KEYS, _VALUES):
       file, sizes[end] = open_file(name + end)
@@ -162,7 +182,7 @@ def _file_pairs(names, dim, dtype):
         f"each take {expected:,}: it is truncated, or the variable has another dim."
       )
 
-    def open_pair(stack):
+    def open_pair(stack: contextlib.ExitStack) -> tuple[Column, Column]:
       keys, values = (stack.enter_context(open_file(name + end)[0]) for end in (_KEYS, _VALUES))
       return (
         RawColumn(name + _KEYS, keys, np.int64, [count]),

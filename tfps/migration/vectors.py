@@ -1,13 +1,23 @@
 """Rows of plain vectors: keys with values from elsewhere become admitted feasigns."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from tfps.checkpoint.rows import ADMITTED, make_rows
 from tfps.table.feasigns import feasign
 from tfps.table.layout import TableLayout
+
+if TYPE_CHECKING:
+  from tfps.checkpoint.rows import SavedRows
+  from tfps.table.accessor import CtrAccessor
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.table.optimizers import SparseOptimizer
 
 CHUNK_ROWS = 65_536
 _LAST_RESERVED = -(2**63) + 1
@@ -35,7 +45,7 @@ class Imported:
   repeated: int = 0
   nonfinite: int = 0
 
-  def __str__(self):
+  def __str__(self) -> str:
     dropped = {name: getattr(self, name) for name in ("reserved", "repeated", "nonfinite")}
     told = [f"{count:,} {name}" for name, count in dropped.items() if count]
     more = f"; dropped: {', '.join(told)}" if told else ""
@@ -56,7 +66,7 @@ class VectorWriter:
     mf_dim: of the slot.
   """
 
-  def __init__(self, table, slot, feasigns):
+  def __init__(self, table: FeasignTable, slot: str, feasigns: bool) -> None:
     self._table = table
     self._name = slot
     self._feasigns = feasigns
@@ -66,7 +76,7 @@ class VectorWriter:
     self.imported = Imported()
     self.mf_dim = self._slot.mf_dim
 
-  def check(self, what, key_dtype, width):
+  def check(self, what: str, key_dtype: np.dtype, width: int) -> None:
     """Raises ValueError if keys of such a dtype, or values of so many floats, cannot be put in."""
     if self._feasigns and key_dtype.kind not in "iu":
       raise ValueError(f"{what}: feasigns are integers, but the keys are {key_dtype}.")
@@ -77,7 +87,13 @@ class VectorWriter:
         f"{1 + self.mf_dim} with lr_w before them."
       )
 
-  def write(self, keys, values, show=None, click=None):
+  def write(
+    self,
+    keys: npt.ArrayLike,
+    values: npt.ArrayLike,
+    show: npt.ArrayLike | None = None,
+    click: npt.ArrayLike | None = None,
+  ) -> None:
     """Puts some rows in.
 
     Args:
@@ -86,29 +102,28 @@ class VectorWriter:
       show, click: [n]. Without show, what makes the score that a feasign needs to be admitted and
         to survive the next day's end; without click, 0.
     """
-    keys = self._keys(np.asarray(keys))
-    values = np.asarray(values, np.float32)
+    ids = self._keys(np.asarray(keys))
+    vectors = np.asarray(values, np.float32)
     if show is None:
       show, default_click = shows_to_stay(self._slot.accessor)
       click = default_click if click is None else click
-    counts = np.zeros([len(keys), 2])
+    counts = np.zeros([len(ids), 2])
     counts[:, 0], counts[:, 1] = show, 0 if click is None else click
-    finite = np.isfinite(values).all(axis=1) & np.isfinite(counts).all(axis=1)
-    there = (keys != 0) & (keys > _LAST_RESERVED)
+    finite = np.isfinite(vectors).all(axis=1) & np.isfinite(counts).all(axis=1)
+    there = (ids != 0) & (ids > _LAST_RESERVED)
     self.imported.reserved += int((~there).sum())
     self.imported.nonfinite += int((there & ~finite).sum())
-    new = self._new(keys, there & finite)
-    keys, values, counts = keys[new], values[new], counts[new]
-    self.imported.rows += len(keys)
-    self.imported.admitted += len(keys)
-    self._table.upsert(*self._rows(keys, values, counts))
+    new = self._new(ids, there & finite)
+    self.imported.rows += len(new)
+    self.imported.admitted += len(new)
+    self._table.upsert(*self._rows(ids[new], vectors[new], counts[new]))
 
-  def _keys(self, keys):
+  def _keys(self, keys: np.ndarray) -> np.ndarray:
     if self._feasigns:
       return keys.view(np.int64) if keys.dtype == np.uint64 else keys.astype(np.int64)
     return feasign(self._name, keys).numpy()
 
-  def _new(self, keys, wanted):
+  def _new(self, keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The positions of the keys that are `wanted`, for the first time, and not in the table yet."""
     positions = np.flatnonzero(wanted)
     _, first = np.unique(keys[positions], return_index=True)
@@ -117,7 +132,7 @@ class VectorWriter:
     self.imported.repeated += len(positions) - len(new)
     return new
 
-  def _rows(self, keys, values, counts):
+  def _rows(self, keys: np.ndarray, values: np.ndarray, counts: np.ndarray) -> SavedRows:
     lr_w = values[:, : -self.mf_dim] if values.shape[1] > self.mf_dim else np.zeros([len(keys), 1])
     floats = np.concatenate(
       [
@@ -138,7 +153,7 @@ class VectorWriter:
     )
 
 
-def shows_to_stay(accessor):
+def shows_to_stay(accessor: CtrAccessor) -> tuple[float, float]:
   """Returns the show and click of a feasign just admitted that the next day's end keeps."""
   score = max(accessor.create_threshold, accessor.delete_threshold, 0.0)
   if accessor.nonclk_coeff > 0:
@@ -152,9 +167,8 @@ def shows_to_stay(accessor):
   return show, click
 
 
-def with_state(weights, optimizer):
+def with_state(weights: np.ndarray, optimizer: SparseOptimizer) -> np.ndarray:
   """Returns float32 [n, .]: `weights` [n, dim], then an optimizer's state before any step."""
-  state = np.float32(optimizer.initial_state(weights.shape[1]))
-  return np.concatenate(
-    [np.float32(weights), np.broadcast_to(state, [len(weights), len(state)])], axis=1
-  )
+  state = np.asarray(optimizer.initial_state(weights.shape[1]), np.float32)
+  states = np.broadcast_to(state, [len(weights), len(state)])
+  return np.concatenate([weights.astype(np.float32), states], axis=1)

@@ -5,11 +5,14 @@
 """
 
 import dataclasses
+from typing import ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
 class SparseOptimizer:
   """Base of the sparse optimizers; see the subclasses."""
+
+  kind: ClassVar[str]  # its name in a table's options
 
   learning_rate: float
   weight_min: float = dataclasses.field(default=-10.0, kw_only=True)
