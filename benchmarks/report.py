@@ -145,14 +145,14 @@ def figures(name, report):
 
 
 def noise(report):
-  """One line: when and how long it ran, how far measurements lay apart, what else was running."""
+  """One line: when and how long it ran, how far measurements spread, what else was running."""
   run_ = report["run"]
   spreads = [value for row in report["results"] for value in row.values() if is_spread(value)]
   apart = sorted((s["high"] - s["low"]) / s["median"] for s in spreads if s["median"])
   line = f"{run_['date']}, {run_['seconds']:,} s"
   if apart:
     line += (
-      f"; repeats lie {apart[len(apart) // 2]:.0%} of their median apart, at most {apart[-1]:.0%}"
+      f"; repeats spread over {apart[len(apart) // 2]:.0%} of their median, at most {apart[-1]:.0%}"
     )
   return line + f"; other programs used {run_['used_by_others']:.0%} of the processors."
 

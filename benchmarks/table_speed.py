@@ -217,7 +217,7 @@ def main():
   if flags.plot:
     draw(results, flags.plot)
   title = "Pulls and pushes beside TFRA and the limit of memory"
-  title += f" (left out, for want of memory: {', '.join(left_out)})" if left_out else ""
+  title += f" (left out for lack of memory: {', '.join(left_out)})" if left_out else ""
   return harness.report(flags, title, results, goals_of(results))
 
 

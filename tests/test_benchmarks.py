@@ -133,7 +133,7 @@ def test_table_speed(tmp_path):
     (dim, rows, kind) for dim in (8, 16) for rows in (20000, 40000) for kind in kinds
   ]
   assert (
-    "left out, for want of memory: mf_dim 8 with 4,000,000,000 rows, mf_dim 16" in report["title"]
+    "left out for lack of memory: mf_dim 8 with 4,000,000,000 rows, mf_dim 16" in report["title"]
   )
   goals = {goal["name"]: goal["value"] for goal in report["goals"]}
   assert len(goals) == 2 * (4 + 2)
