@@ -27,12 +27,11 @@ class DeltaExport(keras.callbacks.Callback):
     ValueError: a number is not positive, or there is none.
 
   Examples:
-    >>> base = tfps.callbacks.BaseExport(model, "export", source.raw_inputs)
+    >>> base = tfps.callbacks.BaseExport(model, "export", source.raw_inputs, every_days=2)
     >>> delta = tfps.callbacks.DeltaExport(base.exporter, every_minutes=5)
     >>> end_of_day = tfps.callbacks.EndOfDay(table, base_export=[base])
     >>> history = model.fit(source, callbacks=[end_of_day, delta], verbose=0)
     Exported export/base/1.
-    Exported export/base/2.
   """
 
   def __init__(self, exporter, *, every_examples=None, every_minutes=None, describe=None):

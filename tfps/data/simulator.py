@@ -61,7 +61,9 @@ class ClickStream(Source):
     >>> stream = tfps.data.ClickStream(days=3, examples_per_day=64)
     >>> [day.name for day in stream.days()]
     ['day-0', 'day-1', 'day-2']
-    >>> history = model.fit(stream.day("day-0"), verbose=0)
+    >>> x, y = next(iter(stream.open(next(stream.tickets()))))
+    >>> x["user_id"].shape, x["tags"].shape
+    (TensorShape([64]), TensorShape([64, 5]))
   """
 
   slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
