@@ -121,7 +121,7 @@ class ClickStream(Source):
       examples: int64 [n], their positions in the day.
 
     Returns:
-      ({slot: int64 [n] or [n, 5]}, the true click probability float32 [n], a uniform number float32
+      ({slot: int64 [n] or [n, 5]}, the true click probability float64 [n], a uniform number float64
       [n] that is below the probability when there is a click).
     """
     draws = _uniform(_hash(self._seed, 1, day, examples), 6)
@@ -129,11 +129,11 @@ class ClickStream(Source):
 
     # A place among the active users, Zipf-Mandelbrot distributed, is held by one user for some
     # days, then by the next.
-    place = tf.cast(_USER_OFFSET * ((1 + _USERS / _USER_OFFSET) ** user_draw - 1), tf.int64)
+    place = tf.cast(_USER_OFFSET * (_power(1 + _USERS / _USER_OFFSET, user_draw) - 1), tf.int64)
     stay = 2 + _below(_hash(self._seed, 2, place), 12)
     user = place * 1000 + (day + _below(_hash(self._seed, 3, place), 12)) // stay
     user_draws = _uniform(_hash(self._seed, 4, user), 5)
-    first_tag = tf.cast(_CATEGORIES ** user_draws[:, 0], tf.int64)
+    first_tag = tf.cast(_power(_CATEGORIES, user_draws[:, 0]), tf.int64)
     stride = 1 + tf.cast((_CATEGORIES - 1) * user_draws[:, 1], tf.int64)
     tag_count = 1 + tf.cast(_TAGS * user_draws[:, 2], tf.int64)
     position = tf.range(_TAGS, dtype=tf.int64)
@@ -141,19 +141,20 @@ class ClickStream(Source):
     tags = tf.where(position < tag_count[:, tf.newaxis], tags, 0)
     own_device = 1 + tf.cast(_DEVICES * user_draws[:, 3], tf.int64)
     device = tf.where(any_device < 0.8, own_device, 1 + tf.cast(_DEVICES * device_draw, tf.int64))
-    city = tf.cast(_CITIES ** user_draws[:, 4], tf.int64)
+    city = tf.cast(_power(_CITIES, user_draws[:, 4]), tf.int64)
 
     # An item is a rank among those born on one day: a low rank is a popular item, and age makes all
     # of them rarer.
-    age = tf.minimum(tf.cast(-_MEAN_ITEM_AGE * tf.math.log(1.0 - age_draw), tf.int64), _ITEM_LIFE)
-    rank = tf.cast(_ITEMS_PER_DAY**rank_draw, tf.int64)
+    age = tf.minimum(tf.cast(-_MEAN_ITEM_AGE * _log(1.0 - age_draw), tf.int64), _ITEM_LIFE)
+    rank = tf.cast(_power(_ITEMS_PER_DAY, rank_draw), tf.int64)
     item = (day - age + _ITEM_LIFE) * _ITEMS_PER_DAY + rank
-    category = tf.cast(_CATEGORIES ** _uniform(_hash(self._seed, 5, item), 1)[:, 0], tf.int64)
+    category_draw = _uniform(_hash(self._seed, 5, item), 1)[:, 0]
+    category = tf.cast(_power(_CATEGORIES, category_draw), tf.int64)
     hour = examples * 24 // self._examples_per_day
 
     factors_of = self._factors(6, tf.range(_CATEGORIES + 1), _FACTORS + 1)
     category_factors = tf.gather(factors_of, category)
-    tag_weights = tf.cast(tags > 0, tf.float32)[:, :, tf.newaxis]
+    tag_weights = tf.cast(tags > 0, tf.float64)[:, :, tf.newaxis]
     tag_factors = tf.reduce_sum(tag_weights * tf.gather(factors_of, tags), 1) / tf.reduce_sum(
       tag_weights, 1
     )
@@ -168,14 +169,28 @@ class ClickStream(Source):
       + _CATEGORY_BIAS * category_factors[:, 0]
       + _CITY_BIAS * tf.gather(self._factors(9, tf.range(_CITIES + 1), 1)[:, 0], city)
       + _DEVICE_BIAS * tf.gather(self._factors(10, tf.range(_DEVICES + 1), 1)[:, 0], device)
-      + _HOUR_BIAS * tf.sin(tf.cast(hour - 14, tf.float32) * (math.tau / 24))
+      + _HOUR_BIAS * tf.sin(tf.cast(hour - 14, tf.float64) * (math.tau / 24))
     )
     columns = (user, item, category, tags, hour, device, city)
-    return dict(zip(self.slots, columns)), tf.sigmoid(logit), click_draw
+    return dict(zip(self.slots, columns)), tf.sigmoid(logit), tf.cast(click_draw, tf.float64)
 
   def _factors(self, purpose, ids, count):
-    """Standard normal numbers that belong to the ids: float32 [..., count]."""
-    return tf.math.ndtri(tf.maximum(_uniform(_hash(self._seed, purpose, ids), count), 1e-6))
+    """Standard normal numbers that belong to the ids: float64 [..., count]."""
+    draws = tf.cast(_uniform(_hash(self._seed, purpose, ids), count), tf.float64)
+    return tf.math.ndtri(tf.maximum(draws, 1e-6))
+
+
+# The last bit of a power or a logarithm depends on TensorFlow's version and on the processor. In
+# float64 it is too small to matter: these round their result, and a click compares float64 numbers.
+def _power(base, exponents):
+  """float32: `base` to the power of each of `exponents`."""
+  power = tf.constant(base, tf.float64) ** tf.cast(exponents, tf.float64)
+  return tf.cast(power, tf.float32)
+
+
+def _log(values):
+  """float32: the natural logarithms."""
+  return tf.cast(tf.math.log(tf.cast(values, tf.float64)), tf.float32)
 
 
 def _features(values):
