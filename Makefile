@@ -8,14 +8,19 @@ installed := $(VENV)/installed
 linters := $(LINT_VENV)/installed
 spark := $(VENV)/installed-spark
 docs := $(DOCS_VENV)/installed
+wheel_tools := $(VENV)/installed-wheel
 
-.PHONY: help quickstart online lint lint-python format test bench docs ops bazel clean
+.PHONY: help quickstart online lint lint-python format test wheel matrix bench docs ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make lint        check style and types, in seconds, with the tools in $(LINT_VENV)"
 	@echo "make format      write the sources as the style wants them"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
+	@echo "make wheel       build one wheel for every TensorFlow that tfps runs on, which needs no compiler"
+	@echo "                 WHEEL='2.20 2.21' holds the ops for these"
+	@echo "make matrix      try that wheel on every TensorFlow; writes the table of docs/versions.md"
+	@echo "                 MATRIX='2.20 2.21@3.11' tries some; PYTHON310=... and the like name interpreters"
 	@echo "make bench       run all benchmarks and write their figures into docs/benchmarks.md"
 	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
 	@echo "make docs        build the site of docs/ and of the docstrings into build/site; a warning is an error"
@@ -42,6 +47,16 @@ format: $(linters)
 
 test: $(linters) ops bazel $(spark)
 	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
+
+wheel: $(wheel_tools)
+	$(VENV)/bin/python build_backend/make_wheel.py $(WHEEL)
+
+# An item of MATRIX is a minor version of TensorFlow, or MINOR@PYTHON.
+matrix: $(wheel_tools)
+	rm -rf build/matrix/dist
+	$(VENV)/bin/python build_backend/make_wheel.py --dist=build/matrix/dist \
+	  $(sort $(foreach item,$(MATRIX),$(firstword $(subst @, ,$(item)))))
+	$(VENV)/bin/python -m tests.matrix $(MATRIX)
 
 bench: ops
 	$(VENV)/bin/python benchmarks/report.py $(BENCH)
@@ -83,6 +98,10 @@ $(spark): requirements-spark.lock $(installed)
 	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-spark.lock
 	touch $@
 
+$(wheel_tools): requirements-wheel.lock $(installed)
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements-wheel.lock
+	touch $@
+
 # What builds the site, apart from all else: the sources are read, not imported.
 $(docs): requirements-docs.lock
 	test -x $(DOCS_VENV)/bin/pip || $(PYTHON) -m venv --clear $(DOCS_VENV)
@@ -90,4 +109,4 @@ $(docs): requirements-docs.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LINT_VENV) $(DOCS_VENV) build dist bazel-* *.egg-info tfps/_tfps_ops.so tfps/_build_info.py
+	rm -rf $(VENV) $(LINT_VENV) $(DOCS_VENV) build dist bazel-* *.egg-info tfps/_ops

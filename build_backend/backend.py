@@ -6,8 +6,7 @@ from setuptools.build_meta import *  # noqa: F403  (the hooks that stay setuptoo
 
 
 def _requires(setuptools_requires):
-  missing = [] if installed_tensorflow.find() else [installed_tensorflow.PINNED]
-  return setuptools_requires + missing
+  return setuptools_requires + installed_tensorflow.build_requirements()
 
 
 def get_requires_for_build_wheel(config_settings=None):

@@ -20,27 +20,21 @@ settings := ops/sources.bzl ops/ops.mk
 compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) -fPIC -MMD -MP -I. -c $< -o $@
 
 # The op library. A removed source changes its folder's time, and so links again.
-library_objects := $(patsubst %.cc,$(OUT)/%.o,$(core) $(kernels)) $(OUT)/registrations.o
+library_objects := $(OUT)/ops_as_one.o $(patsubst %.cc,$(OUT)/%.o,$(core))
 .PHONY: library
 library: $(OUT)/_tfps_ops.so
-$(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core) $(kernels) $(registrations))) $(settings)
+$(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core))) $(settings)
 	@echo "link $@"
-	@$(CXX) -shared $(filter %.o,$^) -o $@ $(LINKOPTS) '-Wl,-rpath,$$ORIGIN/../tensorflow' \
+	@$(CXX) -shared $(filter %.o,$^) -o $@ $(LINKOPTS) '-Wl,-rpath,$$ORIGIN/../../../tensorflow' \
 	  -L$(TENSORFLOW) -l:libtensorflow_framework.so.2
-# TensorFlow's headers are two thirds of what a kernel costs to compile: they are compiled once, for all of them.
 tensorflow := $(TENSORFLOW_COPTS) -isystem $(TENSORFLOW)/include
-headers := $(OUT)/tensorflow.h
+# First, for it takes longest. TensorFlow's headers cost more than all kernels, so they are compiled as one file.
+$(OUT)/ops_as_one.o: $(OUT)/ops_as_one.cc $(settings)
+	$(compile) $(tensorflow)
+$(OUT)/ops_as_one.cc: $(sort $(dir $(kernels) $(registrations))) $(settings)
+	@mkdir -p $(@D) && printf '#include "%s"\n' $(kernels) $(registrations) > $@
 $(patsubst %.cc,$(OUT)/%.o,$(core)): $(OUT)/%.o: %.cc $(settings)
 	$(compile) $(tensorflow)
-$(patsubst %.cc,$(OUT)/%.o,$(kernels)): $(OUT)/%.o: %.cc $(settings) $(headers).gch
-	$(compile) $(tensorflow) -include $(headers)
-$(OUT)/registrations.o: $(OUT)/registrations.cc $(settings)
-	$(compile) $(tensorflow)
-$(OUT)/registrations.cc: ops/registrations $(settings)
-	@mkdir -p $(@D) && printf '#include "%s"\n' $(registrations) > $@
-$(headers).gch: $(settings)
-	@mkdir -p $(@D) && echo '#include "tensorflow/core/framework/op_kernel.h"' > $(headers)
-	@echo "$(CXX) $@" && $(CXX) $(COPTS) -fPIC -I. $(tensorflow) -x c++-header $(headers) -o $@
 
 # The C++ tests, plain and once for each sanitizer. Of debug information only what names lines, and what is a test itself not optimised: a
 # third of the time to compile.

@@ -1,5 +1,6 @@
 """Profiles of hypothesis: pytest --hypothesis-profile=thorough searches longer, and at random."""
 
+import importlib.util
 import os
 import pathlib
 import sys
@@ -7,11 +8,6 @@ import sys
 os.environ.setdefault(
   "TF_USE_LEGACY_KERAS", "1"
 )  # As the command tfps does, for programs that tests start.
-if not pathlib.Path(__file__).parents[1].joinpath("tfps", "_tfps_ops.so").exists():
-  sys.exit(
-    "tfps's ops have not been built here: "
-    "run `make test`, or `pip install -e .[test]` and then pytest again."
-  )
 
 import hypothesis
 import pytest
@@ -25,6 +21,24 @@ hypothesis.settings.register_profile(
   "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS
 )
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_configure():
+  """Ends the run where the ops of tfps, the checkout's or an installed wheel's, are missing."""
+  package = pathlib.Path(importlib.util.find_spec("tfps").origin).parent
+  if not list(package.glob("_ops/*/_tfps_ops.so")):
+    raise pytest.UsageError(
+      "tfps's ops have not been built here: "
+      "run `make test`, or `pip install -e .[test]` and then pytest again."
+    )
+
+
+def pytest_collection_modifyitems(items):
+  """Marks the tests of the modules that tests/quick.txt names."""
+  quick = set(pathlib.Path(__file__).with_name("quick.txt").read_text().split())
+  for item in items:
+    if item.path.name in quick:
+      item.add_marker("quick")
 
 
 _servers = []  # that served the exports of this run, also in pytest-xdist's workers

@@ -10,10 +10,16 @@ import sysconfig
 import zipfile
 
 import pytest
+import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "build_backend"))
 import installed_tensorflow  # noqa: E402
+import make_wheel  # noqa: E402
+
+from tfps import versions  # noqa: E402
+
+LIBRARY = f"tfps/_ops/{versions.minor(tf.__version__)}/_tfps_ops.so"
 
 
 def _run(*command, cwd=None):
@@ -53,8 +59,7 @@ def wheel(python, tmp_path_factory):
       "bazel-*",
       "*.egg-info",
       "__pycache__",
-      "_tfps_ops.so",
-      "_build_info.py",
+      "_ops",
     ),
   )
   shutil.copytree(ROOT / "build" / "ops", copy / "build" / "ops")
@@ -87,7 +92,7 @@ def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
     "tfps/table/feasign_table.py",
     "tfps/cli/main.py",
   }
-  assert "-none-any" not in wheel.name
+  assert wheel.name.endswith(f"-py3-none-{sysconfig.get_platform().replace('-', '_')}.whl")
 
 
 def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
@@ -99,10 +104,12 @@ def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
   _run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel)
   program = "from tfps import native; native.ops.tfps_pull; print(native.__file__)"
   module = pathlib.Path(_run(python, "-c", program, cwd=tmp_path).strip())
-  library = module.with_name("_tfps_ops.so")
-  assert library.parent.parent == next((python.parent.parent / "lib").glob("python*/site-packages"))
+  site_packages = module.parent.parent
+  assert site_packages == next((python.parent.parent / "lib").glob("python*/site-packages"))
   # By its own path, also where no TensorFlow is loaded yet.
-  assert f"{library.parent}/../tensorflow/libtensorflow_framework.so.2" in _run("ldd", library)
+  library = site_packages / LIBRARY
+  framework = f"{library.parent}/../../../tensorflow/libtensorflow_framework.so.2"
+  assert framework in _run("ldd", library)
 
 
 @pytest.fixture
@@ -128,7 +135,7 @@ def _names(requirements):
   return [requirement.split(";")[0] for requirement in requirements]
 
 
-def test_without_tensorflow_the_pinned_pair_is_required(site_packages):
+def test_without_tensorflow_the_pinned_family_is_required(site_packages):
   assert installed_tensorflow.find() is None
   assert _names(installed_tensorflow.requirements()) == [
     "tensorflow==2.16.2",
@@ -169,7 +176,65 @@ def test_build_environment_gets_a_tensorflow_only_where_there_is_none(site_packa
   monkeypatch.chdir(ROOT)
   import backend
 
-  assert installed_tensorflow.PINNED in backend.get_requires_for_build_wheel()
+  assert "tensorflow==2.16.2" in backend.get_requires_for_build_wheel()
   site_packages("tensorflow", "2.16.2")
   for hook in (backend.get_requires_for_build_wheel, backend.get_requires_for_build_editable):
     assert not any("tensorflow" in requirement for requirement in hook())
+
+
+def test_a_tensorflow_that_cannot_run_tfps_is_not_built_for(site_packages):
+  site_packages("tensorflow", "2.15.1")
+  with pytest.raises(SystemExit, match="^error: tfps needs TensorFlow 2.16 or newer"):
+    installed_tensorflow.find_for_build()
+
+
+def test_a_tensorflow_that_is_newer_than_those_tried_is_built_for(site_packages):
+  site_packages("tensorflow", "2.99.0")
+  assert [found.version for found in installed_tensorflow.find_for_build()] == ["2.99.0"]
+
+
+def test_python_3_12_needs_tf_keras_2_19():
+  assert versions.refusal("2.18.1", (3, 11)) is None
+  assert versions.refusal("2.18.1", (3, 12)) == (
+    "Keras 2 for TensorFlow 2.18.1 does not run on Python 3.12: "
+    "run `pip install tensorflow==2.21.0 tf-keras==2.21.*`, or use Python 3.11."
+  )
+  assert versions.refusal("2.19.0", (3, 12)) is None
+  assert versions.pinned((3, 11)) == "2.16.2"
+  assert versions.pinned((3, 12)) == versions.RELEASES[-1]
+
+
+@pytest.fixture
+def unpacked(monkeypatch):
+  """Call it with the releases that `make wheel` has unpacked."""
+
+  def unpack(*releases):
+    folders = [f"/somewhere/{release}/tensorflow" for release in releases]
+    monkeypatch.setenv(installed_tensorflow.UNPACKED, ":".join(folders))
+
+  return unpack
+
+
+def test_a_wheel_for_several_versions_requires_one_of_them(unpacked):
+  unpacked(*versions.RELEASES)
+  found = installed_tensorflow.find_for_build()
+  assert [tensorflow.version for tensorflow in found] == list(versions.RELEASES)
+  assert installed_tensorflow.build_requirements() == []
+  required = installed_tensorflow.requirements()
+  for name in ("tensorflow", "tf-keras", "tensorflow-serving-api"):
+    assert f'{name}>=2.16,<2.22; python_version < "3.12"' in required
+    assert f'{name}>=2.19,<2.22; python_version >= "3.12"' in required
+
+
+def test_a_wheel_without_some_versions_does_not_require_them(unpacked):
+  unpacked("2.16.2", "2.18.1", "2.21.0")
+  required = installed_tensorflow.requirements()
+  assert 'tensorflow>=2.16,!=2.17.*,!=2.19.*,!=2.20.*,<2.22; python_version < "3.12"' in required
+  assert 'tensorflow>=2.21,<2.22; python_version >= "3.12"' in required
+
+
+def test_make_wheel_knows_the_versions_that_it_can_be_asked_for():
+  assert make_wheel.chosen([]) == list(versions.RELEASES)
+  assert make_wheel.chosen(["2.21"]) == ["2.21.0"]
+  with pytest.raises(SystemExit, match="^error: tfps is not built for TensorFlow 2.15"):
+    make_wheel.chosen(["2.15"])

@@ -7,13 +7,12 @@ import subprocess
 import sys
 
 import pytest
-
-from tfps import _build_info
+import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(source.stem for source in ROOT.glob("ops/tests/*_test.cc"))
 BUILDS = ["plain", "asan", "tsan"]
-OBJECTS = f"build/ops/{_build_info.TENSORFLOW_VERSION}"
+OBJECTS = f"build/ops/{tf.__version__}"
 
 
 def _make(*arguments):

@@ -5,12 +5,17 @@ so before it starts its `tf.distribute.Server`.
 """
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import pathlib
 
 import tensorflow as tf
 
-_LIBRARY = pathlib.Path(__file__).with_name("_tfps_ops.so")
+from tfps import versions
+
+_BUILT = pathlib.Path(__file__).with_name("_ops")  # A folder for each minor version of TensorFlow.
+_MINOR = versions.minor(tf.__version__)
+_LIBRARY = _BUILT / _MINOR / "_tfps_ops.so"
 _REBUILD = (
   "in tfps's repository run `pip install --force-reinstall --no-deps .` "
   "(`-e .` if it is installed editable)"
@@ -18,24 +23,33 @@ _REBUILD = (
 
 
 def _check() -> None:
-  """Raises ImportError, in one sentence, if the library cannot be loaded into this TensorFlow."""
-  try:
-    from tfps._build_info import TENSORFLOW_VERSION as built_for
-  except ImportError:
-    built_for = None
-  if built_for is None or not _LIBRARY.exists():
-    raise ImportError(f"tfps's ops have not been built: {_REBUILD}.")
-  if built_for.split(".")[:2] != tf.__version__.split(".")[:2]:
-    raise ImportError(
-      f"tfps's ops were built for TensorFlow {built_for}, "
-      f"but TensorFlow {tf.__version__} is running: {_REBUILD}."
+  """Raises ImportError, in one sentence, if this TensorFlow or its Keras 2 cannot run tfps."""
+  refusal = versions.refusal(tf.__version__)
+  if refusal:
+    raise ImportError(refusal)
+  if not _LIBRARY.exists():
+    built = sorted(
+      (path.parent.name for path in _BUILT.glob(f"*/{_LIBRARY.name}")), key=versions.numbers
     )
+    if not built:
+      raise ImportError(f"tfps's ops have not been built: {_REBUILD}.")
+    raise ImportError(
+      f"tfps's ops were built for TensorFlow {', '.join(built)}, but {tf.__version__} is running: "
+      f"install one of those, or {_REBUILD}, which compiles them for it."
+    )
+  _check_keras()
+
+
+def _check_keras() -> None:
+  remedy = f"run `pip install --no-deps tf-keras~={_MINOR}.0`"
   if importlib.util.find_spec("tf_keras") is None:
-    minor = ".".join(tf.__version__.split(".")[:2])
-    raise ImportError(
-      "tfps needs Keras 2, and tf_keras is missing: "
-      f"run `pip install --no-deps tf-keras~={minor}.0`."
-    )
+    raise ImportError(f"tfps needs Keras 2, and tf_keras is missing: {remedy}.")
+  try:
+    version = importlib.metadata.version("tf-keras")
+  except importlib.metadata.PackageNotFoundError:
+    return  # Not pip's: whoever put it there knows which one it is.
+  if versions.minor(version) != _MINOR:
+    raise ImportError(f"tf-keras {version} does not go with TensorFlow {tf.__version__}: {remedy}.")
 
 
 _check()
