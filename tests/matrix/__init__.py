@@ -1,0 +1,1 @@
+"""tfps on every TensorFlow that it runs on: `make matrix`."""
