@@ -127,7 +127,7 @@ def test_strings_of_movielens_in_probabilities_out(tmp_path):
   model = DeepFM(table, slots, hidden=[8])
   model.compile("adam", "binary_crossentropy")
   export = tfps.callbacks.BaseExport(model, tmp_path / "export", source.raw_inputs)
-  model.fit(source, verbose=0, callbacks=[tfps.callbacks.EndOfDay(base_export=[export])])
+  model.fit(source, verbose=0, callbacks=[export])
   assert len(export.paths) == len(source.days())
   specs = source.raw_inputs.specs
   assert set(specs) == {

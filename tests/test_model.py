@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tfps.training.model import trainer_of
 
 IDS = {"user": [1, 2, 1, 3], "tags": [[4, 5], [4, 0], [0, 0], [5, 5]]}
 LABELS = np.array([[1.0], [0.0], [1.0], [0.0]], np.float32)
@@ -124,7 +125,8 @@ def test_any_number_of_slots_is_one_pull_and_one_push_per_step():
   model = Linear(table, list(source.slots))
   model.compile("sgd", "binary_crossentropy")
   model.build_for(source)
-  graph = model.make_ticket_function("train", source).get_concrete_function().graph.as_graph_def()
+  program = trainer_of(model).program(source, tfps.Communication())
+  graph = program.run_ticket.get_concrete_function().graph.as_graph_def()
   ops = [node.op for function in graph.library.function for node in function.node_def]
   # The loop's body appears once, whatever the number of slots. The first batch is routed before it,
   # each other one while the one before it is trained on.

@@ -14,6 +14,7 @@ from tfps.data.ticket import Ticket
 from tfps.job import train as run
 from tfps.training import config as config_lib
 from tfps.training import tickets as tickets_lib
+from tfps.training.local import LocalProgram
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule
 
@@ -188,10 +189,10 @@ def make_model():
 class Applied(keras.callbacks.Callback):
   """Counts the steps of sync, and the tickets that are handed on after each."""
 
-  def __init__(self, model):
+  def __init__(self, monkeypatch):
     super().__init__()
     self.tickets = []
-    model.apply_accumulated = lambda: self.tickets.append(0)
+    monkeypatch.setattr(LocalProgram, "apply_accumulated", lambda _: self.tickets.append(0))
 
   def on_train_batch_end(self, batch, logs=None):
     self.tickets[-1] += 1
@@ -222,9 +223,9 @@ def stream(**arguments):
   return tfps.data.ClickStream(**{**settings, **arguments})
 
 
-def test_a_round_of_sync_ends_where_a_moment_is_wanted_and_with_the_day():
+def test_a_round_of_sync_ends_where_a_moment_is_wanted_and_with_the_day(monkeypatch):
   _, model = make_model()
-  applied = Applied(model)
+  applied = Applied(monkeypatch)
   sync = tfps.Communication(consistency="sync", tickets_per_step=2)
   model.fit(stream(examples_per_day=150), communication=sync, callbacks=[applied], verbose=0)
   assert applied.tickets == [2, 2, 1, 2, 2, 1]

@@ -1,32 +1,41 @@
 """The Keras callback that saves checkpoints, and goes on from the last one."""
 
-import time
+from __future__ import annotations
 
-import tf_keras as keras
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfps.checkpoint import ended
 from tfps.checkpoint.manager import CheckpointManager
 from tfps.layers.embedding import tables_of
+from tfps.training.callback import Callback
 from tfps.training.position import Position
 
+if TYPE_CHECKING:
+  from tfps.export.exporter import Exporter
+  from tfps.table.feasign_table import FeasignTable
 
-class Checkpoint(keras.callbacks.Callback):
-  """Saves checkpoints of the model and its tables while `fit` runs on a source, and resumes from the last.
 
-  When its first `fit` begins, the newest checkpoint in `folder` is restored, and `fit` goes on after the tickets and
-  days that were finished in it. Checkpoints are saved when no ticket is running: at days' ends, once
-  `on_day_end` of all callbacks has run, and when `fit` ends. Those at days' ends are full ones.
+class Checkpoint(Callback):
+  """Saves checkpoints of model and tables while `fit` runs on a source, and resumes from the last.
+
+  When its first `fit` begins, the newest checkpoint in `folder` is restored, and `fit` goes on
+  after the tickets and days that were finished in it. Checkpoints are saved when no ticket is running: at
+  days' ends, once `on_day_end` of all callbacks has run, and when `fit` ends. Those at days' ends
+  are full ones.
 
   Args:
     folder: where the checkpoints are; every parameter server must reach it.
     tables: the `tfps.FeasignTable`s; those of the model's `tfps.Embedding` layers by default.
     every_days: save when that many days of the calendar have ended.
-    every_tickets: save within a day, too, after so many of its tickets; not at all by default.
-    every_minutes: save within a day, too, when so many minutes have passed since the last time and something was
-      trained; not at all by default.
-    keep: how many checkpoints are kept, and beside them what these are put over.
+    every_tickets: save within a day, too, after every Nth of its tickets; not at all by default.
+    every_minutes: save within a day, too, when this many minutes have passed since the last time
+      and something was trained; not at all by default.
+    keep: the number of checkpoints that are kept, beside those on which these depend.
     incremental: within a day write only the rows that were touched since the last checkpoint.
-    exporter: the `tfps.export.Exporter` whose lineage is to go on; list what exports before this callback.
+    exporter: the `tfps.export.Exporter` whose lineage is to go on; list callbacks that
+      export before this one.
 
   Attributes:
     manager: the `CheckpointManager`, once `fit` has begun.
@@ -43,9 +52,17 @@ class Checkpoint(keras.callbacks.Callback):
   """
 
   def __init__(
-    self, folder, *, tables=None, every_days=1, every_tickets=None, every_minutes=None, keep=3,
-    incremental=True, exporter=None,
-  ):  # fmt: skip
+    self,
+    folder: str,
+    *,
+    tables: Sequence[FeasignTable] | None = None,
+    every_days: int = 1,
+    every_tickets: int | None = None,
+    every_minutes: float | None = None,
+    keep: int = 3,
+    incremental: bool = True,
+    exporter: Exporter | None = None,
+  ):
     super().__init__()
     for name, value in (
       ("every_days", every_days),
@@ -59,17 +76,18 @@ class Checkpoint(keras.callbacks.Callback):
     self.moment_every_tickets = every_tickets
     self._every_seconds = 60 * (every_minutes or float("inf"))
     self._saved_at = time.monotonic()
-    self.manager = self._beginning = None
+    self.manager: CheckpointManager | None = None
+    self._beginning: CheckpointManager | None = None
     self._folder = str(folder)
     self._tables = tables
     self._every_days = every_days
     self._keep = keep
     self._incremental = incremental
     self._exporter = exporter
-    self._position = self._saved = None
+    self._position: Position | None = None
+    self._saved: Position | None = None
 
-  def on_train_begin(self, logs=None):
-    del logs
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     if self.manager is None:
       tables = tables_of(self.model) if self._tables is None else self._tables
       self._beginning = CheckpointManager(
@@ -77,11 +95,10 @@ class Checkpoint(keras.callbacks.Callback):
       )
     ended.clear(self._folder)
 
-  def resume(self):
-    """Called by `fit` before its first ticket; returns the `Position` of the checkpoint, None if there is none."""
-    if self.manager is not None:
-      return None
+  def resume(self) -> Position | None:
     manager, self._beginning = self._beginning, None
+    if manager is None:
+      return None
     path = manager.latest()
     calendar = manager.restore(path) if path else None
     self.manager = manager
@@ -92,12 +109,10 @@ class Checkpoint(keras.callbacks.Callback):
     print(f"Going on from {path}: {self._saved}.", flush=True)
     return self._saved
 
-  def wants_moment(self, position):
-    """Called by `fit` between tickets: whether it shall wait until none is running."""
+  def wants_moment(self, position: Position) -> bool:
     return self._waited_enough() and not self._is_saved(position)
 
-  def on_moment(self, position):
-    """Called by `fit` when no ticket is running."""
+  def on_moment(self, position: Position) -> None:
     self._position = position
     if position.ended:
       due = (position.day + 1) % self._every_days == 0
@@ -107,24 +122,27 @@ class Checkpoint(keras.callbacks.Callback):
     if due and not self._is_saved(position):
       self._save()
 
-  def on_train_end(self, logs=None):
-    del logs
+  def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
     if self._position != self._saved:
       self._save()
     if self.manager is not None:
       ended.mark(self._folder)
       self.manager.close()
 
-  def _waited_enough(self):
+  def _waited_enough(self) -> bool:
     return time.monotonic() - self._saved_at >= self._every_seconds
 
-  def _is_saved(self, position):
+  def _is_saved(self, position: Position) -> bool:
     """Whether nothing was trained, and no day has ended, since the last checkpoint."""
-    place = lambda one: (one.epoch, one.day, one.tickets, one.ended)
-    return self._saved is not None and place(position) == place(self._saved)
+    return self._saved is not None and _place(position) == _place(self._saved)
 
-  def _save(self):
+  def _save(self) -> None:
+    assert self.manager is not None and self._position is not None  # `fit` has begun.
     self.manager.save(
       self._position.as_dict(), incremental=self._incremental and not self._position.ended
     )
     self._saved, self._saved_at = self._position, time.monotonic()
+
+
+def _place(position: Position) -> tuple:
+  return position.epoch, position.day, position.tickets, position.ended

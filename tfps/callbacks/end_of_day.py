@@ -1,11 +1,21 @@
-"""The day of the tables ends with that of the source."""
+"""EndOfDay: the day of the tables ends with the day of the source."""
 
-import tf_keras as keras
+from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tfps.data.ticket import Day
 from tfps.table import eviction
+from tfps.training.callback import Callback
+
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
+
+EvictionHook = Callable[[eviction.EvictedRows], Any]
 
 
-class EndOfDay(keras.callbacks.Callback):
+class EndOfDay(Callback):
   """Ends the day of the tables when the source's day ends: base export, eviction, ageing, decay.
 
   A hook that raises stops the training; the day's end can be run again, and goes on with what has
@@ -14,8 +24,8 @@ class EndOfDay(keras.callbacks.Callback):
   Args:
     *tables: the `tfps.FeasignTable`s.
     base_export: functions of the `tfps.data` day, such as a `BaseExport`, called in order before
-      any table's day ends.
-    before_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with chunks of the
+      any table's day ends. A `BaseExport` may as well stand among the callbacks of `fit`.
+    before_eviction: functions of one `tfps.eviction.EvictedRows`, called with chunks of the
       feasigns that will leave.
     after_eviction: the same for those that have left.
     chunk_rows: the most rows of a chunk.
@@ -37,24 +47,23 @@ class EndOfDay(keras.callbacks.Callback):
 
   def __init__(
     self,
-    *tables,
-    base_export=(),
-    before_eviction=(),
-    after_eviction=(),
-    chunk_rows=eviction.CHUNK_ROWS,
+    *tables: FeasignTable,
+    base_export: Sequence[Callable[[Day], Any]] = (),
+    before_eviction: Sequence[EvictionHook] = (),
+    after_eviction: Sequence[EvictionHook] = (),
+    chunk_rows: int = eviction.CHUNK_ROWS,
   ):
     super().__init__()
     self._tables = tables
     self._base_export = eviction.check_hooks("base_export", base_export)
-    self._hooks = {
+    self._hooks: dict[str, Any] = {
       "before_eviction": eviction.check_hooks("before_eviction", before_eviction),
       "after_eviction": eviction.check_hooks("after_eviction", after_eviction),
       "chunk_rows": chunk_rows,
     }
     self.evicted = 0
 
-  def on_day_end(self, day, logs=None):
-    del logs
+  def on_day_end(self, day: Day, logs: dict[str, Any] | None = None) -> None:
     for export in self._base_export:
       export(day)
     for table in self._tables:

@@ -1,14 +1,20 @@
-"""Each day is tested before it is trained on."""
+"""ProgressiveTest: each day is tested before it is trained on."""
 
-import tf_keras as keras
+from __future__ import annotations
 
+from typing import Any
+
+from tfps.data.source import Source
+from tfps.data.ticket import Day
 from tfps.learning.metrics import ClickScores
+from tfps.training.callback import Callback
 
 
-class ProgressiveTest(keras.callbacks.Callback):
+class ProgressiveTest(Callback):
   """Tests each day before it is trained on (progressive validation; Blum, Kalai, Langford 1999).
 
-  For models with one output, the click probability. Later epochs, which have seen the days, are not tested.
+  For models with one output, the click probability. Later epochs, which have seen the days, are not
+  tested.
 
   Args:
     source: the source that `fit` trains on.
@@ -24,19 +30,20 @@ class ProgressiveTest(keras.callbacks.Callback):
     (['day-0', 'day-1'], True)
   """
 
-  def __init__(self, source):
+  def __init__(self, source: Source):
     super().__init__()
     self._source = source
-    self.days = []
+    self._epochs_begun = 0
+    self.days: list[tuple[Day, ClickScores]] = []
     self.total = ClickScores()
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     self._epochs_begun = 0
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
     self._epochs_begun += 1
 
-  def on_day_begin(self, day):
+  def on_day_begin(self, day: Day) -> None:
     if not day.records or self._epochs_begun > 1:
       return
     scores = ClickScores()

@@ -1,17 +1,23 @@
-"""What became of bad records."""
+"""SkippedRecords: the number of bad records that a run has skipped."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import tensorflow as tf
-import tf_keras as keras
+
+from tfps.training.callback import Callback
+from tfps.training.position import Position
 
 
-class SkippedRecords(keras.callbacks.Callback):
-  """Knows how many records were bad and are skipped, and tells TensorBoard, as `skipped/<reason>`.
+class SkippedRecords(Callback):
+  """Counts bad records that were skipped; for TensorBoard as `skipped/<reason>`.
 
   Args:
     log_dir: folder for TensorBoard's files, written at each day's end; none by default.
 
   Attributes:
-    counts: {reason: how many}, with those before the checkpoint from which the run went on.
+    counts: {reason: number}, with those before the checkpoint from which the run went on.
 
   Examples:
     >>> skipped = tfps.callbacks.SkippedRecords()
@@ -20,13 +26,13 @@ class SkippedRecords(keras.callbacks.Callback):
     {}
   """
 
-  def __init__(self, log_dir=None):
+  def __init__(self, log_dir: str | None = None):
     super().__init__()
     self._log_dir = log_dir
-    self._writer = None
-    self.counts = {}
+    self._writer: Any = None
+    self.counts: dict[str, int] = {}
 
-  def on_moment(self, position):
+  def on_moment(self, position: Position) -> None:
     self.counts = dict(position.skipped)
     if not self._log_dir or not self.counts:
       return
@@ -38,7 +44,6 @@ class SkippedRecords(keras.callbacks.Callback):
         tf.summary.scalar(f"skipped/{reason}", count, step=step)
     self._writer.flush()
 
-  def on_train_end(self, logs=None):
-    del logs
+  def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
     if self._writer is not None:
       self._writer.close()

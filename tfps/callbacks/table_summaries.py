@@ -1,24 +1,33 @@
-"""Statistics of a table for TensorBoard."""
+"""TableSummaries: a table's statistics in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
-import tf_keras as keras
 
 from tfps import native
+from tfps.data.ticket import Day
+from tfps.training.callback import Callback
+
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
 
 
-class TableSummaries(keras.callbacks.Callback):
-  """Writes a table's statistics for TensorBoard, as `table/<name>/...`, and how full its servers' memory is.
+class TableSummaries(Callback):
+  """Writes a table's statistics for TensorBoard, and how full the memory of its servers is.
 
-  Written are those of `FeasignTable.statistics()`; share_admitted, the part of the feasigns that is
-  admitted; and staleness, how many updates a server applied between a step's pull and its push, in the
-  mean over the pushes since the last time; and as `server/<number>/memory_share` how much of the memory
-  that it could have the process of each parameter server holds; by the model's number of training steps
-  so far. List it after `EndOfDay` to see the table as the day's end leaves it.
+  Tags are `table/<name>/...` for those of `FeasignTable.statistics()`; `share_admitted`, the share
+  of the feasigns that is admitted; and `staleness`, the number of updates that a server applied
+  between a step's pull and its push, on average over the pushes since the last point. Tags
+  `server/<number>/memory_share` are the share of the memory within reach that the process of each
+  parameter server holds. The step is the model's number of training steps so far. List it after
+  `EndOfDay` to see the table as the day's end leaves it.
 
   Args:
     table: the `tfps.FeasignTable`.
     log_dir: folder for TensorBoard's files.
-    every_tickets: write also whenever so many tickets are finished; 0: only at a day's end.
+    every_tickets: write also after every Nth ticket; 0: only at a day's end.
 
   Raises:
     ValueError: if every_tickets is negative.
@@ -31,7 +40,7 @@ class TableSummaries(keras.callbacks.Callback):
     1
   """
 
-  def __init__(self, table, log_dir, every_tickets=0):
+  def __init__(self, table: FeasignTable, log_dir: str, every_tickets: int = 0):
     super().__init__()
     if every_tickets < 0:
       raise ValueError(f"every_tickets must be 0 or more, not {every_tickets}.")
@@ -39,30 +48,26 @@ class TableSummaries(keras.callbacks.Callback):
     self._log_dir = log_dir
     self._every_tickets = every_tickets
     self._tickets = 0
-    self._writer = None
+    self._writer: Any = None
     self._pushes = self._staleness = 0.0  # those that are written
 
-  def on_train_begin(self, logs=None):
-    del logs
+  def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     self._writer = tf.summary.create_file_writer(self._log_dir)
     self._staleness_since(self._table.statistics())
 
-  def on_train_batch_end(self, batch, logs=None):
-    del batch, logs
+  def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
     self._tickets += 1
     if self._every_tickets and self._tickets % self._every_tickets == 0:
       self._write()
 
-  def on_day_end(self, day, logs=None):
-    del day, logs
+  def on_day_end(self, day: Day, logs: dict[str, Any] | None = None) -> None:
     self._write()
     self._writer.flush()
 
-  def on_train_end(self, logs=None):
-    del logs
+  def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
     self._writer.close()
 
-  def _write(self):
+  def _write(self) -> None:
     statistics = self._table.statistics()
     rows = statistics["rows"]
     statistics["share_admitted"] = statistics["admitted"] / rows if rows else 0.0
@@ -76,7 +81,7 @@ class TableSummaries(keras.callbacks.Callback):
           share = native.ops.tfps_memory_share()
         tf.summary.scalar(f"server/{number}/memory_share", share.numpy(), step=step)
 
-  def _staleness_since(self, statistics):
+  def _staleness_since(self, statistics: dict[str, float]) -> float:
     """The mean staleness of the pushes since this was last called."""
     pushes, staleness = statistics["pushes"], statistics["staleness_sum"]
     new, sum_of_new = pushes - self._pushes, staleness - self._staleness

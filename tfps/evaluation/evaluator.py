@@ -17,8 +17,8 @@ from tfps.evaluation.log import EvaluationLog
 from tfps.evaluation.scores import ExampleScores
 from tfps.graph.autograph import libraries_unconverted
 from tfps.storage import files
-from tfps.training.model import check_features
 from tfps.training.position import Position
+from tfps.training.scoring import check_features
 
 if TYPE_CHECKING:
   from tfps.data.source import Source

@@ -72,9 +72,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   if config.export.folder:
     base, delta = _exports(config.export, model, source, freshness)
     exporter = base.exporter
-    # Before any day ends; without tables, it ends none itself.
-    callbacks.append(tfps_callbacks.EndOfDay(base_export=[base]))
-    callbacks += [delta] if delta else []
+    callbacks += [base, delta] if delta else [base]
   if config.end_of_day and not ends:
     callbacks.append(end_of_day)
   callbacks += more

@@ -1,17 +1,19 @@
 """What a worker does with a ticket: pull, compute and push batch after batch, on a copy of the dense weights."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfps.data import batching
+from tfps.data.ticket import Ticket
 from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
 from tfps.graph.traced import Traced, identity
 from tfps.layers.lookup import Lookup
 from tfps.layers.step import Exchanged
 from tfps.training import dense
+from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
 from tfps.training.routes import Routes
 
@@ -25,7 +27,7 @@ class _Batch(NamedTuple):
   routes: list  # for each pull (keys by server, slots by server, positions)
 
 
-class TicketTrainer:
+class WorkerProgram:
   """Trains on tickets of a source as a `tfps.Communication` says; see docs/consistency.md.
 
   Args:
@@ -34,6 +36,8 @@ class TicketTrainer:
     communication: the `tfps.Communication`.
 
   Attributes:
+    run_ticket: the traced function of a ticket, its number, and the number below which all tickets
+      are finished.
     tables: the `tfps.FeasignTable`s that are pulled from.
     lookups: (table, row width) for each pull of a forward pass, in order.
     route: the `Routes`: what the pulls of a batch want.
@@ -84,6 +88,13 @@ class TicketTrainer:
     self._apply = Traced(apply) if self._merges and not synchronous else None
     self._apply_sums = tf.function(apply) if synchronous else None
     self._place_dense(model)
+
+    def train_ticket(ticket: Ticket, number: tf.Tensor, finished_below: tf.Tensor) -> tuple:
+      reading = source.reading(ticket)
+      logs, examples = self._train_ticket(reading.batches, number, finished_below)
+      return logs, reading.skipped(examples)
+
+    self.run_ticket = tickets_lib.training_function(train_ticket)
 
   def begin(self, first_number):
     """Called at a moment, before any ticket: forgets what a run that failed may have left.
@@ -137,7 +148,9 @@ class TicketTrainer:
     only_read = [variable for variable in read if identity(variable) not in of_changed]
     self._decays = dense.Decays(model, [*sums, *only_read])
 
-  def __call__(self, dataset, number, finished_below):
+  def _train_ticket(
+    self, dataset: tf.data.Dataset, number: tf.Tensor, finished_below: tf.Tensor
+  ) -> tuple[dict[str, Any], tf.Tensor]:
     """Trains on one ticket; traced once, and run by a worker.
 
     Args:

@@ -1,0 +1,62 @@
+"""The callbacks of one `fit` or `evaluate` on a source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tf_keras as keras
+
+from tfps.training.callback import check_hooks
+from tfps.training.position import Position
+
+
+class CallbackList(keras.callbacks.CallbackList):
+  """Keras's list of callbacks, which also calls the hooks of `tfps.callbacks.Callback`.
+
+  Batch-level hooks are called under a ParameterServerStrategy, too: once for each finished ticket.
+
+  Args:
+    callbacks: Keras callbacks or a `CallbackList`, as `keras.Model.fit` takes them; plain Keras
+      callbacks may have hooks of `tfps.callbacks.Callback`.
+    **kwargs: as `keras.callbacks.CallbackList` takes them.
+
+  Raises:
+    ValueError: a callback has a method that looks like a hook of `tfps.callbacks.Callback`.
+  """
+
+  def __init__(self, callbacks: Any, **kwargs: Any):
+    super().__init__(callbacks, **kwargs)
+    check_hooks(self.callbacks)
+    # Keras warns where callbacks take longer than a batch; here they follow a whole ticket.
+    self._check_timing = False
+
+  def _disallow_batch_hooks_in_ps_strategy(self) -> None:
+    # Keras refuses them because its logs are remote values; those of a finished ticket are numbers.
+    pass
+
+  def call(self, hook: str, *args: Any) -> None:
+    """Calls a hook of all callbacks that have it, in order."""
+    for callback in self.callbacks:
+      if hasattr(callback, hook):
+        getattr(callback, hook)(*args)
+
+  def resume(self) -> Position | None:
+    """The position from which a callback says to go on; None to begin with the first ticket."""
+    positions = [callback.resume() for callback in self.callbacks if hasattr(callback, "resume")]
+    return next((position for position in positions if position is not None), None)
+
+  def want_moment(self, position: Position) -> bool:
+    """Whether a callback wants no ticket to be running, now that `position` is reached."""
+    wants = [
+      callback.wants_moment for callback in self.callbacks if hasattr(callback, "wants_moment")
+    ]
+    return any([want(position) for want in wants])
+
+  def tickets_to_moment(self, done: int) -> int | None:
+    """How many tickets may run before a callback wants a moment; None for all.
+
+    Args:
+      done: the number of the day's tickets that are finished.
+    """
+    every = [getattr(callback, "moment_every_tickets", None) for callback in self.callbacks]
+    return min((n - done % n for n in every if n), default=None)

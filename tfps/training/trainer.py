@@ -1,0 +1,306 @@
+"""The inner loop of `fit` on a source: days, tickets, callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfps import native
+from tfps.cluster import memory
+from tfps.data import bad_records, batching
+from tfps.data.source import Source
+from tfps.data.ticket import Ticket
+from tfps.layers.embedding import tables_of
+from tfps.training import feed
+from tfps.training import tickets as tickets_lib
+from tfps.training.callback_list import CallbackList
+from tfps.training.communication import Communication
+from tfps.training.local import LocalProgram
+from tfps.training.position import Position
+from tfps.training.schedule import Schedule
+from tfps.training.scoring import Scorer
+from tfps.training.worker import WorkerProgram
+
+if TYPE_CHECKING:
+  from tfps.training.model import Model
+
+
+class Program(Protocol):
+  """What trains on the tickets of a source.
+
+  Attributes:
+    run_ticket: the traced function of a ticket, as `tickets.training_function` returns it.
+  """
+
+  run_ticket: Any
+
+  def begin(self, first_number: int) -> None:
+    """Called at a moment, before any ticket; all earlier tickets have smaller numbers."""
+
+  def apply_accumulated(self) -> None:
+    """Applies what the tickets of a synchronous step have accumulated, as one step."""
+
+
+class Trainer:
+  """Trains and scores sources with one compiled model, and holds everything that is traced for it.
+
+  A model makes it when it first meets a source, and drops it when it is compiled again.
+
+  Args:
+    model: the `tfps.Model`.
+    ahead: whether its train step pulls what one forward pass on its batch pulls, in that order.
+
+  Attributes:
+    scorer: the `Scorer` of the model.
+  """
+
+  def __init__(self, model: Model, ahead: bool):
+    self._model = model
+    self._ahead = ahead
+    self.scorer = Scorer(model)
+    self._programs: dict[tuple, Program] = {}
+    self._next_ticket = 0
+    self._is_built = False
+
+  def build(self, source: Source) -> None:
+    """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
+    if self._is_built:
+      return
+    model = self._model
+    batch = batching.padding(source.element_spec)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    y_pred = model(x, training=False)
+    if model.optimizer is not None:
+      model.optimizer.build(model.trainable_variables)
+    if model.compiled_loss is not None and y is not None:
+      model.compute_loss(x, y, y_pred, sample_weight)
+      model.compute_metrics(x, y, y_pred, sample_weight)
+    model.reset_metrics()
+    self._is_built = True
+
+  def program(self, source: Source, communication: Communication) -> Program:
+    """The program that trains on tickets of `source`; on a cluster as `communication` says."""
+    # All sources that open alike share one trace: each day of a calendar is trained by the same.
+    key = source.opener, communication
+    if key not in self._programs:
+      if tickets_lib.is_cluster(self._model.distribute_strategy):
+        self._programs[key] = WorkerProgram(self._model, source, communication)
+      else:
+        # In one process there is nobody to agree with.
+        self._programs[key] = LocalProgram(self._model, source, self._ahead)
+    return self._programs[key]
+
+  def fit(
+    self,
+    source: Source,
+    *,
+    epochs: int,
+    initial_epoch: int,
+    verbose: int,
+    callbacks: Any,
+    validation_source: Source | None,
+    communication: Communication,
+  ) -> keras.callbacks.History:
+    """Trains on every ticket of `source`, day by day; see `tfps.Model.fit`."""
+    if source.is_endless and epochs > 1:
+      raise ValueError(f"epochs is {epochs}, but a stream is read once: leave it at 1.")
+    model = self._model
+    with model.distribute_strategy.scope():
+      self.build(source)
+      program = self.program(source, communication)
+      listed = CallbackList(
+        callbacks,
+        add_history=True,
+        add_progbar=bool(verbose),
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=feed.count_tickets(source) if verbose else None,
+      )
+      model.stop_training = False
+      listed.on_train_begin()
+      resumed = listed.resume()
+      schedule = self._schedule(communication, resumed)
+      program.begin(schedule.next_ticket)
+      fit = _Fit(model, source, program, schedule, listed, resumed)
+      try:
+        epoch_logs = self._run(fit, initial_epoch, epochs, validation_source)
+      finally:
+        self._next_ticket = schedule.next_ticket
+      listed.on_train_end(epoch_logs)
+    return model.history
+
+  def _schedule(self, communication: Communication, resumed: Position | None) -> Schedule:
+    """Numbers tickets as none was numbered before the checkpoint, or in an earlier `fit`."""
+    numbers = [max(table.clocks()) for table in tables_of(self._model)]
+    numbers.append(resumed.next_ticket if resumed is not None else 0)
+    workers = tickets_lib.num_workers(self._model.distribute_strategy)
+    return Schedule(communication, workers, max(self._next_ticket, *numbers))
+
+  def _run(
+    self, fit: _Fit, initial_epoch: int, epochs: int, validation_source: Source | None
+  ) -> dict[str, float]:
+    """All epochs; returns the logs of the last."""
+    model, logs = self._model, {}
+    for epoch in range(fit.first_epoch(initial_epoch), epochs):
+      logs = fit.epoch(epoch)
+      if validation_source is not None:
+        validation = self.scorer.evaluate(validation_source, verbose=0, callbacks=None)
+        logs.update({f"val_{name}": value for name, value in validation.items()})
+      fit.callbacks.on_epoch_end(epoch, logs)
+      if model.stop_training:
+        break
+    return logs
+
+
+class _Fit:
+  """One call of `fit`: what is trained so far, and the loops over days and tickets."""
+
+  def __init__(
+    self,
+    model: Model,
+    source: Source,
+    program: Program,
+    schedule: Schedule,
+    callbacks: CallbackList,
+    resumed: Position | None,
+  ):
+    self.callbacks = callbacks
+    self._model = model
+    self._source = source
+    self._program = program
+    self._schedule = schedule
+    self._resumed = resumed
+    self._skipped = bad_records.SkippedRecords(source, resumed.skipped if resumed else None)
+    self._memory_watch = memory.MemoryWatch(tell=native.tell_memory_share)
+    self._logs: dict[str, Any] = {}
+    if resumed is not None:
+      self._logs = self._metrics()
+
+  def first_epoch(self, initial_epoch: int) -> int:
+    """The number of the epoch with which to begin."""
+    return initial_epoch if self._resumed is None else max(initial_epoch, self._resumed.epoch)
+
+  def epoch(self, epoch: int) -> dict[str, float]:
+    """Trains on what is left of an epoch, or until the model is told to stop; returns its logs."""
+    if self._resumed is None or epoch > self._resumed.epoch:
+      self._model.reset_metrics()
+    self.callbacks.on_epoch_begin(epoch)
+    step = 0
+    for day_feed in feed.days(self._source, epoch, self._resumed):
+      if day_feed.begins_at.ended:
+        step += day_feed.tickets()
+        continue
+      position = self._day(day_feed, step)
+      step += position.tickets
+      if self._model.stop_training:
+        break
+    return {name: float(value) for name, value in self._logs.items()}
+
+  def _day(self, day_feed: feed.DayFeed, step: int) -> Position:
+    """Trains on the rest of a day and ends it, or until the model is told to stop.
+
+    Args:
+      day_feed: the day.
+      step: the number of tickets of the epoch before the day.
+
+    Returns:
+      The position afterwards.
+    """
+    day, position = day_feed.day, day_feed.begins_at
+    if position.tickets:
+      self.callbacks.call("on_day_resume", day, position.records)
+    else:
+      self.callbacks.call("on_day_begin", day)
+      # A progressive test within the day's hook leaves its own state in the metrics.
+      self._model.reset_metrics()
+      self._skipped.add_day(day)
+    position = self._train_day(day_feed, step + position.tickets)
+    if position.ended:
+      ended = day._replace(records=position.records)
+      self.callbacks.call("on_day_trained", ended, self._logs)
+      self.callbacks.call("on_day_end", ended, self._logs)
+    self.callbacks.call("on_moment", position)
+    return position
+
+  def _train_day(self, day_feed: feed.DayFeed, step: int) -> Position:
+    """Trains on the rest of a day, or until the model is told to stop.
+
+    No ticket is outstanding between two tickets where a callback wants a moment, and where no
+    ticket is there yet.
+
+    Args:
+      day_feed: the day.
+      step: the number of tickets of the epoch that are finished.
+
+    Returns:
+      The position afterwards; ended if all tickets of the day are finished.
+    """
+    model, has_trained = self._model, False
+    position = self._reached(day_feed.begins_at)
+    while not day_feed.is_over and not model.stop_training:
+      before = position
+      results = tickets_lib.trained(
+        self._program.run_ticket,
+        self._tickets_to_moment(day_feed, lambda: position),
+        model.distribute_strategy,
+        self._schedule,
+        self._program.apply_accumulated,
+        self._skipped.explain,
+      )
+      with contextlib.closing(results):
+        for ticket, (logs, of_ticket) in results:
+          position = position.after(ticket)
+          self._finish(ticket, logs, of_ticket, step)
+          position = position.with_skipped(self._skipped.counts)
+          step, has_trained = step + 1, True
+      # All that have begun are finished: these are the day's first tickets, in whatever order.
+      position = day_feed.reached(self._reached(position))
+      if day_feed.is_over or model.stop_training:
+        break
+      is_idle = position.tickets == before.tickets
+      if not is_idle or self.callbacks.want_moment(position):
+        self.callbacks.call("on_moment", position)
+      if is_idle:
+        self.callbacks.call("on_idle")
+        if not day_feed.wait():
+          model.stop_training = True
+    if has_trained:
+      # A ticket does not see what those beside it added to the metrics; now all of it is there.
+      self._logs = self._metrics()
+    return position.end() if day_feed.is_over else position
+
+  def _tickets_to_moment(self, day_feed: feed.DayFeed, position: Any) -> Iterator[Ticket]:
+    """Tickets of the day, at least one, until training is to stop or a moment is wanted."""
+    tickets = itertools.islice(day_feed, self.callbacks.tickets_to_moment(position().tickets))
+    while not self._model.stop_training:
+      ticket = next(tickets, None)
+      if ticket is None:
+        return
+      yield ticket
+      if self.callbacks.want_moment(position()):
+        return
+
+  def _finish(self, ticket: Ticket, logs: dict[str, Any], of_ticket: Any, step: int) -> None:
+    """Tells callbacks of a finished ticket."""
+    self._memory_watch.warn()
+    counts = self._skipped.add_ticket(ticket, of_ticket)
+    if counts:
+      self.callbacks.call("on_records_skipped", counts)
+    self.callbacks.call("on_ticket_end", ticket)
+    # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
+    self.callbacks.on_train_batch_begin(step)
+    self.callbacks.on_train_batch_end(step, logs)
+
+  def _reached(self, position: Position) -> Position:
+    return position.before_ticket(self._schedule.next_ticket).with_skipped(self._skipped.counts)
+
+  def _metrics(self) -> dict[str, Any]:
+    return tf.nest.map_structure(
+      lambda value: value.numpy(), {metric.name: metric.result() for metric in self._model.metrics}
+    )
