@@ -1,4 +1,4 @@
-"""Losses for labels that come late, in the mean over what a join with policy early writes."""
+"""Losses for labels that come late, averaged over what a join with policy early writes."""
 
 import numpy as np
 import pytest

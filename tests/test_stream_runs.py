@@ -116,7 +116,7 @@ def test_sigterm_ends_with_a_checkpoint_and_the_run_goes_on(cluster, later, tmp_
     run.wait_for("so far 120")
     assert run.end(signal.SIGTERM) == 0, run.output
     assert "total shows                 240" in run.output
-    assert re.search(r"event to trained +[\d,.]+  s in the mean", run.output)
+    assert re.search(r"event to trained +[\d,.]+  s on average", run.output)
   check(tmp_path, [70, 50])
   # What is trained and saved may be removed.
   (tmp_path / "samples" / "samples-000000000000.tfrecord").unlink()

@@ -95,7 +95,7 @@ def test_sync_is_the_joined_batch(folder, name):
   assert result.iterations == 24 // CASES[name].joined and result.tickets == 24
   check_counts(CASES[name].make_source(folder), result)
   assert result.logs["auc"] == pytest.approx(expected.logs["auc"], abs=1e-5)
-  # Keras's loss is that of a batch in the mean, where it is a sum, too.
+  # Keras averages a loss over the batch even where it is a sum.
   parts = CASES[name].joined if name == "sync sum" else 1
   assert result.logs["loss"] * parts == pytest.approx(expected.logs["loss"], rel=1e-5)
   assert np.abs(result.weights[-1] - result.initial[-1]).max() > 1e-3

@@ -21,9 +21,9 @@ class Checkpoint(Callback):
   """Saves checkpoints of model and tables while `fit` runs on a source, and resumes from the last.
 
   When its first `fit` begins, the newest checkpoint in `folder` is restored, and `fit` goes on
-  after the tickets and days that were finished in it. Checkpoints are saved when no ticket is running: at
-  days' ends, once `on_day_end` of all callbacks has run, and when `fit` ends. Those at days' ends
-  are full ones.
+  after the tickets and days that were finished in it. Checkpoints are saved when no ticket is
+  running: at days' ends, once `on_day_end` of all callbacks has run, and when `fit` ends. Those at
+  days' ends are full ones.
 
   Args:
     folder: where the checkpoints are; every parameter server must reach it.

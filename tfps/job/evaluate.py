@@ -1,5 +1,11 @@
 """What `tfps train` does in an evaluator's process."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfps.cluster import liveness
@@ -8,8 +14,13 @@ from tfps.evaluation import watch
 from tfps.evaluation.evaluator import Evaluator
 from tfps.job import train as training
 
+if TYPE_CHECKING:
+  from tfps.cluster.tf_config import Task
+  from tfps.data.source import Source
+  from tfps.training.model import Model
 
-def run(config, task, source, model_class):
+
+def run(config: Any, task: Task, source: Source, model_class: Callable[..., Model]) -> None:
   """Evaluates the checkpoints of the run that `config` describes until it is over.
 
   Args:
@@ -39,8 +50,8 @@ def run(config, task, source, model_class):
   print("Training has ended, and all of its checkpoints are evaluated.", flush=True)
 
 
-def evaluation_source(config, module):
-  """What is scored: `evaluation_source(config)` of the config's module, or the last day of its `source(config)`."""
+def evaluation_source(config: Any, module: ModuleType) -> Source:
+  """What to score: `evaluation_source(config)` of the module, or its source's last day."""
   if hasattr(module, "evaluation_source"):
     return module.evaluation_source(config)
   source = module.source(config)
@@ -48,15 +59,15 @@ def evaluation_source(config, module):
   return source.day(days[-1]) if days else source
 
 
-def _folders(config):
-  """(the folder of the checkpoints, that of TensorBoard's files)."""
+def _folders(config: Any) -> tuple[str, str]:
+  """The folders of the checkpoints and of TensorBoard's files."""
   log_dir = config.evaluation.tensorboard
   if not log_dir and config.tensorboard:
     log_dir = config.tensorboard.rstrip("/") + "/evaluator"
   for name, folder in (("checkpoint.folder", config.checkpoint.folder), ("tensorboard", log_dir)):
     if not folder:
       raise ConfigError(
-        f"config.{name} is empty: the evaluator follows the checkpoints in config.checkpoint.folder, and writes "
-        "to config.tensorboard; set both."
+        f"config.{name} is empty: the evaluator follows the checkpoints in "
+        "config.checkpoint.folder, and writes to config.tensorboard; set both."
       )
   return config.checkpoint.folder, log_dir

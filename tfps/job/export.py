@@ -1,6 +1,10 @@
-"""A base out of a checkpoint, without training: what `tfps export` does."""
+"""A base from a checkpoint, without training: what `tfps export` does."""
+
+from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,19 +19,32 @@ from tfps.job import train as training
 from tfps.layers.embedding import tables_of
 from tfps.storage import files
 
+if TYPE_CHECKING:
+  from tfps.data.raw_inputs import RawInputs
+  from tfps.data.source import Source
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.training.model import Model
+
+Progress = Callable[[Iterable, int], Iterable]
+
 _DEVICES = ["/device:CPU:0"]
 
 
 def export(
-  path, config, source, model_class, output="", progress=lambda shards, total: shards
-):  # fmt: skip
+  path: str,
+  config: Any,
+  source: Source,
+  model_class: Callable[..., Model],
+  output: str = "",
+  progress: Progress = lambda shards, total: shards,
+) -> str:
   """Writes the base that a trainer would have exported at the moment of a checkpoint.
 
   Only the dense weights are restored; rows stream from the checkpoint into the artifact. It begins
   a lineage of its own, so that no trainer's delta goes on top of it.
 
   Args:
-    path: the checkpoint, or a folder of checkpoints, of which it is the newest.
+    path: a checkpoint, or a folder of checkpoints, whose newest is exported.
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
     source: the `tfps.data` source, with raw inputs.
     model_class: as for `tfps.job.train.run`.
@@ -63,10 +80,19 @@ def export(
     return _write(folder, checkpoint, model, tables, raw, config.export.examples, progress)
 
 
-def _write(folder, checkpoint, model, tables, raw, examples, progress):
+def _write(
+  folder: str,
+  checkpoint: reader.SavedCheckpoint,
+  model: Model,
+  tables: Sequence[FeasignTable],
+  raw: RawInputs,
+  examples: int,
+  progress: Progress,
+) -> str:
   day = checkpoint.manifest["calendar"].get("day")
-  known = raw.sample and day is not None
-  inputs = raw.sample(day, examples) if known else raw.empty_batch()
+  inputs = raw.empty_batch()
+  if raw.sample is not None and day is not None:
+    inputs = raw.sample(day, examples)
   inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
   version = base_artifact.next_version(folder)
   lineage = uuid.uuid4().hex
@@ -94,7 +120,9 @@ def _write(folder, checkpoint, model, tables, raw, examples, progress):
   )  # fmt: skip
 
 
-def _restore_dense(checkpoint, model, tables):
+def _restore_dense(
+  checkpoint: reader.SavedCheckpoint, model: Model, tables: Sequence[FeasignTable]
+) -> None:
   try:
     for table, saved in tables_lib.pair(tables, checkpoint.manifest["tables"]):
       tables_lib.check(table, saved)

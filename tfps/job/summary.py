@@ -1,7 +1,12 @@
 """The short report at the end of a run."""
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from tfps.data.ticket import Day
 from tfps.learning.metrics import ClickScores
 
 _MOST_LINES = 14
@@ -18,27 +23,29 @@ class Summary:
   """How a run went.
 
   Attributes:
-    days: (`tfps.data` day, `tfps.learning.metrics.ClickScores`) for each day tested before it was trained on.
+    days: (`tfps.data` day, `tfps.learning.metrics.ClickScores`) for each day tested before it was
+      trained on.
     total: the `ClickScores` of all days.
     table: the table's statistics at the end.
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
     examples_per_second: of training alone.
-    skipped: {reason: how many} of the records that were bad.
-    stream: of a stream {name: number}: seconds from a sample's event until it was trained, in the mean and the most, and
-      how many samples came late or early; None for other sources.
+    skipped: {reason: number} of the records that were bad.
+    stream: of a stream {name: number}: seconds from a sample's event until it was trained, on
+      average and at most, and the numbers of samples that came late or early; None for other
+      sources.
   """
 
-  days: list
+  days: list[tuple[Day, ClickScores]]
   total: ClickScores
-  table: dict
+  table: dict[str, float]
   evicted: int
   examples: int
   examples_per_second: float
-  skipped: dict = dataclasses.field(default_factory=dict)
-  stream: dict | None = None
+  skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+  stream: dict[str, float] | None = None
 
-  def text(self):
+  def text(self) -> str:
     """The report as lines of text."""
     lines = []
     if self.days:
@@ -68,13 +75,14 @@ class Summary:
     if self.stream is not None:
       stream = self.stream
       lines += [
-        f"  event to trained {stream['seconds_to_trained']:>14,.1f}  s in the mean, {stream['seconds_to_trained_max']:,.1f} at most",
+        f"  event to trained {stream['seconds_to_trained']:>14,.1f}  s on average, "
+        f"{stream['seconds_to_trained_max']:,.1f} at most",
         f"  late samples     {stream['late']:>14,}",
       ]
     return "\n".join(lines)
 
-  def as_dict(self):
-    """The same for programs, as what JSON has: days by name, total, table, and the other attributes."""
+  def as_dict(self) -> dict[str, Any]:
+    """The same for programs, as JSON values: days by name, total, table and other attributes."""
     return {
       "days": {day.name: {"examples": day.records} | _scores(scores) for day, scores in self.days},
       "total": _scores(self.total) if self.days else {},
@@ -87,11 +95,11 @@ class Summary:
     }
 
 
-def _scores(scores):
+def _scores(scores: ClickScores) -> dict[str, float]:
   return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}
 
 
-def _runs(days, most):
+def _runs(days: list[tuple[Day, ClickScores]], most: int) -> Iterator[tuple[str, int, ClickScores]]:
   """Joins neighbouring days into at most `most` lines: (name, examples, scores) each."""
   size = -(-len(days) // most)
   for start in range(0, len(days), size):
@@ -104,8 +112,8 @@ def _runs(days, most):
     yield name, sum(day.records for day, _ in run), scores
 
 
-def _line(name, examples, scores):
+def _line(name: str, examples: int, scores: ClickScores) -> str:
   return (
-    f"  {name:<24} {examples:>11,} examples   AUC {scores.auc:.4f}   log loss {scores.log_loss:.4f}   "
-    f"calibration {scores.calibration:.3f}"
+    f"  {name:<24} {examples:>11,} examples   AUC {scores.auc:.4f}   "
+    f"log loss {scores.log_loss:.4f}   calibration {scores.calibration:.3f}"
   )

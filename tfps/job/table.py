@@ -1,7 +1,11 @@
 """The feasign table that a config describes."""
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -20,7 +24,7 @@ _POLICY_FIELDS = {
 }
 
 
-def make_table(config):
+def make_table(config: Any) -> FeasignTable:
   """Makes the `tfps.FeasignTable` of a run.
 
   Args:
@@ -38,7 +42,7 @@ def make_table(config):
   )
 
 
-def _slot_policy(config, slot):
+def _slot_policy(config: Any, slot: str) -> SlotPolicy:
   where = f"slot_policies.{slot}"
   _check_names("slot_policies", [slot], list(config.slots), "config.slots has")
   given = _group(where, config.slot_policies[slot])
@@ -59,7 +63,7 @@ def _slot_policy(config, slot):
     raise ValueError(f"config.{where}: {error}") from None
 
 
-def _accessor(field, settings):
+def _accessor(field: str, settings: Mapping[str, Any]) -> CtrAccessor:
   names = [entry.name for entry in dataclasses.fields(CtrAccessor)]
   _check_names(field, settings, names, "an accessor has")
   try:
@@ -68,7 +72,7 @@ def _accessor(field, settings):
     raise ValueError(f"config.{field}: {error}") from None
 
 
-def _sparse_optimizer(field, settings):
+def _sparse_optimizer(field: str, settings: Mapping[str, Any]) -> optimizers.SparseOptimizer:
   settings = dict(settings)
   name = settings.pop("name")
   if name not in _OPTIMIZERS:
@@ -81,14 +85,14 @@ def _sparse_optimizer(field, settings):
     raise ValueError(f"config.{field}: {name} does not take these settings: {error}.") from None
 
 
-def _group(field, value):
+def _group(field: str, value: Any) -> dict[str, Any]:
   """A field that holds fields, as a dict."""
   if not isinstance(value, config_dict.ConfigDict):
     raise ValueError(f"config.{field} must be a group of fields, not {value!r}.")
   return dict(value)
 
 
-def _check_names(field, names, known, who):
+def _check_names(field: str, names: Iterable[str], known: Sequence[str], who: str) -> None:
   """Raises ValueError for the first of `names` that is not one of `known`."""
   for name in names:
     if name not in known:

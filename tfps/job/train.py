@@ -1,7 +1,11 @@
-"""What `tfps train` does with a config: build, fit, and say how it went."""
+"""What `tfps train` does with a config: build, fit and report."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -13,8 +17,16 @@ from tfps.job.table import make_table
 from tfps.learning import losses
 from tfps.training.communication import Communication
 
+if TYPE_CHECKING:
+  from tfps.data.source import Source
+  from tfps.export.exporter import Exporter
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.training.model import Model
 
-def build(config, model_class, strategy):
+
+def build(
+  config: Any, model_class: Callable[..., Model], strategy: tf.distribute.Strategy
+) -> tuple[FeasignTable, Model]:
   """Makes the table and the compiled model that `config` describes, in the scope of `strategy`."""
   keras.utils.set_random_seed(config.seed)
   if config.deterministic:
@@ -28,24 +40,31 @@ def build(config, model_class, strategy):
       optimizer = keras.optimizers.get(config.dense_optimizer.name)
     except ValueError:
       raise ValueError(
-        f"config.dense_optimizer.name is '{config.dense_optimizer.name}', which is no optimizer of Keras; "
-        "the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
+        f"config.dense_optimizer.name is '{config.dense_optimizer.name}', which is no optimizer of "
+        "Keras; the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
     model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
   return table, model
 
 
-def run(config, source, model_class, fill=None, more_callbacks=None):
+def run(
+  config: Any,
+  source: Source,
+  model_class: Callable[..., Model],
+  fill: Callable[[Any, FeasignTable], Any] | None = None,
+  more_callbacks: Callable[[Any, FeasignTable], list] | None = None,
+) -> summary.Summary:
   """Trains as `config` says, prints the summary and returns it.
 
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
     source: the `tfps.data` source to train on.
     model_class: called as model_class(table, slots, **config.model.args).
-    fill: function of (config, table) that puts rows into the table of a run that begins, after `config.warm_start`.
-    more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among them, with hooks of its
-      own, takes the place of the usual one.
+    fill: function of (config, table) that puts rows into the table of a run that begins, after
+      `config.warm_start`.
+    more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among
+      them, with hooks of its own, takes the place of the usual one.
 
   Returns:
     `tfps.job.summary.Summary`.
@@ -59,7 +78,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
   test = tfps_callbacks.ProgressiveTest(source)
-  callbacks = [test] if config.progressive_test and not source.is_endless else []
+  callbacks: list[Any] = [test] if config.progressive_test and not source.is_endless else []
   skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
   callbacks += [throughput, skipped]
   freshness = None
@@ -98,7 +117,7 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
     evicted=end_of_day.evicted,
     examples=throughput.examples,
     examples_per_second=throughput.examples_per_second,
-    stream=freshness and freshness.summary(),
+    stream=freshness.summary() if freshness else None,
     skipped=skipped.counts,
   )
   print(result.text(), flush=True)
@@ -108,8 +127,8 @@ def run(config, source, model_class, fill=None, more_callbacks=None):
   return result
 
 
-def make_communication(config):
-  """The `tfps.Communication` that a config describes; raises ValueError, which names the field at fault."""
+def make_communication(config: Any) -> Communication:
+  """The `tfps.Communication` of a config; raises ValueError, which names the field at fault."""
   try:
     return Communication(
       **{field.name: config[field.name] for field in dataclasses.fields(Communication)}
@@ -118,7 +137,9 @@ def make_communication(config):
     raise ValueError(f"config.{error}") from None
 
 
-def _exports(settings, model, source, freshness):
+def _exports(
+  settings: Any, model: Model, source: Source, freshness: tfps_callbacks.Freshness | None
+) -> tuple[tfps_callbacks.BaseExport, tfps_callbacks.DeltaExport | None]:
   """(the BaseExport, the DeltaExport or None) of config.export."""
   settings = dict(settings)
   examples, minutes = (settings.pop(f"delta_every_{unit}") for unit in ("examples", "minutes"))
@@ -131,14 +152,16 @@ def _exports(settings, model, source, freshness):
       base.exporter,
       every_examples=examples or None,
       every_minutes=minutes or None,
-      describe=freshness and freshness.take_events,
+      describe=freshness.take_events if freshness else None,
     )
   except ValueError as error:
     raise ValueError(f"config.export: {error}") from None
   return base, delta
 
 
-def _checkpoint(settings, table, exporter):
+def _checkpoint(
+  settings: Any, table: FeasignTable, exporter: Exporter | None
+) -> tfps_callbacks.Checkpoint:
   try:
     return tfps_callbacks.Checkpoint(
       **{

@@ -1,12 +1,24 @@
 """What `tfps train` does before the first ticket of a run that begins."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
 from tfps.checkpoint import folder
 from tfps.errors import ConfigError
 from tfps.migration.from_checkpoint import warm_start
 
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
 
-def fill(config, table, user_function=None):
-  """Fills the table of a run that begins; one that goes on from its own checkpoint is left as it is.
+
+def fill(
+  config: Any,
+  table: FeasignTable,
+  user_function: Callable[[Any, FeasignTable], Any] | None = None,
+) -> None:
+  """Fills the table of a run that begins; a run that goes on from a checkpoint is left as it is.
 
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
@@ -29,7 +41,7 @@ def fill(config, table, user_function=None):
     user_function(config, table)
 
 
-def _slots(entries):
+def _slots(entries: Iterable[str]) -> dict[str, str]:
   """{slot: slot there} of entries "slot" and "slot=slot there"."""
   pairs = (entry.partition("=") for entry in entries)
   return {slot: there or slot for slot, _, there in pairs}

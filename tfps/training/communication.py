@@ -1,5 +1,7 @@
 """Communication: who waits for whom, and what crosses the wire."""
 
+from __future__ import annotations
+
 import dataclasses
 
 MODES = ("async", "bounded", "sync")
@@ -10,25 +12,28 @@ WIRE_DTYPES = ("float32", "bfloat16", "float16")
 class Communication:
   """How workers and parameter servers agree while `tfps.Model.fit` trains on a source.
 
-  All waiting is the chief's, which does not schedule a ticket yet: no worker waits for another. An option that the
-  chosen mode does not use changes nothing. See docs/consistency.md.
+  Only the chief waits, by not scheduling a ticket yet: no worker waits for another. An option that
+  the chosen mode does not use changes nothing. See docs/consistency.md.
 
   Args:
-    consistency: "async": every worker pulls, computes and pushes without waiting for another. "bounded": ticket n runs
-      only when all tickets before n - max_delay are finished. "sync": some tickets accumulate their gradients, shows
-      and clicks, the chief waits for all of them, and they are applied as one step.
-    max_delay: of bounded: how many tickets may run ahead of the oldest one that is not finished; 0: one ticket at a
-      time, in order.
-    tickets_per_step: of sync: how many tickets are merged into one step; 0: one for each worker.
-    wire_dtype: of pulled rows and pushed gradients between worker and parameter server: "float32", "bfloat16" or
-      "float16". Gradients are rounded stochastically, and rows are float32 in the table whatever crosses the wire.
-    row_references: a pull also brings where each row is, so that the push finds it without another look-up.
-    dense_sync_every: after how many batches of a ticket a worker merges its dense gradients into the dense weights and
-      reads these anew; 0: once a ticket.
-    dense_local_steps: between these a worker steps its own copy of the dense weights, batch by batch, and merges the
-      difference; otherwise it merges the gradients, and they are applied once.
+    consistency: "async": every worker pulls, computes and pushes without waiting for another.
+      "bounded": ticket n runs only when all tickets before n - max_delay are finished. "sync": some
+      tickets accumulate their gradients, shows and clicks, the chief waits for all of them, and
+      they are applied as one step.
+    max_delay: of bounded: the number of tickets that may run ahead of the oldest unfinished one; 0:
+      one ticket at a time, in order.
+    tickets_per_step: of sync: the number of tickets merged into one step; 0: one for each worker.
+    wire_dtype: of pulled rows and pushed gradients between worker and parameter server: "float32",
+      "bfloat16" or "float16". Gradients are rounded stochastically, and rows are float32 in the
+      table whatever crosses the wire.
+    row_references: a pull also returns the place of each row, so that the push finds it without
+      another look-up.
+    dense_sync_every: the number of batches of a ticket after which a worker merges its dense
+      gradients into the dense weights and reads them again; 0: once a ticket.
+    dense_local_steps: between merges a worker steps its own copy of the dense weights, batch by
+      batch, and merges the difference; otherwise it merges the gradients, applied in one step.
     prefetch: the next batch's pull runs while this batch computes.
-    push_window: of async: a worker sends its pushes with every so manyth pull; 1: with each.
+    push_window: of async: a worker sends its pushes with every Nth pull; 1: with each.
 
   Raises:
     ValueError: a field has no such value; the sentence begins with the field's name.
@@ -48,7 +53,7 @@ class Communication:
   prefetch: bool = True
   push_window: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name, choices in (("consistency", MODES), ("wire_dtype", WIRE_DTYPES)):
       value = getattr(self, name)
       if value not in choices:

@@ -1,5 +1,7 @@
 """The fields of a run that every config has, with their defaults."""
 
+from __future__ import annotations
+
 import dataclasses
 
 from ml_collections import config_dict
@@ -8,8 +10,8 @@ from tfps.table.accessor import CtrAccessor
 from tfps.training.communication import Communication
 
 
-def default_config():
-  """A ConfigDict with every field that `tfps train` reads; a config sets what differs and adds `data`."""
+def default_config() -> config_dict.ConfigDict:
+  """Every field that `tfps train` reads; a config sets what differs and adds `data`."""
   config, defaults = config_dict.ConfigDict(), Communication()
 
   # The Keras model: a class in a file of its own, called as name(table, slots, **args).
@@ -20,86 +22,110 @@ def default_config():
   config.slots = ()
 
   # max_rows, max_bytes: beyond these the lowest scores leave at once; 0: no limit.
-  # engine: what keeps the rows, "native" or "tfra" (TensorFlow Recommenders Addons' tables; docs/engines.md).
+  # engine: what keeps the rows, "native" or "tfra" (TensorFlow Recommenders Addons' tables;
+  # docs/engines.md).
   config.table = config_dict.create(
-    name="ctr", mf_dim=8, gradient_scale="per_show", mf_init_range=1e-4, seed=0, num_shards=1024,
-    engine="native", max_rows=0, max_bytes=0,
-  )  # fmt: skip
+    name="ctr",
+    mf_dim=8,
+    gradient_scale="per_show",
+    mf_init_range=1e-4,
+    seed=0,
+    num_shards=1024,
+    engine="native",
+    max_rows=0,
+    max_bytes=0,
+  )
   config.accessor = config_dict.ConfigDict(dataclasses.asdict(CtrAccessor()))
   # Sparse optimizers: a class of tfps (SGD, Adagrad, StdAdagrad, Adam, FTRL) and its arguments.
   config.mf_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
   config.lr_optimizer = config_dict.create(name="Adagrad", learning_rate=0.05)
-  # What a slot has of its own: {slot: {mf_dim, accessor, mf_optimizer, lr_optimizer}}, each of them as above, with
-  # only what differs; an optimizer with a name of its own starts from that optimizer's defaults.
+  # What a slot has of its own: {slot: {mf_dim, accessor, mf_optimizer, lr_optimizer}}, each of them
+  # as above, with only what differs; an optimizer with a name of its own starts from that
+  # optimizer's defaults.
   config.slot_policies = config_dict.ConfigDict()
 
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
-  # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early (docs/join.md).
+  # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early
+  # (docs/join.md).
   config.loss = "binary_crossentropy"
   config.metrics = ("AUC",)
 
   config.batch_size = 512
   config.batches_per_ticket = 10
   config.epochs = 1
-  # A record of the data that cannot be used: "fail" ends the run and says where it is, "skip" leaves it out and counts
-  # it, until more than max_bad_records are (0: no limit). More in docs/reliability.md.
+  # A record of the data that cannot be used: "fail" ends the run and names the record, "skip"
+  # leaves it out and counts it, up to max_bad_records (0: no limit). More in docs/reliability.md.
   config.on_bad_record = "fail"
   config.max_bad_records = 10_000
-  # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay before it; "sync": the
-  # gradients of tickets_per_step tickets (0: one for each worker) are applied as one. More in docs/consistency.md.
+  # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay
+  # before it; "sync": the gradients of tickets_per_step tickets (0: one for each worker) are
+  # applied as one. More in docs/consistency.md.
   config.consistency = defaults.consistency
   config.max_delay = defaults.max_delay
   config.tickets_per_step = defaults.tickets_per_step
-  # How pulled rows and pushed gradients cross the wire: "float32", "bfloat16" or "float16"; and whether a pull brings
-  # references by which the push finds its rows.
+  # How pulled rows and pushed gradients cross the wire: "float32", "bfloat16" or "float16"; and
+  # whether a pull returns references by which the push finds its rows.
   config.wire_dtype = defaults.wire_dtype
   config.row_references = defaults.row_references
-  # A worker reads the dense weights and merges its changes after so many batches of a ticket (0: once a ticket); with
-  # dense_local_steps it steps its own copy in between.
+  # A worker reads the dense weights and merges its changes after this many batches of a ticket (0:
+  # once a ticket); with dense_local_steps it steps its own copy in between.
   config.dense_sync_every = defaults.dense_sync_every
   config.dense_local_steps = defaults.dense_local_steps
-  # The next batch is pulled while this one computes, and pushes are sent with every so manyth pull.
+  # The next batch is pulled while this one computes, and pushes are sent with every Nth pull.
   config.prefetch = defaults.prefetch
   config.push_window = defaults.push_window
   # Test each day before it is trained on; end the tables' day (eviction, ageing, decay) after it.
   config.progressive_test = True
   config.end_of_day = True
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
-  # every_tickets and every_minutes also save within a day; 0 does not. Those within a day hold only the rows touched since
-  # the last.
+  # every_tickets and every_minutes also save within a day; 0 does not. Checkpoints within a day
+  # hold only the rows touched since the last one.
   config.checkpoint = config_dict.create(
     folder="", every_days=1, every_tickets=0, every_minutes=0.0, keep=3, incremental=True
   )
-  # Of a source that is a stream (tfps.data.stream): when its days end by event time, how often to look for new samples, when
-  # to end (0: never by itself), and how often a line says how it goes.
+  # Of a source that is a stream (tfps.data.stream): when its days end by event time, how often to
+  # look for new samples, when to end (0: never by itself), and how often a line reports on it.
   config.stream = config_dict.create(
-    day_seconds=86400.0, offset_seconds=0.0, grace_seconds=0.0, past_samples=10, poll_seconds=1.0, stop_after_idle=0.0,
+    day_seconds=86400.0,
+    offset_seconds=0.0,
+    grace_seconds=0.0,
+    past_samples=10,
+    poll_seconds=1.0,
+    stop_after_idle=0.0,
     report_seconds=60.0,
-  )  # fmt: skip
-  # Exports for TensorFlow Serving: none where the folder is empty. A base at days' ends, and a delta whenever so many
-  # examples are trained or minutes have passed (0: not then). examples of the day are kept to check a base with; keep is
-  # how many bases stay, 0 for all.
+  )
+  # Exports for TensorFlow Serving: none where the folder is empty. A base at days' ends, and a
+  # delta after this many examples or minutes (0: not then). A base is checked with `examples` of
+  # the day; keep is the number of bases that stay, 0 for all.
   config.export = config_dict.create(
     folder="", every_days=1, examples=256, keep=0, delta_every_examples=0, delta_every_minutes=0.0
   )
-  # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from its table of that name:
-  # slots "user_id", or "user_id=user" where the slot is called user there; all that have one name where there are none.
+  # Before its first ticket, a run that begins takes the rows of another model's checkpoint, from
+  # its table of that name: slots "user_id", or "user_id=user" where the slot is called user there;
+  # with no slots named, all that both tables have.
   config.warm_start = config_dict.create(checkpoint="", table="", slots=())
-  # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default "evaluator" in that of the run.
-  # gauc_slot: the feature that groups examples for GAUC, like "user_id"; none where it is empty. slots: what else is told
-  # apart, "genres" for its most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
+  # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default
+  # "evaluator" in that of the run. gauc_slot: the feature that groups examples for GAUC, like
+  # "user_id"; none where it is empty. slots: values that are scored apart, "genres" for its
+  # most_values values with most examples, "genres=Drama" for one. max_examples: 0 for all.
   # checkpoints: "every", or "newest" to leave out those that are no longer the last.
   config.evaluation = config_dict.create(
-    tensorboard="", gauc_slot="", slots=(), most_values=20, max_examples=1_000_000, checkpoints="every",
+    tensorboard="",
+    gauc_slot="",
+    slots=(),
+    most_values=20,
+    max_examples=1_000_000,
+    checkpoints="every",
     poll_seconds=10.0,
-  )  # fmt: skip
+  )
   config.seed = 1
   # Ops that give the same result in every run, and cost time.
   config.deterministic = False
   # Folder for TensorBoard's files; none are written where it is empty.
   config.tensorboard = ""
-  # There the table's statistics are written at each day's end, and whenever so many tickets are finished (0: not then).
+  # The table's statistics are written there at each day's end, and after every Nth ticket (0: not
+  # then).
   config.tensorboard_tickets = 0
   # File for the summary as JSON; none is written where it is empty.
   config.summary_file = ""

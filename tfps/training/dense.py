@@ -1,7 +1,11 @@
-"""The dense weights on their way between parameter servers and a worker: one message each way for each server."""
+"""Dense weights between parameter servers and a worker: one message each way for each server."""
+
+from __future__ import annotations
 
 import uuid
 import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -11,7 +15,7 @@ from tfps.graph.traced import identity, local_variable
 
 
 class DenseVariables:
-  """Variables on the parameter servers, which a ticket reads into copies of its own and whose changes it merges.
+  """Variables on the parameter servers; a ticket reads them and merges the changes of its copies.
 
   Args:
     variables: tf.Variables of float32, int32 and int64.
@@ -20,25 +24,25 @@ class DenseVariables:
     ValueError: a variable has another dtype.
   """
 
-  def __init__(self, variables):
-    self._shards = {}
+  def __init__(self, variables: Iterable[tf.Variable]):
+    self._shards: dict[str, list[tf.Variable]] = {}
     for variable in variables:
       if variable.dtype not in (tf.float32, tf.int32, tf.int64):
         raise ValueError(
-          f"variable '{variable.name}' has dtype {variable.dtype.name}; on a cluster dense weights are float32, and counters "
-          "int32 or int64."
+          f"variable '{variable.name}' has dtype {variable.dtype.name}; on a cluster dense weights "
+          "are float32, and counters int32 or int64."
         )
       self._shards.setdefault(variable.device, []).append(variable)
-    self._resources = {}
+    self._resources: dict[str, tf.Tensor] = {}
     for device, shard in self._shards.items():
       with tf.init_scope(), tf.device(device):
         self._resources[device] = native.ops.tfps_dense(
           variables=[variable.handle for variable in shard], shared_name=f"dense-{uuid.uuid4().hex}"
         )
-      # A server holds on to these variables as long.
+      # The server keeps these variables until then.
       weakref.finalize(self, native.free, self._resources[device], device).atexit = False
 
-  def read(self):
+  def read(self) -> dict[int, tf.Tensor]:
     """{identity of a variable: its value now}."""
     values = {}
     for device, shard in self._shards.items():
@@ -50,11 +54,17 @@ class DenseVariables:
           values[identity(variable)] = tf.cast(tf.reshape(part, variable.shape), variable.dtype)
     return values
 
-  def merge(self, before, handles, decays, step):
-    """Merges what changed: a variable v becomes decay * v + (copy - decay * before), once for each `step`.
+  def merge(
+    self,
+    before: Mapping[int, tf.Tensor],
+    handles: Mapping[int, tf.Tensor],
+    decays: Mapping[int, Any],
+    step: tf.Tensor,
+  ) -> None:
+    """Merges changes: v becomes decay * v + (copy - decay * before), once for each `step`.
 
     Args:
-      before: {identity of a variable: what the copy held at first}.
+      before: {identity of a variable: the first value of the copy}.
       handles: {identity of a variable: handle of the copy}.
       decays: {identity of a float variable: float scalar}.
       step: int64 [3], as pushes have it.
@@ -79,7 +89,9 @@ class DenseVariables:
       )
 
 
-def copies(variables, values):
+def copies(
+  variables: Iterable[tf.Variable], values: Mapping[int, tf.Tensor]
+) -> dict[int, tf.Tensor]:
   """{identity of a variable: handle of a copy that holds its value in `values`, or zeros}."""
   return {
     identity(variable): local_variable(
@@ -90,20 +102,20 @@ def copies(variables, values):
 
 
 class Decays:
-  """How much of a variable's old value is left after a ticket's steps, so that the steps of several tickets add up.
+  """The share of a variable's old value that a ticket's steps leave: steps of tickets add up.
 
-  A weight, a count and a sum keep all of it: what tickets add comes together. A moving average that keeps b in each
-  step keeps b ** n after n. What neither Keras's optimizers nor BatchNormalization have keeps nothing: the last ticket
-  decides.
+  A weight, a count and a sum keep all of it: tickets' additions add up. A moving average that keeps
+  b in each step keeps b ** n after n. Variables of neither Keras's optimizers nor
+  BatchNormalization keep nothing: the last ticket decides.
 
   Args:
     model: the Keras model, built and compiled.
     sums: other variables that keep all of it.
   """
 
-  def __init__(self, model, sums=()):
-    self._of_step = {}
-    self._of_batch = {}
+  def __init__(self, model: Any, sums: Sequence[tf.Variable] = ()):
+    self._of_step: dict[int, float] = {}
+    self._of_batch: dict[int, float] = {}
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     sums = [*model.trainable_variables, *metrics, *sums]
     self._of_batch.update((identity(variable), 1.0) for variable in sums)
@@ -115,8 +127,16 @@ class Decays:
       for variable in getattr(model.optimizer, name, ()):
         self._of_step[identity(variable)] = factor
 
-  def after(self, variables, batches, steps):
-    """{identity: float scalar} for `variables`, after so many batches (int64 scalar) and steps of the optimizer."""
+  def after(
+    self, variables: Iterable[tf.Variable], batches: tf.Tensor, steps: tf.Tensor
+  ) -> dict[int, Any]:
+    """{identity: float scalar} for `variables`.
+
+    Args:
+      variables: the tf.Variables.
+      batches: int64 scalar, the number of batches.
+      steps: int64 scalar, the number of the optimizer's steps.
+    """
     decays = {}
     for variable in variables:
       key = identity(variable)
@@ -129,7 +149,7 @@ class Decays:
     return decays
 
 
-def _of_optimizer(optimizer):
+def _of_optimizer(optimizer: Any) -> list[tuple[str, float]]:
   """(attribute that holds variables, what they keep in each step) of a Keras optimizer."""
   value = lambda name: float(getattr(optimizer, name))
   optimizers = keras.optimizers
@@ -147,5 +167,5 @@ def _of_optimizer(optimizer):
   return []
 
 
-def _join(parts, dtype):
+def _join(parts: list[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
   return tf.concat(parts, axis=0) if parts else tf.zeros([0], dtype)

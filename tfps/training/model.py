@@ -1,4 +1,4 @@
-"""tfps.Model: a Keras model whose train step pulls feasigns and pushes their gradients and counts."""
+"""tfps.Model: a Keras model whose train step pulls feasigns and pushes gradients and counts."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Model(keras.Model):
     return_dict: bool = False,
     **kwargs: Any,
   ) -> Any:
-    """Evaluates, as `keras.Model.evaluate` does; with a source, scores each of its examples once."""
+    """Evaluates, as `keras.Model.evaluate` does; with a source, scores each example once."""
     if not isinstance(x, Source):
       return super().evaluate(
         x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=return_dict,
@@ -302,7 +302,7 @@ def _first_label(y: Any, click_label: str | int | None) -> tf.Tensor:
   if isinstance(y, dict):
     y = y[next(iter(y)) if click_label is None else click_label]
   elif isinstance(y, (list, tuple)):
-    y = y[click_label or 0]
+    y = y[int(click_label or 0)]
   elif y.shape.rank == 2:
     y = y[:, click_label or 0]
   return tf.reshape(y, [-1])

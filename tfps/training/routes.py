@@ -1,6 +1,9 @@
-"""What the pulls of a forward pass want, found out from a batch before it is trained on."""
+"""What the pulls of a forward pass want, derived from a batch before it is trained on."""
+
+from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import tf_keras as keras
 from tensorflow.python.framework import op_def_registry
@@ -8,7 +11,11 @@ from tensorflow.python.framework import op_def_registry
 from tfps.graph.traced import Traced
 from tfps.layers.step import NOT_PULLED, Routing
 
-# Stateful as TensorFlow says, but the same for the same batch.
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
+  from tfps.training.model import Model
+
+# Stateful for TensorFlow, yet the same for the same batch.
 _AS_PURE = ("Placeholder", "LookupTableFindV2", "LookupTableSizeV2")
 
 
@@ -21,32 +28,33 @@ class Routes:
 
   Attributes:
     lookups: (table, row width) for each pull.
-    traced: the `Traced` function of a batch that returns keys by server, slots by server and positions for each pull.
+    traced: the `Traced` function of a batch that returns keys by server, slots by server and
+      positions for each pull.
   """
 
-  def __init__(self, model, spec):
-    self.lookups = []
+  def __init__(self, model: Model, spec: Any):
+    self.lookups: list[tuple[FeasignTable, int]] = []
     self._spec = spec
     self.traced = Traced(functools.partial(self._trace, model), spec, side_effects=False)
 
   @property
-  def need_pulls(self):
+  def need_pulls(self) -> bool:
     """Whether the ids of one pull are computed from what another one pulled."""
     return any(NOT_PULLED in node.name for node in self.traced.graph_def.node)
 
   @property
-  def are_of_batch(self):
-    """Whether they are a function of the batch alone: of no weight, no random number and no pull."""
+  def are_of_batch(self) -> bool:
+    """Whether they depend on the batch alone: on no weight, no random number and no pull."""
     functions = self.traced.graph_def.library.function
     nodes = [*self.traced.graph_def.node, *(node for f in functions for node in f.node_def)]
     return not (self.traced.variables or self.need_pulls or any(map(_has_state, nodes)))
 
-  def __call__(self, batch):
+  def __call__(self, batch: Any) -> list[tuple]:
     """[(keys by server, slots by server, positions)] of a batch, traced where it is called."""
     return self.traced(batch, handles={})
 
-  def _trace(self, model, batch):
-    def route(batch):
+  def _trace(self, model: Model, batch: Any) -> list[tuple]:
+    def route(batch: Any) -> list[tuple]:
       x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
       with Routing() as routing:
         model(x, training=True)
@@ -56,6 +64,6 @@ class Routes:
     return model.distribute_strategy.run(route, args=(batch,))
 
 
-def _has_state(node):
+def _has_state(node: Any) -> bool:
   definition = op_def_registry.get(node.op)
   return definition is not None and definition.is_stateful and node.op not in _AS_PURE

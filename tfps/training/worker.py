@@ -1,7 +1,10 @@
-"""What a worker does with a ticket: pull, compute and push batch after batch, on a copy of the dense weights."""
+"""Training on tickets on a worker: pull, compute and push, on a copy of the dense weights."""
+
+from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
@@ -17,14 +20,27 @@ from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
 from tfps.training.routes import Routes
 
+if TYPE_CHECKING:
+  from tfps.data.source import Source
+  from tfps.training.communication import Communication
+  from tfps.training.model import Model
+
 _ALL = 2**62  # batches: more than there are
+
+# For each table, for each server uint8 [m]: the message that pushes.
+Pushes = list[Any]
 
 
 class _Batch(NamedTuple):
-  """A batch with what is to be pulled for it."""
+  """A batch and the pulls for it.
 
-  data: list  # the tensors of (x, y) or (x, y, weight)
-  routes: list  # for each pull (keys by server, slots by server, positions)
+  Fields:
+    data: the tensors of (x, y) or (x, y, weight).
+    routes: for each pull (keys by server, slots by server, positions).
+  """
+
+  data: list[tf.Tensor]
+  routes: list[tuple]
 
 
 class WorkerProgram:
@@ -41,22 +57,22 @@ class WorkerProgram:
     tables: the `tfps.FeasignTable`s that are pulled from.
     lookups: (table, row width) for each pull of a forward pass, in order.
     route: the `Routes`: what the pulls of a batch want.
-    train: the `Traced` train step of a batch and what was pulled for it; returns the pushes.
+    train: the `Traced` train step of a batch and its pulled rows; returns the pushes.
     ahead: whether a batch's pull runs before the push of the one before it.
-    window: pushes are sent with every so manyth pull.
-    gradient_sums: the `GradientSums` that hold what tickets add until the chief takes a step; None unless steps are
-      synchronous.
+    window: pushes are sent with every Nth pull.
+    gradient_sums: the `GradientSums` to which tickets add until the chief takes a step; None unless
+      steps are synchronous.
 
   Raises:
-    ValueError: the model cannot be trained so.
+    ValueError: the model cannot be trained on a cluster.
   """
 
-  def __init__(self, model, source, communication):
+  def __init__(self, model: Model, source: Source, communication: Communication):
     self.source = source
     self.communication = communication
     synchronous = communication.consistency == "sync"
-    self._merges = synchronous or not communication.dense_local_steps
-    self._sums = GradientSums(model) if self._merges else None
+    merges = synchronous or not communication.dense_local_steps
+    self._sums = GradientSums(model) if merges else None
     self.gradient_sums = self._sums if synchronous else None
     # Where others may not run ahead, a worker's own pulls do not run ahead of its pushes either.
     self.ahead = communication.prefetch and communication.consistency != "bounded"
@@ -67,8 +83,9 @@ class WorkerProgram:
     self.lookups = self.route.lookups
     if self.route.need_pulls:
       raise ValueError(
-        f"model '{model.name}' computes the ids of one embedding layer from what another one pulled: on a cluster all of a "
-        "batch is pulled at once, so give both layers features of the batch."
+        f"model '{model.name}' computes the ids of one embedding layer from what another one "
+        "pulled: on a cluster all of a batch is pulled at once, so give both layers features of "
+        "the batch."
       )
     self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
     routes = tf.nest.map_structure(
@@ -79,14 +96,19 @@ class WorkerProgram:
     self.train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
-        f"model '{model.name}' has a train_step that calls its optimizer itself: let it call self.apply_gradients, so that "
-        "gradients can be merged."
+        f"model '{model.name}' has a train_step that calls its optimizer itself: let it call "
+        "self.apply_gradients, so that gradients can be merged."
       )
     self._results = Traced(functools.partial(_results, model), side_effects=False)
     strategy = model.distribute_strategy
-    apply = lambda: strategy.run(self._sums.apply)
-    self._apply = Traced(apply) if self._merges and not synchronous else None
-    self._apply_sums = tf.function(apply) if synchronous else None
+    self._apply: Traced | None = None
+    self._apply_sums: Any = None
+    if self._sums is not None:
+      apply = functools.partial(strategy.run, self._sums.apply)
+      if synchronous:
+        self._apply_sums = tf.function(apply)
+      else:
+        self._apply = Traced(apply)
     self._place_dense(model)
 
     def train_ticket(ticket: Ticket, number: tf.Tensor, finished_below: tf.Tensor) -> tuple:
@@ -96,8 +118,8 @@ class WorkerProgram:
 
     self.run_ticket = tickets_lib.training_function(train_ticket)
 
-  def begin(self, first_number):
-    """Called at a moment, before any ticket: forgets what a run that failed may have left.
+  def begin(self, first_number: int) -> None:
+    """Forgets what a run that failed may have left; called at a moment, before any ticket.
 
     Args:
       first_number: all tickets of earlier runs have smaller ones.
@@ -107,8 +129,8 @@ class WorkerProgram:
     if self.gradient_sums is not None:
       self.gradient_sums.clear()
 
-  def apply_accumulated(self):
-    """One step with everything that the tickets since the last one accumulated on the parameter servers.
+  def apply_accumulated(self) -> None:
+    """Takes one step with everything that tickets accumulated on the parameter servers.
 
     Nothing where steps are not synchronous.
     """
@@ -117,10 +139,12 @@ class WorkerProgram:
         table.apply_accumulated()
       self._apply_sums()
 
-  def _trace_step(self, model, data, routes, replies, step):
-    """One train step; what it pushes, for each table by server."""
+  def _trace_step(
+    self, model: Model, data: Any, routes: list, replies: list, step: tf.Tensor
+  ) -> Pushes:
+    """One train step; returns its pushes."""
 
-    def train(data, routes, replies, step):
+    def train(data: Any, routes: list, replies: list, step: tf.Tensor) -> Pushes:
       lookups = [Lookup(None, *route, None, None, reply) for route, reply in zip(routes, replies)]
       wire_dtype = self.communication.wire_dtype
       with Exchanged(lookups, step, wire_dtype, self._sums) as exchanged:
@@ -129,13 +153,13 @@ class WorkerProgram:
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
 
-  def _place_dense(self, model):
-    """Says which variables a ticket reads and which it merges, and puts them in the servers' hands."""
+  def _place_dense(self, model: Model) -> None:
+    """Finds the variables that a ticket reads and merges, and hands them to their servers."""
     traced = [part for part in (self.train, self._results, self._apply) if part is not None]
     unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())
     self._variables = unique(part.variables for part in traced)
     changed = unique(part.changed for part in traced)
-    sums = self._sums.variables if self._merges else []
+    sums = self._sums.variables if self._sums is not None else []
     of_sums = {identity(variable) for variable in sums}
     read = [variable for variable in self._variables if identity(variable) not in of_sums]
     self._shared = self._merged = dense.DenseVariables(read)
@@ -159,7 +183,7 @@ class WorkerProgram:
       finished_below: int64 scalar; all tickets with a smaller number are finished.
 
     Returns:
-      ({metric name: value} as the worker knows it, int64 scalar: how many examples it trained on).
+      ({metric name: value} as the worker knows it, int64 scalar: the number of examples).
     """
     batches = _Batches(self, iter(dataset), number, finished_below)
     zero = tf.zeros([], tf.int64)
@@ -176,8 +200,8 @@ class WorkerProgram:
     batches.end(state)
     return logs, examples
 
-  def _group(self, batches, first, examples, state):
-    """Trains on some batches from `first` on with one copy of the dense weights, and merges what they changed."""
+  def _group(self, batches: _Batches, first: tf.Tensor, examples: tf.Tensor, state: tuple) -> tuple:
+    """Trains on batches from `first` on with one copy of the dense weights, and merges changes."""
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     last = first + (self.communication.dense_sync_every or _ALL)
@@ -199,21 +223,23 @@ class WorkerProgram:
 
 
 class _Batches:
-  """One ticket's batches: what is carried from one to the next, and the exchange with the parameter servers."""
+  """One ticket's batches: their state, and the exchange with the parameter servers."""
 
-  def __init__(self, trainer, iterator, number, finished_below):
+  def __init__(
+    self, trainer: WorkerProgram, iterator: Any, number: tf.Tensor, finished_below: tf.Tensor
+  ):
     self._trainer = trainer
     self._iterator = iterator
     self._spec = trainer.source.element_spec
     self._number = number
     self._finished_below = finished_below
 
-  def step(self, i):
-    """int64 [3]: what batch `i` is to the servers."""
+  def step(self, i: tf.Tensor) -> tf.Tensor:
+    """int64 [3]: what tells servers batch `i` from all others."""
     return tf.stack([self._number, i, self._finished_below])
 
-  def begin(self):
-    """(whether there is a batch, (that batch, the servers' replies for it, what is to be pushed)).
+  def begin(self) -> tuple:
+    """(whether there is a batch, (that batch, the servers' replies for it, pushes)).
 
     Replies only where pulls run ahead.
     """
@@ -223,14 +249,18 @@ class _Batches:
     replies = self._exchange(_wanted(batch, more), pushes) if self._trainer.ahead else ()
     return more, (batch, replies, pushes)
 
-  def train(self, i, examples, state, handles):
-    """Trains on batch `i`; returns whether there is another one, how many examples were trained on, the state."""
+  def train(self, i: tf.Tensor, examples: tf.Tensor, state: tuple, handles: dict) -> tuple:
+    """Trains on batch `i`.
+
+    Returns:
+      (whether there is another one, the number of examples trained on, the state).
+    """
     trainer = self._trainer
     batch, replies, pushes = state
     send, pushes = self._split(i, pushes)
     if not trainer.ahead:
       replies = self._exchange(batch.routes, send)
-    # After the last batch comes that same one again, of which nothing is pulled.
+    # After the last batch comes the same one again, for which nothing is pulled.
     more, following = self._next(lambda: batch.data)
     # The servers' replies for the next batch are on their way while this one computes.
     next_replies = self._exchange(_wanted(following, more), send) if trainer.ahead else ()
@@ -240,24 +270,24 @@ class _Batches:
     examples += batching.rows(tf.nest.flatten(data)[0])
     return more, examples, (following, next_replies, pushes)
 
-  def end(self, state):
-    """Pushes what is left."""
+  def end(self, state: tuple) -> None:
+    """Sends the pushes that are left."""
     for table, pushes in zip(self._trainer.tables, state[2]):
       table.send(pushes, accumulate=self._trainer.gradient_sums is not None)
 
-  def _next(self, otherwise):
-    """(whether there is another batch, that one or the one with the data that `otherwise` returns)."""
+  def _next(self, otherwise: Callable[[], list[tf.Tensor]]) -> tuple[tf.Tensor, _Batch]:
+    """(whether there is another batch, that batch or one with the data of `otherwise()`)."""
     following = self._iterator.get_next_as_optional()
     more = following.has_value()
     take = lambda: tf.nest.flatten(following.get_value(), expand_composites=True)
     data = tf.cond(more, take, otherwise)
     return more, _Batch(data, self._trainer.route(self._packed(data)))
 
-  def _packed(self, data):
+  def _packed(self, data: list[tf.Tensor]) -> Any:
     return tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
 
-  def _split(self, i, pushes):
-    """(what is sent with the next pull, what waits for a later one)."""
+  def _split(self, i: tf.Tensor, pushes: Pushes) -> tuple[Pushes, Pushes]:
+    """(pushes that are sent with the next pull, those that wait for a later one)."""
     window = self._trainer.window
     nothing = [table.no_messages() for table in self._trainer.tables]
     if window <= 1:
@@ -269,8 +299,8 @@ class _Batches:
       tf.nest.map_structure(lambda push: push[cut(push) :], pushes),
     )
 
-  def _exchange(self, routes, pushes):
-    """One message to each server and back: pushes, and the rows for `routes` as replies for each lookup."""
+  def _exchange(self, routes: Sequence[tuple], pushes: Pushes) -> list:
+    """Sends pushes, one message to each server; returns the rows for `routes`, as replies."""
     trainer = self._trainer
     waiting = dict(zip(trainer.tables, pushes))
     replies = []
@@ -289,13 +319,13 @@ class _Batches:
     return replies
 
 
-def _wanted(batch, more):
-  """What is pulled for a batch: nothing where it only stands for one."""
+def _wanted(batch: _Batch, more: tf.Tensor) -> list[tuple]:
+  """The pulls of a batch: none where there is no more batch."""
   return [
     ([keys[: tf.where(more, tf.size(keys), 0)] for keys in by_server], slots, positions)
     for by_server, slots, positions in batch.routes
   ]
 
 
-def _results(model):
+def _results(model: Model) -> dict[str, Any]:
   return {metric.name: metric.result() for metric in model.metrics}
