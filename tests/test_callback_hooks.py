@@ -1,4 +1,4 @@
-"""tfps.callbacks.Callback: which hooks `fit` calls, in which order, and what a misspelt one becomes."""
+"""tfps.callbacks.Callback: the hooks that `fit` calls, their order, and misspelt ones."""
 
 import inspect
 

@@ -38,7 +38,7 @@ class EndOfDay(Callback):
 
   Examples:
     >>> def archive(rows):
-    ...   np.savez(f"left-{rows.day}-{rows.keys[0]}.npz", keys=rows.keys, statistics=rows.statistics)
+    ...   np.savez(f"left-{rows.day}-{rows.keys[0]}.npz", keys=rows.keys)
     >>> end_of_day = tfps.callbacks.EndOfDay(table, after_eviction=[archive])
     >>> history = model.fit(source, callbacks=[end_of_day], verbose=0)
     >>> end_of_day.evicted > 0

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _ALL = 2**62  # batches: more than there are
 
+# Keys by server, slots by server, positions.
+Route = tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]
+
 # For each table, for each server uint8 [m]: the message that pushes.
 Pushes = list[Any]
 
@@ -40,7 +43,7 @@ class _Batch(NamedTuple):
   """
 
   data: list[tf.Tensor]
-  routes: list[tuple]
+  routes: list[Route]
 
 
 class WorkerProgram:
@@ -140,11 +143,11 @@ class WorkerProgram:
       self._apply_sums()
 
   def _trace_step(
-    self, model: Model, data: Any, routes: list, replies: list, step: tf.Tensor
+    self, model: Model, data: Any, routes: list[Route], replies: list, step: tf.Tensor
   ) -> Pushes:
     """One train step; returns its pushes."""
 
-    def train(data: Any, routes: list, replies: list, step: tf.Tensor) -> Pushes:
+    def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> Pushes:
       lookups = [Lookup(None, *route, None, None, reply) for route, reply in zip(routes, replies)]
       wire_dtype = self.communication.wire_dtype
       with Exchanged(lookups, step, wire_dtype, self._sums) as exchanged:
