@@ -29,21 +29,25 @@ class Callback(keras.callbacks.Callback):
   A method named `on_...` that is none of Keras's hooks and none of these is an error, so that a
   misspelt hook cannot go unnoticed. In `fit` on arrays only Keras's hooks are called.
 
-  >>> class Days(tfps.callbacks.Callback):
-  ...   def on_day_end(self, day, logs=None):
-  ...     print(day.name)
-  >>> class Misspelt(tfps.callbacks.Callback):
-  ...   def on_day_ended(self, day, logs=None):
-  ...     print(day.name)
-  Traceback (most recent call last):
-  TypeError: Misspelt.on_day_ended is no hook of a callback: did you mean on_day_end?
-
   Attributes:
     moment_every_tickets: how many tickets of a day lie between two moments that the callback asks
       for; None for no moments within a day.
 
   Raises:
     TypeError: (when a subclass is defined) a method is named like a hook, but is none.
+
+  Examples:
+    >>> class Days(tfps.callbacks.Callback):
+    ...   def on_day_end(self, day, logs=None):
+    ...     print(day.name)
+    >>> history = model.fit(source, callbacks=[Days()], verbose=0)
+    day-0
+    day-1
+    >>> class Misspelt(tfps.callbacks.Callback):
+    ...   def on_day_ended(self, day, logs=None):
+    ...     print(day.name)
+    Traceback (most recent call last):
+    TypeError: Misspelt.on_day_ended is no hook of a callback: did you mean on_day_end?
   """
 
   moment_every_tickets: int | None = None
