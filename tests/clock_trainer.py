@@ -21,6 +21,7 @@ import tfps
 from tests import checkpoints, test_resume
 from tfps.checkpoint import reader
 from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.storage import lock
 
 _DAY = 86400
@@ -67,16 +68,16 @@ def main(folder):
   np.testing.assert_array_equal(run.table.lookup(keys)["statistics"][:, :2], counts)
   names = checkpoints.checkpoints_in(folder / "checkpoints")
   saved = [reader.open_checkpoint(str(folder / "checkpoints" / name)) for name in names[:-1]]
-  calendars = [one.manifest["calendar"] for one in saved]
+  calendars = [one.manifest.calendar for one in saved]
   found = [(one["day"], one["tickets"], one["ended"]) for one in calendars]
   assert names[-1] == "training-ended" and found == [
     (0, 2, False), (0, 4, True), (1, 2, False), (1, 4, True)], (names, found)  # fmt: skip
   exported = [folder / "export" / path for path in ("base/1", "delta/1/1", "base/2")]
   assert len(list((folder / "export").rglob("manifest.json"))) == len(exported)
-  manifests = [artifact.read(str(path)) for path in exported]
+  manifests = [ARTIFACTS.read(str(path)) for path in exported]
   for path, content in zip(exported, manifests):
     artifact.check_files(str(path), content)
-  assert [content["step"] for content in manifests] == [6, 14, 20]
+  assert [content.step for content in manifests] == [6, 14, 20]
   print("as if no clock had jumped")
 
 

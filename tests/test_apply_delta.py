@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tfps
 from tests import exports
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 
 WIDTH = 3  # of a row of the small model
 
@@ -40,7 +40,7 @@ def _server(base):
 
 @pytest.fixture(name="lineage")
 def _lineage(base):
-  return artifact.read(base)["lineage"]
+  return ARTIFACTS.read(base).lineage
 
 
 def feasigns(*words):
@@ -67,7 +67,7 @@ def test_rows_change_and_go_in_place(server, lineage):
 
 
 def test_the_dense_weights_come_last(server, lineage, base):
-  size = artifact.read(base)["weights"]["size"]
+  size = ARTIFACTS.read(base).weights.size
   before = predict(server, "unknown")
   with pytest.raises(ValueError, match="come with the last chunk of a delta"):
     server.run(chunk(lineage, weights=np.ones(size)), "apply_delta")
@@ -111,7 +111,7 @@ def test_joined_requests_are_one_chunk_or_refused(server, lineage):
 @settings(max_examples=5)
 @given(st.data())
 def test_chunks_sent_again_in_any_way_leave_what_each_once_leaves(base, data):
-  lineage = artifact.read(base)["lineage"]
+  lineage = ARTIFACTS.read(base).lineage
   rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
   words = [f"w{i}" for i in range(12)]
   chunks, sequence, position = [], 1, 0

@@ -19,6 +19,7 @@ from tests.test_checkpoint import ROOT, manager
 from tfps.checkpoint import ended, reader
 from tfps.errors import LockError
 from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.storage import lock
 
 # Holds the lock until its input ends, or it is killed.
@@ -162,11 +163,11 @@ def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
       make()
     assert f"{tmp_path} is in use by process" in fails(capsys, "fold", base, delta)
     # Looking at it is free, and so is another folder.
-    artifact.check_files(delta, artifact.read(delta))
+    artifact.check_files(delta, ARTIFACTS.read(delta))
     assert run(capsys, "fold", base, delta, f"--output={tmp_path}/other")[0] == 0
-    assert artifact.numbers(f"{tmp_path}/base") == [1, 2]
+    assert ARTIFACTS.numbers(f"{tmp_path}/base") == [1, 2]
   assert run(capsys, "fold", base, delta)[0] == 0
-  assert artifact.numbers(f"{tmp_path}/base") == [1, 2, 3]
+  assert ARTIFACTS.numbers(f"{tmp_path}/base") == [1, 2, 3]
 
 
 def test_an_exporter_that_lost_its_lease_writes_nothing(tmp_path):
@@ -177,4 +178,4 @@ def test_an_exporter_that_lost_its_lease_writes_nothing(tmp_path):
   for export in (exporter.delta, exporter.base):
     with pytest.raises(LockError, match="is in use by process"):
       export()
-  assert artifact.numbers(f"{tmp_path}/base") == [1] and not (tmp_path / "delta").exists()
+  assert ARTIFACTS.numbers(f"{tmp_path}/base") == [1] and not (tmp_path / "delta").exists()

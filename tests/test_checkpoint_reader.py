@@ -57,7 +57,7 @@ def test_a_full_checkpoint_and_its_increments(tmp_path, optimizer):
   def save(calendar, **arguments):
     manager.save({"at": calendar}, **arguments)
     checkpoint = reader.open_checkpoint(tmp_path)
-    assert checkpoint.manifest["calendar"] == {"at": calendar}
+    assert checkpoint.manifest.calendar == {"at": calendar}
     check(table, checkpoint.tables["ctr"])
     return checkpoint
 
@@ -122,7 +122,7 @@ def test_find_reads_only_the_shards_it_needs(saved):
 def test_an_older_one_is_read_by_its_path(saved):
   _, folder = saved
   checkpoint = reader.open_checkpoint(f"{folder}/checkpoint-1/")
-  assert checkpoint.manifest["calendar"] == {"at": 1}
+  assert checkpoint.manifest.calendar == {"at": 1}
 
 
 def test_a_relative_path(saved, monkeypatch):
@@ -171,7 +171,7 @@ def test_rows_that_do_not_fit_their_options(saved):
   _, folder = saved
   checkpoint = reader.open_checkpoint(folder)
   table = checkpoint.tables["ctr"]
-  table.layout = TableLayout(table.saved["options"].replace("mf_dim=3", "mf_dim=4"))
+  table.layout = TableLayout(table.saved.options.replace("mf_dim=3", "mf_dim=4"))
   with pytest.raises(CheckpointError, match="floats"):
     list(table.shards())
 

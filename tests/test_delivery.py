@@ -1,6 +1,6 @@
 """Deltas on their way: real servers that are killed, cut off, wrong, or asked by two at once."""
 
-import json
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -25,7 +25,7 @@ from tfps.delivery import catch_up as catch_up_lib
 from tfps.delivery.channel import open_channel
 from tfps.delivery.deltas import ExportFolder
 from tfps.delivery.replica import Replica
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORDS = np.array([f"w{i}" for i in range(60)])
@@ -148,9 +148,7 @@ def catch_up(address, folder, chunk_bytes, listener, timeout=30):
 
 
 def rewrite_manifest(path, **changes):
-  content = artifact.read(str(path)) | changes
-  content["checksum"] = artifact._checksum(content)
-  (path / artifact.MANIFEST).write_text(json.dumps(content))
+  ARTIFACTS.replace(str(path), dataclasses.replace(ARTIFACTS.read(str(path)), **changes))
 
 
 def test_the_server_refuses_another_lineage_and_base(server, folder, capsys):
@@ -271,7 +269,7 @@ def test_a_client_with_a_certificate_and_two_bases_at_once(made, folder, tmp_pat
 def test_chunks_are_bounded_and_go_on_from_anywhere(made, first_bytes, then_bytes, data):
   delta = ExportFolder(made / "export").next_delta(1, data.draw(st.integers(0, DELTAS - 1)))
   whole = list(delta.chunks(0, first_bytes))
-  assert whole[-1].last and len(whole[-1].weights) == delta.manifest["weights"]["size"]
+  assert whole[-1].last and len(whole[-1].weights) == delta.manifest.weights.size
   some = data.draw(st.integers(0, len(whole) - 1))
   rest = list(delta.chunks(whole[some].position, then_bytes))
   position, keys = 0, []

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 import tfps
 from tests import exports
-from tfps.export import artifact, trained
+from tfps.export import trained
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.served.inputs import ModelInputs
 
 
@@ -48,7 +49,7 @@ def test_after_every_delta_a_server_predicts_what_the_trainer_does(tmp_path, see
       table.end_of_day(day)
     path = exporter.delta(day=day)
     assert path == f"{tmp_path}/delta/1/{sequence}"
-    removed += artifact.read(path)["tables"]["small"]["removed"]
+    removed += ARTIFACTS.read(path).tables["small"].removed
     apply(session, path)
     apply(session, path)  # Sent twice, it changes nothing.
     np.testing.assert_allclose(
@@ -70,7 +71,7 @@ def test_a_delta_holds_what_changed_enough_and_is_counted_once(tmp_path, monkeyp
   with pytest.raises(tfps.export.ExportError, match="export a base"):
     exporter.delta()
   exporter.base()
-  rows = lambda path: artifact.read(path)["tables"]["small"]["rows"]
+  rows = lambda path: ARTIFACTS.read(path).tables["small"].rows
   assert rows(exporter.delta()) == 0
   rng = np.random.default_rng(0)
   for _ in range(3):
@@ -80,7 +81,7 @@ def test_a_delta_holds_what_changed_enough_and_is_counted_once(tmp_path, monkeyp
     raise OSError("no space left")
 
   with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-    patch.setattr(artifact, "finish", fail)
+    patch.setattr(ARTIFACTS, "_write_manifest", fail)
     exporter.delta()
   assert rows(exporter.delta()) == 3
   assert rows(exporter.delta()) == 0

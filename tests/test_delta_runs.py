@@ -11,7 +11,7 @@ import tfps
 from models.deepfm import DeepFM
 from tests import exports
 from tfps.checkpoint import CheckpointManager
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 
 SOURCE = tfps.data.ClickStream(days=2, examples_per_day=2000, batch_size=100, batches_per_ticket=2)
 
@@ -42,10 +42,10 @@ def test_deltas_come_when_so_many_examples_are_trained(tmp_path):
   base, delta = fit(tmp_path, every_examples=500)
   # The first export is a base, and at each day's end there is one.
   assert sorted(os.listdir(tmp_path / "export" / "base")) == ["1", "2", "3"]
-  manifests = [artifact.read(path) for path in delta.paths]
-  assert {content["lineage"] for content in manifests} == {base.exporter.lineage}
+  manifests = [ARTIFACTS.read(path) for path in delta.paths]
+  assert {content.lineage for content in manifests} == {base.exporter.lineage}
   # 100 examples a step, two steps a ticket, 20 steps a day.
-  assert [(content["base"], content["sequence"], content["step"]) for content in manifests] == [
+  assert [(content.base, content.sequence, content.step) for content in manifests] == [
     (1, 1, 12), (1, 2, 18), (2, 1, 26), (2, 2, 32), (2, 3, 38)]  # fmt: skip
 
 
@@ -94,8 +94,8 @@ def test_a_lineage_goes_on_where_nothing_was_published_later(tmp_path):
   CheckpointManager(tmp_path / "checkpoints", model, [table], exporter=exporter).restore()
   assert exporter.lineage == lineage and exporter.has_base
   path = exporter.delta()
-  content = artifact.read(path)
-  assert (content["lineage"], content["base"], content["sequence"]) == (lineage, 2, 1)
+  content = ARTIFACTS.read(path)
+  assert (content.lineage, content.base, content.sequence) == (lineage, 2, 1)
   # Now something was published after the checkpoint.
   model, table = make_model()
   model.build_for(SOURCE)
@@ -104,7 +104,7 @@ def test_a_lineage_goes_on_where_nothing_was_published_later(tmp_path):
   assert exporter.lineage != lineage and not exporter.has_base
   with pytest.raises(tfps.export.ExportError, match="export a base"):
     exporter.delta()
-  assert artifact.read(exporter.base())["lineage"] == exporter.lineage
+  assert ARTIFACTS.read(exporter.base()).lineage == exporter.lineage
 
 
 def test_the_times_must_be_said(tmp_path):

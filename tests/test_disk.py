@@ -13,8 +13,9 @@ import tf_keras as keras
 import tfps
 from tests.checkpoints import KEYS, make_table, push
 from tests.test_fit import make_model, small_stream
-from tfps.checkpoint import CheckpointManager, manifest
-from tfps.export import artifact
+from tfps.checkpoint import CheckpointManager, chain
+from tfps.export.artifact import ARTIFACTS
+from tfps.export.manifests import BaseManifest
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def test_a_checkpoint_on_a_full_disk(tmp_path, leave):
       manager.save({"at": 2})
     assert "space" in str(raised.value).lower()
     assert sorted(path.name for path in folder.iterdir()) == before
-    assert manager.latest() == first and manifest.complete_chain(first, ["/device:CPU:0"])
+    assert manager.latest() == first and chain.read_complete(first, ["/device:CPU:0"])
     # What was not saved is saved once there is room.
     (folder / "filler").unlink()
     push(table, KEYS[:3], seed=2)
@@ -69,17 +70,20 @@ def test_a_checkpoint_on_a_full_disk(tmp_path, leave):
 
 def test_an_artifact_on_a_full_disk(tmp_path):
   folder = tmp_path / "disk"
+
+  def write(path):
+    tf.io.write_file(path + "/rows", b"x" * 5000)
+    return BaseManifest(version=1, lineage="x", day=None, step=None)
+
   with mounted(folder, "-o", "size=1m"):
     fill(folder, 0)
     with pytest.raises((tf.errors.OpError, OSError)) as raised:
-      writing = artifact.begin(str(folder), 1)
-      tf.io.write_file(writing + "/rows", b"x" * 5000)
-      artifact.finish(writing, str(folder / "1"), {"kind": "base"}, ["/device:CPU:0"])
+      ARTIFACTS.publish(str(folder), 1, write, ["/device:CPU:0"])
     assert "space" in str(raised.value).lower()
-    assert artifact.numbers(str(folder)) == []
+    assert [path.name for path in folder.iterdir()] == ["filler"]
     (folder / "filler").unlink()
-    artifact.begin(str(folder), 1)
-    assert [path.name for path in folder.iterdir()] == ["writing-1"]
+    ARTIFACTS.publish(str(folder), 1, write, ["/device:CPU:0"])
+    assert [path.name for path in folder.iterdir()] == ["1"]
 
 
 def test_a_folder_that_may_not_be_written_to(tmp_path):

@@ -17,7 +17,7 @@ from models.deepfm import DeepFM
 from tests.evaluations import events_of, naive_gauc
 from tests.soak import jobs
 from tfps.checkpoint import CheckpointManager
-from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint.folder import CHECKPOINTS
 from tfps.cli import config as config_lib
 from tfps.cli import launch
 from tfps.job import train as training
@@ -78,8 +78,8 @@ def _expected(config_path, folder):
   groups["/tags=2"] = np.any(x["tags"] == int(tfps.feasign("tags", np.int64(2))), axis=1)
   groups["/device=1"] = x["device"] == int(tfps.feasign("device", np.int64(1)))
   expected = {}
-  for number in folder_lib.numbers(manager.folder):
-    manager.restore(folder_lib.path_of(manager.folder, number))
+  for number in CHECKPOINTS.numbers(manager.folder):
+    manager.restore(CHECKPOINTS.path_of(manager.folder, number))
     prediction = np.concatenate([predict(batch).numpy().ravel() for batch, _ in data])
     results = {"gauc": naive_gauc(label, prediction, x["city"])}
     for suffix, at in {"": label >= 0, **groups}.items():

@@ -16,6 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tfps
 from tests import checkpoints, exports
 from tfps.export import artifact, extras, trained
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.checking import verify as verify_lib
 from tfps.export.served import saved_model_file
 from tfps.export.served.inputs import ModelInputs
@@ -146,18 +147,18 @@ def test_it_has_no_op_that_stock_tensorflow_does_not_know(exported):
 
 
 def test_the_manifest_says_what_it_is(exported):
-  content = artifact.read(exported.path)
-  assert (content["kind"], content["version"], content["day"], content["step"]) == (
+  content = ARTIFACTS.read(exported.path)
+  assert (content.kind, content.version, content.day, content.step) == (
     "base",
     1,
     7,
     10,
   )
-  assert content["lineage"] == exported.exporter.lineage
-  assert content["tables"]["first"]["rows"] > 0
-  assert "saved_model.pb" in content["files"]
+  assert content.lineage == exported.exporter.lineage
+  assert content.tables["first"].rows > 0
+  assert "saved_model.pb" in content.files
   status = exported.session.run({"ask": [0, 0]}, "delta_status")
-  assert status["lineage"].tolist() == [content["lineage"].encode()] * 2
+  assert status["lineage"].tolist() == [content.lineage.encode()] * 2
   assert (status["base"].tolist(), status["sequence"].tolist()) == ([1, 1], [0, 0])
 
 
@@ -196,7 +197,7 @@ def test_a_changed_file_is_named(exported, file):
   path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
   try:
     with pytest.raises(tfps.export.ExportError, match=f"{file} is truncated or was changed"):
-      artifact.check_files(exported.path, artifact.read(exported.path))
+      artifact.check_files(exported.path, ARTIFACTS.read(exported.path))
   finally:
     path.write_bytes(content)
 
@@ -207,7 +208,7 @@ def test_a_changed_file_is_named(exported, file):
     (saved_model_file, "save"),
     (bundles, "write"),
     (extras, "write_warmup"),
-    (artifact, "finish"),
+    (ARTIFACTS, "_write_manifest"),
   ],
 )
 def test_an_export_that_fails_changes_nothing(monkeypatch, tmp_path, module, function):
@@ -221,7 +222,7 @@ def test_an_export_that_fails_changes_nothing(monkeypatch, tmp_path, module, fun
   with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
     patch.setattr(module, function, fail)
     exporter.base()
-  assert artifact.numbers(f"{tmp_path}/base") == []
+  assert ARTIFACTS.numbers(f"{tmp_path}/base") == []
   after = rows_of(table)
   for name, value in before.items():
     np.testing.assert_array_equal(value, after[name])
@@ -234,13 +235,12 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 import tfps
 from tests import exports
-from tfps.export import artifact
-from tfps.storage import bundles
+from tfps.storage import bundles, files
 model, _ = exports.make_small_model()
 exporter = tfps.export.Exporter(model, sys.argv[1], exports.SMALL_RAW)
 print(exporter.base(), flush=True)
 module, name = sys.argv[2].rsplit(".", 1)
-module = {{"artifact.files": artifact.files, "tf.raw_ops": bundles.tf.raw_ops}}[module]
+module = {{"files": files, "tf.raw_ops": bundles.tf.raw_ops}}[module]
 def kill(*arguments, **named):
   os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, name, kill)
@@ -248,7 +248,7 @@ exporter.base()
 """
 
 
-@pytest.mark.parametrize("point", ["tf.raw_ops.MergeV2Checkpoints", "artifact.files.sync_all"])
+@pytest.mark.parametrize("point", ["tf.raw_ops.MergeV2Checkpoints", "files.sync_all"])
 def test_a_killed_export_leaves_nothing_that_a_server_would_load(tmp_path, point):
   done = subprocess.run(
     [sys.executable, "-c", KILLED, str(tmp_path), point],
@@ -256,11 +256,13 @@ def test_a_killed_export_leaves_nothing_that_a_server_would_load(tmp_path, point
   )  # fmt: skip
   assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
   assert sorted(os.listdir(tmp_path / "base")) == ["1", "writing-2"]
-  assert artifact.numbers(f"{tmp_path}/base") == [1]
-  artifact.check_files(f"{tmp_path}/base/1", artifact.read(f"{tmp_path}/base/1"))
-  # What it left is gone with the next one.
-  artifact.begin(f"{tmp_path}/base", 2)
-  assert not os.listdir(tmp_path / "base" / "writing-2")
+  assert ARTIFACTS.numbers(f"{tmp_path}/base") == [1]
+  artifact.check_files(f"{tmp_path}/base/1", ARTIFACTS.read(f"{tmp_path}/base/1"))
+  # The next export removes what the killed one left.
+  model, _ = exports.make_small_model()
+  exporter = tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
+  assert exporter.base() == f"{tmp_path}/base/2"
+  assert sorted(os.listdir(tmp_path / "base")) == ["1", "2"]
 
 
 def test_stock_pooling_is_the_tables_pooling():
@@ -282,7 +284,7 @@ def test_errors_name_what_is_wrong(tmp_path):
   with pytest.raises(ValueError, match=r"raw input 'x' is float64 \(None,\)"):
     tfps.data.RawInputs({"x": tf.TensorSpec([None], tf.float64)}, dict)
   with pytest.raises(tfps.export.ExportError, match=re.escape("has no manifest.json")):
-    artifact.read(str(tmp_path))
+    ARTIFACTS.read(str(tmp_path))
   model, _ = exports.make_small_model()
   raw = tfps.data.RawInputs({"user": exports.SPECS["user"]}, dict)
   with pytest.raises(tfps.export.ExportError, match="have no slot '"):

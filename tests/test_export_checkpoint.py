@@ -11,7 +11,8 @@ from tests.commands import fails, run
 from tests.test_fold import rows_of
 from tfps.checkpoint import CheckpointManager, reader
 from tfps.cli import config as config_lib
-from tfps.export import artifact, extras, saved_capture
+from tfps.export import extras, saved_capture
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.checking.verify import verify
 from tfps.job import train as training
 
@@ -86,13 +87,13 @@ def test_it_is_the_base_that_the_trainer_exports(tmp_path, config_file, capsys, 
       np.testing.assert_array_equal(value, theirs[key])
   assert np.ptp(ours["predictions"]) > 0.05
   assert verify(path)["examples"] == 40
-  ours, theirs = artifact.read(path), artifact.read(expected)
-  assert ours["lineage"] != theirs["lineage"] and ours["checkpoint"] == checkpoint
+  ours, theirs = ARTIFACTS.read(path), ARTIFACTS.read(expected)
+  assert ours.lineage != theirs.lineage and ours.checkpoint == checkpoint
   # The layout has the names that Keras gave the variables: the second model of a process has
   # others.
-  assert ours["weights"]["size"] == theirs["weights"]["size"]
+  assert ours.weights.size == theirs.weights.size
   for name in ("kind", "version", "day", "step", "tables"):
-    assert ours[name] == theirs[name], name
+    assert getattr(ours, name) == getattr(theirs, name), name
 
 
 def test_what_does_not_fit_is_told_in_one_sentence(tmp_path, config_file, capsys):

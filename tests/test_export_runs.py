@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfps
 from tests import checkpoints, exports
 from tfps.checkpoint import CheckpointManager
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.storage import bundles
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def test_the_quickstart_exports_at_days_ends(tmp_path):
   )  # fmt: skip
   assert f"Exported {tmp_path}/base/3." in out
   assert sorted(os.listdir(tmp_path / "base")) == ["2", "3"]
-  assert artifact.read(f"{tmp_path}/base/3")["day"] == 2
+  assert ARTIFACTS.read(f"{tmp_path}/base/3").day == 2
   checked = run_tfps("verify-export", tmp_path / "base" / "3")
   assert "256 examples differ by" in checked and "rows of ctr" in checked
   examples, _, difference = served_without_tfps(tmp_path / "base" / "3", tmp_path)

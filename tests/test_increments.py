@@ -16,7 +16,8 @@ from tests import test_conformance
 from tests.checkpoints import KEYS, assert_same, checkpoints_in, make_table, push
 from tests.conformance import Pair
 from tests.servers_engine import ServersEngine
-from tfps.checkpoint import CheckpointError, CheckpointManager, evict, manifest, reader
+from tfps.checkpoint import CheckpointError, CheckpointManager, evict, reader
+from tfps.checkpoint.folder import CHECKPOINTS
 
 DAY = {"day": 1}
 
@@ -41,10 +42,10 @@ def test_an_increment_holds_what_was_touched(tmp_path):
   push(table, keys, seed=1)
   saver = manager(tmp_path, table)
   full = saver.save(DAY, incremental=True)
-  assert manifest.read(full)["increment_of"] is None  # There was none before.
+  assert CHECKPOINTS.read(full).increment_of is None  # There was none before.
   push(table, keys[:300], seed=2)
   increment = saver.save(DAY, incremental=True)
-  assert manifest.read(increment)["increment_of"] == "checkpoint-1"
+  assert CHECKPOINTS.read(increment).increment_of == "checkpoint-1"
   rows = [
     tf.train.load_checkpoint(f"{increment}/ctr/server-{server}").get_tensor(f"ctr/shard-{shard:05}/keys")
     for shard, server in enumerate(table.assignment)
@@ -94,7 +95,7 @@ def test_once_they_hold_as_much_as_the_table_a_full_one_follows(tmp_path):
   for seed in range(7):
     push(table, KEYS[: len(KEYS) // 2 + 1], seed)
     paths.append(saver.save(DAY, incremental=True))
-  full = [manifest.read(path)["increment_of"] is None for path in paths]
+  full = [CHECKPOINTS.read(path).increment_of is None for path in paths]
   assert full == [True, False, False, True, False, False, True]
 
 
@@ -105,12 +106,14 @@ def test_after_a_save_that_failed_nothing_is_missing(tmp_path, monkeypatch):
   saver.save(DAY)
   push(table, KEYS[:9], seed=2)
   with monkeypatch.context() as patch:
-    patch.setattr(manifest, "write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    patch.setattr(
+      CHECKPOINTS, "_write_manifest", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
       saver.save(DAY, incremental=True)
   push(table, KEYS[9:12], seed=3)
   path = saver.save(DAY, incremental=True)
-  assert manifest.read(path)["increment_of"] is None
+  assert CHECKPOINTS.read(path).increment_of is None
   assert_same(table, restored(tmp_path))
 
 

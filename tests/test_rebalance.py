@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_what_is_applied_is_restored(uneven, capsys):
     assert load[number] == len(keys_of_server(restored, server))
   # It stays so from here on, and its even load is measured.
   saver.save(CALENDAR)
-  assert reader.open_checkpoint(folder).tables["ctr"].saved["assignment"] == proposed
+  assert reader.open_checkpoint(folder).tables["ctr"].saved.assignment == proposed
   again = run_json(capsys, "rebalance", folder, "--apply")
   assert not again["applied"] and again["tables"]["ctr"]["moved_shards"] == 0
 
@@ -97,7 +98,7 @@ def keys_of_server(table, server):
 def test_another_number_of_servers(uneven, capsys):
   table, folder = uneven
   found = run_json(capsys, "rebalance", folder, "--servers", 4, "--apply")["tables"]["ctr"]
-  assert reader.open_checkpoint(folder).tables["ctr"].saved["num_servers"] == 4
+  assert reader.open_checkpoint(folder).tables["ctr"].saved.num_servers == 4
   after = np.array(found["after"]["rows"])
   assert after.size == 4 and after.max() <= 1.1 * after.mean()
   for num_servers in (4, 2):
@@ -114,7 +115,7 @@ def test_a_load_that_is_15_percent_above_the_mean_is_left_alone():
   for above, moves in ((0.15, False), (0.25, True)):
     load = np.where(assignment == 0, 1000 * (1 + above), 1000 * (1 - above)).astype(int).tolist()
     load = dict.fromkeys(rebalance.MEASURES, load)
-    saved = {"num_servers": 2, "assignment": assignment.tolist(), "load": load}
+    saved = SimpleNamespace(num_servers=2, assignment=assignment.tolist(), load=load)
     assert rebalance.propose(saved).changes == moves
 
 
@@ -137,8 +138,8 @@ def test_only_the_named_table_changes(tmp_path, capsys):
   manager(tmp_path, *tables).save({})
   run_json(capsys, "rebalance", tmp_path, "--table", "other", "--apply")
   saved = reader.open_checkpoint(tmp_path).tables
-  assert saved["ctr"].saved["assignment"] == tables[0].assignment.tolist()
-  assert saved["other"].saved["assignment"] != tables[1].assignment.tolist()
+  assert saved["ctr"].saved.assignment == tables[0].assignment.tolist()
+  assert saved["other"].saved.assignment != tables[1].assignment.tolist()
 
 
 def test_what_a_killed_apply_leaves_does_no_harm(uneven, capsys):

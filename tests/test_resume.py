@@ -17,7 +17,8 @@ import tf_keras as keras
 import tfps
 from models.deepfm import DeepFM
 from tests.checkpoints import keys_of, saved_rows
-from tfps.checkpoint import CheckpointManager, manifest
+from tfps.checkpoint import CheckpointManager
+from tfps.checkpoint.folder import CHECKPOINTS
 from tfps.training.position import Position
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -200,7 +201,7 @@ def test_saves_at_days_tickets_and_the_end(run, tmp_path):
   def positions(folder):
     saved = []
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-      calendar = manifest.read(str(path))["calendar"]
+      calendar = CHECKPOINTS.read(str(path)).calendar
       saved.append((calendar["day"], calendar["tickets"], calendar["ended"]))
     return saved
 

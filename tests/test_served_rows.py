@@ -20,6 +20,7 @@ from tests.checkpoints import make_table
 from tests.test_fold import apply
 from tfps.checkpoint import CheckpointManager
 from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.capture import TableCapture
 from tfps.graph.autograph import libraries_unconverted
 from tfps.table import placement
@@ -287,7 +288,8 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 import tfps
 from tests.test_served_rows import Trainer
-from tfps.export import artifact, capture
+from tfps.export import capture
+from tfps.storage import files
 import numpy as np
 folder, checkpoints, point = sys.argv[1:]
 trainer = Trainer(folder, checkpoints, 0.0, restore=False)
@@ -295,7 +297,7 @@ trainer.base()
 trainer.manager.save({{"day": 0}})
 def kill(*arguments, **named):
   os.kill(os.getpid(), signal.SIGKILL)
-points = {{"sync": (artifact.files, "sync_all"), "commit": (capture.TableCapture, "commit")}}
+points = {{"sync": (files, "sync_all"), "commit": (capture.TableCapture, "commit")}}
 setattr(*points[point], kill)
 trainer.exporter.delta()
 """
@@ -309,16 +311,14 @@ def test_a_killed_delta_is_whole_or_not_there_and_counts_nothing(tmp_path, point
     capture_output=True, text=True, timeout=120, check=False,
   )  # fmt: skip
   assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-  assert artifact.numbers(f"{folder}/delta/1") == deltas
+  assert ARTIFACTS.numbers(f"{folder}/delta/1") == deltas
   for number in deltas:
     path = f"{folder}/delta/1/{number}"
-    artifact.check_files(path, artifact.read(path))
+    artifact.check_files(path, ARTIFACTS.read(path))
   # The trainer that goes on has delta_score as of its checkpoint, and can only begin a lineage.
   trainer = Trainer(folder, checkpoints, 0.0, restore=True)
   with pytest.raises(tfps.export.ExportError, match="export a base"):
     trainer.exporter.delta()
   trainer.base()
-  assert (
-    artifact.read(f"{folder}/base/2")["lineage"] != artifact.read(f"{folder}/base/1")["lineage"]
-  )
+  assert ARTIFACTS.read(f"{folder}/base/2").lineage != ARTIFACTS.read(f"{folder}/base/1").lineage
   trainer.server.close()

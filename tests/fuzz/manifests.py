@@ -9,7 +9,9 @@ from tests.fuzz import mutate
 from tfps.checkpoint import CheckpointError, CheckpointManager, reader
 from tfps.errors import ExportError
 from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.delta_reader import Delta
+from tfps.export.manifests import DeltaManifest
 
 EXPECTED = (CheckpointError, ExportError)
 
@@ -24,10 +26,10 @@ def make(folder, note):
   delta.mkdir(parents=True)
   good = json.loads((saved / "manifest.json").read_text())
   of_delta = {
-    "format": artifact.FORMAT, "kind": "delta", "lineage": "x", "base": 1, "sequence": 1,
+    "format": ARTIFACTS.format, "kind": "delta", "lineage": "x", "base": 1, "sequence": 1,
     "captured_at": 1.5, "step": 3,
     "tables": {"ctr": {"rows": 3, "row_width": 4, "removed": 2}},
-    "weights": {"layout": [], "size": 0},
+    "weights": {"layout": "", "size": 0},
     "files": {"rows.index": {"bytes": 0, "crc32c": 0}},
   }  # fmt: skip
 
@@ -45,7 +47,7 @@ def make(folder, note):
     path = delta if is_delta else saved
     (path / "manifest.json").write_text(text)
     if is_delta:
-      found = Delta(str(path), artifact.read(str(path)))
+      found = Delta(str(path), artifact.read_as(str(path), DeltaManifest))
       assert found.entries >= 0 and found.captured_at is not None
       artifact.check_files(str(path), found.manifest)
       return

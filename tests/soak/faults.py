@@ -27,7 +27,7 @@ import time
 import numpy as np
 
 from tests.soak import jobs
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.checking.verify import verify
 from tfps.export.fold import fold
 
@@ -286,10 +286,10 @@ def verify_exports(folder):
   """
   export = folder / "faults" / "export"
   verified = collections.Counter()
-  for base in artifact.numbers(str(export / "base")):
+  for base in ARTIFACTS.numbers(str(export / "base")):
     verify(str(export / "base" / str(base)))
     verified["bases"] += 1
-    deltas = artifact.numbers(str(export / "delta" / str(base)))
+    deltas = ARTIFACTS.numbers(str(export / "delta" / str(base)))
     if deltas:
       paths = [str(export / "delta" / str(base) / str(delta)) for delta in deltas]
       verify(fold(str(export / "base" / str(base)), paths, str(folder / f"folded-{base}")))

@@ -1,32 +1,39 @@
-"""The dense part of a checkpoint: Keras's weights, optimizer and metrics, as a tf.train.Checkpoint."""
+"""The dense part of a checkpoint: Keras's weights, optimizer and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfps.errors import CheckpointError
 from tfps.storage import files
 
+if TYPE_CHECKING:
+  import tf_keras as keras
+
 PREFIX = "dense/model"
 RANDOM_PREFIX = "dense/random"
 
 
-def save(model, folder):
-  """Writes the model's variables, those of its optimizer and of its metrics, and the states of its random layers."""
+def save(model: keras.Model, folder: str) -> None:
+  """Writes the variables of a model, its optimizer, its metrics and its random layers."""
   _checkpoint(model).write(files.join(folder, PREFIX))
   random = _random_states(model)
   if random is not None:
     random.write(files.join(folder, RANDOM_PREFIX))
 
 
-def restore(model, folder):
-  """Reads them back; raises CheckpointError, in half a sentence, if they are not those of `model`."""
+def restore(model: keras.Model, folder: str) -> None:
+  """Reads them back; raises CheckpointError, in half a sentence, if another model saved them."""
   _read(_checkpoint(model), folder, PREFIX, "the weights of this model")
   random = _random_states(model)
-  # A run that had none saved none: Keras keeps them in variables only where it is told to.
+  # The run that saved it may have had none: Keras keeps them in variables only on request.
   if random is not None and tf.io.gfile.exists(files.join(folder, f"{RANDOM_PREFIX}.index")):
     _read(random, folder, RANDOM_PREFIX, "the states of this model's random layers")
 
 
-def _read(checkpoint, folder, prefix, what):
+def _read(checkpoint: tf.train.Checkpoint, folder: str, prefix: str, what: str) -> None:
   try:
     status = checkpoint.read(files.join(folder, prefix))
     status.assert_existing_objects_matched()
@@ -35,13 +42,13 @@ def _read(checkpoint, folder, prefix, what):
     raise CheckpointError(f"{prefix} does not hold {what}: {reason}") from error
 
 
-def _checkpoint(model):
-  # The optimizer is an attribute of the model, and comes along.
+def _checkpoint(model: keras.Model) -> tf.train.Checkpoint:
+  # The optimizer is an attribute of the model, and so is included.
   return tf.train.Checkpoint(model=model, metrics=list(model.metrics))
 
 
-def _random_states(model):
-  """A tf.train.Checkpoint of the random layers' generators (Dropout and the like), None if there are none.
+def _random_states(model: keras.Model) -> tf.train.Checkpoint | None:
+  """A checkpoint of the random layers' generators (Dropout and the like), None if there are none.
 
   Keras shows them to a SavedModel only, not to a checkpoint.
   """

@@ -1,35 +1,66 @@
 """CheckpointManager: the checkpoints of a run, one folder each."""
 
+from __future__ import annotations
+
+import os
 import re
 import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import tensorflow as tf
 
-from tfps.checkpoint import dense, manifest
-from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint import chain as chain_lib
+from tfps.checkpoint import dense
 from tfps.checkpoint import tables as tables_lib
+from tfps.checkpoint.chain import Checksums, Link
+from tfps.checkpoint.folder import CHECKPOINTS
+from tfps.checkpoint.manifest import CheckpointManifest
 from tfps.errors import CheckpointError
 from tfps.storage import lock
 
+if TYPE_CHECKING:
+  import tf_keras as keras
+
+  from tfps.table.feasign_table import FeasignTable
+
 _MOST_INCREMENTS = 100
+
+
+class LineageKeeper(Protocol):
+  """What a checkpoint needs of a `tfps.export.Exporter`."""
+
+  def wait(self) -> None:
+    """Waits until no delta is being written."""
+
+  def state(self) -> dict[str, Any] | None:
+    """Its lineage, for a checkpoint."""
+
+  def resume(self, state: dict[str, Any] | None) -> bool:
+    """Continues the lineage of a checkpoint if it can; returns whether it does."""
 
 
 class CheckpointManager:
   """Saves and restores a model with its tables, and keeps the last few checkpoints.
 
-  A checkpoint is a folder `checkpoint-<number>`: tensor bundles that every parameter server writes itself, the dense
-  weights as a tf.train.Checkpoint, and `manifest.json`. It is written beside the others under another name and renamed
-  once it is complete. Save when no ticket is running. One process at a time may write to a folder, and has its lock
-  until `close`, or the manager's or the process's end; it removes what an earlier one left unfinished.
+  A checkpoint is a folder `checkpoint-<number>`: tensor bundles that every parameter server writes
+  itself, the dense weights as a tf.train.Checkpoint, and `manifest.json`. It is written beside the
+  others under another name, and renamed once it is complete. Save when no ticket is running.
+
+  One process at a time may write to a folder. The manager holds the folder's lock until `close`,
+  its own end, or the end of the process, and removes what an earlier process left unfinished.
 
   Args:
-    folder: where the checkpoints are, on any of TensorFlow's file systems; every parameter server must reach it.
-    model: the Keras model, or None for tables alone. To restore, its variables must exist.
+    folder: where the checkpoints are, on any of TensorFlow's file systems; every parameter server
+      must reach it.
+    model: the Keras model, or None for tables alone. Its variables must exist before a restore.
     tables: the `tfps.FeasignTable`s.
-    keep: how many checkpoints are kept; at least 1.
-    exporter: the `tfps.export.Exporter` whose lineage a checkpoint holds; none by default. A delta that is being written
-      is waited for, and a restored lineage goes on unless something was published after the checkpoint.
-    read_only: it only restores, beside another manager that writes to the folder, and changes nothing there.
+    keep: how many checkpoints are kept, at least 1.
+    exporter: the `tfps.export.Exporter` whose lineage a checkpoint holds; none by default. A save
+      waits for a delta that is being written. A restored lineage continues unless something was
+      published after the checkpoint.
+    read_only: only restore, beside another manager that writes to the folder, and change nothing
+      there.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
@@ -44,7 +75,15 @@ class CheckpointManager:
     >>> manager.close()
   """
 
-  def __init__(self, folder, model, tables, keep=3, exporter=None, read_only=False):
+  def __init__(
+    self,
+    folder: str | os.PathLike[str],
+    model: keras.Model | None,
+    tables: Iterable[FeasignTable],
+    keep: int = 3,
+    exporter: LineageKeeper | None = None,
+    read_only: bool = False,
+  ) -> None:
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
     self.folder = str(folder).rstrip("/")
@@ -58,24 +97,25 @@ class CheckpointManager:
         raise ValueError(f"two tables are named '{name}': a checkpoint needs a name for each.")
       if not re.fullmatch(r"[\w.-]+", name) or name in (".", "..", "dense"):
         raise ValueError(
-          f"table '{name}' cannot be saved: its name is that of a folder in the checkpoint, so give it one of "
-          "letters, digits, '_', '-' and '.', other than 'dense'."
+          f"table '{name}' cannot be saved: its name is that of a folder in the checkpoint, so "
+          "give it one of letters, digits, '_', '-' and '.', other than 'dense'."
         )
-    self._last = None  # The checkpoint after which touched rows are counted.
-    self._increments = self._increment_rows = 0  # Since the last full one.
-    self._lock = None
+    self._last: str | None = None  # Rows that are touched after this checkpoint are recorded.
+    self._increments = self._increment_rows = 0  # Since the last full checkpoint.
+    self._lock: lock.Hold | None = None
     if not read_only:
       self._hold_lock()
-      folder_lib.remove_unfinished(self.folder)
+      CHECKPOINTS.remove_unfinished(self.folder)
 
-  def save(self, calendar, *, incremental=False):
+  def save(self, calendar: dict[str, Any], *, incremental: bool = False) -> str:
     """Writes a checkpoint of this moment.
 
     Args:
-      calendar: a dict of what JSON has, which `restore` returns: where in its input training is.
-      incremental: write only the rows that were touched since this manager's last checkpoint, which is then kept as
-        long as this one. It is still a full one if there is no such checkpoint, or if those since the last full one
-        have as many rows as the tables, so that to restore never costs much more than twice the tables.
+      calendar: where in its input training is, a dict that JSON can express; `restore` returns it.
+      incremental: write only the rows that were touched since this manager's last checkpoint,
+        which is then kept as long as this one. The checkpoint is still a full one if there is no
+        earlier one, or if the increments since the last full one have as many rows as the tables:
+        so a restore reads little more than twice the tables.
 
     Returns:
       The checkpoint's path.
@@ -83,14 +123,14 @@ class CheckpointManager:
     Raises:
       LockError: another process writes to the folder.
     """
-    self._hold_lock()
+    held = self._hold_lock()
     if self._exporter is not None:
       self._exporter.wait()
     before = self._last if incremental and self._may_increment() else None
-    self._last = None  # Should anything fail, the touched rows that were read are nowhere.
+    self._last = None  # If the save fails, the rows that the tables have handed over are lost.
     written = 0
 
-    def write(path):
+    def write(path: str) -> CheckpointManifest:
       nonlocal written
       saved = {}
       for table in self._tables:
@@ -98,15 +138,16 @@ class CheckpointManager:
         written += rows
       if self._model is not None:
         dense.save(self._model, path)
-      self._lock.check()
-      return {
-        "increment_of": before and _name(before),
-        "lineage": self._exporter and self._exporter.state(),
-        "calendar": calendar,
-        "tables": saved,
-      }
+      held.check()
+      return CheckpointManifest(
+        increment_of=None if before is None else _name(before),
+        lineage=None if self._exporter is None else self._exporter.state(),
+        calendar=calendar,
+        tables=saved,
+      )
 
-    path = folder_lib.publish(self.folder, write, self._devices())
+    number = CHECKPOINTS.next_number(self.folder)
+    path = CHECKPOINTS.publish(self.folder, number, write, self._devices())
     self._last = path
     if before is None:
       self._increments, self._increment_rows = 0, 0
@@ -115,17 +156,23 @@ class CheckpointManager:
     self._remove_old()
     return path
 
-  def latest(self):
-    """The path of the newest checkpoint, None if there is none."""
-    numbers = folder_lib.numbers(self.folder)
-    return folder_lib.path_of(self.folder, numbers[-1]) if numbers else None
+  def latest(self) -> str | None:
+    """The path of the newest checkpoint; None if there is none."""
+    numbers = CHECKPOINTS.numbers(self.folder)
+    return CHECKPOINTS.path_of(self.folder, numbers[-1]) if numbers else None
 
-  def restore(self, path=None):
-    """Puts the state of a checkpoint in the place of what model and tables hold.
+  @overload
+  def restore(self, path: str | os.PathLike[str]) -> dict[str, Any]: ...
 
-    Before anything is changed, it is known that every file is there and as long as it was, and that no other than the
-    tables' rows was changed. These are read once, tensor by tensor with its checksum: if that does not hold, the
-    tables are left with a part of the rows.
+  @overload
+  def restore(self, path: None = None) -> dict[str, Any] | None: ...
+
+  def restore(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
+    """Replaces what model and tables hold by the state of a checkpoint.
+
+    Before anything changes, the size of every file is compared, and the checksum of every file
+    except those with the tables' rows. Rows are read once, tensor by tensor, each with its
+    checksum: if one does not hold, the tables are left with a part of the rows.
 
     Args:
       path: the checkpoint; the newest by default.
@@ -134,7 +181,8 @@ class CheckpointManager:
       The calendar that was saved with it; None if no path is given and there is no checkpoint.
 
     Raises:
-      CheckpointError: a file is missing or damaged, or the checkpoint does not fit the model and tables.
+      CheckpointError: a file is missing or damaged, or the checkpoint does not fit the model and
+        tables.
     """
     path = path or self.latest()
     if path is None:
@@ -143,77 +191,79 @@ class CheckpointManager:
     chain, problem = self._read(path, checksums="not rows")
     if problem:
       raise self._damaged(path, problem)
-    content = chain[-1][1]
+    manifest = chain[-1].manifest
     self._last = None
     try:
-      pairs = tables_lib.pair(self._tables, content["tables"])
+      pairs = tables_lib.pair(self._tables, manifest.tables)
       for table, saved in pairs:
         tables_lib.check(table, saved)
         tables_lib.place(table, saved)
       if self._model is not None:
         dense.restore(self._model, path)
       for table, _ in pairs:
-        tables_lib.restore(table, [(folder, part["tables"][table.name]) for folder, part in chain])
+        parts = [(link.path, link.manifest.tables[table.name]) for link in chain]
+        tables_lib.restore(table, parts)
     except CheckpointError as error:
       raise CheckpointError(
-        f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, or "
-        "into another folder."
+        f"Checkpoint {path} does not fit: {error}; train with the settings that it was saved with, "
+        "or into another folder."
       ) from error
     except tf.errors.DataLossError as error:
-      problem = self._read(path)[1]  # Now every file is read, to name the one that was changed.
+      problem = self._read(path)[1]  # This reads every file, to name the one that was changed.
       raise self._damaged(path, problem or error.message.rstrip(".")) from error
     if self._exporter is not None:
-      self._exporter.resume(content["lineage"])
-    return content["calendar"]
+      self._exporter.resume(manifest.lineage)
+    return manifest.calendar
 
-  def close(self):
-    """Lets another process write to the folder; `save` takes it again."""
+  def close(self) -> None:
+    """Lets another process write to the folder; `save` takes the lock again."""
     if self._lock is not None:
       self._lock.release()
       self._lock = None
 
-  def _hold_lock(self):
+  def _hold_lock(self) -> lock.Hold:
     if self._lock is None:
       self._lock = lock.Hold(self.folder)
       weakref.finalize(self, self._lock.release)
+    return self._lock
 
-  def _may_increment(self):
+  def _may_increment(self) -> bool:
     rows = sum(table.statistics()["rows"] for table in self._tables)
     return (
       self._last is not None
-      and folder_lib.is_checkpoint(self._last)
+      and CHECKPOINTS.exists(self._last)
       and self._increments < _MOST_INCREMENTS
       and self._increment_rows < rows
     )
 
-  def _remove_old(self):
-    """Removes the checkpoints that are neither among the last few nor what one of these is put over."""
-    numbers = folder_lib.numbers(self.folder)
+  def _remove_old(self) -> None:
+    """Removes checkpoints that are neither among the last few nor needed by one of these."""
+    numbers = CHECKPOINTS.numbers(self.folder)
     kept = set()
     for number in numbers[-self._keep :]:
-      path = folder_lib.path_of(self.folder, number)
+      path: str | None = CHECKPOINTS.path_of(self.folder, number)
       while path is not None and path not in kept:
         kept.add(path)
         try:
-          path = manifest.before(path, manifest.read(path))
+          path = chain_lib.before(Link(path, CHECKPOINTS.read(path)))
         except CheckpointError:
-          path = None  # Damaged: it cannot be restored, whatever is kept.
+          path = None  # It is damaged and cannot be restored, whatever is kept.
     for number in reversed(numbers):
-      if folder_lib.path_of(self.folder, number) not in kept:
-        folder_lib.remove(self.folder, number)
+      if CHECKPOINTS.path_of(self.folder, number) not in kept:
+        CHECKPOINTS.remove(self.folder, number)
 
-  def _read(self, path, checksums="all"):
-    """([(folder, manifest)] from the full checkpoint to this one, None), or (None, what is wrong)."""
+  def _read(self, path: str, checksums: Checksums = "all") -> tuple[list[Link], str | None]:
+    """The chain of a checkpoint, and what is wrong with it: None if nothing is."""
     try:
-      return manifest.complete_chain(path, self._devices(), checksums=checksums), None
+      return chain_lib.read_complete(path, self._devices(), checksums=checksums), None
     except CheckpointError as error:
-      return None, str(error)
+      return [], str(error)
 
-  def _damaged(self, path, problem):
-    """The error of a damaged checkpoint, which says what to restore instead."""
+  def _damaged(self, path: str, problem: str) -> CheckpointError:
+    """The error of a damaged checkpoint, which names one to restore instead."""
     remedy = f"there is no other complete checkpoint in {self.folder}: remove {path} to start anew."
-    for number in reversed(folder_lib.numbers(self.folder)):
-      other = folder_lib.path_of(self.folder, number)
+    for number in reversed(CHECKPOINTS.numbers(self.folder)):
+      other = CHECKPOINTS.path_of(self.folder, number)
       if other != path and self._read(other)[1] is None:
         remedy = (
           f"the last complete checkpoint is {other}: remove {path} to go on from there, or name it "
@@ -222,11 +272,11 @@ class CheckpointManager:
         break
     return CheckpointError(f"Checkpoint {path} is damaged: {problem}; {remedy}")
 
-  def _devices(self):
-    """Where files are checked: all servers share the work."""
+  def _devices(self) -> list[str]:
+    """Where files are read to check them: all servers share the work."""
     devices = [server.device for table in self._tables for server in table.servers]
     return list(dict.fromkeys(devices)) or ["/device:CPU:0"]
 
 
-def _name(path):
+def _name(path: str) -> str:
   return path.rsplit("/", 1)[-1]

@@ -1,16 +1,20 @@
-"""Which shards other servers should have, by the load in a checkpoint: `tfps rebalance`."""
+"""A more even assignment of shards to servers, by the load in a checkpoint: `tfps rebalance`."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
-from tfps.checkpoint import manifest
+from tfps.checkpoint.folder import CHECKPOINTS
+from tfps.checkpoint.manifest import MEASURES, TableManifest
+from tfps.checkpoint.reader import SavedCheckpoint
 from tfps.storage import lock
 from tfps.table import placement
 
-MEASURES = ("rows", "bytes", "pulls")
-UNEVEN = 1.2  # From here on, relative to the mean, a server bears too much.
+UNEVEN = 1.2  # A server bears too much from here on, relative to the mean.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +27,24 @@ class Proposal:
     servers_before, servers_after: how many servers there are.
   """
 
-  loads: dict
+  loads: Mapping[str, np.ndarray]
   before: np.ndarray
   after: np.ndarray
   servers_before: int
   servers_after: int
 
   @property
-  def moved(self):
+  def moved(self) -> np.ndarray:
     """bool [num_shards]: which shards change their server."""
     return self.before != self.after
 
   @property
-  def changes(self):
+  def changes(self) -> bool:
     """Whether there is anything to apply."""
     return bool(self.moved.any()) or self.servers_before != self.servers_after
 
-  def of_servers(self, after):
-    """{measure: (what each server bears int64 [n], the same as a part of the mean float64 [n])}."""
+  def of_servers(self, after: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each server bears, by measure: as int64 [n], and relative to the mean as float64 [n]."""
     assignment = self.after if after else self.before
     servers = self.servers_after if after else self.servers_before
     relative = placement.server_loads(assignment, servers, list(self.loads.values()))
@@ -50,42 +54,41 @@ class Proposal:
     return {name: (sums[name], relative[i]) for i, name in enumerate(self.loads)}
 
 
-def propose(saved, servers=None):
-  """A `Proposal` that moves as few shards as it can find.
+def propose(saved: TableManifest, servers: int | None = None) -> Proposal:
+  """Proposes an assignment that moves as few shards as it can find.
 
-  Where no server bears more than 20 percent above the mean, only those shards move that a change of
-  the number of servers asks for.
+  Where no server bears more than 20 percent above the mean, only those shards move that must
+  because the number of servers changes.
 
   Args:
-    saved: what the manifest says of the table.
+    saved: the table in a checkpoint.
     servers: how many servers there will be; as many as now by default.
   """
-  servers = servers or saved["num_servers"]
-  loads = {name: np.array(saved["load"][name], np.int64) for name in MEASURES}
-  before = np.array(saved["assignment"], np.int32)
+  servers = servers or saved.num_servers
+  loads = {name: np.array(saved.load[name], np.int64) for name in MEASURES}
+  before = np.array(saved.assignment, np.int32)
   after = before
-  if servers != saved["num_servers"]:
-    after = placement.reassign(before, servers, saved["num_servers"])
+  if servers != saved.num_servers:
+    after = placement.reassign(before, servers, saved.num_servers)
   if placement.server_loads(after, servers, list(loads.values())).max() > UNEVEN:
     after = placement.rebalance(after, servers, list(loads.values()))
-  return Proposal(loads, before, after, saved["num_servers"], servers)
+  return Proposal(loads, before, after, saved.num_servers, servers)
 
 
-def apply(checkpoint, proposals):
+def apply(checkpoint: SavedCheckpoint, proposals: Mapping[str, Proposal]) -> None:
   """Writes assignments to a checkpoint's manifest, for the next restore; no row moves now.
 
   Args:
-    checkpoint: the `SavedCheckpoint`.
-    proposals: {table name: Proposal}.
+    checkpoint: the checkpoint.
+    proposals: the proposal for each table, by name.
 
   Raises:
     LockError: another process writes to the folder that the checkpoint is in.
   """
-  tables = dict(checkpoint.manifest["tables"])
+  tables = dict(checkpoint.manifest.tables)
   for name, proposal in proposals.items():
-    tables[name] = tables[name] | {
-      "assignment": proposal.after.tolist(),
-      "num_servers": proposal.servers_after,
-    }
+    tables[name] = dataclasses.replace(
+      tables[name], assignment=proposal.after.tolist(), num_servers=proposal.servers_after
+    )
   with lock.Hold(os.path.dirname(checkpoint.path)):
-    manifest.replace(checkpoint.path, {**checkpoint.manifest, "tables": tables})
+    CHECKPOINTS.replace(checkpoint.path, dataclasses.replace(checkpoint.manifest, tables=tables))

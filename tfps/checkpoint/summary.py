@@ -1,14 +1,24 @@
-"""What a table's rows look like, gathered while they stream by: counts, histograms, top scores."""
+"""A summary of a table's rows, made shard by shard: counts, histograms, top scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tfps.checkpoint import rows as rows_lib
+from tfps.checkpoint.reader import SavedTable
+from tfps.checkpoint.rows import SavedRows, SavedShard
 
 # Where the buckets of a histogram begin; each ends where the next one begins, the last one never.
-# Shows and scores: below 0, 0, and three to a power of ten from 0.01 on.
-COUNT_EDGES = [-np.inf, 0.0, *(float(f"{m}e{e}") for e in range(-2, 12) for m in (1, 2, 5))]
-# unseen_days: 0, 1, and so on by powers of two.
-DAY_EDGES = [0, *(2**i for i in range(16))]
+# Shows and scores: below 0, 0, and three buckets for each power of ten from 0.01 on.
+COUNT_EDGES: list[float] = [
+  -np.inf,
+  0.0,
+  *(float(f"{m}e{e}") for e in range(-2, 12) for m in (1, 2, 5)),
+]
+# unseen_days: 0, 1, then powers of two.
+DAY_EDGES: list[float] = [0, *(2**i for i in range(16))]
 
 MEASURES = {"shows": COUNT_EDGES, "scores": COUNT_EDGES, "unseen_days": DAY_EDGES}
 
@@ -21,23 +31,32 @@ class Histogram:
     counts: int64 [len(edges)].
   """
 
-  def __init__(self, edges):
+  def __init__(self, edges: Sequence[float]) -> None:
     self.edges = edges
     self.counts = np.zeros(len(edges), np.int64)
 
-  def add(self, values):
+  def add(self, values: np.ndarray) -> None:
+    """Counts each value once."""
     buckets = np.searchsorted(self.edges, values, side="right") - 1
     self.counts += np.bincount(buckets, minlength=len(self.edges))
 
 
 class SlotSummary:
-  """The rows of one slot: how many, how many of them admitted and served, and their histograms."""
+  """The rows of one slot.
 
-  def __init__(self):
+  Attributes:
+    rows: how many there are.
+    admitted: how many of them are admitted.
+    served: how many of them serving holds.
+    histograms: a `Histogram` for each of `MEASURES`.
+  """
+
+  def __init__(self) -> None:
     self.rows = self.admitted = self.served = 0
     self.histograms = {name: Histogram(edges) for name, edges in MEASURES.items()}
 
-  def add(self, rows, scores):
+  def add(self, rows: SavedRows, scores: np.ndarray) -> None:
+    """Counts rows, which have these scores."""
     self.rows += len(rows.keys)
     self.admitted += int(rows.admitted.sum())
     self.served += int(rows.served.sum())
@@ -49,18 +68,21 @@ class SlotSummary:
       self.histograms[name].add(values)
 
 
-def summarise(table, shards, only_slot=None):
-  """Counts all rows of a `SavedTable`.
+def summarise(
+  table: SavedTable, shards: Iterable[SavedShard], only_slot: int | None = None
+) -> tuple[dict[int, SlotSummary], int]:
+  """Counts all rows of a table.
 
   Args:
-    table: the `SavedTable`.
-    shards: an iterator of its shards.
-    only_slot: number of the one slot that is wanted; all by default.
+    table: the table.
+    shards: its shards.
+    only_slot: the number of the only slot that is counted; all by default.
 
   Returns:
-    ({slot number: SlotSummary}, number of pending removals).
+    The summaries by slot number, and the number of pending removals.
   """
-  slots, removals = {}, 0
+  slots: dict[int, SlotSummary] = {}
+  removals = 0
   for shard in shards:
     removals += len(shard.removals)
     wanted = np.unique(shard.rows.slots).tolist() if only_slot is None else [only_slot]
@@ -70,20 +92,23 @@ def summarise(table, shards, only_slot=None):
   return dict(sorted(slots.items())), removals
 
 
-def top(table, shards, n, only_slot=None):
-  """The `SavedRows` of highest score, best first; of equal scores, those of the least keys.
+def top(
+  table: SavedTable, shards: Iterable[SavedShard], n: int, only_slot: int | None = None
+) -> SavedRows:
+  """The rows with the highest scores, best first; of equal scores, the smallest keys first.
 
   Args:
-    table: the `SavedTable`.
-    shards: an iterator of its shards, at least one.
-    n: how many.
-    only_slot: number of the one slot that is wanted; all by default.
+    table: the table.
+    shards: its shards, at least one.
+    n: how many rows are wanted at most.
+    only_slot: the number of the only slot that is looked at; all by default.
   """
-  best = None
+  best: SavedRows | None = None
   for shard in shards:
     rows = shard.rows
     if only_slot is not None:
       rows = rows.take(rows.slots == only_slot)
     rows = rows if best is None else rows_lib.concat([best, rows])
     best = rows.take(np.lexsort((rows.keys, -table.layout.scores(rows)))[:n])
+  assert best is not None, "there is at least one shard"
   return best

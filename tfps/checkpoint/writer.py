@@ -1,30 +1,36 @@
-"""Writing shards to a tensor bundle as they come, a few at a time, with TensorFlow's own ops."""
+"""Writing virtual shards to a tensor bundle one by one, with TensorFlow's own ops."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import tensorflow as tf
 
+from tfps.checkpoint.rows import SavedShard
 from tfps.storage import files
 
 _PART_BYTES = 32 << 20
 
 
 class ShardWriter:
-  """Writes `SavedShard`s to a tensor bundle, which then reads as one of a parameter server.
+  """Writes `SavedShard`s to a tensor bundle, which reads like a parameter server's own.
 
-  Shards are kept in memory until they are `_PART_BYTES` together, and then written as one file.
+  Shards stay in memory until they have `_PART_BYTES` together, and are then written as one file.
 
   Args:
-    prefix: path of the bundle, without the endings of its files.
+    prefix: the bundle's path without the endings of its files.
     table_name: the table's name.
   """
 
-  def __init__(self, prefix, table_name):
+  def __init__(self, prefix: str, table_name: str) -> None:
     self._prefix = prefix
     self._table_name = table_name
-    self._parts = []
-    self._tensors, self._bytes = {}, 0
+    self._parts: list[str] = []
+    self._tensors: dict[str, Any] = {}
+    self._bytes = 0
 
-  def add(self, shard):
-    """Writes all rows of a shard, each number once."""
+  def add(self, shard: SavedShard) -> None:
+    """Adds all rows of a shard; each shard may be added once."""
     rows = shard.rows
     tensors = {
       "keys": rows.keys,
@@ -43,15 +49,15 @@ class ShardWriter:
     if self._bytes >= _PART_BYTES:
       self._write_part()
 
-  def finish(self):
-    """Makes the files one bundle; nothing can be added any more."""
+  def finish(self) -> None:
+    """Makes one bundle of the files; no shard can be added any more."""
     if self._tensors or not self._parts:
       self._write_part()
     tf.raw_ops.MergeV2Checkpoints(
       checkpoint_prefixes=self._parts, destination_prefix=self._prefix, delete_old_dirs=True
     )
 
-  def _write_part(self):
+  def _write_part(self) -> None:
     folder = f"{self._prefix}.parts"
     tf.io.gfile.makedirs(folder)
     part = files.join(folder, f"part-{len(self._parts):05d}")

@@ -110,7 +110,7 @@ def _describe(table, rows, i) -> dict:
     "table": table.name,
     "slot": table.slot_name(int(rows.slots[i])),
     "shard": shard,
-    "server": table.saved["assignment"][shard],
+    "server": table.saved.assignment[shard],
     "show": show,
     "click": click,
     "score": layout.accessor.score(show, click),

@@ -27,8 +27,8 @@ def describe(checkpoint, tables, slot=None) -> dict:
     slots, removals = summary.summarise(table, shards, number)
     described[table.name] = {
       "num_shards": table.num_shards,
-      "num_servers": table.saved["num_servers"],
-      "bytes": sum(table.saved["load"]["bytes"]),
+      "num_servers": table.saved.num_servers,
+      "bytes": sum(table.saved.load["bytes"]),
       "file_bytes": table.file_bytes,
       "rows": sum(slot.rows for slot in slots.values()),
       "admitted": sum(slot.admitted for slot in slots.values()),
@@ -38,8 +38,8 @@ def describe(checkpoint, tables, slot=None) -> dict:
     }
   return {
     "chain": checkpoint.chain,
-    "lineage": checkpoint.manifest["lineage"],
-    "calendar": checkpoint.manifest["calendar"],
+    "lineage": checkpoint.manifest.lineage,
+    "calendar": checkpoint.manifest.calendar,
     "tables": described,
   }
 

@@ -37,11 +37,9 @@ def run(args: argparse.Namespace) -> None:
 
   result = verify(args.path, args.examples, args.tolerance)
   manifest = result["manifest"]
-  rows = ", ".join(
-    f"{table['rows']:,} rows of {name}" for name, table in manifest["tables"].items()
-  )
+  rows = ", ".join(f"{table.rows:,} rows of {name}" for name, table in manifest.tables.items())
   print(
-    f"{args.path}: version {manifest['version']} of lineage {manifest['lineage']}, {rows}; "
-    f"{len(manifest['files'])} files are whole; {result['examples']} examples differ by "
+    f"{args.path}: version {manifest.version} of lineage {manifest.lineage}, {rows}; "
+    f"{len(manifest.files)} files are whole; {result['examples']} examples differ by "
     f"{result['difference']:.2g} at most."
   )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tfps.errors import DeliveryError
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.delta_reader import open_delta
 from tfps.storage import paths
 
@@ -43,7 +43,7 @@ class ExportFolder:
     """
     folder = paths.join(self._folder, "delta", str(base))
     path = paths.join(folder, str(sequence + 1))
-    if tf.io.gfile.exists(paths.join(path, artifact.MANIFEST)):
+    if ARTIFACTS.exists(path):
       return self._open(path)
     if not tf.io.gfile.isdir(folder):
       return None

@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfps.checkpoint import CheckpointError, CheckpointManager, manifest
-from tfps.checkpoint import folder as folder_lib
+from tfps.checkpoint import CheckpointError, CheckpointManager
+from tfps.checkpoint.folder import CHECKPOINTS
 from tfps.evaluation.log import EvaluationLog
 from tfps.evaluation.scores import ExampleScores
 from tfps.graph.autograph import libraries_unconverted
 from tfps.storage import files
+from tfps.storage.complete_folder import MANIFEST
 from tfps.training.position import Position
 from tfps.training.scoring import check_features
 
@@ -155,7 +156,7 @@ class Evaluator:
   def _pending(self) -> list[tuple[str, str]]:
     """[(path, identity)] of the checkpoints that are still to be evaluated, the oldest first."""
     folder = self._manager.folder
-    paths = [folder_lib.path_of(folder, number) for number in folder_lib.numbers(folder)]
+    paths = [CHECKPOINTS.path_of(folder, number) for number in CHECKPOINTS.numbers(folder)]
     found = [(path, _identity(path)) for path in paths]
     return [
       (path, identity) for path, identity in found if identity and identity not in self._passed
@@ -168,7 +169,7 @@ def _identity(path: str) -> str | None:
   None where it is gone.
   """
   try:
-    with tf.io.gfile.GFile(files.join(path, manifest.NAME), "rb") as file:
+    with tf.io.gfile.GFile(files.join(path, MANIFEST), "rb") as file:
       return f"{path.rsplit('/', 1)[-1]} {zlib.crc32(file.read()):08x}"
   except tf.errors.NotFoundError:
     return None

@@ -1,7 +1,7 @@
 """Exports for an unmodified TensorFlow Serving; names load on first use."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # The same names for type checkers and editors, which do not run __getattr__.
   from tfps.errors import ExportError
@@ -19,7 +19,7 @@ _PUBLIC = {
 __all__ = ["ExportError", "Exporter", "SavedModelSession", "delta_chunks"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _PUBLIC:
     return getattr(importlib.import_module(_PUBLIC[name]), name)
   raise AttributeError(f"module 'tfps.export' has no attribute '{name}'")

@@ -1,98 +1,110 @@
 """Writing a base: the SavedModel, its rows, requests to warm it up, examples and manifest."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import artifact, extras
+from tfps.export import extras
+from tfps.export.artifact import ARTIFACTS
 from tfps.export.delta_reader import Chunk
+from tfps.export.manifests import BaseManifest, BaseTable, PackedWeights
+from tfps.export.predicates import Predicates
 from tfps.export.served import saved_model_file
-from tfps.export.served.model import named
-from tfps.storage import bundles, files
+from tfps.export.served.model import ServedModel, named
+from tfps.storage import bundles
+
+if TYPE_CHECKING:
+  from tfps.data.raw_inputs import RawInputs
+  from tfps.table.feasign_table import FeasignTable
 
 _WARMUP_EXAMPLES = 8
 
 
-def next_version(folder):
-  """The number of the next base in `folder`."""
-  return max([0, *artifact.numbers(folder)]) + 1
+class Capture(bundles.Rows, Protocol):
+  """The rows that one table gives to a base: a `TableCapture` or a `SavedCapture`."""
+
+  table: FeasignTable
+
+  @property
+  def predicates(self) -> Predicates:
+    """Which rows a base holds."""
 
 
-def tensors(raw, inputs):
-  """{name: tensor} of raw examples {name: array}, as `tfps.data.RawInputs` says."""
+def tensors(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+  """Raw examples, arrays by name, as tensors of the dtypes that `raw` says."""
   return {name: tf.constant(inputs[name], spec.dtype) for name, spec in raw.specs.items()}
 
 
-def write(folder, version, served, captures, weights, inputs, features, prediction, said, devices):
+def write(
+  folder: str,
+  served: ServedModel,
+  captures: Mapping[str, Capture],
+  weights: np.ndarray,
+  inputs: Mapping[str, np.ndarray],
+  features: Mapping[str, Any],
+  prediction: Any,
+  manifest: BaseManifest,
+  devices: Sequence[str],
+) -> str:
   """Writes a base; once this returns, it is durable.
 
   Args:
     folder: where the bases are.
-    version: its number.
-    served: the `ServedModel`.
-    captures: {name of a table: what it gives}, as `TableCapture`.
+    served: the model as it is served.
+    captures: what each table gives, by table name.
     weights: the packed dense weights.
-    inputs: {name: array} of raw examples.
-    features: these as the model takes them.
+    inputs: raw examples, arrays by name.
+    features: the same examples as the model takes them.
     prediction: what the model returns for them from the captured rows.
-    said: a dict, what the manifest says beside the rest.
-    devices: where its files are read for their checksums.
+    manifest: the manifest without tables and weights.
+    devices: where files are read for their checksums, each on one of these.
 
   Returns:
-    Its path.
+    The artifact's path.
   """
-  writing = artifact.begin(folder, version)
-  buckets = served.load(weights, {name: capture.rows for name, capture in captures.items()})
-  saved_model_file.save(served, writing)
-  prefixes = bundles.table_prefixes(writing)
-  bundles.write(writing, {prefixes[name]: capture for name, capture in captures.items()})
-  predictions = {name: value.numpy() for name, value in named(prediction).items()}
-  extras.write_examples(writing, inputs, predictions)
-  extras.write_warmup(
-    writing,
-    [
+
+  def write_to(path: str) -> BaseManifest:
+    buckets = served.load(weights, {name: capture.rows for name, capture in captures.items()})
+    saved_model_file.save(served, path)
+    prefixes = bundles.table_prefixes(path)
+    bundles.write(path, {prefixes[name]: capture for name, capture in captures.items()})
+    predictions = {name: value.numpy() for name, value in named(prediction).items()}
+    extras.write_examples(path, inputs, predictions)
+    # A chunk of delta 0, of which there is none, changes nothing.
+    chunk = Chunk(manifest.lineage, manifest.version, sequence=0, position=0)
+    requests = [
       ("serving_default", _first(inputs)),
       ("feasigns", _first(served.inputs.to_dense(features))),
       ("delta_status", {"ask": np.zeros([1], np.int64)}),
-      # A chunk of no delta, which changes nothing.
-      ("apply_delta", Chunk(said["lineage"], version, sequence=0, position=0).inputs()),
-    ],
-  )
-  path = files.join(folder, str(version))
-  content = {
-    "kind": "base",
-    "version": version,
-    **said,
-    "weights": {"layout": served.packed_weights.layout, "size": served.packed_weights.size},
-    "tables": {
-      name: {
-        "rows": capture.rows,
-        "row_width": capture.table.row_width,
-        "buckets": buckets[name],
-        **capture.predicates,
-        "slots": capture.table.slots,
-      }
-      for name, capture in captures.items()
-    },
-  }
-  artifact.finish(writing, path, content, devices)
-  return path
+      ("apply_delta", chunk.inputs()),
+    ]
+    extras.write_warmup(path, requests)
+    packed = served.packed_weights
+    return dataclasses.replace(
+      manifest,
+      weights=PackedWeights(layout=packed.layout, size=packed.size),
+      tables={name: _describe(capture, buckets[name]) for name, capture in captures.items()},
+    )
+
+  return ARTIFACTS.publish(folder, manifest.version, write_to, devices)
 
 
-def predicates(accessor, of_slots):
-  """What a manifest says of the rows of a table: its accessor, and {slot: accessor}."""
-  return {
-    "predicate": _in_words(accessor),
-    "predicate_of_slots": {slot: _in_words(own) for slot, own in of_slots.items()},
-  }
-
-
-def _in_words(accessor):
-  return (
-    f"(show - click) * {accessor.nonclk_coeff} + click * {accessor.clk_coeff} >= "
-    f"{accessor.base_update_threshold} and delta_score >= 0 and unseen_days <= "
-    f"{accessor.delta_keep_days}"
+def _describe(capture: Capture, buckets: int) -> BaseTable:
+  common, of_slots = capture.predicates
+  return BaseTable(
+    rows=capture.rows,
+    row_width=capture.table.row_width,
+    buckets=buckets,
+    predicate=common,
+    predicate_of_slots=of_slots,
+    slots=capture.table.slots,
   )
 
 
-def _first(inputs):
+def _first(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return {name: np.asarray(value)[:_WARMUP_EXAMPLES] for name, value in inputs.items()}

@@ -1,21 +1,30 @@
-"""The rows of an export, copied at a moment on the parameter servers that have them."""
+"""The rows of an export, copied at one moment on the parameter servers that have them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from concurrent import futures
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from tfps import native
-from tfps.export import base_artifact
+from tfps.export.predicates import Predicates
+from tfps.storage.bundles import Slice
+
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable, Server
 
 
 class TableCapture:
   """What one table gives to an export. The rows stay on their servers.
 
-  Make it when no ticket is running; that changes nothing. `commit` once the artifact is durable.
+  Make a capture when no ticket is running; it does not change the table. Call `commit` once the
+  artifact is durable.
 
   Args:
-    table: the `tfps.FeasignTable`.
+    table: the table.
     which: "base" or "delta".
 
   Attributes:
@@ -23,62 +32,63 @@ class TableCapture:
     rows: number of rows.
 
   Raises:
-    tf.errors.FailedPreconditionError: the table was pushed to meanwhile.
+    tf.errors.FailedPreconditionError: a push came while the rows were copied.
   """
 
-  def __init__(self, table, which):
+  def __init__(self, table: FeasignTable, which: Literal["base", "delta"]) -> None:
     self.table = table
     self._which = which
+    no_parts = [None] * len(table.servers)
     self._parts = self._on_servers(
-      lambda server, _: native.ops.tfps_capture(table=server.handle, which=which)
+      no_parts, lambda server, _: native.ops.tfps_capture(table=server.handle, which=which)
     )
     self.rows = sum(self._lengths())
 
   @property
-  def predicates(self):
+  def predicates(self) -> Predicates:
     """Which rows a base holds, for the manifest."""
     policies = {slot: self.table.policy_of(slot) for slot in self.table.slot_policies}
     of_slots = {slot: policy.accessor for slot, policy in policies.items()}
-    return base_artifact.predicates(self.table.accessor, of_slots)
+    return Predicates.of(self.table.accessor, of_slots)
 
-  def streams(self):
-    """`slices`, in lists that are written at once; here each server writes its own."""
+  def streams(self) -> list[list[Slice]]:
+    """The slices, each in a stream of its own: every server writes its own rows."""
     return [[one] for one in self.slices()]
 
-  def slices(self):
-    """[(device, first row, keys int64 [n], rows float32 [n, row_width])] of servers that have any."""
+  def slices(self) -> list[Slice]:
+    """The rows of each server that has any."""
     slices, first = [], 0
     for server, part, length in zip(self.table.servers, self._parts, self._lengths()):
       if length:
-        slices.append((server.device, first, part.keys, part.rows))
+        slices.append(Slice(server.device, first, part.keys, part.rows))
       first += length
     return slices
 
-  def removed(self):
-    """int64 array: the keys that serving is to drop, of all servers."""
+  def removed(self) -> np.ndarray:
+    """int64 [r]: the keys that serving must drop, of all servers."""
     return np.concatenate([part.removed.numpy() for part in self._parts])
 
-  def commit(self):
-    """The artifact is durable: what was captured leaves delta_score, and its rows are served."""
+  def commit(self) -> None:
+    """Marks the rows as served, and takes what was captured off their delta_score."""
     self._on_servers(
+      self._parts,
       lambda server, part: native.ops.tfps_commit_capture(
         table=server.handle,
         keys=part.keys,
         delta_scores=part.delta_scores,
         removed=part.removed,
         which=self._which,
-      )
+      ),
     )
 
-  def _lengths(self):
+  def _lengths(self) -> list[int]:
     return [part.keys.shape[0] for part in self._parts]
 
-  def _on_servers(self, function):
-    """function(server, its part) of all servers, at once."""
+  def _on_servers(self, parts: list[Any], function: Callable[[Server, Any], Any]) -> list[Any]:
+    """Calls function(server, part) for all servers at the same time."""
     servers = self.table.servers
-    parts = getattr(self, "_parts", [None] * len(servers))
 
-    def on_server(server, part):
+    def on_server(server: Server, part: Any) -> Any:
       with tf.device(server.device):
         return function(server, part)
 

@@ -1,42 +1,54 @@
-"""Delta artifacts: what changed since the last export of a lineage."""
+"""Writing a delta: what changed since the last export of a lineage."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
-from tfps.export import artifact
+from tfps.export.artifact import ARTIFACTS
+from tfps.export.capture import TableCapture
+from tfps.export.manifests import DeltaManifest, DeltaTable
 from tfps.storage import bundles, files
 
 _BUNDLE = "rows"
 _WEIGHTS = "weights"
 
 
-def write(folder, number, captures, weights, content, devices):
-  """Writes artifact `number` of `folder`, complete or not there at all.
+def write(
+  folder: str,
+  captures: Sequence[TableCapture],
+  weights: np.ndarray,
+  manifest: DeltaManifest,
+  devices: Sequence[str],
+) -> str:
+  """Writes a delta, complete or not there at all.
 
   Args:
     folder: `<exports>/delta/<base>`.
-    number: the delta's sequence number.
-    captures: [`TableCapture` of a delta].
+    captures: what each table gives.
     weights: the packed dense weights.
-    content: for the manifest.
+    manifest: the manifest without tables.
     devices: where checksums are made.
 
   Returns:
     The artifact's path.
   """
-  writing = artifact.begin(folder, number)
-  tensors, rows, tables = {_WEIGHTS: tf.constant(weights)}, {}, {}
-  for capture in captures:
-    name = capture.table.name
-    removed = capture.removed()
-    tensors[f"{name}/removed"] = tf.constant(removed)
-    rows[name] = ((f"{name}/keys", f"{name}/rows"), capture)
-    tables[name] = {
-      "rows": capture.rows,
-      "removed": len(removed),
-      "row_width": capture.table.row_width,
-    }
-  bundles.write_bundle(files.join(writing, _BUNDLE), tensors, rows)
-  path = files.join(folder, str(number))
-  content = {**content, "kind": "delta", "tables": tables}
-  artifact.finish(writing, path, content, devices)
-  return path
+
+  def write_to(path: str) -> DeltaManifest:
+    tensors = {_WEIGHTS: tf.constant(weights)}
+    tables, rows = {}, []
+    for capture in captures:
+      name = capture.table.name
+      removed = capture.removed()
+      tensors[f"{name}/removed"] = tf.constant(removed)
+      rows.append(((f"{name}/keys", f"{name}/rows"), capture))
+      tables[name] = DeltaTable(
+        rows=capture.rows, row_width=capture.table.row_width, removed=len(removed)
+      )
+    bundles.write_bundle(files.join(path, _BUNDLE), tensors, rows)
+    return dataclasses.replace(manifest, tables=tables)
+
+  return ARTIFACTS.publish(folder, manifest.sequence, write_to, devices)

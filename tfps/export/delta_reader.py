@@ -1,36 +1,44 @@
 """Reading a delta: the chunks in which its entries, rows and removed keys, are sent."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfps.export import artifact
-from tfps.storage import paths
+from tfps.export.manifests import DeltaManifest
+from tfps.storage import bundles, paths
 
 CHUNK_BYTES = 64 * 1024
-# A bundle gives a part of a tensor by reading all that one parameter server wrote of it.
+# Reading a part of a tensor reads all that one parameter server wrote of it: so read large parts.
 _BLOCK = 1 << 20
 
 
-def open_delta(path):
-  """The `Delta` at a path, its files compared with their checksums.
+def open_delta(path: str) -> Delta:
+  """The delta at a path; its files are compared with their checksums.
 
   Raises:
-    ExportError: it has no manifest, or a file is missing or damaged.
+    ExportError: there is no delta, or a file is missing or damaged.
   """
-  manifest = artifact.read(path)
+  manifest = artifact.read_as(path, DeltaManifest)
   artifact.check_files(path, manifest)
   return Delta(path, manifest)
 
 
-def delta_chunks(path, chunk_bytes=CHUNK_BYTES):
-  """Yields the inputs of one apply_delta request after the other, {name: list of one value}.
+def delta_chunks(
+  path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[dict[str, Any]]:
+  """Yields the inputs of one apply_delta request after the other, each a list of one value.
 
   Args:
     path: the artifact.
-    chunk_bytes: how many bytes of entries a chunk has at most, but one entry at least.
+    chunk_bytes: the most bytes of entries in a chunk; a chunk has at least one entry.
 
   Raises:
     ExportError: it has no manifest, or a file is missing or damaged.
@@ -45,18 +53,24 @@ def delta_chunks(path, chunk_bytes=CHUNK_BYTES):
     yield chunk.inputs()
 
 
+def _empty() -> np.ndarray:
+  return np.zeros(0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Chunk:
   """What one call of the signature `apply_delta` takes.
 
   Attributes:
-    lineage, base, sequence: whose delta it is, and its number.
-    position: how many entries, rows and removed keys, of the delta come before it.
-    entries: how many are in it.
-    last: whether it is the delta's last.
-    table: name of the table that its entries are of.
-    keys: int64 [n]; rows: float32 [n, row_width]; removed: int64 [r].
-    weights: float32 [size], the packed dense weights, with the last chunk.
+    lineage, base: what the delta goes on top of.
+    sequence: the delta's number.
+    position: how many entries (rows and removed keys) of the delta come before the chunk.
+    last: whether it is the delta's last chunk.
+    table: the table that its entries belong to.
+    keys: int64 [n], feasigns.
+    rows: float32 [n, row_width], their rows.
+    removed: int64 [r], feasigns without a row from now on.
+    weights: float32 [size], the packed dense weights; only with the last chunk.
   """
 
   lineage: str
@@ -65,18 +79,18 @@ class Chunk:
   position: int
   last: bool = False
   table: str = ""
-  keys: np.ndarray = ()
-  rows: np.ndarray = ()
-  removed: np.ndarray = ()
-  weights: np.ndarray = ()
+  keys: np.ndarray = dataclasses.field(default_factory=_empty)
+  rows: np.ndarray = dataclasses.field(default_factory=_empty)
+  removed: np.ndarray = dataclasses.field(default_factory=_empty)
+  weights: np.ndarray = dataclasses.field(default_factory=_empty)
 
   @property
-  def entries(self):
+  def entries(self) -> int:
+    """How many rows and removed keys it has."""
     return len(self.keys) + len(self.removed)
 
-  def inputs(self):
-    """{input of the signature: tensor}."""
-    as_bytes = lambda array, dtype: np.ascontiguousarray(array, dtype).tobytes()
+  def inputs(self) -> dict[str, Any]:
+    """The inputs of the signature by name."""
     return {
       "lineage": [self.lineage],
       "base": np.array([self.base], np.int64),
@@ -84,10 +98,10 @@ class Chunk:
       "position": np.array([self.position], np.int64),
       "last": np.array([self.last], np.int64),
       "table": [self.table],
-      "keys": [as_bytes(self.keys, "<i8")],
-      "rows": [as_bytes(self.rows, "<f4")],
-      "removed": [as_bytes(self.removed, "<i8")],
-      "weights": [as_bytes(self.weights, "<f4")],
+      "keys": [_as_bytes(self.keys, "<i8")],
+      "rows": [_as_bytes(self.rows, "<f4")],
+      "removed": [_as_bytes(self.removed, "<i8")],
+      "weights": [_as_bytes(self.weights, "<f4")],
     }
 
 
@@ -101,52 +115,54 @@ class Delta:
   """
 
   path: str
-  manifest: dict
+  manifest: DeltaManifest
 
   @property
-  def sequence(self):
-    return self.manifest["sequence"]
+  def sequence(self) -> int:
+    """Its number, from 1."""
+    return self.manifest.sequence
 
   @property
-  def captured_at(self):
-    """When its rows were copied at the trainer, seconds since 1970."""
-    return self.manifest["captured_at"]
+  def captured_at(self) -> float:
+    """When its rows were copied at the trainer, in seconds since 1970."""
+    return self.manifest.captured_at
 
   @property
-  def events(self):
-    """Of a stream: {samples, oldest, newest, mean}, the event times of what was trained since the delta before; or None."""
-    return self.manifest.get("events")
+  def events(self) -> Mapping[str, Any] | None:
+    """The event times of a stream, as `DeltaManifest.events`."""
+    return self.manifest.events
 
   @property
-  def step(self):
-    """Number of training steps at that moment, or its own number where that is not known."""
-    step = self.manifest["step"]
+  def step(self) -> int:
+    """The number of training steps at that moment; the delta's own number if that is unknown."""
+    step = self.manifest.step
     return self.sequence if step is None else step
 
   @property
-  def entries(self):
+  def entries(self) -> int:
     """How many rows and removed keys it has."""
-    return sum(table["rows"] + table["removed"] for table in self.manifest["tables"].values())
+    return sum(table.rows + table.removed for table in self.manifest.tables.values())
 
-  def chunks(self, position, chunk_bytes) -> Iterator[Chunk]:
-    """The chunks from an entry on: all entries, table after table, then the dense weights.
+  def chunks(self, position: int, chunk_bytes: int) -> Iterator[Chunk]:
+    """Yields the chunks from an entry on: entries table by table, then the dense weights.
 
     Args:
       position: the first entry.
-      chunk_bytes: how many bytes of entries a chunk has at most, but one entry at least.
+      chunk_bytes: the most bytes of entries in a chunk; a chunk has at least one entry.
     """
-    head = {name: self.manifest[name] for name in ("lineage", "base", "sequence")}
+    manifest = self.manifest
+    head = (manifest.lineage, manifest.base, manifest.sequence)
     begin = 0
-    for part in _parts(self.path, self.manifest):
+    for part in _parts(self.path, manifest):
       size = max(1, chunk_bytes // part.entry_bytes)
       while position < begin + part.length:
         first = position - begin
         fields = part.read(first, min(first + size, part.length))
-        chunk = Chunk(**head, position=position, table=part.table, **fields)
+        chunk = Chunk(*head, position=position, table=part.table, **fields)
         yield chunk
         position += chunk.entries
       begin += part.length
-    yield Chunk(**head, position=position, last=True, weights=weights(self.path))
+    yield Chunk(*head, position=position, last=True, weights=weights(self.path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,60 +171,57 @@ class _Part:
 
   Attributes:
     table: the table's name.
-    length: how many.
-    entry_bytes: of each, as it is sent.
+    length: how many entries.
+    entry_bytes: the bytes of an entry, as it is sent.
     read: a function of (begin, end) that returns the fields of a `Chunk`.
   """
 
   table: str
   length: int
   entry_bytes: int
-  read: Callable
+  read: Callable[[int, int], dict[str, Any]]
 
 
-def _parts(path, manifest):
-  """The `_Part`s of a delta, in the order in which its entries count."""
-  found = []
-  for name, table in manifest["tables"].items():
-    width = table["row_width"]
-    removed = _Column(path, f"{name}/removed", tf.int64, [table["removed"]])
-    keys = _Column(path, f"{name}/keys", tf.int64, [table["rows"]])
-    rows = _Column(path, f"{name}/rows", tf.float32, [table["rows"], width])
-    found.append(_Part(name, table["removed"], 8, lambda b, e, r=removed: {"removed": r(b, e)}))
-    found.append(
-      _Part(
-        name, table["rows"], 8 + 4 * width,
-        lambda b, e, k=keys, r=rows: {"keys": k(b, e), "rows": r(b, e)},
-      )
-    )  # fmt: skip
-  return found
+def _parts(path: str, manifest: DeltaManifest) -> Iterator[_Part]:
+  """Yields the parts of a delta in the order of its entries."""
+  for name, table in manifest.tables.items():
+    prefix, width = _prefix(path), table.row_width
+    removed = _Column(prefix, f"{name}/removed", tf.int64, [table.removed])
+    keys = _Column(prefix, f"{name}/keys", tf.int64, [table.rows])
+    rows = _Column(prefix, f"{name}/rows", tf.float32, [table.rows, width])
+    yield _Part(name, table.removed, 8, _reader(removed=removed))
+    yield _Part(name, table.rows, 8 + 4 * width, _reader(keys=keys, rows=rows))
 
 
-def weights(path):
-  """float32 array: the packed dense weights of the delta at `path`."""
+def _reader(**columns: _Column) -> Callable[[int, int], dict[str, Any]]:
+  return lambda begin, end: {name: read(begin, end) for name, read in columns.items()}
+
+
+def weights(path: str) -> np.ndarray:
+  """float32 [size]: the packed dense weights of the delta at `path`."""
   return tf.train.load_checkpoint(_prefix(path)).get_tensor("weights")
 
 
 class _Column:
-  """A tensor of a bundle, whose entries are read in blocks and in order."""
+  """A tensor of a bundle, whose entries are read in order and kept in blocks."""
 
-  def __init__(self, path, name, dtype, shape):
-    self._path, self._name, self._dtype, self._shape = path, name, dtype, shape
-    self._begin, self._block = 0, []
+  def __init__(self, prefix: str, name: str, dtype: tf.DType, shape: list[int]) -> None:
+    self._prefix, self._name, self._dtype, self._shape = prefix, name, dtype, shape
+    self._begin, self._block = 0, np.zeros(0)
 
-  def __call__(self, begin, end):
+  def __call__(self, begin: int, end: int) -> np.ndarray:
     if begin < self._begin or end > self._begin + len(self._block):
-      size = min(max(_BLOCK, end - begin), self._shape[0] - begin)
-      piece = ":".join([f"{begin},{size}", *["-"] * (len(self._shape) - 1)])
-      (tensor,) = tf.raw_ops.RestoreV2(
-        prefix=_prefix(self._path),
-        tensor_names=[self._name],
-        shape_and_slices=[" ".join([*map(str, self._shape), piece])],
-        dtypes=[self._dtype],
+      size = max(_BLOCK, end - begin)
+      self._begin = begin
+      self._block = bundles.read_slice(
+        self._prefix, self._name, self._dtype, self._shape, begin, size
       )
-      self._begin, self._block = begin, tensor.numpy()
     return self._block[begin - self._begin : end - self._begin]
 
 
-def _prefix(path):
+def _as_bytes(array: npt.ArrayLike, dtype: str) -> bytes:
+  return np.ascontiguousarray(array, dtype).tobytes()
+
+
+def _prefix(path: str) -> str:
   return paths.join(path, "rows")

@@ -1,6 +1,10 @@
-"""What lies beside a SavedModel's graph: requests to warm it up, and examples to check it with."""
+"""The files beside a SavedModel's graph: requests to warm it up, and examples to check it."""
+
+from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +16,7 @@ EXAMPLES = "assets.extra/tfps_examples.npz"
 _WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
-def check_serving_api():
+def check_serving_api() -> None:
   """Raises ExportError if the messages of TensorFlow Serving's API are not installed."""
   try:
     import tensorflow_serving.apis.prediction_log_pb2  # noqa: F401
@@ -24,12 +28,12 @@ def check_serving_api():
     ) from None
 
 
-def write_warmup(folder, requests):
+def write_warmup(folder: str, requests: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
   """Writes requests that TensorFlow Serving runs when it has loaded the model.
 
   Args:
-    folder: the SavedModel's.
-    requests: [(signature, {input: array})], 1,000 at most.
+    folder: the SavedModel's folder.
+    requests: for each request the signature and its inputs by name; 1,000 requests at most.
   """
   from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -46,8 +50,8 @@ def write_warmup(folder, requests):
       writer.write(log.SerializeToString())
 
 
-def write_examples(folder, inputs, predictions):
-  """Writes raw examples with the trainer's predictions: {name: array} each."""
+def write_examples(folder: str, inputs: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
+  """Writes raw examples with the trainer's predictions, both as arrays by name."""
   tf.io.gfile.makedirs(paths.join(folder, "assets.extra"))
   arrays = {f"input/{name}": _plain(value) for name, value in inputs.items()}
   arrays |= {f"prediction/{name}": _plain(value) for name, value in predictions.items()}
@@ -57,19 +61,19 @@ def write_examples(folder, inputs, predictions):
     file.write(content.getvalue())
 
 
-def read_examples(path):
-  """({name: array} of raw inputs, {name: array} of predictions) from a file of `write_examples`."""
+def read_examples(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """The raw inputs and the predictions of a file that `write_examples` wrote, by name."""
   with tf.io.gfile.GFile(path, "rb") as file:
     content = io.BytesIO(file.read())
   with np.load(content) as arrays:
-    parts = {"input": {}, "prediction": {}}
+    parts: dict[str, dict[str, np.ndarray]] = {"input": {}, "prediction": {}}
     for key in arrays.files:
       part, _, name = key.partition("/")
       parts[part][name] = arrays[key]
   return parts["input"], parts["prediction"]
 
 
-def _plain(value):
-  """As NumPy; strings as fixed-width bytes, which need no pickle."""
+def _plain(value: Any) -> np.ndarray:
+  """A NumPy array, in which strings are bytes of a fixed width, which need no pickle."""
   value = np.asarray(value)
   return value.astype(np.bytes_) if value.dtype == object else value

@@ -1,14 +1,21 @@
-"""A base and deltas on top of it as a new base, offline: what `tfps fold` does."""
+"""Makes a new base of a base and deltas on top of it, offline: what `tfps fold` does."""
 
+from __future__ import annotations
+
+import dataclasses
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.errors import ExportError
-from tfps.export import artifact, base_artifact, delta_reader, extras
+from tfps.export import artifact, delta_reader, extras
+from tfps.export.artifact import ARTIFACTS, K
 from tfps.export.folded_rows import FoldedRows
+from tfps.export.manifests import BaseManifest, DeltaManifest
 from tfps.export.served.table import buckets_for
 from tfps.storage import bundles, files
 
@@ -16,14 +23,24 @@ _DEVICES = ["/device:CPU:0"]
 _OF_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def fold(base, deltas, output=None):
-  """Writes what a server holds that loaded a base and took deltas, as a new version.
+class _Delta(NamedTuple):
+  path: str
+  manifest: DeltaManifest
 
-  A server that loads it says that it holds the old base with these deltas, and takes the next one.
+
+def fold(
+  base: str | os.PathLike[str],
+  deltas: Iterable[str | os.PathLike[str]],
+  output: str | None = None,
+) -> str:
+  """Writes a new version with what a server holds that loaded a base and applied deltas.
+
+  A server that loads the new version reports the old base with these deltas, and applies the next
+  delta.
 
   Args:
-    base: path of the base.
-    deltas: paths of deltas, in any order: they apply in that of their sequence numbers.
+    base: the path of the base.
+    deltas: the paths of deltas, in any order: they apply in the order of their sequence numbers.
     output: the folder of exports; that of `base` by default.
 
   Returns:
@@ -35,120 +52,122 @@ def fold(base, deltas, output=None):
     LockError: another process exports to the folder.
   """
   base = os.fspath(base).rstrip("/")
-  content = _read(base, "base")
-  deltas = sorted(
-    ((os.fspath(path).rstrip("/"), _read(os.fspath(path).rstrip("/"), "delta")) for path in deltas),
-    key=lambda pair: pair[1]["sequence"],
+  manifest = _read(base, BaseManifest)
+  paths = [os.fspath(path).rstrip("/") for path in deltas]
+  ordered = sorted(
+    (_Delta(path, _read(path, DeltaManifest)) for path in paths),
+    key=lambda delta: delta.manifest.sequence,
   )
-  _check(base, content, deltas)
-  if output is None:
-    folder = (
-      os.path.dirname(os.path.abspath(base)) if "://" not in base else base.rpartition("/")[0]
-    )
-  else:
+  _check(base, manifest, ordered)
+  if output is not None:
     folder = files.join(output.rstrip("/"), "base")
+  elif "://" in base:
+    folder = base.rpartition("/")[0]
+  else:
+    folder = os.path.dirname(os.path.abspath(base))
   with artifact.hold(folder):
-    return _write(folder, base, content, deltas)
+    return _write(folder, base, manifest, ordered)
 
 
-def _write(folder, base, content, deltas):
+def _write(folder: str, base: str, manifest: BaseManifest, deltas: Sequence[_Delta]) -> str:
   paths = [path for path, _ in deltas]
-  version = base_artifact.next_version(folder)
+  version = ARTIFACTS.next_number(folder)
   prefix = files.join(base, "variables/variables")
-  begins = {
-    name: bundles.row_tensors(begin) for name, begin in bundles.table_prefixes(base).items()
+  names = {
+    table: bundles.row_tensors(begin) for table, begin in bundles.table_prefixes(base).items()
   }
   tables = {
-    name: FoldedRows(name, (prefix, begins[name]), saved, paths)
-    for name, saved in content["tables"].items()
+    table: FoldedRows(table, (prefix, names[table]), saved, paths)
+    for table, saved in manifest.tables.items()
   }
-  last = deltas[-1][1]
-  writing = artifact.begin(folder, version)
-  for name in content["files"]:
-    if not name.startswith("variables/") and name != extras.EXAMPLES:
-      tf.io.gfile.makedirs(os.path.dirname(files.join(writing, name)))
-      tf.io.gfile.copy(files.join(base, name), files.join(writing, name))
-  buckets = {name: buckets_for(table.rows) for name, table in tables.items()}
-  _make_room(files.join(writing, "saved_model.pb"), buckets)
-  filled = {name for table, pair in begins.items() if tables[table].rows for name in pair}
-  rows = {name for pair in begins.values() for name in pair}
-  dense = bundles.other_tensors(prefix, rows)
+  last = deltas[-1].manifest
+
+  def write_to(path: str) -> BaseManifest:
+    for name in manifest.files:
+      if not name.startswith("variables/") and name != extras.EXAMPLES:
+        tf.io.gfile.makedirs(os.path.dirname(files.join(path, name)))
+        tf.io.gfile.copy(files.join(base, name), files.join(path, name))
+    buckets = {table: buckets_for(folded.rows) for table, folded in tables.items()}
+    _make_room(files.join(path, "saved_model.pb"), buckets)
+    tf.io.gfile.makedirs(files.join(path, "variables"))
+    bundles.write_bundle(
+      files.join(path, "variables/variables"),
+      _other_tensors(base, manifest, names, tables, deltas[-1]),
+      [(names[table], folded) for table, folded in tables.items()],
+    )
+    return dataclasses.replace(
+      manifest,
+      version=version,
+      base=last.base,
+      sequence=last.sequence,
+      day=last.day,
+      step=last.step,
+      tables={
+        table: dataclasses.replace(saved, rows=tables[table].rows, buckets=buckets[table])
+        for table, saved in manifest.tables.items()
+      },
+    )
+
+  return ARTIFACTS.publish(folder, version, write_to, _DEVICES)
+
+
+def _other_tensors(
+  base: str,
+  manifest: BaseManifest,
+  names: Mapping[str, bundles.Names],
+  tables: Mapping[str, FoldedRows],
+  last: _Delta,
+) -> dict[str, tf.Tensor]:
+  """The variables of the new version, without the rows of tables that have any."""
+  of_rows = {name for pair in names.values() for name in pair}
+  tensors = bundles.other_tensors(files.join(base, "variables/variables"), of_rows)
   now = {
-    "weights": tf.constant(delta_reader.weights(paths[-1])),
-    "progress": tf.constant([last["sequence"], 0], tf.int64),
+    "weights": tf.constant(delta_reader.weights(last.path)),
+    "progress": tf.constant([last.manifest.sequence, 0], tf.int64),
   }
   for name, value in now.items():
-    if name + _OF_VARIABLE not in dense:
+    if name + _OF_VARIABLE not in tensors:
       raise ExportError(f"{base} has no variable '{name}': it is of another version of tfps.")
-    dense[name + _OF_VARIABLE] = value
-  for name, (keys, values) in begins.items():
-    if keys not in filled:
-      dense[keys] = tf.zeros([0], tf.int64)
-      dense[values] = tf.zeros([0, content["tables"][name]["row_width"]])
-  tf.io.gfile.makedirs(files.join(writing, "variables"))
-  bundles.write_bundle(
-    files.join(writing, "variables/variables"),
-    dense,
-    {name: (begins[name], table) for name, table in tables.items()},
-  )
-  said = {
-    **{name: value for name, value in content.items() if name != "files"},
-    "version": version,
-    "base": last["base"],
-    "sequence": last["sequence"],
-    "day": last["day"],
-    "step": last["step"],
-    "tables": {
-      name: {**saved, "rows": tables[name].rows, "buckets": buckets[name]}
-      for name, saved in content["tables"].items()
-    },
-  }
-  path = files.join(folder, str(version))
-  artifact.finish(writing, path, said, _DEVICES)
-  return path
+    tensors[name + _OF_VARIABLE] = value
+  for table, (keys, rows) in names.items():
+    if not tables[table].rows:
+      tensors[keys] = tf.zeros([0], tf.int64)
+      tensors[rows] = tf.zeros([0, manifest.tables[table].row_width])
+  return tensors
 
 
-def _read(path, kind):
-  content = artifact.read(path)
-  if content["kind"] != kind:
-    raise ExportError(
-      f"{path} is a {content['kind']}, and a {kind} is wanted: name one base, then its deltas."
-    )
-  artifact.check_files(path, content)
-  return content
+def _read(path: str, kind: type[K]) -> K:
+  manifest = artifact.read_as(path, kind, ": name one base, then its deltas.")
+  artifact.check_files(path, manifest)
+  return manifest
 
 
-def _check(base, content, deltas):
+def _check(base: str, manifest: BaseManifest, deltas: Sequence[_Delta]) -> None:
   if not deltas:
     raise ExportError(f"There is nothing to fold into {base}: name at least one delta.")
-  due = content.get("sequence", 0) + 1
-  for path, there in deltas:
-    if there["lineage"] != content["lineage"]:
+  widths = {name: table.row_width for name, table in manifest.tables.items()}
+  for due, (path, delta) in enumerate(deltas, manifest.last_sequence + 1):
+    if delta.lineage != manifest.lineage:
       raise ExportError(
-        f"{path} is of lineage {there['lineage']}, and {base} of {content['lineage']}: they do not "
-        "go together."
+        f"{path} is of lineage {delta.lineage}, and {base} of {manifest.lineage}: they do not go "
+        "together."
       )
-    if there["base"] != content.get("base", content["version"]):
+    if delta.base != manifest.first_base:
       raise ExportError(
-        f"{path} goes on top of base {there['base']}, and {base} is "
-        f"{content.get('base', content['version'])}."
+        f"{path} goes on top of base {delta.base}, and {base} is {manifest.first_base}."
       )
-    if there["sequence"] != due:
+    if delta.sequence != due:
       raise ExportError(
-        f"{path} is delta {there['sequence']}, and delta {due} is the next for {base}: name every "
+        f"{path} is delta {delta.sequence}, and delta {due} is the next for {base}: name every "
         "delta once, without gaps."
       )
-    widths = [
-      {name: table["row_width"] for name, table in one["tables"].items()}
-      for one in (content, there)
-    ]
-    if widths[0] != widths[1] or there["weights"] != content["weights"]:
+    of_delta = {name: table.row_width for name, table in delta.tables.items()}
+    if of_delta != widths or delta.weights != manifest.weights:
       raise ExportError(f"{path} is of another model than {base}.")
-    due += 1
 
 
-def _make_room(path, buckets):
-  """Sizes the tables that a SavedModel's graph makes: {name of the table: number of buckets}."""
+def _make_room(path: str, buckets: Mapping[str, int]) -> None:
+  """Sets the numbers of buckets of the tables that a SavedModel's graph makes, by table name."""
   with tf.io.gfile.GFile(path, "rb") as file:
     saved_model = saved_model_pb2.SavedModel.FromString(file.read())
   done = set()
@@ -170,7 +189,7 @@ def _make_room(path, buckets):
     file.write(saved_model.SerializeToString(deterministic=True))
 
 
-def _table_of(node, names):
-  """Which of the tables a node makes; a name that a graph has twice ends in a number there."""
+def _table_of(node: Any, names: Iterable[str]) -> str:
+  """Which table a node makes. TensorFlow numbers names that a graph has twice: "ctr_1"."""
   name = node.name.rpartition("/")[2].removeprefix("served_")
   return name if name in names else re.sub(r"_\d+$", "", name)

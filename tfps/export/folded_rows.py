@@ -1,24 +1,30 @@
-"""The rows of a table after a base and deltas, out of their files."""
+"""The rows of a table after a base and deltas, read from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfps.export import delta_reader
+from tfps.export.manifests import BaseTable
 from tfps.storage import bundles
+from tfps.storage.bundles import Slice
 
 _DEVICE = "/device:CPU:0"
 _SLICE_BYTES = 32 << 20
 
 
 class FoldedRows:
-  """What one table holds after deltas, a slice at a time: `rows` and `streams()` as `TableCapture`.
+  """What one table holds after deltas, a slice at a time.
 
-  In memory are the feasigns of the deltas, their rows are not. A row is that of the newest delta
-  that names its feasign, and there is none if that delta removes it.
+  The feasigns of the deltas are in memory, their rows are not. The newest delta that names a
+  feasign decides: it has the feasign's row, or removes it.
 
   Args:
     name: the table's name.
-    base: (path of the base's variables, names of the tensors of keys and rows).
+    base: the path of the base's variables, and the names of the table's tensors there.
     saved: what the base's manifest says of the table.
     deltas: paths of the deltas, in order.
 
@@ -26,11 +32,14 @@ class FoldedRows:
     rows: number of rows.
   """
 
-  def __init__(self, name, base, saved, deltas):
+  def __init__(
+    self, name: str, base: tuple[str, bundles.Names], saved: BaseTable, deltas: Sequence[str]
+  ) -> None:
     self._name = name
     self._base = base
     self._saved = saved
-    self._newest = []  # (path of a delta, which of its rows no later one names), newest first
+    # For each delta, the newest first: its path, and which of its rows no later delta names.
+    self._newest: list[tuple[str, np.ndarray]] = []
     named = np.zeros(0, np.int64)
     self.rows = 0
     for path in reversed(deltas):
@@ -45,22 +54,23 @@ class FoldedRows:
     for _, keys in self._base_slices():
       self.rows += int((~_among(named, keys)).sum())
 
-  def streams(self):
-    """One list of slices, each read when it is its turn."""
+  def streams(self) -> list[Iterator[Slice]]:
+    """One stream of slices, each of which is read when its turn comes."""
     return [self._slices()]
 
-  def _slices(self):
+  def _slices(self) -> Iterator[Slice]:
     first = 0
     for keys, rows in self._parts():
       if keys.size:
-        yield _DEVICE, first, keys, rows
+        yield Slice(_DEVICE, first, keys, rows)
         first += keys.size
 
-  def _parts(self):
+  def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields keys and rows of the base, then of each delta in order."""
     prefix, (_, rows_name) = self._base
     for begin, keys in self._base_slices():
       stays = ~_among(self._named, keys)
-      rows = self._read(prefix, rows_name, tf.float32, self._shape, begin, keys.size)
+      rows = bundles.read_slice(prefix, rows_name, tf.float32, self._shape, begin, keys.size)
       yield keys[stays], rows[stays]
     for path, holds in reversed(self._newest):
       begin = 0
@@ -70,31 +80,29 @@ class FoldedRows:
         if here.any():
           yield keys[here], rows[here]
 
-  def _base_slices(self):
-    """Yields (number of the first row, keys) of the base."""
+  def _base_slices(self) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields slices of the base's keys, each with the number of its first row."""
     prefix, (keys_name, _) = self._base
     total, width = self._shape
     size = max(1, _SLICE_BYTES // (8 + 4 * width))
     for begin in range(0, total, size):
-      yield begin, self._read(prefix, keys_name, tf.int64, [total], begin, size)
+      yield begin, bundles.read_slice(prefix, keys_name, tf.int64, [total], begin, size)
 
   @property
-  def _shape(self):
-    return [self._saved["rows"], self._saved["row_width"]]
-
-  _read = staticmethod(bundles.read_slice)
+  def _shape(self) -> list[int]:
+    return [self._saved.rows, self._saved.row_width]
 
 
-def _chunks(path, name):
-  """Yields (keys, rows, removed) of a table in a delta; a chunk has either rows or removed keys."""
+def _chunks(path: str, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Yields keys, rows and removed keys of a table in a delta; a chunk has rows or removed keys."""
   for chunk in delta_reader.open_delta(path).chunks(0, delta_reader.CHUNK_BYTES):
     if chunk.table == name:
       keys, removed = (np.asarray(part, np.int64) for part in (chunk.keys, chunk.removed))
       yield keys, chunk.rows, removed
 
 
-def _among(ordered, keys):
-  """Which of `keys` are in an array in order: bool [n]."""
+def _among(ordered: np.ndarray, keys: np.ndarray) -> np.ndarray:
+  """bool [n]: which of `keys` are in a sorted array."""
   if not ordered.size:
     return np.zeros(keys.size, bool)
   at = np.minimum(np.searchsorted(ordered, keys), ordered.size - 1)

@@ -1,66 +1,82 @@
-"""The rows of an export, out of a checkpoint's files."""
+"""The rows of an export, read from a checkpoint's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from tfps.export import base_artifact
+from tfps.checkpoint.reader import Progress, SavedTable, no_progress
+from tfps.export.predicates import Predicates
 from tfps.export.trained import BaseRows
+from tfps.storage.bundles import Slice
+
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
 
 _DEVICE = "/device:CPU:0"
 _SLICE_BYTES = 32 << 20
 
 
 class SavedCapture:
-  """What one table of a checkpoint gives to a base export: as `TableCapture`, a slice at a time.
+  """What one table of a checkpoint gives to a base: like a `TableCapture`, a slice at a time.
 
-  The checkpoint is read twice: now to count, and when the rows are written. The predicate is that of
-  the accessors that the checkpoint was saved with.
+  The checkpoint is read twice: now to count rows, and again when the rows are written. The
+  accessors that the checkpoint was saved with decide which rows the base holds.
 
   Args:
-    table: the `tfps.FeasignTable`, empty, whose model the export is of.
-    saved: the `tfps.checkpoint.reader.SavedTable`.
-    wanted: int64 array, feasigns whose rows are kept at hand.
-    progress: a function of (iterator of shards, their number) that returns it with a progress bar.
+    table: the empty table of the model that is exported.
+    saved: the table in the checkpoint.
+    wanted: int64 [n], feasigns whose rows are kept in memory for `find`.
+    progress: shows how far the reading is.
 
   Attributes:
     table: the table.
     rows: number of rows.
 
   Raises:
-    CheckpointError: what the files hold is damaged.
+    CheckpointError: a file is damaged.
   """
 
-  def __init__(self, table, saved, wanted, progress=lambda shards, total: shards):
+  def __init__(
+    self,
+    table: FeasignTable,
+    saved: SavedTable,
+    wanted: np.ndarray,
+    progress: Progress = no_progress,
+  ) -> None:
     self.table = table
     self._saved = saved
     self._progress = progress
     self.rows = 0
-    keys, rows = [np.zeros(0, np.int64)], [np.zeros([0, table.row_width], np.float32)]
+    all_keys, all_rows = [np.zeros(0, np.int64)], [np.zeros([0, table.row_width], np.float32)]
     for shard_keys, shard_rows in self._shards():
       self.rows += len(shard_keys)
-      at_hand = np.isin(shard_keys, wanted)
-      keys.append(shard_keys[at_hand])
-      rows.append(shard_rows[at_hand])
-    keys = np.concatenate(keys)
+      kept = np.isin(shard_keys, wanted)
+      all_keys.append(shard_keys[kept])
+      all_rows.append(shard_rows[kept])
+    keys = np.concatenate(all_keys)
     order = np.argsort(keys)
-    self._keys, self._rows = keys[order], np.concatenate(rows)[order]
+    self._keys, self._rows = keys[order], np.concatenate(all_rows)[order]
 
   @property
-  def predicates(self):
+  def predicates(self) -> Predicates:
     """Which rows a base holds, for the manifest."""
     layout, slots = self._saved.layout, self._saved.slots
     own = {slot: layout.slot(slots[slot]).accessor for slot in slots}
     common = layout.slot(None).accessor
-    return base_artifact.predicates(
+    return Predicates.of(
       common, {slot: accessor for slot, accessor in own.items() if accessor != common}
     )
 
-  def streams(self):
-    """One list of slices, each read when it is its turn."""
+  def streams(self) -> list[Iterator[Slice]]:
+    """One stream of slices, each of which is read when its turn comes."""
     return [self._slices()]
 
-  def find(self, keys):
-    """float32 [n, row_width] of wanted feasigns; zeros for those that a base does not hold."""
+  def find(self, keys: np.ndarray) -> np.ndarray:
+    """float32 [n, row_width]: rows of wanted feasigns; zeros where the base has no such row."""
     found = np.zeros([len(keys), self.table.row_width], np.float32)
     if self._keys.size:
       at = np.minimum(np.searchsorted(self._keys, keys), self._keys.size - 1)
@@ -68,9 +84,10 @@ class SavedCapture:
       found[there] = self._rows[at[there]]
     return found
 
-  def _slices(self):
+  def _slices(self) -> Iterator[Slice]:
     first = 0
-    keys, rows = [], []
+    keys: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
     for shard_keys, shard_rows in self._shards():
       keys.append(shard_keys)
       rows.append(shard_rows)
@@ -81,8 +98,8 @@ class SavedCapture:
     if sum(map(len, keys)):
       yield _slice(first, keys, rows)
 
-  def _shards(self):
-    """Yields (keys, rows) that a base holds, shard after shard."""
+  def _shards(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the keys and rows that the base holds, shard after shard."""
     layout = self._saved.layout
     for shard in self._progress(self._saved.shards(), self._saved.num_shards):
       held = shard.rows.take(layout.in_base(shard.rows))
@@ -90,18 +107,21 @@ class SavedCapture:
 
 
 class WantedKeys(BaseRows):
-  """Rows of a table of which nothing is known yet: zeros. It notes which feasigns are asked for."""
+  """Stands for a table whose rows are not read yet: all rows are zeros.
 
-  def __init__(self, table):
+  It records which feasigns are looked up.
+  """
+
+  def __init__(self, table: FeasignTable) -> None:
     super().__init__(table)
     self._asked = [np.zeros(0, np.int64)]
 
   @property
-  def keys(self):
-    """int64 array of the feasigns so far."""
+  def keys(self) -> np.ndarray:
+    """int64 [n]: the feasigns that were looked up so far."""
     return np.unique(np.concatenate(self._asked))
 
-  def rows(self, keys):
+  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
     self._asked += [part.numpy() for part in keys]
     return tf.zeros([sum(len(part) for part in keys), self._table.row_width])
 
@@ -109,13 +129,13 @@ class WantedKeys(BaseRows):
 class CapturedRows(BaseRows):
   """The rows of a `SavedCapture`."""
 
-  def __init__(self, capture):
+  def __init__(self, capture: SavedCapture) -> None:
     super().__init__(capture.table)
     self._capture = capture
 
-  def rows(self, keys):
+  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.constant(self._capture.find(tf.concat(keys, axis=0).numpy()))
 
 
-def _slice(first, keys, rows):
-  return _DEVICE, first, np.concatenate(keys), np.concatenate(rows)
+def _slice(first: int, keys: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> Slice:
+  return Slice(_DEVICE, first, np.concatenate(keys), np.concatenate(rows))

@@ -1,4 +1,9 @@
-"""The trainer's own predictions, with those rows that an export holds."""
+"""The trainer's own predictions, from only those rows that an export holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -7,16 +12,23 @@ from tfps import native
 from tfps.layers import pooling, served_lookup
 from tfps.layers.lookup import Lookup
 
+if TYPE_CHECKING:
+  import tf_keras as keras
+
+  from tfps.layers.bags import Bags
+  from tfps.table.feasign_table import FeasignTable
+
 
 class BaseRows:
   """A feasign table of which embedding layers see only the rows that a base holds; eager only."""
 
-  def __init__(self, table):
+  def __init__(self, table: FeasignTable) -> None:
     self._table = table
 
   pool = staticmethod(pooling.pool)
 
-  def pull(self, bags, row_width):
+  def pull(self, bags: Bags, row_width: int) -> Lookup:
+    """What an embedding layer pulls."""
     table = self._table
     num_slots = bags.slot_ends.shape[0]
     routed = native.ops.tfps_route(
@@ -35,12 +47,12 @@ class BaseRows:
       rows=self.rows(routed.keys)[:, :row_width],
     )
 
-  def rows(self, keys):
-    """The rows of feasigns: a list of int64 [n_s], those of each server; float32 [sum, row_width]."""
+  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
+    """float32 [n, row_width]: the rows of feasigns, which are int64 [n_s] for each server."""
     rows = self._table.pull(keys)
     return tf.where(self._in_base(tf.concat(keys, axis=0))[:, np.newaxis], rows, 0.0)
 
-  def _in_base(self, keys):
+  def _in_base(self, keys: tf.Tensor) -> np.ndarray:
     found = self._table.lookup(keys)
     statistics, unseen_days = found["statistics"], found["unseen_days"]
     names = {number: slot for slot, number in self._table.slots.items()}
@@ -51,14 +63,19 @@ class BaseRows:
     return held
 
 
-def predict(model, features, tables, rows=BaseRows):
+def predict(
+  model: keras.Model,
+  features: Mapping[str, Any],
+  tables: Iterable[FeasignTable],
+  rows: Callable[[FeasignTable], BaseRows] = BaseRows,
+) -> Any:
   """What the model predicts from the rows that a base of this moment holds.
 
   Args:
     model: the Keras model.
     features: its input, eager tensors.
-    tables: its `tfps.FeasignTable`s.
-    rows: a function of a table that returns its `BaseRows`.
+    tables: its tables.
+    rows: a function of a table that returns its rows.
   """
   with served_lookup.serve_from({table: rows(table) for table in tables}):
     return model(features, training=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from tfps.checkpoint import CheckpointError, dense, reader
 from tfps.checkpoint import tables as tables_lib
 from tfps.errors import ConfigError
 from tfps.export import artifact, base_artifact, extras, trained
+from tfps.export.artifact import ARTIFACTS
+from tfps.export.manifests import BaseManifest
 from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
 from tfps.export.served.model import ServedModel
 from tfps.job import train as training
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
   from tfps.table.feasign_table import FeasignTable
   from tfps.training.model import Model
 
-Progress = Callable[[Iterable, int], Iterable]
-
 _DEVICES = ["/device:CPU:0"]
 
 
@@ -36,7 +36,7 @@ def export(
   source: Source,
   model_class: Callable[..., Model],
   output: str = "",
-  progress: Progress = lambda shards, total: shards,
+  progress: reader.Progress = reader.no_progress,
 ) -> str:
   """Writes the base that a trainer would have exported at the moment of a checkpoint.
 
@@ -87,19 +87,19 @@ def _write(
   tables: Sequence[FeasignTable],
   raw: RawInputs,
   examples: int,
-  progress: Progress,
+  progress: reader.Progress,
 ) -> str:
-  day = checkpoint.manifest["calendar"].get("day")
+  day = checkpoint.manifest.calendar.get("day")
   inputs = raw.empty_batch()
   if raw.sample is not None and day is not None:
     inputs = raw.sample(day, examples)
   inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
-  version = base_artifact.next_version(folder)
+  version = ARTIFACTS.next_number(folder)
   lineage = uuid.uuid4().hex
   served = ServedModel(model, raw, lineage, version)
   features = served.inputs.from_raw(base_artifact.tensors(raw, inputs))
   wanted = {table: WantedKeys(table) for table in tables}
-  trained.predict(model, features, tables, wanted.get)
+  trained.predict(model, features, tables, wanted.__getitem__)
   captures = {
     table.name: SavedCapture(table, checkpoint.tables[table.name], wanted[table].keys, progress)
     for table in tables
@@ -107,24 +107,25 @@ def _write(
   prediction = trained.predict(
     model, features, tables, lambda table: CapturedRows(captures[table.name])
   )
-  said = {
-    "lineage": lineage,
-    "day": day,
-    "step": int(model.optimizer.iterations.numpy()),
-    "checkpoint": checkpoint.path,
-    "pause_seconds": 0.0,
-  }
+  manifest = BaseManifest(
+    version=version,
+    lineage=lineage,
+    day=day,
+    step=int(model.optimizer.iterations.numpy()),
+    checkpoint=checkpoint.path,
+    pause_seconds=0.0,
+  )
+  weights = served.packed_weights.read()
   return base_artifact.write(
-    folder, version, served, captures, served.packed_weights.read(), inputs, features, prediction,
-    said, _DEVICES,
-  )  # fmt: skip
+    folder, served, captures, weights, inputs, features, prediction, manifest, _DEVICES
+  )
 
 
 def _restore_dense(
   checkpoint: reader.SavedCheckpoint, model: Model, tables: Sequence[FeasignTable]
 ) -> None:
   try:
-    for table, saved in tables_lib.pair(tables, checkpoint.manifest["tables"]):
+    for table, saved in tables_lib.pair(tables, checkpoint.manifest.tables):
       tables_lib.check(table, saved)
     dense.restore(model, checkpoint.path)
   except CheckpointError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from tfps.checkpoint import folder
+from tfps.checkpoint.folder import CHECKPOINTS
 from tfps.errors import ConfigError
 from tfps.migration.from_checkpoint import warm_start
 
@@ -25,7 +25,7 @@ def fill(
     table: the run's `tfps.FeasignTable`, once the model is made.
     user_function: `warm_start(config, table)` of the config's module, called afterwards.
   """
-  if config.checkpoint.folder and folder.numbers(config.checkpoint.folder):
+  if config.checkpoint.folder and CHECKPOINTS.numbers(config.checkpoint.folder):
     return
   settings = config.warm_start
   if settings.checkpoint:

@@ -1,8 +1,9 @@
 """The lock of a folder of checkpoints or exports: one process at a time writes to it.
 
-On this machine's file systems it is a lock of the kernel on the file `lock`, which ends with the process that holds it,
-however that ends. On others (gs://, hdfs://, a mount that has no such locks) it is a lease: its holder writes `lock`
-anew every few seconds, and who finds it unchanged for half a minute takes it.
+On this machine's file systems the lock is the kernel's, on the file `lock`: it ends with the
+process that holds it, however that process ends. Elsewhere (gs://, hdfs://, a mount without such
+locks) it is a lease: the holder rewrites the file `lock` every few seconds, and a process that
+finds the file unchanged for half a minute takes the lease over.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 import uuid
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -24,60 +26,76 @@ from tfps.errors import LockError
 from tfps.storage import files
 
 _NAME = "lock"
-_ENDING_SECONDS = 5.0  # what a process that was just killed may take to let go
-LEASE_SECONDS = 30.0  # unchanged for so long, a lease is nobody's
+_ENDING_SECONDS = 5.0  # A process that was just killed lets go within this time.
+LEASE_SECONDS = 30.0  # A lease that is unchanged for this time has no holder.
 _RENEWALS_PER_LEASE = 6
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
-_held = {}  # folder: its lock, as long as something in this process holds it
+
+class _Lock(Protocol):
+  def check(self) -> None: ...
+
+  def free(self) -> None: ...
+
+
+class _Held:
+  """A lock that this process has, and how many `Hold`s share it."""
+
+  def __init__(self, lock: _Lock) -> None:
+    self.lock = lock
+    self.holds = 0
+
+
+_held: dict[str, _Held] = {}  # By folder.
 _registry = threading.RLock()
 
 
 class Hold:
-  """Something of this process that holds a folder's lock; what else in the process does shares it.
+  """Holds a folder's lock; all `Hold`s of one folder in one process share the lock.
 
   Args:
-    folder: the folder; it is made where there is none.
+    folder: the folder; it is made if it does not exist.
 
   Raises:
     LockError: another process has the lock; the message names it.
   """
 
-  def __init__(self, folder: str):
+  def __init__(self, folder: str | os.PathLike[str]) -> None:
     folder = str(folder).rstrip("/")
     self._key = folder if "://" in folder else os.path.realpath(folder)
     with _registry:
-      lock = _held.get(self._key)
-      if lock is None:
+      held = _held.get(self._key)
+      if held is None:
         tf.io.gfile.makedirs(self._key)
-        lock = _held[self._key] = _take(self._key)
-        lock.holds = 0
-      lock.holds += 1
-    self._lock = lock
+        held = _held[self._key] = _Held(_take(self._key))
+      held.holds += 1
+    self._held: _Held | None = held
 
   def check(self) -> None:
-    """Raises LockError if the lock was lost: another process thought that this one was dead."""
-    self._lock.check()
+    """Raises LockError if the lock was lost: another process took this one for dead."""
+    if self._held is None:
+      raise RuntimeError(f"the lock of {self._key} was released")
+    self._held.lock.check()
 
   def release(self) -> None:
-    """Lets go of it; the last one in this process frees it. A second call does nothing."""
+    """Lets go; the last `Hold` of this process frees the lock. A second call does nothing."""
     with _registry:
-      lock, self._lock = self._lock, None
-      if lock is None:
+      held, self._held = self._held, None
+      if held is None:
         return
-      lock.holds -= 1
-      if not lock.holds:
+      held.holds -= 1
+      if not held.holds:
         del _held[self._key]
-        lock.free()
+        held.lock.free()
 
-  def __enter__(self):
+  def __enter__(self) -> Hold:
     return self
 
-  def __exit__(self, *exc_info):
+  def __exit__(self, *exc_info: object) -> None:
     self.release()
 
 
-def _take(folder):
+def _take(folder: str) -> _Lock:
   path = files.join(folder, _NAME)
   if "://" in folder:
     return _Lease(path)
@@ -92,30 +110,30 @@ def _take(folder):
 class _KernelLock:
   """flock: the kernel frees it when the process ends."""
 
-  def __init__(self, path):
+  def __init__(self, path: str) -> None:
     self._path = path
     deadline = time.monotonic() + _ENDING_SECONDS
     while not self._try():
       if time.monotonic() > deadline:
         raise _in_use(path, _read(path))
       time.sleep(0.1)
-    with contextlib.suppress(OSError):  # On a full disk it is held without saying by whom.
+    with contextlib.suppress(OSError):  # On a full disk the lock does not name its holder.
       os.write(self._file, json.dumps(_describe()).encode())
 
-  def check(self):
+  def check(self) -> None:
     pass
 
-  def free(self):
-    with contextlib.suppress(FileNotFoundError):  # With its folder, perhaps.
+  def free(self) -> None:
+    with contextlib.suppress(FileNotFoundError):  # The folder may have been removed.
       os.unlink(self._path)
     os.close(self._file)
 
-  def _try(self):
+  def _try(self) -> bool:
     self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       os.ftruncate(self._file, 0)
-      # The lock of a file that its last holder has removed is none.
+      # The last holder may have removed the file: a lock on a removed file is worthless.
       if os.path.samestat(os.fstat(self._file), os.stat(self._path)):
         return True
     except (BlockingIOError, FileNotFoundError):
@@ -128,37 +146,36 @@ class _KernelLock:
 
 
 class _Lease:
-  """A file that its holder writes anew, and who does not is taken for dead."""
+  """A file that its holder keeps rewriting; a holder that stops is taken for dead."""
 
-  def __init__(self, path):
+  def __init__(self, path: str) -> None:
     self._path = path
     self._mine = {**_describe(), "lease": uuid.uuid4().hex}
     self._beat = 0
-    self._mutex = threading.Lock()  # Nobody here reads what is half written.
+    self._mutex = threading.Lock()  # No thread here reads a file that is half written.
     self._wait_until_free()
     self._write()
-    time.sleep(
-      LEASE_SECONDS / _RENEWALS_PER_LEASE / 2
-    )  # Whoever else took it at the same time wrote, too.
+    # Another process may have taken it at the same time: the last one to write has it.
+    time.sleep(LEASE_SECONDS / _RENEWALS_PER_LEASE / 2)
     self.check()
     self._ended = threading.Event()
     threading.Thread(target=self._renew, daemon=True).start()
 
-  def check(self):
+  def check(self) -> None:
     with self._mutex:
       content = _read(self._path)
     if _parse(content).get("lease") != self._mine["lease"]:
       raise _in_use(self._path, content)
 
-  def free(self):
+  def free(self) -> None:
     self._ended.set()
     try:
       self.check()
       tf.io.gfile.remove(self._path)
     except (LockError, tf.errors.OpError):
-      pass  # It is another's, or nobody's.
+      pass  # Another process has it, or none.
 
-  def _wait_until_free(self):
+  def _wait_until_free(self) -> None:
     found = _read(self._path)
     begin = time.monotonic()
     while found is not None and time.monotonic() - begin < LEASE_SECONDS:
@@ -169,24 +186,24 @@ class _Lease:
       if now != found:
         raise _in_use(self._path, now)
 
-  def _renew(self):
+  def _renew(self) -> None:
     while not self._ended.wait(LEASE_SECONDS / _RENEWALS_PER_LEASE):
       try:
         self.check()
         self._write()
       except LockError:
-        return  # The next save finds out.
+        return  # The next save will raise it.
       except tf.errors.OpError:
         continue  # Out of reach for now.
 
-  def _write(self):
+  def _write(self) -> None:
     self._beat += 1
     with self._mutex, tf.io.gfile.GFile(self._path, "w") as file:
       file.write(json.dumps({**self._mine, "beat": self._beat}))
 
 
-def _read(path):
-  """What is in the file, as bytes; None where there is none."""
+def _read(path: str) -> bytes | None:
+  """The file's content; None where there is no file."""
   try:
     with tf.io.gfile.GFile(path, "rb") as file:
       return file.read()
@@ -194,8 +211,8 @@ def _read(path):
     return None
 
 
-def _describe():
-  """Who this process is, for a person to find it."""
+def _describe() -> dict[str, Any]:
+  """Names this process, so that a person can find it."""
   return {
     "process": os.getpid(),
     "host": socket.gethostname(),
@@ -204,7 +221,7 @@ def _describe():
   }
 
 
-def _parse(content):
+def _parse(content: bytes | None) -> dict[str, Any]:
   try:
     parsed = json.loads(content or b"{}")
   except ValueError:
@@ -212,7 +229,7 @@ def _parse(content):
   return parsed if isinstance(parsed, dict) else {}
 
 
-def _in_use(path, content):
+def _in_use(path: str, content: bytes | None) -> LockError:
   holder = _parse(content)
   who = "another process"
   if holder:
@@ -220,6 +237,6 @@ def _in_use(path, content):
       {"process": "?", "host": "?", "program": "?", "since": "?", **holder}
     )
   return LockError(
-    f"{path.rsplit('/', 1)[0]} is in use by {who}: one process at a time writes to it, so end that one or give "
-    "another folder."
+    f"{path.rsplit('/', 1)[0]} is in use by {who}: one process at a time writes to it, so end that "
+    "one or give another folder."
   )

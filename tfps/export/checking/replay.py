@@ -1,11 +1,15 @@
-"""Replays an artifact's examples in TensorFlow's C++ session loader: `python -m tfps.export.checking.replay`.
+"""Replays an artifact's examples in TensorFlow's C++ session loader.
 
-A process of its own, which knows stock ops only. Prints one line of JSON.
+Run as `python -m tfps.export.checking.replay`, in a process of its own, which knows stock ops only.
+It prints one line of JSON.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +17,15 @@ from tfps.export import extras
 from tfps.export.checking.session import SavedModelSession
 
 
-def replay(path, examples):
-  """Serves examples and compares with the trainer's predictions.
+def replay(path: str, examples: str | None) -> dict[str, Any]:
+  """Serves examples, and compares the predictions with the trainer's.
 
   Args:
     path: the SavedModel.
-    examples: file of `extras.write_examples`; None to load the model only.
+    examples: a file of `extras.write_examples`; None to load the model only.
 
   Returns:
-    {"examples": number, "difference": the largest of any prediction}.
+    {"examples": how many, "difference": the largest difference of any prediction}.
   """
   session = SavedModelSession(path)
   if examples is None:
@@ -44,7 +48,7 @@ def replay(path, examples):
   return {"examples": len(next(iter(inputs.values()))), "difference": max(differences)}
 
 
-def main():
+def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("path")
   parser.add_argument("examples", nargs="?")

@@ -1,14 +1,19 @@
-"""A SavedModel in TensorFlow's C++ session loader, the path that TensorFlow Serving takes."""
+"""A SavedModel in TensorFlow's C++ session loader, which TensorFlow Serving uses too."""
+
+from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-_STRING_BYTES = 24  # a TF_TString
+_STRING_BYTES = 24  # The size of a TF_TString.
 
 
 class _Output(ctypes.Structure):
@@ -31,13 +36,13 @@ class SavedModelSession:
 
   Args:
     path: the SavedModel's folder.
-    tags: of the meta graph.
+    tags: the tags of the meta graph.
 
   Attributes:
-    signatures: {name: SignatureDef}.
+    signatures: the signatures by name, as protocol buffers SignatureDef.
 
   Raises:
-    ValueError: it cannot be loaded; the message is TensorFlow's.
+    ValueError: the model cannot be loaded; the message is TensorFlow's.
 
   Examples:
     >>> path = tfps.export.Exporter(model, "export", raw=source.raw_inputs).base()
@@ -47,7 +52,7 @@ class SavedModelSession:
     (2, 1)
   """
 
-  def __init__(self, path, tags=("serve",)):
+  def __init__(self, path: str | os.PathLike[str], tags: Sequence[str] = ("serve",)) -> None:
     library = _library()
     self._graph = library.TF_NewGraph()
     options = library.TF_NewSessionOptions()
@@ -65,15 +70,17 @@ class SavedModelSession:
       library.TF_DeleteSessionOptions(options)
     self.signatures = dict(meta_graph_pb2.MetaGraphDef.FromString(content).signature_def)
 
-  def run(self, inputs, signature="serving_default"):
+  def run(
+    self, inputs: Mapping[str, Any], signature: str = "serving_default"
+  ) -> dict[str, np.ndarray]:
     """Runs a signature; many threads may do so at once.
 
     Args:
-      inputs: {name: array-like}, all inputs of the signature.
+      inputs: all inputs of the signature by name, as arrays or what NumPy makes arrays of.
       signature: its name.
 
     Returns:
-      {name: NumPy array} of the signature's outputs.
+      The signature's outputs by name.
 
     Raises:
       ValueError: an input is missing or unknown, or TensorFlow refused the request; the message is
@@ -106,15 +113,15 @@ class SavedModelSession:
       for tensor in [*tensors, *filter(None, results)]:
         library.TF_DeleteTensor(tensor)
 
-  def close(self):
-    """Frees what it holds."""
+  def close(self) -> None:
+    """Frees the session and its graph."""
     if self._session:
       with _Status() as status:
         _library().TF_DeleteSession(self._session, status)
       _library().TF_DeleteGraph(self._graph)
       self._session = None
 
-  def _output(self, name):
+  def _output(self, name: str) -> _Output:
     operation, _, index = name.partition(":")
     found = _library().TF_GraphOperationByName(self._graph, operation.encode())
     return _Output(found, int(index or 0))
@@ -123,11 +130,11 @@ class SavedModelSession:
 class _Status:
   """A TF_Status that is raised, if it is an error, at the end of a with statement."""
 
-  def __enter__(self):
+  def __enter__(self) -> Any:
     self._status = _library().TF_NewStatus()
     return self._status
 
-  def __exit__(self, *exc_info):
+  def __exit__(self, *exc_info: object) -> None:
     code = _library().TF_GetCode(self._status)
     message = _library().TF_Message(self._status).decode(errors="replace")
     _library().TF_DeleteStatus(self._status)
@@ -135,10 +142,10 @@ class _Status:
       raise ValueError(message)
 
 
-def _to_tensor(value, dtype):
+def _to_tensor(value: Any, dtype: int) -> Any:
   library = _library()
   if dtype == tf.string.as_datatype_enum:
-    # As objects: NumPy's own texts lose zeros at their end.
+    # As objects: NumPy's own strings lose zeros at their end.
     array = np.asarray(value, object)
     values = [
       value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()
@@ -155,7 +162,7 @@ def _to_tensor(value, dtype):
   return tensor
 
 
-def _free_strings(tensor):
+def _free_strings(tensor: Any) -> None:
   library = _library()
   if library.TF_TensorType(tensor) == tf.string.as_datatype_enum:
     begin, end = library.TF_TensorData(tensor), library.TF_TensorByteSize(tensor)
@@ -163,13 +170,13 @@ def _free_strings(tensor):
       library.TF_StringDealloc(begin + offset)
 
 
-def _allocate(dtype, shape, size):
+def _allocate(dtype: int, shape: Sequence[int], size: int) -> Any:
   return _library().TF_AllocateTensor(
     dtype, (ctypes.c_int64 * len(shape))(*shape), len(shape), size
   )
 
 
-def _to_array(tensor):
+def _to_array(tensor: Any) -> np.ndarray:
   library = _library()
   shape = [library.TF_Dim(tensor, i) for i in range(library.TF_NumDims(tensor))]
   begin, dtype = library.TF_TensorData(tensor), library.TF_TensorType(tensor)
@@ -186,8 +193,8 @@ def _to_array(tensor):
 
 
 @functools.cache
-def _library():
-  """TensorFlow's C API, typed: the library that this process's TensorFlow is made of."""
+def _library() -> ctypes.CDLL:
+  """TensorFlow's C API with its types, in the library of this process's TensorFlow."""
   library = ctypes.CDLL(str(pathlib.Path(tf.__file__).with_name("libtensorflow_cc.so.2")))
   pointer, size = ctypes.c_void_p, ctypes.c_size_t
   pointers, count = ctypes.POINTER(ctypes.c_void_p), ctypes.c_int

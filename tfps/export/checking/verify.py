@@ -1,36 +1,53 @@
-"""Checks an artifact: its files, and that it serves what the trainer predicts."""
+"""Checks a base: its files, and that it serves what the trainer predicts."""
+
+from __future__ import annotations
 
 import json
 import os
 import subprocess
 import sys
+from typing import TypedDict
 
 from tfps.errors import ExportError
 from tfps.export import artifact, extras
+from tfps.export.manifests import BaseManifest
 from tfps.storage import paths
 
 TOLERANCE = 1e-6
 
 
-def verify(path, examples=None, tolerance=TOLERANCE):
-  """Loads an artifact in a process that knows stock ops only, and replays examples there.
+class Verified(TypedDict):
+  """What was found.
+
+  Fields:
+    examples: how many were replayed.
+    difference: the largest difference of any prediction.
+    manifest: the base's manifest.
+  """
+
+  examples: int
+  difference: float
+  manifest: BaseManifest
+
+
+def verify(
+  path: str | os.PathLike[str], examples: str | None = None, tolerance: float = TOLERANCE
+) -> Verified:
+  """Loads a base in a process that knows stock ops only, and replays examples there.
 
   Args:
-    path: the artifact, `<folder>/base/<version>`.
-    examples: file of examples with the trainer's predictions; that in the artifact by default. A
-      folded base has none: it is loaded, and nothing compared.
-    tolerance: the largest difference that is none.
-
-  Returns:
-    {"examples": number, "difference": the largest of any prediction, "manifest": dict}.
+    path: the base, `<folder>/base/<version>`.
+    examples: a file of examples with the trainer's predictions; the one in the base by default. A
+      folded base has none: it is loaded, and nothing is compared.
+    tolerance: the largest difference that is allowed.
 
   Raises:
-    ExportError: a file is missing or damaged, it cannot be loaded, or a prediction differs.
+    ExportError: a file is missing or damaged, the base cannot be loaded, or a prediction differs.
   """
   path = str(path).rstrip("/")
-  content = artifact.read(path)
-  artifact.check_files(path, content)
-  if not examples and extras.EXAMPLES in content["files"]:
+  manifest = artifact.read_as(path, BaseManifest)
+  artifact.check_files(path, manifest)
+  if not examples and extras.EXAMPLES in manifest.files:
     examples = paths.join(path, extras.EXAMPLES)
   root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
   python_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -51,4 +68,4 @@ def verify(path, examples=None, tolerance=TOLERANCE):
       f"{path} does not serve what the trainer predicts: a prediction of {result['examples']} "
       f"examples differs by {result['difference']:.3g}, and {tolerance:.3g} is allowed."
     )
-  return {**result, "manifest": content}
+  return Verified(examples=result["examples"], difference=result["difference"], manifest=manifest)

@@ -1,5 +1,10 @@
 """The input of a served model in its three forms."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 from tf_keras.src.engine.functional import Functional
 
@@ -8,27 +13,33 @@ from tfps.errors import ExportError
 from tfps.layers.embedding import Embedding
 from tfps.table.feasigns import feasign
 
+if TYPE_CHECKING:
+  import tf_keras as keras
+
+  from tfps.data.raw_inputs import RawInputs
+
+Features = dict[str, Any]  # Dense, ragged or sparse tensors by name.
+
 
 class ModelInputs:
   """The input of a model in three forms: raw, feasigns in dense tensors, and as the model takes it.
 
-  Strings of slots are hashed before the model; those of a functional model, which takes no integers
-  in their place, by the model.
+  Strings of slots are hashed before they reach the model. A functional model hashes them itself: it
+  takes no integers in their place.
 
   Args:
     model: the Keras model.
-    raw: its `RawInputs`.
+    raw: its raw inputs.
 
   Attributes:
-    specs: of the input as the model takes it.
-    dense_specs: {name: tf.TensorSpec}, the same with 0 as padding in the place of ragged and sparse
-      tensors.
+    specs: the specs of the input as the model takes it, by name.
+    dense_specs: the same as tf.TensorSpec: ragged and sparse tensors are padded with 0.
   """
 
-  def __init__(self, model, raw):
+  def __init__(self, model: keras.Model, raw: RawInputs) -> None:
     layers = [module for module in model.submodules if isinstance(module, Embedding)]
     self._slots = {slot for layer in layers for slot in layer.slots}
-    # The inputs of a functional model have the dtype that they were made with.
+    # The inputs of a functional model keep the dtype that they were made with.
     self._hash = not isinstance(model, Functional)
     self._raw = raw
     traced = tf.function(self.from_raw, autograph=False).get_concrete_function(dict(raw.specs))
@@ -39,15 +50,15 @@ class ModelInputs:
       )
     self.dense_specs = {name: _dense(name, spec) for name, spec in self.specs.items()}
 
-  def from_raw(self, raw):
-    """The model's input of {name: raw tensor}."""
+  def from_raw(self, raw: dict[str, tf.Tensor]) -> Features:
+    """The model's input, made of raw tensors by name."""
     features = self._raw.features(raw)
     if not isinstance(features, dict):
       raise ExportError("the raw inputs' features must return a dict: the model's input by name.")
     return {name: self._hashed(name, feature) for name, feature in features.items()}
 
-  def to_dense(self, features):
-    """{name: tensor} as `dense_specs` say, of the model's input."""
+  def to_dense(self, features: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Dense tensors, as `dense_specs` describes them, made of the model's input."""
     dense = {}
     for name, feature in features.items():
       if isinstance(feature, tf.RaggedTensor):
@@ -57,8 +68,8 @@ class ModelInputs:
       dense[name] = feature
     return dense
 
-  def from_dense(self, dense):
-    """The model's input of {name: tensor} as `dense_specs` say."""
+  def from_dense(self, dense: Mapping[str, tf.Tensor]) -> Features:
+    """The model's input, made of dense tensors as `dense_specs` describes them."""
     features = {}
     for name, spec in self.specs.items():
       feature = dense[name]
@@ -71,11 +82,11 @@ class ModelInputs:
       features[name] = feature
     return features
 
-  def _hashed(self, name, feature):
+  def _hashed(self, name: str, feature: Any) -> Any:
     if self._hash and name in self._slots and feature.dtype == tf.string:
       return feasign(name, feature, padding="")
     return feature
 
 
-def _dense(name, spec):
+def _dense(name: str, spec: tf.TypeSpec) -> tf.TensorSpec:
   return tf.TensorSpec(spec.shape, spec.dtype, name=name)

@@ -1,64 +1,84 @@
 """The SavedModel's graph: signatures over stock tables and one vector of dense weights."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import tensorflow as tf
 
 from tfps.export.served.inputs import ModelInputs
+from tfps.export.served.table import ServedTable
 from tfps.export.served.tracing import TracedModel
+from tfps.export.served.weights import PackedWeights
+
+if TYPE_CHECKING:
+  import tf_keras as keras
+
+  from tfps.data.raw_inputs import RawInputs
+
+Outputs = dict[str, tf.Tensor]
 
 CLASSIFY, REGRESS = "classify", "regress"
 
 
 class ServedModel(tf.Module):
-  """A model with all that it needs to be served, and to take deltas while it is.
+  """A model with all that it needs to be served, and to apply deltas while it is served.
 
   Every input and output of every signature has the batch as its first dimension, so that a server
   may join requests.
 
   Args:
     model: the Keras model, built.
-    raw: its `RawInputs`.
+    raw: its raw inputs.
     lineage: the lineage's id.
     base: the version of this base.
   """
 
-  def __init__(self, model, raw, lineage, base):
+  def __init__(self, model: keras.Model, raw: RawInputs, lineage: str, base: int) -> None:
     super().__init__(name="served")
     self._raw = raw
     self._lineage, self._base = lineage, base
     self._inputs = ModelInputs(model, raw)
     self._traced = TracedModel(model, self._inputs.specs)
-    # What follows is saved: tables and variables.
+    # The SavedModel holds these attributes: tables and variables.
     self.tables = dict(self._traced.tables)
     self.weights = tf.Variable(tf.zeros([self._traced.weights.size]), trainable=False)
-    # The last whole delta, and how many entries of the next: one variable, never half of a change.
+    # The number of the last whole delta, and how many entries of the next one are applied. One
+    # variable, so that both change at once.
     self.progress = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
 
-  # tf.Module would look for variables in these: the trainer's.
+  # In these attributes tf.Module would find the trainer's variables.
   _TF_MODULE_IGNORED_PROPERTIES = frozenset(
     ("_raw", "_inputs", "_traced", *tf.Module._TF_MODULE_IGNORED_PROPERTIES)
   )
 
   @property
-  def packed_weights(self):
-    """The `PackedWeights` of the trainer's variables."""
+  def packed_weights(self) -> PackedWeights:
+    """The trainer's variables."""
     return self._traced.weights
 
   @property
-  def inputs(self):
-    """The `ModelInputs`."""
+  def inputs(self) -> ModelInputs:
+    """The model's input in its three forms."""
     return self._inputs
 
-  def load(self, weights, rows):
-    """What will be in it: the packed weights, and room for so many rows, {name of the table: number}.
+  def load(self, weights: np.ndarray, rows: Mapping[str, int]) -> dict[str, int]:
+    """Sets what will be saved.
+
+    Args:
+      weights: the packed weights.
+      rows: how many rows each table will have, by table name.
 
     Returns:
-      {name of the table: number of buckets}.
+      How many buckets each table will have, by table name.
     """
     self.weights.assign(weights)
     return {name: table.make_room(rows[name]) for name, table in self._traced.tables.items()}
 
-  def signatures(self):
-    """{name: concrete function}."""
+  def signatures(self) -> dict[str, Any]:
+    """The concrete function of each signature by name."""
     raw_specs = {name: _named(spec, name) for name, spec in self._raw.specs.items()}
     signatures = {
       "serving_default": _function(self._predict_raw, raw_specs),
@@ -88,37 +108,48 @@ class ServedModel(tf.Module):
       signatures[REGRESS] = _function(self._regress, serialized)
     return signatures
 
-  def _predict(self, features):
-    # The weights are read once: a request sees all of an update of theirs, or nothing.
+  def _predict(self, features: Mapping[str, Any]) -> Outputs:
+    # The weights are read once: a request sees the whole of an update, or nothing of it.
     prediction = self._traced(features, self.weights.read_value())
     return {name: tf.identity(value) for name, value in named(prediction).items()}
 
-  def _predict_raw(self, **raw):
+  def _predict_raw(self, **raw: tf.Tensor) -> Outputs:
     return self._predict(self._inputs.from_raw(raw))
 
-  def _predict_dense(self, **dense):
+  def _predict_dense(self, **dense: tf.Tensor) -> Outputs:
     return self._predict(self._inputs.from_dense(dense))
 
-  def _probability(self, serialized):
+  def _probability(self, serialized: tf.Tensor) -> tf.Tensor:
     (prediction,) = self._predict_raw(**self._raw.parse_examples(serialized)).values()
     return tf.reshape(prediction, [-1])
 
-  def _classify(self, inputs):
+  def _classify(self, inputs: tf.Tensor) -> Outputs:
     click = self._probability(inputs)
     classes = tf.tile([["0", "1"]], [tf.size(click), 1])
     return {"classes": classes, "scores": tf.stack([1 - click, click], axis=1)}
 
-  def _regress(self, inputs):
+  def _regress(self, inputs: tf.Tensor) -> Outputs:
     return {"outputs": self._probability(inputs)}
 
   def _apply_delta(
-    self, lineage, base, sequence, position, last, table, keys, rows, removed, weights
-  ):
-    """Applies one chunk of a delta: it is the next one, or was applied before, or is refused.
+    self,
+    lineage: tf.Tensor,
+    base: tf.Tensor,
+    sequence: tf.Tensor,
+    position: tf.Tensor,
+    last: tf.Tensor,
+    table: tf.Tensor,
+    keys: tf.Tensor,
+    rows: tf.Tensor,
+    removed: tf.Tensor,
+    weights: tf.Tensor,
+  ) -> Outputs:
+    """Applies one chunk of a delta if it is the next one.
 
-    A chunk's position is the number of entries, rows and removed keys, that come before it in its
-    delta: it may go on in chunks of another size. One chunk is applied at a time, whoever sends
-    them. A server that joins requests fills a batch up with copies of its first one.
+    A chunk that was applied before changes nothing; any other is refused. A chunk's position is the
+    number of entries (rows and removed keys) before it in its delta, so a delta may continue in
+    chunks of another size. One chunk is applied at a time, whichever clients send them. A server
+    that joins requests fills a batch up with copies of the first request.
     """
     lock = tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(container="", shared_name="apply_delta"))
     with tf.control_dependencies([lock]):
@@ -153,7 +184,7 @@ class ServedModel(tf.Module):
     with tf.control_dependencies(checks):
       is_next = tf.logical_and(sequence[0] == due, position[0] == entries)
 
-    def apply():
+    def apply() -> tf.Tensor:
       done = [
         tf.cond(
           table[0] == name,
@@ -169,7 +200,7 @@ class ServedModel(tf.Module):
           lambda: self._put(weights),
           lambda: tf.constant(True),
         )
-      # Only when all is in place: what fails before is due again.
+      # Only when all is in place: a chunk that fails before is due again.
       with tf.control_dependencies([dense]):
         length = tf.strings.length(keys[0]) + tf.strings.length(removed[0])
         after = entries + tf.cast(length // tf.int64.size, tf.int64)
@@ -185,16 +216,19 @@ class ServedModel(tf.Module):
     with tf.control_dependencies([unlock]):
       return {name: tf.identity(value) for name, value in status.items()}
 
-  def _put(self, weights):
-    # The variable itself refuses a vector of another length.
+  def _put(self, weights: tf.Tensor) -> tf.Tensor:
+    # The variable refuses a vector of another length.
     values = tf.io.decode_raw(weights[0], tf.float32)
     assigned = self.weights.assign(values, read_value=False)
     return _after([assigned])
 
-  def _delta_status(self, ask):
+  def _delta_status(self, ask: tf.Tensor) -> Outputs:
     """The lineage, the base, the last whole delta, and how much of the next one is applied."""
     sequence, position = tf.unstack(self.progress.read_value())
-    same = lambda value: tf.fill(tf.shape(ask), value)
+
+    def same(value: Any) -> tf.Tensor:
+      return tf.fill(tf.shape(ask), value)
+
     return {
       "lineage": same(self._lineage),
       "base": same(tf.constant(self._base, tf.int64)),
@@ -203,8 +237,8 @@ class ServedModel(tf.Module):
     }
 
 
-def named(prediction):
-  """{name: tensor} of what a model returns."""
+def named(prediction: Any) -> Outputs:
+  """The tensors that a model returns, by name."""
   if isinstance(prediction, dict):
     return dict(prediction)
   values = tf.nest.flatten(prediction)
@@ -213,35 +247,35 @@ def named(prediction):
   return {f"predictions_{i}": value for i, value in enumerate(values)}
 
 
-def _put(table, keys, rows, removed):
+def _put(table: ServedTable, keys: tf.Tensor, rows: tf.Tensor, removed: tf.Tensor) -> tf.Tensor:
   dropped = table.drop(tf.io.decode_raw(removed[0], tf.int64))
   with tf.control_dependencies([dropped]):
     put = table.put(tf.io.decode_raw(keys[0], tf.int64), tf.io.decode_raw(rows[0], tf.float32))
   return _after([put])
 
 
-def _after(operations):
-  """A true tensor that is there once the operations have succeeded."""
+def _after(operations: Sequence[Any]) -> tf.Tensor:
+  """A tensor, true, that can be read once the operations have succeeded."""
   with tf.control_dependencies(operations):
     return tf.constant(True)
 
 
-def _check(condition, *message):
+def _check(condition: tf.Tensor, *message: Any) -> tf.Operation:
   return tf.debugging.Assert(condition, list(message), summarize=1)
 
 
-def _function(python_function, specs):
-  """A tf.function whose arguments are tensors of these names."""
+def _function(python_function: Callable[..., Outputs], specs: Mapping[str, tf.TensorSpec]) -> Any:
+  """A concrete function whose arguments are tensors of these names."""
 
-  def called_with_names(**tensors):
+  def called_with_names(**tensors: tf.Tensor) -> Outputs:
     return python_function(**tensors)
 
   return tf.function(called_with_names, autograph=False).get_concrete_function(**specs)
 
 
-def _column(name, dtype):
+def _column(name: str, dtype: tf.DType) -> tf.TensorSpec:
   return tf.TensorSpec([None], dtype, name=name)
 
 
-def _named(spec, name):
+def _named(spec: tf.TensorSpec, name: str) -> tf.TensorSpec:
   return tf.TensorSpec(spec.shape, spec.dtype, name=name)

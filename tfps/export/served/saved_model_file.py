@@ -1,5 +1,7 @@
 """Writing the SavedModel itself."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -13,11 +15,11 @@ _METHODS = {
 }
 
 
-def save(served, folder):
-  """Writes a `ServedModel`, its tables still empty.
+def save(served: served_model.ServedModel, folder: str) -> None:
+  """Writes a model whose tables are still empty.
 
-  TensorFlow 2 names the method of every signature "predict"; those that TensorFlow Serving's
-  Classify and Regress calls look for are named here. Devices of the trainer are left out.
+  TensorFlow 2 sets "predict" as the method of every signature. TensorFlow Serving's Classify and
+  Regress calls look for other methods, which are set here. The trainer's devices are left out.
   """
   tf.saved_model.save(served, folder, signatures=served.signatures())
   path = files.join(folder, "saved_model.pb")
@@ -30,5 +32,5 @@ def save(served, folder):
         meta_graph.signature_def[name].method_name = method
   with tf.io.gfile.GFile(path, "wb") as file:
     file.write(content.SerializeToString(deterministic=True))
-  # It is that of the file before.
+  # It is the fingerprint of the file as it was before.
   tf.io.gfile.remove(files.join(folder, "fingerprint.pb"))

@@ -1,4 +1,9 @@
-"""A trained model as a graph of stock ops, whose rows and weights come from elsewhere."""
+"""A trained model as a graph of stock ops, whose rows and weights are inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -9,35 +14,38 @@ from tfps.graph.traced import Traced, identity, local_variable
 from tfps.layers import served_lookup
 from tfps.layers.embedding import tables_of
 
+if TYPE_CHECKING:
+  import tf_keras as keras
+
 
 class TracedModel:
   """The prediction of a model, cut off from its parameter servers.
 
-  The model is traced once, with stock tables where its embedding layers pull. What it reads of its
-  own variables is replaced when it is called.
+  The model is traced once, with stock tables from which its embedding layers pull. Each call then
+  replaces what the trace reads of the model's own variables.
 
   Args:
     model: the Keras model, built.
-    features: specs of its input: a dict of tf.TensorSpec, tf.RaggedTensorSpec or
+    features: the specs of its input by name: tf.TensorSpec, tf.RaggedTensorSpec or
       tf.SparseTensorSpec.
 
   Attributes:
-    tables: {name: `ServedTable`}.
-    weights: `PackedWeights` of the variables that a prediction reads.
+    tables: the stock tables by name.
+    weights: the variables that a prediction reads.
 
   Raises:
-    ExportError: two of its tables have one name, or it needs a resource that is neither a table nor
-      a variable.
+    ExportError: two of the model's tables have one name, or it needs a resource that is neither a
+      table nor a variable.
   """
 
-  def __init__(self, model, features):
+  def __init__(self, model: keras.Model, features: Mapping[str, tf.TypeSpec]) -> None:
     tables = tables_of(model)
     self.tables = {table.name: ServedTable(table.name, table.row_width) for table in tables}
     if len(self.tables) < len(tables):
       raise ExportError("two tables of the model have one name: give each its own.")
     served = {table: self.tables[table.name] for table in tables}
 
-    def predict(features):
+    def predict(features: Mapping[str, Any]) -> Any:
       with served_lookup.serve_from(served):
         return model(features, training=False)
 
@@ -51,17 +59,14 @@ class TracedModel:
         )
     self.weights = PackedWeights(self._traced.variables)
 
-  def __call__(self, features, weights):
-    """The model's prediction.
+  def __call__(self, features: Mapping[str, Any], weights: tf.Tensor) -> Any:
+    """What the model returns.
 
     Args:
-      features: tensors as the specs say.
+      features: tensors as the specs describe them.
       weights: float32 [weights.size], the packed weights.
-
-    Returns:
-      What the model returns.
     """
-    # Each request has variables of its own, which are gone when it is answered.
+    # Each request has variables of its own, which end with it.
     values = zip(self._traced.variables, self.weights.unpack(weights))
     handles = {identity(variable): local_variable(variable, value) for variable, value in values}
     return self._traced(features, handles=handles)
