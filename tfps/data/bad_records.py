@@ -1,12 +1,19 @@
 """Bad records: how a parse function names them, and how a run counts those that it skips."""
 
+from __future__ import annotations
+
 import sys
 import threading
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
 from tfps.errors import BadRecordError
+
+if TYPE_CHECKING:
+  from tfps.data.source import Source
+  from tfps.data.ticket import Day, Ticket
 
 CHOICES = ("fail", "skip")
 MOST_SKIPPED = 10_000  # by default
@@ -15,7 +22,7 @@ _MOST_NOTICES = 20
 _parsing = threading.local()
 
 
-def reject(bad, reason):
+def reject(bad: tf.Tensor, reason: str) -> None:
   """Says, within the parse function of a source, which records are bad and why.
 
   What becomes of them is the source's `on_bad_record`; a record that is skipped is in no batch.
@@ -39,12 +46,12 @@ def reject(bad, reason):
 class Rejected:
   """A context manager that collects what `reject` is told: a list of (bool [n], reason)."""
 
-  def __enter__(self):
+  def __enter__(self) -> list[tuple[tf.Tensor, str]]:
     self._outer = getattr(_parsing, "rejected", None)
     _parsing.rejected = []
     return _parsing.rejected
 
-  def __exit__(self, *exc_info):
+  def __exit__(self, *exc_info: object) -> None:
     _parsing.rejected = self._outer
 
 
@@ -57,13 +64,13 @@ class Skipped(NamedTuple):
   details: tf.Tensor  # string [k]: what is wrong with that one
 
 
-def nothing_skipped():
+def nothing_skipped() -> Skipped:
   """The `Skipped` of a ticket whose records are all good."""
   integers, texts = tf.zeros([0], tf.int64), tf.zeros([0], tf.string)
   return Skipped(texts, integers, integers, texts)
 
 
-def summarise(problems, numbers):
+def summarise(problems: tf.Tensor, numbers: tf.Tensor) -> Skipped:
   """The `Skipped` of some records.
 
   Args:
@@ -89,16 +96,16 @@ class SkippedRecords:
     counts: {reason: how many} so far.
   """
 
-  def __init__(self, source, counts=None):
+  def __init__(self, source: Source, counts: Mapping[str, int] | None = None) -> None:
     self.counts = dict(counts or {})
     self._source = source
     self._notices = 0
 
-  def explain(self, ticket, error):
+  def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
     """`Source.explain`."""
     return self._source.explain(ticket, error)
 
-  def add_ticket(self, ticket, skipped):
+  def add_ticket(self, ticket: Ticket, skipped: Skipped) -> dict[str, int]:
     """Counts a finished ticket's `Skipped`; returns {reason: how many} of it."""
     new = {}
     for reason, count, first, detail in zip(*skipped):
@@ -110,20 +117,20 @@ class SkippedRecords:
     self._count(new)
     return new
 
-  def add_day(self, day):
+  def add_day(self, day: Day) -> dict[str, int]:
     """Counts what was skipped when the files of a day were indexed; returns {reason: how many}."""
     new = self._found(self._source.skipped_in_index(day))
     self._count(new)
     return new
 
-  def _found(self, bads):
-    new = {}
+  def _found(self, bads: Iterable[SkippedInIndex]) -> dict[str, int]:
+    new: dict[str, int] = {}
     for bad in bads:
       new[bad.reason] = new.get(bad.reason, 0) + bad.count
       self._notice("1 record" if bad.count == 1 else f"{bad.count} records", bad.place, bad.detail)
     return new
 
-  def _notice(self, what, where, detail):
+  def _notice(self, what: str, where: str, detail: bytes | str) -> None:
     self._notices += 1
     if self._notices <= _MOST_NOTICES:
       detail = detail.decode(errors="replace") if isinstance(detail, bytes) else detail
@@ -132,7 +139,7 @@ class SkippedRecords:
     if self._notices == _MOST_NOTICES:
       print("tfps: what else is skipped is only counted.", file=sys.stderr, flush=True)
 
-  def _count(self, new):
+  def _count(self, new: Mapping[str, int]) -> None:
     for reason, count in new.items():
       self.counts[reason] = self.counts.get(reason, 0) + count
     most, total = self._source.max_bad_records, sum(self.counts.values())
@@ -147,23 +154,23 @@ class SkippedInIndex(NamedTuple):
   """Records that the chief found to be bad before any ticket."""
 
   reason: str
-  count: int
+  count: int  # type: ignore[assignment]  # tuple.count, which nobody calls
   place: str  # of one of them
   detail: str
 
 
-def rest_of_file(path, damage):
+def rest_of_file(path: str, damage: str) -> SkippedInIndex:
   """Returns the `SkippedInIndex` of a file's unreadable rest; `damage` says why."""
   return SkippedInIndex("the rest of the file cannot be read", 1, path, damage)
 
 
-def in_words(counts):
+def in_words(counts: Mapping[str, int]) -> str:
   """{reason: how many} as one text, the most frequent first."""
   order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
   return ", ".join(f"{reason} ({count:,})" for reason, count in order)
 
 
-def check(on_bad_record, max_bad_records):
+def check(on_bad_record: str, max_bad_records: int) -> None:
   """Raises ValueError unless these are what a source takes."""
   if on_bad_record not in CHOICES:
     raise ValueError(f"on_bad_record is {on_bad_record!r}; it must be one of {', '.join(CHOICES)}.")

@@ -1,9 +1,11 @@
 """From one structure of tensors that holds a whole ticket to a dataset of its batches."""
 
+from typing import Any
+
 import tensorflow as tf
 
 
-def batches(ticket_values, records, batch_size):
+def batches(ticket_values: Any, records: tf.Tensor, batch_size: int) -> tf.data.Dataset:
   """A dataset of `ticket_values` cut along the first dimension; the last batch may be smaller.
 
   It has no function inside. A function in a dataset is placed and optimised anew whenever a ticket
@@ -25,7 +27,7 @@ def batches(ticket_values, records, batch_size):
   return tf.data.Dataset.from_tensor_slices(stacked).concatenate(last)
 
 
-def rows(value):
+def rows(value: tf.Tensor | tf.RaggedTensor | tf.SparseTensor) -> tf.Tensor:
   """int64 scalar: the first dimension of a Tensor, RaggedTensor or SparseTensor."""
   if isinstance(value, tf.RaggedTensor):
     return tf.cast(value.nrows(), tf.int64)
@@ -34,12 +36,12 @@ def rows(value):
   )
 
 
-def padding(spec):
+def padding(spec: Any) -> Any:
   """Returns a batch of one example in the form of an element_spec: zeros and empty strings."""
   return tf.nest.map_structure(_padding, spec)
 
 
-def _padding(spec):
+def _padding(spec: tf.TypeSpec) -> Any:
   if isinstance(spec, tf.RaggedTensorSpec):
     inner = [1 if size is None else size for size in spec.shape[spec.ragged_rank + 1 :]]
     value = tf.zeros([1, *inner], spec.dtype)
@@ -52,7 +54,7 @@ def _padding(spec):
   return tf.zeros(shape, spec.dtype)
 
 
-def _stack(value, count, size):
+def _stack(value: Any, count: tf.Tensor, size: tf.Tensor) -> Any:
   """The first count * size rows, as [count, size, ...]."""
   value = _rows(value, 0, count * size)
   if isinstance(value, tf.RaggedTensor):
@@ -64,7 +66,7 @@ def _stack(value, count, size):
   return tf.reshape(value, tf.concat([[count, size], tf.shape(value, tf.int64)[1:]], 0))
 
 
-def _rows(value, begin, end):
+def _rows(value: Any, begin: tf.Tensor | int, end: tf.Tensor) -> Any:
   if isinstance(value, tf.SparseTensor):
     begins = tf.one_hot(
       0, tf.size(value.dense_shape), tf.cast(begin, tf.int64), tf.constant(0, tf.int64)

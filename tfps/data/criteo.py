@@ -1,11 +1,19 @@
 """Criteo's display advertising data: label, 13 counts, 26 categories, tab-separated."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tfps.data import file_source
 from tfps.data.bad_records import reject
 from tfps.data.raw_inputs import RawInputs
 from tfps.table.feasigns import feasign
+
+if TYPE_CHECKING:
+  from tfps.data.file_source import Files, FileSource
 
 COUNTS = tuple(f"I{i}" for i in range(1, 14))
 CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
@@ -14,7 +22,7 @@ _MISSING = 0  # no bucket has this number
 _ABSENT = -(2**63)  # what an empty field is read as
 
 
-def criteo(files, *, days=None, **settings):
+def criteo(files: Files, *, days: Sequence[str] | None = None, **settings: Any) -> FileSource:
   r"""Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
@@ -54,7 +62,7 @@ def criteo(files, *, days=None, **settings):
   return made
 
 
-def _parse(lines):
+def _parse(lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
   defaults = [tf.constant([], tf.float32)] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS)
   defaults += [[""]] * len(CATEGORIES)
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
@@ -62,14 +70,14 @@ def _parse(lines):
   return _features(dict(zip(COUNTS + CATEGORIES, fields))), label[:, tf.newaxis]
 
 
-def _features(fields):
+def _features(fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """{slot: feasigns} of counts, int64 with _ABSENT, and categories, strings."""
   buckets = tf.unstack(_bucketise(tf.stack([fields[slot] for slot in COUNTS])), num=len(COUNTS))
   values = {**dict(zip(COUNTS, buckets)), **{slot: fields[slot] for slot in CATEGORIES}}
   return {slot: feasign(slot, values[slot]) for slot in COUNTS + CATEGORIES}
 
 
-def _split(lines):
+def _split(lines: tf.Tensor) -> dict[str, tf.Tensor]:
   """The fields of lines as they are: texts."""
   _, *fields = tf.io.decode_csv(
     lines,
@@ -80,7 +88,7 @@ def _split(lines):
   return dict(zip(COUNTS + CATEGORIES, fields))
 
 
-def _raw_features(texts):
+def _raw_features(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The same of the fields as they are in the files, texts, where an empty one is missing."""
   counts = {
     slot: tf.strings.to_number(
@@ -91,7 +99,7 @@ def _raw_features(texts):
   return _features({**texts, **counts})
 
 
-def _bucketise(counts):
+def _bucketise(counts: tf.Tensor) -> tf.Tensor:
   """int64 buckets of int64 counts: above 0 for v > 2, below for v <= 2, 0 for a missing one."""
   logarithm = tf.math.log(tf.cast(tf.maximum(counts, 3), tf.float64))
   buckets = tf.where(counts > 2, tf.cast(tf.floor(logarithm**2), tf.int64), counts - 3)

@@ -1,10 +1,14 @@
 """The source of files: cut where they can be, read by byte range with stock TensorFlow ops."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import gzip
+import os
 import zlib
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -14,6 +18,12 @@ from tfps.data import bad_records, batching, index, parsing, places
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
 from tfps.errors import BadRecordError
+
+if TYPE_CHECKING:
+  from tfps.data.ticket import Day, Ticket
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+Files = Paths | Mapping[str, Paths]  # or a calendar: {day name: paths}
 
 _REMEDY = "Make the source again, and leave its files alone while it is used."
 
@@ -41,17 +51,17 @@ class FileSource(Source):
 
   def __init__(
     self,
-    calendar,
-    parse,
+    calendar: Mapping[str, Sequence[Part]],
+    parse: parsing.Parse,
     *,
-    tfrecord=False,
-    header=False,
-    on_bad_record="fail",
-    max_bad_records=bad_records.MOST_SKIPPED,
-    check_labels=True,
-    columns=(),
-    **cutting,
-  ):
+    tfrecord: bool = False,
+    header: bool = False,
+    on_bad_record: str = "fail",
+    max_bad_records: int = bad_records.MOST_SKIPPED,
+    check_labels: bool = True,
+    columns: Sequence[str] = (),
+    **cutting: Any,
+  ) -> None:
     super().__init__(calendar, **cutting)
     bad_records.check(on_bad_record, max_bad_records)
     self.max_bad_records = max_bad_records
@@ -73,7 +83,9 @@ class FileSource(Source):
       )
     self._compressed = True in compressed
 
-  def read_records(self, parse, day, count):
+  def read_records(
+    self, parse: Callable[[tf.Tensor], Any], day: Day | int | str, count: int
+  ) -> Any:
     """What `parse` makes of the first `count` good records, at most, of a day, as NumPy arrays.
 
     Args:
@@ -89,7 +101,7 @@ class FileSource(Source):
         return tf.nest.map_structure(lambda value: value[:count].numpy(), values)
     return None
 
-  def explain(self, ticket, error):
+  def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
     """`BadRecordError` with the first record of a ticket that is bad.
 
     Where none is, `error` or one that names the file.
@@ -110,24 +122,24 @@ class FileSource(Source):
         )
     return error
 
-  def place_of(self, ticket, number):
+  def place_of(self, ticket: Ticket, number: int) -> str:
     if number < 0:
       return ticket.path
     if self._tfrecord:
       return places.of_tfrecord(ticket.path, ticket.begin, number)
     return places.of_line(ticket.path, ticket.begin, number + (self._compressed and self._header))
 
-  def skipped_in_index(self, day):
+  def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
     return [
       bad_records.rest_of_file(cuts.path, cuts.damage)
       for cuts in self._cuts(self._ordinal(day))
       if cuts.damage
     ]
 
-  def _cut(self, ordinal):
+  def _cut(self, ordinal: int) -> list[index.Cuts]:
     return [self._cut_part(part) for part in self._parts[ordinal]]
 
-  def _cut_part(self, part):
+  def _cut_part(self, part: Part) -> index.Cuts:
     path, step = part.path, self._records_per_ticket
     size = self._sizes[path]
     end = size if part.end is None else part.end
@@ -146,7 +158,7 @@ class FileSource(Source):
         )
     return index.whole(path, size, cuts.records) if self._compressed else cuts
 
-  def _read(self, ticket):
+  def _read(self, ticket: Ticket) -> Reading:
     if self._compressed:
       return self._read_compressed(ticket)
     records, damaged = self._records(ticket)
@@ -157,7 +169,7 @@ class FileSource(Source):
     values, count, skipped = self._parser(records, damaged, numbers)
     return Reading(batching.batches(values, count, self.batch_size), lambda examples: skipped)
 
-  def _read_compressed(self, ticket):
+  def _read_compressed(self, ticket: Ticket) -> Reading:
     if not self._skips:
       expected = tf.data.experimental.assert_cardinality(-(-ticket.records // self.batch_size))
       parse = lambda records: self._parse_all(records)[0]
@@ -170,17 +182,17 @@ class FileSource(Source):
     batches = batches.map(lambda values, _: values)
     return Reading(batches.prefetch(2), lambda examples: self._skipped(ticket, examples))
 
-  def _parse_all(self, records):
+  def _parse_all(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
     """(what is parsed, how many records that is) of some records that could be read."""
     count = tf.size(records, tf.int64)
     nothing = tf.zeros([count], tf.bool)
     values, count, _ = self._parser(records, nothing, tf.range(count))
     return values, count
 
-  def _skipped(self, ticket, examples):
+  def _skipped(self, ticket: Ticket, examples: tf.Tensor) -> bad_records.Skipped:
     """The `Skipped` of a ticket of which so many records were parsed; looks for them if need be."""
 
-    def look():
+    def look() -> bad_records.Skipped:
       problems = self._problems(ticket)
       numbers = tf.where(problems != "")[:, 0]
       return bad_records.summarise(tf.gather(problems, numbers), numbers)
@@ -189,7 +201,7 @@ class FileSource(Source):
     self._check_count(ticket, examples + tf.reduce_sum(found.counts))
     return found
 
-  def _problems(self, ticket):
+  def _problems(self, ticket: Ticket) -> tf.Tensor:
     """String [n]: what is wrong with each record of a ticket, in the file's order.
 
     "" where nothing is.
@@ -205,7 +217,7 @@ class FileSource(Source):
       ),
     )
 
-  def _records(self, ticket, careful=False):
+  def _records(self, ticket: Ticket, careful: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """(string [n], bool [n]: whether each could not be read) of a ticket's range."""
     damaged = None
     if not self._tfrecord:
@@ -218,7 +230,7 @@ class FileSource(Source):
     records.set_shape([None])
     return records, tf.zeros([ticket.records], tf.bool) if damaged is None else damaged
 
-  def _check_count(self, ticket, found):
+  def _check_count(self, ticket: Ticket, found: tf.Tensor) -> None:
     tf.debugging.Assert(
       found == ticket.records,
       [
@@ -230,22 +242,24 @@ class FileSource(Source):
       ],
     )
 
-  def _read_lines(self, ticket):
+  def _read_lines(self, ticket: Ticket) -> tf.Tensor:
     """String [records]: the range's lines that are not empty."""
     block = tf.strings.regex_replace(self._read_block(ticket), "\r(\n|$)", r"\1")
     # The first version of this op is six times as fast as tf.strings.split, and skips what is
     # empty.
     return tf.raw_ops.StringSplit(input=[block], delimiter="\n", skip_empty=True).values
 
-  def _read_damaged_tfrecord(self, ticket):
+  def _read_damaged_tfrecord(self, ticket: Ticket) -> tuple[tf.Tensor, tf.Tensor]:
     """(string [records], bool [records]): the same, and which of them have a wrong checksum."""
     read = _traced_tfrecords()
     ok, _, records = parsing.attempt(read, ticket.path, ticket.begin, ticket.records)
 
-    def one_by_one():
+    def one_by_one() -> tuple[tf.Tensor, tf.Tensor]:
       block = self._read_block(ticket)
 
-      def step(at, records, damaged):
+      def step(
+        at: tf.Tensor, records: tf.Tensor, damaged: tf.Tensor
+      ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         (size,) = tf.unstack(tf.io.decode_raw(tf.strings.substr(block, at, 8), tf.int64), num=1)
         ok, _, record = parsing.attempt(read, ticket.path, ticket.begin + at, tf.ones([], tf.int64))
         record = tf.cond(ok, lambda: record, lambda: tf.constant([""]))
@@ -263,7 +277,7 @@ class FileSource(Source):
 
     return tf.cond(ok, lambda: (records, tf.zeros([ticket.records], tf.bool)), one_by_one)
 
-  def _read_block(self, ticket):
+  def _read_block(self, ticket: Ticket) -> tf.Tensor:
     """String scalar: the bytes of the ticket's range.
 
     The op itself refuses a file whose size is not what it was.
@@ -278,7 +292,7 @@ class FileSource(Source):
       footer_bytes=self._size_of(ticket.path) - ticket.end,
     ).get_single_element()
 
-  def _compressed_records(self, ticket, shuffle=True):
+  def _compressed_records(self, ticket: Ticket, shuffle: bool = True) -> tf.data.Dataset:
     """A dataset of all records of a compressed file."""
     if self._tfrecord:
       records = tf.data.TFRecordDataset(ticket.path, "GZIP")
@@ -292,12 +306,12 @@ class FileSource(Source):
       records = records.shuffle(self._records_per_ticket, seed, reshuffle_each_iteration=False)
     return records
 
-  def _size_of(self, path):
+  def _size_of(self, path: tf.Tensor) -> tf.Tensor:
     paths, sizes = tf.constant(list(self._sizes)), tf.constant(list(self._sizes.values()), tf.int64)
     return tf.reduce_max(tf.where(paths == path, sizes, 0))
 
 
-def tfrecords(path, begin, count):
+def tfrecords(path: tf.Tensor | str, begin: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
   """String [count]: the records of a TFRecord file from a byte on."""
   records = tf.raw_ops.TFRecordDatasetV2(
     filenames=[path], compression_type="", buffer_size=256 << 10, byte_offsets=[begin]
@@ -307,7 +321,7 @@ def tfrecords(path, begin, count):
 
 
 @functools.cache
-def _traced_tfrecords():
+def _traced_tfrecords() -> Any:
   """`tfrecords` to attempt.
 
   One for the process: TensorFlow keeps a thread for each that was called eagerly.
@@ -319,7 +333,7 @@ def _traced_tfrecords():
 
 
 @contextlib.contextmanager
-def opened(path, begin, length):
+def opened(path: str, begin: int, length: int | None) -> Iterator[Any]:
   """The file's uncompressed bytes as a stream; a bar shows when reading it takes long."""
   with contextlib.ExitStack() as stack:
     stream = stack.enter_context(tf.io.gfile.GFile(path, "rb"))
@@ -331,14 +345,15 @@ def opened(path, begin, length):
       yield stream
       return
     try:
-      yield stack.enter_context(gzip.GzipFile(fileobj=stream))
+      with gzip.GzipFile(fileobj=stream) as uncompressed:
+        yield uncompressed
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
       raise ValueError(f"{path} is not a complete gzip file: {error}.") from None
 
 
-def calendar_of(files, days):
+def calendar_of(files: Files, days: Sequence[str] | None) -> dict[str, list[Part]]:
   """{day name: list of Part} of the arguments `files` and `days` of `tfps.data.source`."""
-  calendar = files if isinstance(files, dict) else {"all": files}
+  calendar: Mapping[str, Paths] = files if isinstance(files, Mapping) else {"all": files}
   if days is not None:
     unknown = [name for name in days if name not in calendar]
     if unknown:
@@ -349,7 +364,7 @@ def calendar_of(files, days):
   return {name: [Part(path) for path in _expand(paths)] for name, paths in calendar.items()}
 
 
-def _expand(files):
+def _expand(files: Paths) -> list[str]:
   """The list of paths that a path, a glob or a list of these means."""
   paths = []
   for pattern in (

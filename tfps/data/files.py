@@ -1,32 +1,40 @@
 """Files as sources: text, CSV and TFRecord, by themselves or as a calendar of days."""
 
+from __future__ import annotations
+
 import csv
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfps.data import bad_records
 from tfps.data.file_source import FileSource, calendar_of, opened
 
+if TYPE_CHECKING:
+  from tfps.data.file_source import Files, Part
+  from tfps.data.parsing import Parse
+
 FORMATS = ("text", "csv", "tfrecord")
 
 
 def source(
-  files,
-  parse,
+  files: Files,
+  parse: Callable[[Any], tuple],
   *,
-  format="text",
-  columns=None,
-  delimiter=",",
-  header=False,
-  days=None,
-  batch_size=512,
-  batches_per_ticket=10,
-  shuffle=False,
-  seed=0,
-  on_bad_record="fail",
-  max_bad_records=bad_records.MOST_SKIPPED,
-  check_labels=True,
-):
+  format: str = "text",
+  columns: Sequence[str] | None = None,
+  delimiter: str = ",",
+  header: bool = False,
+  days: Sequence[str] | None = None,
+  batch_size: int = 512,
+  batches_per_ticket: int = 10,
+  shuffle: bool = False,
+  seed: int = 0,
+  on_bad_record: str = "fail",
+  max_bad_records: int = bad_records.MOST_SKIPPED,
+  check_labels: bool = True,
+) -> FileSource:
   r"""Makes a source of files: text lines, CSV or TFRecord, by themselves or as a calendar of days.
 
   The chief reads a plain file through once to find where it can be cut, when the file's day is
@@ -106,7 +114,9 @@ def source(
   )
 
 
-def _header_columns(calendar, header, delimiter):
+def _header_columns(
+  calendar: Mapping[str, Sequence[Part]], header: bool, delimiter: str
+) -> list[str]:
   if not header:
     raise ValueError(
       "format 'csv' needs columns (a list of names), or header=True for files that name them."
@@ -121,10 +131,12 @@ def _header_columns(calendar, header, delimiter):
   raise ValueError("the files are empty, so no header names the CSV's columns; give columns.")
 
 
-def _parse_csv(parse, columns, delimiter):
+def _parse_csv(
+  parse: Callable[[dict[str, tf.Tensor]], tuple], columns: Sequence[str], delimiter: str
+) -> Parse:
   columns = list(columns)
 
-  def parse_lines(lines):
+  def parse_lines(lines: tf.Tensor) -> tuple:
     fields = tf.io.decode_csv(lines, [[""]] * len(columns), field_delim=delimiter)
     return parse(dict(zip(columns, fields)))
 

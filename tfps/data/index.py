@@ -1,9 +1,11 @@
 """Where a file can be cut: the offset of every k-th record, found by streaming it once."""
 
 import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import IO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 _BLOCK_BYTES = 4 << 20
 _NEWLINE, _RETURN = 10, 13
@@ -18,21 +20,29 @@ class Cuts(NamedTuple):
   records: int
   damage: str = ""  # why nothing behind them could be read
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.bounds) - 1
 
-  def range(self, i):
+  def range(self, i: int) -> tuple[int, int, int]:
     """(begin, end, records) of ticket i."""
     records = min(self.step, self.records - i * self.step)
     return int(self.bounds[i]), int(self.bounds[i + 1]), records
 
 
-def whole(path, size, records):
+def whole(path: str, size: int, records: int) -> Cuts:
   """The cuts of a file that can only be read from its first byte to its last: one ticket."""
   return Cuts(path, np.array([0, size] if records else [0]), max(records, 1), records)
 
 
-def cut_text(stream, path, *, step, header=False, begin=0, end=None):
+def cut_text(
+  stream: IO[bytes],
+  path: str,
+  *,
+  step: int,
+  header: bool = False,
+  begin: int = 0,
+  end: int | None = None,
+) -> Cuts:
   """Cuts lines, of which the empty ones are no records.
 
   Args:
@@ -65,7 +75,7 @@ def cut_text(stream, path, *, step, header=False, begin=0, end=None):
     position += rest
 
 
-def _line_starts(block):
+def _line_starts(block: np.ndarray) -> tuple[np.ndarray, int]:
   """(starts of the whole lines of a uint8 block that are not empty, where its last part starts)."""
   newlines = np.flatnonzero(block == _NEWLINE)
   if not len(newlines):
@@ -80,12 +90,11 @@ def _line_starts(block):
   return starts if full.all() else starts[full], int(newlines[-1]) + 1
 
 
-def cut_tfrecord(stream, path, *, step, skip_damage=False):
+def cut_tfrecord(stream: IO[bytes], path: str, *, step: int, skip_damage: bool = False) -> Cuts:
   """Cuts a TFRecord file by walking its length headers.
 
-  Format: each record is its length (uint64), the length's masked CRC-32C (uint32), the data, the
-    data's masked CRC-32C
-  (uint32), all little-endian (tensorflow/core/lib/io/record_writer.h).
+  Each record is its length (uint64), the length's masked CRC-32C (uint32), the data, and the data's
+  masked CRC-32C (uint32), all little-endian (tensorflow/core/lib/io/record_writer.h).
 
   Args:
     stream: a binary file at its first byte.
@@ -100,12 +109,10 @@ def cut_tfrecord(stream, path, *, step, skip_damage=False):
     ValueError: the file is cut short, or is no TFRecord file at some byte.
   """
   read_header = struct.Struct("<QI").unpack_from
-  bounds, unchecked = [], []
-  records, start, position = (
-    0,
-    0,
-    0,
-  )  # of the record read last: its first byte and one past its last
+  bounds: list[int] = []
+  unchecked: list[tuple[int, int, int]] = []
+  records = 0
+  start = position = 0  # of the record read last: its first byte, and one past its last
   block, block_begin = stream.read(_BLOCK_BYTES), 0
   damage = ""
   while not damage:
@@ -141,11 +148,11 @@ def cut_tfrecord(stream, path, *, step, skip_damage=False):
     block = rest + block
   if damage and not skip_damage:
     raise ValueError(damage)
-  bounds = [bound for bound in bounds if bound < position] + [position]
+  bounds = [*(bound for bound in bounds if bound < position), position]
   return Cuts(path, np.array(bounds, np.int64), step, records, damage)
 
 
-def _first_wrong_length(headers):
+def _first_wrong_length(headers: Sequence[tuple[int, int, int]]) -> int | None:
   """Which of some (position, length, checksum of the length) is wrong; None if all are right."""
   if not headers:
     return None
@@ -154,7 +161,7 @@ def _first_wrong_length(headers):
   return int(wrong[0]) if len(wrong) else None
 
 
-def _crc_table():
+def _crc_table() -> np.ndarray:
   table = np.arange(256, dtype=np.uint32)
   for _ in range(8):
     table = (table >> np.uint32(1)) ^ np.where(
@@ -166,7 +173,7 @@ def _crc_table():
 _CRC_TABLE = _crc_table()
 
 
-def _masked_crc32c(lengths):
+def _masked_crc32c(lengths: npt.ArrayLike) -> np.ndarray:
   """TensorFlow's masked CRC-32C of each of some uint64, little-endian, as uint32."""
   lengths = np.array(lengths, np.uint64)
   crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)

@@ -1,12 +1,20 @@
 """Parsing records that may be bad: each bad one is found, whatever the parse function does."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfps import native
 from tfps.data import bad_records, batching
 
-# What TensorFlow says of a record, and how it is said here: what differs from record to record is
-# behind a colon.
+# From string [n], a record in each, to (x, y) or (x, y, weight).
+Parse = Callable[[tf.Tensor], tuple]
+
+# TensorFlow's words about a record, and those that replace them: what differs from record to record
+# comes after a colon.
 _WORDS = {
   r"^Field (\d+) ": r"field \1 ",
   r"^Name: [^,]*, ": "",
@@ -19,7 +27,7 @@ _MOST_SAID = 300  # bytes: some errors quote all of a record
 _RECORDS = tf.TensorSpec([None], tf.string)
 
 
-def attempt(function, *inputs):
+def attempt(function: Any, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
   """Runs a function whose error is a result like another.
 
   Args:
@@ -52,15 +60,22 @@ class Parser:
     columns: names of the fields, for those that errors of tf.io.decode_csv know by number.
   """
 
-  def __init__(self, parse, *, on_bad_record="fail", check_labels=True, columns=()):
+  def __init__(
+    self,
+    parse: Parse,
+    *,
+    on_bad_record: str = "fail",
+    check_labels: bool = True,
+    columns: Sequence[str] = (),
+  ) -> None:
     self.parse = parse
     self._check_labels = check_labels
     self._columns = tuple(columns)
     self._skips = on_bad_record == "skip"
     self._traced = None
-    self._reasons = []
+    self._reasons: list[str] = []
 
-  def with_parse(self, parse):
+  def with_parse(self, parse: Parse) -> Parser:
     """The same with another parse function."""
     on_bad_record = "skip" if self._skips else "fail"
     return Parser(
@@ -70,7 +85,9 @@ class Parser:
       columns=self._columns,
     )
 
-  def __call__(self, records, damaged, numbers):
+  def __call__(
+    self, records: tf.Tensor, damaged: tf.Tensor, numbers: tf.Tensor
+  ) -> tuple[Any, tf.Tensor, bad_records.Skipped]:
     """Parses a ticket's records.
 
     Args:
@@ -79,8 +96,8 @@ class Parser:
       numbers: int64 [n]: the number of each in the ticket.
 
     Returns:
-      (what the parse function makes of the good ones, how many these are, the `bad_records.Skipped`
-        of the others).
+      (the parse function's result for the good records, how many these are, the
+      `bad_records.Skipped` of the others).
     """
     count = tf.size(records, tf.int64)
     if not self._skips:
@@ -92,10 +109,10 @@ class Parser:
       return self._with_row_for_each(values, count), count, bad_records.nothing_skipped()
     ok, _, (values, problems) = attempt(self._concrete(), records)
 
-    def all_good():
+    def all_good() -> tuple[Any, tf.Tensor, bad_records.Skipped]:
       return values, count, bad_records.nothing_skipped()
 
-    def some_bad():
+    def some_bad() -> tuple[Any, tf.Tensor, bad_records.Skipped]:
       problems = self.problems(records, damaged)
       good = problems == ""
       kept = tf.boolean_mask(records, good)
@@ -108,7 +125,7 @@ class Parser:
     values, found, skipped = tf.cond(is_clean, all_good, some_bad)
     return self._with_row_for_each(values, found), found, skipped
 
-  def problems(self, records, damaged):
+  def problems(self, records: tf.Tensor, damaged: tf.Tensor) -> tf.Tensor:
     """String [n]: what is wrong with each record; empty where nothing is.
 
     Records that the parse function raises an error for are found by trying ever fewer.
@@ -126,11 +143,13 @@ class Parser:
     said = tf.gather(tf.constant(["", *self._reasons]), reasons)
     return tf.tensor_scatter_nd_update(texts, there[:, tf.newaxis], said)
 
-  def _errors(self, records):
+  def _errors(self, records: tf.Tensor) -> tf.Tensor:
     """String [n]: the error that the parse function raises for each record alone."""
     count = tf.size(records)
 
-    def step(begin, size, texts):
+    def step(
+      begin: tf.Tensor, size: tf.Tensor, texts: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       part = records[begin : begin + size]
       ok, message, _ = attempt(self._concrete(), part)
       alone = tf.size(part) == 1
@@ -147,7 +166,7 @@ class Parser:
     )
     return texts
 
-  def _in_words(self, message):
+  def _in_words(self, message: tf.Tensor) -> tf.Tensor:
     """The message of an error of TensorFlow's without what it says of the graph."""
     text = tf.strings.regex_replace(message, r"(?s)(\{\{[^}]*\}\} ?|\s*\n.*)", "")
     # The record was tried alone, so that its number is always 0.
@@ -160,13 +179,13 @@ class Parser:
     text = tf.strings.substr(text, 0, _MOST_SAID)
     return tf.where(text == "", "it cannot be parsed", text)
 
-  def _concrete(self):
+  def _concrete(self) -> Any:
     if self._traced is None:
       with tf.init_scope():
         self._traced = tf.function(self._checked).get_concrete_function(_RECORDS)
     return self._traced
 
-  def _checked(self, records):
+  def _checked(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
     """Returns parse's result, and int32 [n]: 0, or 1 + the index in `_reasons` of what is wrong."""
     with bad_records.Rejected() as rejected:
       values = self.parse(records)
@@ -186,7 +205,7 @@ class Parser:
       problems = tf.where(bad, i, problems)
     return values, problems
 
-  def _with_row_for_each(self, values, count):
+  def _with_row_for_each(self, values: Any, count: tf.Tensor) -> Any:
     found = tf.stack([batching.rows(value) for value in tf.nest.flatten(values)])
     tf.debugging.Assert(
       tf.reduce_all(found == count),
@@ -200,7 +219,7 @@ class Parser:
     return values
 
 
-def _label_problems(values):
+def _label_problems(values: tuple) -> list[tuple[tf.Tensor, str]]:
   """[(bool [n], reason)] of the labels and weights that parse returned."""
   problems = []
   for what, group in zip(("label", "weight"), values[1:]):
@@ -216,5 +235,5 @@ def _label_problems(values):
   return problems
 
 
-def _any_of_row(bad):
+def _any_of_row(bad: tf.Tensor) -> tf.Tensor:
   return tf.reduce_any(bad, axis=list(range(1, bad.shape.rank)))

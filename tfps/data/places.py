@@ -8,7 +8,7 @@ import tensorflow as tf
 _HEADER = struct.Struct("<QI")
 
 
-def of_line(path, begin, number):
+def of_line(path: str, begin: int, number: int) -> str:
   """Returns "FILE, line L (byte B)" for a text file's record.
 
   Args:
@@ -29,7 +29,7 @@ def of_line(path, begin, number):
   return f"{path}, line {line:,} (byte {position:,})"
 
 
-def of_tfrecord(path, begin, number):
+def of_tfrecord(path: str, begin: int, number: int) -> str:
   """Returns "FILE, the record at byte B" for a TFRecord file's record.
 
   Arguments as of `of_line`.

@@ -1,5 +1,7 @@
 """MovieTweetings and MovieLens 1M as published, made click data: day after day, by timestamp."""
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import difflib
@@ -9,7 +11,8 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +23,10 @@ from tfps.data.file_source import FileSource, Part
 from tfps.data.raw_inputs import RawInputs
 from tfps.errors import BadRecordError
 from tfps.table.feasigns import feasign
+
+if TYPE_CHECKING:
+  from tfps.data.parsing import Parse
+  from tfps.data.ticket import Day
 
 _FORMAT = 2  # of the prepared files: change it whenever they do
 _SECONDS_PER_DAY = 86_400
@@ -36,16 +43,16 @@ class _DataSet(NamedTuple):
   user_columns: tuple[str, ...]  # of users.dat after the id; no users.dat when empty
 
   @property
-  def files(self):
+  def files(self) -> tuple[str, ...]:
     return ("ratings.dat", "movies.dat") + (("users.dat",) if self.user_columns else ())
 
   @property
-  def columns(self):
+  def columns(self) -> tuple[str, ...]:
     """Of the prepared file."""
     return ("user_id", "movie_id", "rating", "year", "genres", *self.user_columns)
 
   @property
-  def features(self):
+  def features(self) -> tuple[str, ...]:
     """What a slot, or one side of a cross, may be."""
     return ("user_id", "movie_id", "year", "decade", "genres", "genre1", *self.user_columns)
 
@@ -61,8 +68,12 @@ _MOVIELENS = _DataSet(
 
 
 def movietweetings(
-  folder, *, slots=("user_id", "movie_id", "year", "decade", "genres"), work_dir=None, **cutting
-):
+  folder: str | os.PathLike,
+  *,
+  slots: Sequence[str] = ("user_id", "movie_id", "year", "decade", "genres"),
+  work_dir: str | os.PathLike | None = None,
+  **cutting: Any,
+) -> FileSource:
   r"""Makes a source of MovieTweetings, by UTC days; a rating of 8 or more (of 10) is the click.
 
   The folder holds `ratings.dat` and `movies.dat` as published. They are sorted by user, so the
@@ -102,12 +113,22 @@ def movietweetings(
 
 
 def movielens(
-  folder,
+  folder: str | os.PathLike,
   *,
-  slots=("user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip"),
-  work_dir=None,
-  **cutting,
-):
+  slots: Sequence[str] = (
+    "user_id",
+    "movie_id",
+    "year",
+    "decade",
+    "genres",
+    "gender",
+    "age",
+    "occupation",
+    "zip",
+  ),
+  work_dir: str | os.PathLike | None = None,
+  **cutting: Any,
+) -> FileSource:
   r"""Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
 
   As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and
@@ -128,7 +149,15 @@ def movielens(
   return _source(_MOVIELENS, folder, slots, work_dir, **cutting)
 
 
-def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
+def _source(
+  data_set: _DataSet,
+  folder: str | os.PathLike,
+  slots: Sequence[str],
+  work_dir: str | os.PathLike | None,
+  *,
+  days: Sequence[str] | None = None,
+  **cutting: Any,
+) -> FileSource:
   slots = _checked_slots(data_set, slots)
   prepared = _prepare(data_set, pathlib.Path(folder), work_dir)
   table = str(prepared / "ratings.tsv")
@@ -151,17 +180,17 @@ def _source(data_set, folder, slots, work_dir, *, days=None, **cutting):
       )
     calendar = {name: parts for name, parts in calendar.items() if name in set(days)}
 
-  def split(lines):
+  def split(lines: tf.Tensor) -> dict[str, tf.Tensor]:
     defaults = [[0.0] if name == "rating" else [""] for name in data_set.columns]
     fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
     return dict(zip(data_set.columns, fields))
 
-  def parse(lines):
+  def parse(lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     columns = split(lines)
     y = tf.cast(columns["rating"] >= data_set.click_rating, tf.float32)[:, tf.newaxis]
     return features(columns), y
 
-  def features(columns):
+  def features(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     columns = dict(columns)
     columns["decade"] = tf.strings.substr(columns["year"], 0, 3)
     columns["genre1"] = tf.strings.regex_replace(columns["genres"], r"\|.*", "")
@@ -181,16 +210,22 @@ class _RatingsSource(FileSource):
   They count with the first day.
   """
 
-  def __init__(self, calendar, parse, bad, **cutting):
+  def __init__(
+    self,
+    calendar: Mapping[str, Sequence[Part]],
+    parse: Parse,
+    bad: list[SkippedInIndex],
+    **cutting: Any,
+  ) -> None:
     super().__init__(calendar, parse, **cutting)
     self._bad = bad
 
-  def skipped_in_index(self, day):
+  def skipped_in_index(self, day: Day | int | str) -> list[SkippedInIndex]:
     first = self._ordinal(day) == 0
     return super().skipped_in_index(day) + (self._bad if first else [])
 
 
-def _feasigns(slot, columns):
+def _feasigns(slot: str, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
   """int64 [batch] or [batch, k]: the feasigns of a slot that is a column or a cross of columns."""
   sides = slot.split(_CROSS)
   many = [columns[side] for side in sides if side in _MULTI_VALUED]
@@ -205,7 +240,7 @@ def _feasigns(slot, columns):
   return feasign(slot, tf.where(many[0] == "", "", tf.strings.join(values, "\t")), padding="")
 
 
-def _checked_slots(data_set, slots):
+def _checked_slots(data_set: _DataSet, slots: Sequence[str]) -> list[str]:
   """The slots as a list that has user_id, after a look at each name."""
   slots = list(slots)
   for slot in slots:
@@ -220,7 +255,9 @@ def _checked_slots(data_set, slots):
   return slots if "user_id" in slots else ["user_id", *slots]
 
 
-def _prepare(data_set, folder, work_dir):
+def _prepare(
+  data_set: _DataSet, folder: pathlib.Path, work_dir: str | os.PathLike | None
+) -> pathlib.Path:
   """The folder of the prepared files, made if it is not there: complete, or not there."""
   contents = {}
   for name in data_set.files:
@@ -250,11 +287,13 @@ def _prepare(data_set, folder, work_dir):
   return prepared
 
 
-def _write_days(data_set, folder, contents, prepared):
+def _write_days(
+  data_set: _DataSet, folder: pathlib.Path, contents: Mapping[str, bytes], prepared: pathlib.Path
+) -> None:
   """Writes ratings.tsv, sorted by time and joined, and days.json, each day's byte range."""
   bad = _BadLines(folder)
 
-  def lines(name, fields):
+  def lines(name: str, fields: int) -> Iterator[tuple[int, list[str]]]:
     return _lines(name, contents[name].decode(data_set.encoding, "replace"), fields, bad)
 
   movies = {
@@ -285,11 +324,11 @@ def _write_days(data_set, folder, contents, prepared):
       f"{user}\t{movie}\t{rating}\t{movies.get(movie, unknown_movie)}"
       f"{users.get(user, unknown_user)}\n".encode()
     )
-  times = np.array(times, np.int64)
-  order = np.argsort(times, kind="stable")
+  seconds = np.array(times, np.int64)
+  order = np.argsort(seconds, kind="stable")
   ends = np.cumsum([len(rows[at]) for at in order])
   (prepared / "ratings.tsv").write_bytes(b"".join(rows[at] for at in order))
-  dates, counts = np.unique(times // _SECONDS_PER_DAY, return_counts=True)
+  dates, counts = np.unique(seconds // _SECONDS_PER_DAY, return_counts=True)
   day_ends = [int(ends[last]) for last in np.cumsum(counts) - 1]
   names = [str(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(date))) for date in dates]
   days = list(zip(names, [0, *day_ends], day_ends))
@@ -300,19 +339,20 @@ def _write_days(data_set, folder, contents, prepared):
 class _BadLines:
   """The lines that are left out, by reason, with the first of each."""
 
-  def __init__(self, folder):
+  def __init__(self, folder: pathlib.Path) -> None:
     self._folder = folder
-    self._found = {}
+    self._found: dict[str, tuple[int, str, str]] = {}
 
-  def add(self, name, number, reason, detail):
-    count, *first = self._found.get(reason, (0, f"{self._folder / name}, line {number}", detail))
-    self._found[reason] = (count + 1, *first)
+  def add(self, name: str, number: int, reason: str, detail: str) -> None:
+    new = (0, f"{self._folder / name}, line {number}", detail)
+    count, place, first = self._found.get(reason, new)
+    self._found[reason] = (count + 1, place, first)
 
-  def skipped(self):
+  def skipped(self) -> list[SkippedInIndex]:
     return [SkippedInIndex(reason, *rest) for reason, rest in self._found.items()]
 
 
-def _is_rating(rating, time):
+def _is_rating(rating: str, time: str) -> bool:
   try:
     day = datetime.date(1970, 1, 1) + datetime.timedelta(seconds=int(time))
   except (ValueError, OverflowError):
@@ -320,7 +360,7 @@ def _is_rating(rating, time):
   return day is not None and _NUMBER.fullmatch(rating) is not None
 
 
-def _lines(name, text, fields, bad):
+def _lines(name: str, text: str, fields: int, bad: _BadLines) -> Iterator[tuple[int, list[str]]]:
   """Yields (line number, list of fields) of a file with "::" between the fields."""
   for number, line in enumerate(text.split("\n"), 1):
     line = line.rstrip("\r")
@@ -334,6 +374,6 @@ def _lines(name, text, fields, bad):
     bad.add(name, number, f"a line of {name} has not {wanted}", f"expected {wanted}, not {line!r}")
 
 
-def _year(title):
+def _year(title: str) -> str:
   match = re.search(r"\((\d{4})\)\s*$", title)
   return match[1] if match else ""

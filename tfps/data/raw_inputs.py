@@ -32,7 +32,7 @@ class RawInputs:
   features: Callable[[dict[str, tf.Tensor]], dict]
   sample: Callable[[int, int], dict] | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name, spec in self.specs.items():
       good = spec.dtype in (tf.string, tf.int64, tf.float32) and spec.shape.rank in (1, 2)
       if not good or spec.shape[0] is not None:
@@ -41,7 +41,7 @@ class RawInputs:
           "float32, and [None], [None, k] or [None, None]."
         )
 
-  def parse_examples(self, serialized):
+  def parse_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """{name: tensor} of serialized tf.Examples [B]; what an example does not have is "" or 0."""
     parsing = {
       name: tf.io.VarLenFeature(spec.dtype)
@@ -57,7 +57,7 @@ class RawInputs:
         )
     return parsed
 
-  def empty_batch(self):
+  def empty_batch(self) -> dict[str, tf.Tensor]:
     """{name: tensor} of one example that has nothing."""
     return {
       name: tf.fill([1 if size is None else size for size in spec.shape], padding(spec.dtype))
@@ -65,6 +65,6 @@ class RawInputs:
     }
 
 
-def padding(dtype):
+def padding(dtype: tf.DType) -> tf.Tensor:
   """The value that stands for "nothing here"."""
   return tf.constant("" if dtype == tf.string else 0, dtype)

@@ -1,11 +1,20 @@
 """The samples that `tfps join` writes, as what a model trains on."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+if TYPE_CHECKING:
+  from tfps.data.parsing import Parse
+  from tfps.data.raw_inputs import RawInputs
 
 SHOW, CLICK = "counts/show", "counts/click"  # Where an example brings its own counts, in x.
 
 
-def parse_samples(raw, labels=("click",)):
+def parse_samples(raw: RawInputs, labels: Sequence[str] = ("click",)) -> Parse:
   """Makes the parse function of a source or stream of samples as `tfps join` writes them.
 
   See docs/join.md.
@@ -20,9 +29,9 @@ def parse_samples(raw, labels=("click",)):
 
   Returns:
     A function of serialized tf.Examples [n] to (x, y, weight): y is float32 [n, 1] and weight
-      float32 [n] where there is one
-    label, else {label: ...} of both, for a model whose outputs have the labels' names. The weight
-    is that of the example times that of the label, which is 0 where a sample says nothing about it.
+    float32 [n] where there is one label, else {label: ...} of both, for a model whose outputs have
+    the labels' names. The weight is that of the example times that of the label, which is 0 where a
+    sample says nothing about it.
 
   Examples:
     >>> raw = tfps.data.RawInputs(
@@ -36,7 +45,7 @@ def parse_samples(raw, labels=("click",)):
   if not labels:
     raise ValueError("labels is empty; name at least one label of the join.")
 
-  def parse(records):
+  def parse(records: tf.Tensor) -> tuple:
     number = tf.io.FixedLenFeature([], tf.float32)
     names = ["show", "click", "weight"]
     names += [f"{kind}/{label}" for label in labels for kind in ("label", "weight")]

@@ -1,6 +1,10 @@
 """A click stream made up from a seed: data without files and without a network."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +13,9 @@ from tfps.data import batching, index
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.source import Source
 from tfps.table.feasigns import feasign
+
+if TYPE_CHECKING:
+  from tfps.data.ticket import Ticket
 
 _CATEGORIES = 31  # prime, so that any stride through the tags visits each once
 _DEVICES = 4
@@ -22,18 +29,14 @@ _FACTORS = 4
 _TAGS = 5
 
 _BASE = -2.2  # the logit of an average example
-_AFFINITY, _TASTE = (
-  0.7,
-  0.1,
-)  # of the user's tags for the item's category; of this very user for this very item
-_ITEM_BIAS, _USER_BIAS, _CATEGORY_BIAS, _CITY_BIAS, _DEVICE_BIAS, _HOUR_BIAS = (
-  0.7,
-  0.6,
-  0.4,
-  0.2,
-  0.2,
-  0.3,
-)
+_AFFINITY = 0.7  # of the user's tags for the item's category
+_TASTE = 0.1  # of this very user for this very item
+_ITEM_BIAS = 0.7
+_USER_BIAS = 0.6
+_CATEGORY_BIAS = 0.4
+_CITY_BIAS = 0.2
+_DEVICE_BIAS = 0.2
+_HOUR_BIAS = 0.3
 
 
 class ClickStream(Source):
@@ -71,13 +74,13 @@ class ClickStream(Source):
   def __init__(
     self,
     *,
-    days=7,
-    examples_per_day=40_000,
-    seed=0,
-    batch_size=512,
-    batches_per_ticket=10,
-    shuffle=False,
-  ):
+    days: int = 7,
+    examples_per_day: int = 40_000,
+    seed: int = 0,
+    batch_size: int = 512,
+    batches_per_ticket: int = 10,
+    shuffle: bool = False,
+  ) -> None:
     for name, value in (("days", days), ("examples_per_day", examples_per_day)):
       if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
@@ -94,12 +97,12 @@ class ClickStream(Source):
     ids["tags"] = tf.TensorSpec([None, None], tf.int64)
     self.raw_inputs = RawInputs(ids, _features, self._sample)
 
-  def _cut(self, ordinal):
+  def _cut(self, ordinal: int) -> list[index.Cuts]:
     step, records = self._records_per_ticket, self._examples_per_day
     bounds = np.append(np.arange(0, records, step), records)
     return [index.Cuts(self._names[ordinal], bounds, step, records)]
 
-  def _batches(self, ticket):
+  def _batches(self, ticket: Ticket) -> tf.data.Dataset:
     examples = tf.range(ticket.begin, ticket.end)
     if self._shuffle:
       examples = tf.random.experimental.stateless_shuffle(examples, self._shuffle_seed(ticket))
@@ -108,12 +111,14 @@ class ClickStream(Source):
     y = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
     return batching.batches((x, y), ticket.records, self.batch_size)
 
-  def _sample(self, day, count):
+  def _sample(self, day: int, count: int) -> dict[str, np.ndarray]:
     count = min(count, self._examples_per_day)
     values, _, _ = self._simulate(day, tf.range(count, dtype=tf.int64))
     return {slot: ids.numpy() for slot, ids in values.items()}
 
-  def _simulate(self, day, examples):
+  def _simulate(
+    self, day: tf.Tensor | int, examples: tf.Tensor
+  ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     """What happens in some examples of a day.
 
     Args:
@@ -174,7 +179,7 @@ class ClickStream(Source):
     columns = (user, item, category, tags, hour, device, city)
     return dict(zip(self.slots, columns)), tf.sigmoid(logit), tf.cast(click_draw, tf.float64)
 
-  def _factors(self, purpose, ids, count):
+  def _factors(self, purpose: int, ids: tf.Tensor, count: int) -> tf.Tensor:
     """Standard normal numbers that belong to the ids: float64 [..., count]."""
     draws = tf.cast(_uniform(_hash(self._seed, purpose, ids), count), tf.float64)
     return tf.math.ndtri(tf.maximum(draws, 1e-6))
@@ -182,25 +187,25 @@ class ClickStream(Source):
 
 # The last bit of a power or a logarithm depends on TensorFlow's version and on the processor. In
 # float64 it is too small to matter: these round their result, and a click compares float64 numbers.
-def _power(base, exponents):
+def _power(base: float, exponents: tf.Tensor) -> tf.Tensor:
   """float32: `base` to the power of each of `exponents`."""
   power = tf.constant(base, tf.float64) ** tf.cast(exponents, tf.float64)
   return tf.cast(power, tf.float32)
 
 
-def _log(values):
+def _log(values: tf.Tensor) -> tf.Tensor:
   """float32: the natural logarithms."""
   return tf.cast(tf.math.log(tf.cast(values, tf.float64)), tf.float32)
 
 
-def _features(values):
+def _features(values: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """{slot: feasigns} of {slot: ids}, 0 as padding of tags."""
   return {
     slot: feasign(slot, ids, padding=0 if slot == "tags" else None) for slot, ids in values.items()
   }
 
 
-def _hash(*numbers):
+def _hash(*numbers: tf.Tensor | int) -> tf.Tensor:
   """uint64: integers of any shapes that broadcast, one by one through splitmix64's finaliser."""
   state = tf.constant(0, tf.uint64)
   for number in numbers:
@@ -208,7 +213,7 @@ def _hash(*numbers):
   return state
 
 
-def _mix(state):
+def _mix(state: tf.Tensor) -> tf.Tensor:
   state = state + tf.constant(0x9E3779B97F4A7C15, tf.uint64)
   for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
     state = (state ^ tf.bitwise.right_shift(state, tf.constant(shift, tf.uint64))) * tf.constant(
@@ -217,13 +222,13 @@ def _mix(state):
   return state ^ tf.bitwise.right_shift(state, tf.constant(31, tf.uint64))
 
 
-def _uniform(hashes, count):
+def _uniform(hashes: tf.Tensor, count: int) -> tf.Tensor:
   """float32 [..., count] in [0, 1): `count` independent numbers from each hash, 24 bits each."""
   bits = _mix(hashes[..., tf.newaxis] + tf.cast(tf.range(count), tf.uint64))
   return tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.float32) * 2.0**-24
 
 
-def _below(hashes, count):
+def _below(hashes: tf.Tensor, count: int) -> tf.Tensor:
   """int64 in [0, count)."""
   return (
     tf.cast(tf.bitwise.right_shift(hashes, tf.constant(32, tf.uint64)), tf.int64) * count // 2**32

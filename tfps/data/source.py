@@ -1,11 +1,13 @@
 """Sources: a calendar of days, cut into tickets at the chief and opened by range on any worker."""
 
+from __future__ import annotations
+
 import abc
 import copy
 import difflib
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +16,14 @@ from tfps.data import bad_records
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 from tfps.graph.autograph import users
 
+if TYPE_CHECKING:
+  from typing_extensions import Self
 
-def _options():
+  from tfps.data.index import Cuts
+  from tfps.data.raw_inputs import RawInputs
+
+
+def _options() -> tf.data.Options:
   options = tf.data.Options()
   options.deterministic = True
   # A ticket is read once, by a pipeline that lives for a fraction of a second: nothing to tune.
@@ -68,26 +76,34 @@ class Source(abc.ABC):
   max_bad_records = 0
   is_endless = False
 
-  def __init__(self, day_names, *, batch_size=512, batches_per_ticket=10, shuffle=False, seed=0):
+  def __init__(
+    self,
+    day_names: Iterable[str],
+    *,
+    batch_size: int = 512,
+    batches_per_ticket: int = 10,
+    shuffle: bool = False,
+    seed: int = 0,
+  ) -> None:
     for name, value in (("batch_size", batch_size), ("batches_per_ticket", batches_per_ticket)):
       if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
       raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^31 - 1.")
     self.batch_size = int(batch_size)
-    self.raw_inputs = None
+    self.raw_inputs: RawInputs | None = None
     self.opener = object()
     self._records_per_ticket = int(batch_size) * int(batches_per_ticket)
     self._shuffle = bool(shuffle)
     self._seed = int(seed)
     self._epoch = 0
     self._names = [str(name) for name in day_names]
-    self._selected = range(len(self._names))
+    self._selected: Sequence[int] = range(len(self._names))
     # Shared by all views of this source, and filled as days are asked for.
-    self._cuts_of_day = {}
+    self._cuts_of_day: dict[int, list[Cuts]] = {}
     self._first_sequences = [0]
 
-  def days(self):
+  def days(self) -> list[Day]:
     """The days in order, a list of `Day`; the first call indexes files that are not yet."""
     return [
       Day(ordinal, self._names[ordinal], sum(cuts.records for cuts in self._cuts(ordinal)))
@@ -95,11 +111,11 @@ class Source(abc.ABC):
     ]
 
   @property
-  def records(self):
+  def records(self) -> int:
     """How many records all days hold together."""
     return sum(day.records for day in self.days())
 
-  def day(self, day):
+  def day(self, day: Day | int | str) -> Self:
     """This source, restricted to one day, which keeps its ordinal and its tickets.
 
     Args:
@@ -112,20 +128,20 @@ class Source(abc.ABC):
     view._selected = (self._ordinal(day),)
     return view
 
-  def with_epoch(self, epoch):
+  def with_epoch(self, epoch: int) -> Self:
     """This source, if it shuffles, in the order of that epoch (0, 1, ...)."""
     view = copy.copy(self)
     view._epoch = int(epoch)
     return view
 
-  def tickets(self, day=None):
+  def tickets(self, day: Day | int | str | None = None) -> Iterator[Ticket]:
     """Yields the `Ticket`s of one day (a `Day`, an ordinal or a name), or of all days in order.
 
     Sequence numbers follow the order in which tickets are yielded.
     """
     for ordinal in self._selected if day is None else (self._ordinal(day),):
       ranges = [(cuts, i) for cuts in self._cuts(ordinal) for i in range(len(cuts))]
-      order = range(len(ranges))
+      order: Sequence[int] | np.ndarray = range(len(ranges))
       if self._shuffle:
         order = np.random.default_rng([self._seed, self._epoch, ordinal]).permutation(len(ranges))
       for sequence, at in enumerate(order, self._first_sequence(ordinal)):
@@ -133,7 +149,7 @@ class Source(abc.ABC):
         begin, end, records = cuts.range(i)
         yield Ticket(ordinal, 0, sequence, cuts.path, begin, end, records)
 
-  def open(self, ticket):
+  def open(self, ticket: Ticket) -> tf.data.Dataset:
     """A tf.data.Dataset of the batches, (x, y) or (x, y, weight), of exactly that ticket's range.
 
     Args:
@@ -142,66 +158,67 @@ class Source(abc.ABC):
     """
     return self.reading(ticket).batches
 
-  def reading(self, ticket):
+  def reading(self, ticket: Ticket) -> Reading:
     """The same as a `Reading`, which also tells what was skipped."""
     reading = users(self._read)(as_tensors(ticket))
     return reading._replace(batches=reading.batches.with_options(_options()))
 
-  def explain(self, ticket, error):
+  def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
     """The exception to raise for the error with which a ticket failed: what is wrong, and where."""
     del ticket
     return error
 
-  def place_of(self, ticket, number):
+  def place_of(self, ticket: Ticket, number: int) -> str:
     """Where the record with this number in a ticket is, in words; number -1: somewhere in it."""
     return f"record {number} of {ticket.path}" if number >= 0 else str(ticket.path)
 
-  def skipped_in_index(self, day):
+  def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
     """The `bad_records.SkippedInIndex` of a day: what its tickets have not, as it is no record."""
     del day
     return []
 
-  def skipped_with(self, ticket):
+  def skipped_with(self, ticket: Ticket) -> list[bad_records.SkippedInIndex]:
     """The same of a stream: what the chief found since the ticket before."""
     del ticket
     return []
 
   @functools.cached_property
-  def element_spec(self):
+  def element_spec(self) -> Any:
     """The element_spec of `open`'s datasets, known without reading any data."""
     opened = tf.function(lambda *fields: self.open(Ticket(*fields)))
     opened = opened.get_concrete_function(*TICKET_SPEC)
     return opened.structured_outputs.element_spec
 
   @abc.abstractmethod
-  def _cut(self, ordinal):
+  def _cut(self, ordinal: int) -> list[Cuts]:
     """A list of `index.Cuts`: the files or partitions of one day. Runs on the chief, once."""
 
-  def _read(self, ticket):
+  def _read(self, ticket: Ticket) -> Reading:
     """The `Reading` of a ticket; a source that skips no records says only what `_batches` are."""
     return Reading(users(self._batches)(ticket), lambda examples: bad_records.nothing_skipped())
 
-  def _batches(self, ticket):
+  def _batches(self, ticket: Ticket) -> tf.data.Dataset:
     """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""
     raise NotImplementedError
 
-  def _cuts(self, ordinal):
+  def _cuts(self, ordinal: int) -> list[Cuts]:
     if ordinal not in self._cuts_of_day:
       self._cuts_of_day[ordinal] = self._cut(ordinal)
     return self._cuts_of_day[ordinal]
 
-  def _first_sequence(self, ordinal):
+  def _first_sequence(self, ordinal: int) -> int:
     firsts = self._first_sequences
     while len(firsts) <= ordinal:
       firsts.append(firsts[-1] + sum(len(cuts) for cuts in self._cuts(len(firsts) - 1)))
     return firsts[ordinal]
 
-  def _ordinal(self, day):
-    ordinal = day
+  def _ordinal(self, day: Day | int | str) -> int:
     if isinstance(day, Day):
       ordinal = day.ordinal
     elif isinstance(day, str):
       ordinal = self._names.index(day) if day in self._names else -1
+    else:
+      ordinal = day
     if ordinal not in self._selected:
       names = [self._names[selected] for selected in self._selected]
       near = difflib.get_close_matches(str(day), names, 1) or names[:1]
@@ -212,6 +229,6 @@ class Source(abc.ABC):
       )
     return int(ordinal)
 
-  def _shuffle_seed(self, ticket):
+  def _shuffle_seed(self, ticket: Ticket) -> tf.Tensor:
     """int64 [2] for stateless random ops: the same for the same ticket."""
     return tf.stack([ticket.day * 2**31 + self._seed, ticket.sequence])

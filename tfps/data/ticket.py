@@ -1,6 +1,6 @@
 """The unit of work: a ticket names one range of one file or partition."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -37,7 +37,7 @@ class Day(NamedTuple):
 
 
 # A ticket inside a tf.function: scalar tensors, so that one trace serves all tickets.
-TICKET_SPEC = Ticket(
+TICKET_SPEC: Any = Ticket(
   day=tf.TensorSpec([], tf.int64),
   source=tf.TensorSpec([], tf.int64),
   sequence=tf.TensorSpec([], tf.int64),
@@ -48,7 +48,7 @@ TICKET_SPEC = Ticket(
 )
 
 
-def as_tensors(ticket):
+def as_tensors(ticket: Ticket) -> Ticket:
   """The ticket's fields as scalar tensors; fields that are tensors already stay."""
   return Ticket(
     *(tf.convert_to_tensor(value, spec.dtype) for value, spec in zip(ticket, TICKET_SPEC))

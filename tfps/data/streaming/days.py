@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,20 +32,20 @@ class DayRule:
   grace_seconds: float = 0.0
   past_samples: int = 10
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name, least in (("day_seconds", 0.001), ("grace_seconds", 0), ("past_samples", 1)):
       if not getattr(self, name) >= least:
         raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {least}.")
 
-  def index(self, time):
+  def index(self, time: float) -> int:
     """Which day, counted since 1970, an event time (seconds since 1970) is in."""
     return int(np.floor((time - self.offset_seconds) / self.day_seconds))
 
-  def begin(self, index):
+  def begin(self, index: int) -> float:
     """The event time with which a day begins."""
     return index * self.day_seconds + self.offset_seconds
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     """Returns a day's name: its date, and its start time if days are shorter than UTC's."""
     # The middle of the offset's range: a day that begins at 16:00 UTC for Beijing is the next
     # date's.
@@ -72,23 +74,29 @@ class EventDays:
     early: how many samples were trained before their day began.
   """
 
-  def __init__(self, rule, state=None):
+  def __init__(self, rule: DayRule, state: Sequence[Any] | None = None) -> None:
     self._rule = rule
-    self.index, self.is_over, self.late, self.early = None, False, 0, 0
-    self._past, self._next = 0, None  # Samples past the day's end, and the earliest day of these.
+    self.index: Any = None
+    self.is_over, self.late, self.early = False, 0, 0
+    self._past = 0  # samples past the day's end
+    self._next: int | None = None  # the earliest day of these
     if state is not None:
       self.index, self.is_over, self._past, self._next, self.late, self.early = state
 
-  def state(self):
+  def state(self) -> list[Any]:
     """What it needs to go on here, a list of what JSON has."""
     return [self.index, self.is_over, self._past, self._next, self.late, self.early]
 
-  def begin_next(self, times):
+  def begin_next(self, times: np.ndarray | None) -> None:
     """Begins the next day; the first is that of the earliest of `times`, float64 [n]."""
-    self.index = self._next if self.is_over else self._rule.index(np.min(times))
+    if self.is_over:
+      self.index = self._next
+    else:
+      assert times is not None, "the first day needs the event time of a sample"
+      self.index = self._rule.index(np.min(times))
     self.is_over, self._past, self._next = False, 0, None
 
-  def take(self, times):
+  def take(self, times: np.ndarray) -> int:
     """How many of the samples that come next are trained in the current day.
 
     Args:

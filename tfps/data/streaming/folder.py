@@ -1,7 +1,9 @@
 """Files that keep arriving in a folder."""
 
 import fnmatch
-from typing import NamedTuple
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -31,24 +33,24 @@ class Folder:
     >>> samples = tfps.data.stream(arrivals, lambda records: parse(records))
   """
 
-  def __init__(self, folder, pattern="*.tfrecord"):
+  def __init__(self, folder: str | os.PathLike, pattern: str = "*.tfrecord") -> None:
     self._folder = str(folder).rstrip("/")
     self._pattern = pattern
     self.resume(None)
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f"{self._folder}/{self._pattern}"
 
-  def resume(self, cursor):
+  def resume(self, cursor: Mapping[str, Any] | None) -> None:
     """Begins anew, or after what `cursor` says is trained."""
     cursor = cursor or {"done": [], "file": None, "samples": 0}
-    self._listed = None
-    self._new = []  # Names that are listed and not taken, the first one last.
+    self._listed: set[str] | None = None
+    self._new: list[str] = []  # Names that are listed and not taken, the first one last.
     self._taken = {name: number for number, name in enumerate(cursor["done"])}
     self._next_number = len(self._taken)
     self._partly = (cursor["file"], cursor["samples"]) if cursor["file"] else None
 
-  def next(self):
+  def next(self) -> Arrival | None:
     """The next `Arrival`, None if there is none now.
 
     Raises:
@@ -72,7 +74,7 @@ class Folder:
     self._next_number += 1
     return arrival
 
-  def cursor(self, arrival, samples, is_whole):
+  def cursor(self, arrival: Arrival, samples: int, is_whole: bool) -> dict[str, Any]:
     """What `resume` needs once all before `arrival` are trained, and of it so many samples.
 
     A dict of what JSON has.
@@ -87,20 +89,21 @@ class Folder:
     partly = {"file": None, "samples": 0}
     return {"done": done, **(partly if is_whole else {"file": arrival.name, "samples": samples})}
 
-  def trained(self, arrival):
+  def trained(self, arrival: Arrival) -> None:
     """Called when all samples of a file, and of those before it, are trained."""
 
-  def close(self):
+  def close(self) -> None:
     """Called when the stream ends."""
 
-  def _list(self):
+  def _list(self) -> None:
     try:
       names = tf.io.gfile.listdir(self._folder)
     except tf.errors.NotFoundError:
       names = []  # It is made with its first file.
-    self._listed = {name for name in names if self._is_sample_file(name)}
-    self._taken = {name: number for name, number in self._taken.items() if name in self._listed}
-    self._new = sorted(self._listed - self._taken.keys(), reverse=True)
+    listed = {name for name in names if self._is_sample_file(name)}
+    self._listed = listed
+    self._taken = {name: number for name, number in self._taken.items() if name in listed}
+    self._new = sorted(listed - self._taken.keys(), reverse=True)
 
-  def _is_sample_file(self, name):
+  def _is_sample_file(self, name: str) -> bool:
     return not name.startswith((".", "_")) and fnmatch.fnmatchcase(name, self._pattern)

@@ -1,8 +1,10 @@
 """Samples that keep arriving in a Kafka topic."""
 
+import os
 import time
 import uuid
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -17,10 +19,9 @@ class Fetched(NamedTuple):
 
   number: int
   path: str
-  places: list  # (partition, offset) of each
-  before: (
-    dict  # {partition: offset of the first message that is not in this file or those before it}
-  )
+  places: list[tuple[int, int]]  # (partition, offset) of each
+  # {partition: offset of the first message that is neither in this file nor in one before it}
+  before: dict[int, int]
   skip: int = 0
 
 
@@ -47,7 +48,16 @@ class Topic:
     ValueError: an argument does not fit.
   """
 
-  def __init__(self, brokers, topic, spool, *, start="earliest", most_samples=8192, settings=None):
+  def __init__(
+    self,
+    brokers: str,
+    topic: str,
+    spool: str | os.PathLike,
+    *,
+    start: str = "earliest",
+    most_samples: int = 8192,
+    settings: Mapping[str, Any] | None = None,
+  ) -> None:
     _kafka()
     if start not in _STARTS:
       raise ValueError(f"start is {start!r}; it must be one of {', '.join(_STARTS)}.")
@@ -64,18 +74,18 @@ class Topic:
       "auto.offset.reset": "error",
       **(settings or {}),
     }
-    self._consumer = None
+    self._consumer: Any = None
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f"topic {self._topic}"
 
-  def resume(self, cursor):
+  def resume(self, cursor: Mapping[str, Any] | None) -> None:
     """Begins anew, or after what `cursor` says is trained."""
     self.close()
     self._is_first = cursor is None
     # Of the first message of each partition that is in no file.
     self._offsets = {int(p): offset for p, offset in (cursor or {"offsets": {}})["offsets"].items()}
-    self._assigned = set()
+    self._assigned: set[int] = set()
     self._looked_at = -_METADATA_SECONDS
     self._number = 0
     self._run = uuid.uuid4().hex[:8]
@@ -84,7 +94,7 @@ class Topic:
       if name.startswith(f"{self._topic}-") and name.endswith(".tfrecord"):
         tf.io.gfile.remove(f"{self._spool}/{name}")
 
-  def next(self):
+  def next(self) -> Fetched | None:
     """The next messages as a file, None if there are none now.
 
     Raises:
@@ -113,7 +123,7 @@ class Topic:
     self._number += 1
     return fetched
 
-  def cursor(self, fetched, samples, is_whole):
+  def cursor(self, fetched: Fetched, samples: int, is_whole: bool) -> dict[str, Any]:
     """Returns what `resume` needs once all before `fetched` and `samples` of it are trained."""
     del is_whole
     offsets = dict(fetched.before)
@@ -121,18 +131,18 @@ class Topic:
       offsets[partition] = offset + 1
     return {"offsets": {str(partition): offset for partition, offset in sorted(offsets.items())}}
 
-  def trained(self, fetched):
+  def trained(self, fetched: Fetched) -> None:
     """Called when all samples of a file are trained."""
     if tf.io.gfile.exists(fetched.path):
       tf.io.gfile.remove(fetched.path)
 
-  def close(self):
+  def close(self) -> None:
     """Leaves Kafka."""
     if self._consumer is not None:
       self._consumer.close()
     self._consumer = None
 
-  def _assign(self):
+  def _assign(self) -> None:
     """Reads every partition that there is, from where it is to be read on."""
     if time.monotonic() - self._looked_at < _METADATA_SECONDS and self._assigned:
       return
@@ -163,7 +173,7 @@ class Topic:
     )
     self._assigned.update(new)
 
-  def _check(self, message):
+  def _check(self, message: Any) -> None:
     """Raises RuntimeError for an error after which librdkafka does not go on by itself."""
     error, kafka = message.error(), _kafka()
     if error.code() == kafka.KafkaError._AUTO_OFFSET_RESET:
@@ -176,7 +186,7 @@ class Topic:
       raise RuntimeError(f"{self}: {error.str()}.")
 
 
-def _kafka():
+def _kafka() -> Any:
   try:
     import confluent_kafka
   except ImportError:

@@ -1,12 +1,19 @@
 """The chief's part of a stream: reads what arrives, cuts it into tickets, knows its position."""
 
+from __future__ import annotations
+
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfps.data.streaming import samples as samples_lib
 from tfps.data.streaming.days import EventDays
 from tfps.data.ticket import Day, Ticket
+
+if TYPE_CHECKING:
+  from tfps.data.bad_records import SkippedInIndex
+  from tfps.data.streaming.source import StreamSource
 
 _LOOK_SECONDS = 0.1  # how soon one that waits sees that it is to stop
 
@@ -23,13 +30,13 @@ class EventTimes(NamedTuple):
 class _Cut(NamedTuple):
   """A ticket that was cut, and where the stream stood then."""
 
-  arrival: object
+  arrival: Any
   samples: int  # of the arrival's, that it and the tickets before it hold
   is_whole: bool  # whether these are all
-  days: list
+  days: list[Any]
   times: EventTimes
   # The `SkippedInIndex` of the arrival where `is_whole`, and of those before it without tickets.
-  skipped: list
+  skipped: list[SkippedInIndex]
 
 
 class StreamReader:
@@ -40,37 +47,40 @@ class StreamReader:
     cursor: of `cursor_after`, to go on there; None to begin.
   """
 
-  def __init__(self, source, cursor=None):
+  def __init__(self, source: StreamSource, cursor: Mapping[str, Any] | None = None) -> None:
     cursor = cursor or {"arrivals": None, "days": None, "sequence": 0}
     self._source = source
     self._cursor = cursor
-    self._arrivals = source.arrivals
+    self._arrivals: Any = source.arrivals
     self._arrivals.resume(cursor["arrivals"])
     self._rule = source.day_rule
     self._days = EventDays(self._rule, cursor["days"])
     self._sequence = cursor["sequence"]
-    self._arrival = self._samples = None  # The file that is being cut, and its `Samples`.
+    self._arrival: Any = None  # The file that is being cut.
+    self._samples: Any = None  # Its `Samples`.
     self._at = 0  # How many of these are in tickets.
-    self._skipped = []  # `SkippedInIndex` of arrivals without tickets, since the last cut.
-    self._cuts = {}  # {sequence: _Cut} of the tickets since the last moment.
+    self._skipped: list[
+      SkippedInIndex
+    ] = []  # `SkippedInIndex` of arrivals without tickets, since the last cut.
+    self._cuts: dict[int, _Cut] = {}  # {sequence: _Cut} of the tickets since the last moment.
     self._busy_at = time.monotonic()
 
   @property
-  def day_is_over(self):
+  def day_is_over(self) -> bool:
     """Whether the current day's tickets were all cut."""
     return self._days.is_over
 
   @property
-  def late(self):
+  def late(self) -> int:
     """How many samples came after their day had ended."""
     return self._days.late
 
   @property
-  def early(self):
+  def early(self) -> int:
     """How many samples were trained in the day before theirs."""
     return self._days.early
 
-  def next_day(self, ordinal):
+  def next_day(self, ordinal: int) -> Day | None:
     """Waits for the next day's samples.
 
     Returns it as the `Day` with that ordinal, None if the stream is to end.
@@ -83,7 +93,7 @@ class StreamReader:
         break
     return None
 
-  def resume_day(self, ordinal, name):
+  def resume_day(self, ordinal: int, name: str) -> Day:
     """The `Day` in the middle of which the cursor is.
 
     Raises:
@@ -97,7 +107,7 @@ class StreamReader:
       )
     return Day(ordinal, name, 0)
 
-  def next_ticket(self):
+  def next_ticket(self) -> Ticket | None:
     """The current day's next `Ticket`.
 
     None if there is none now, if the day is over or the stream is to end.
@@ -126,11 +136,11 @@ class StreamReader:
     self._busy_at = time.monotonic()
     return ticket
 
-  def event_times(self, ticket):
+  def event_times(self, ticket: Ticket) -> EventTimes:
     """The `EventTimes` of a ticket that finished since the last moment."""
     return self._cuts[ticket.sequence].times
 
-  def skipped_with(self, ticket):
+  def skipped_with(self, ticket: Ticket) -> list[SkippedInIndex]:
     """What of the files that are whole with a ticket is in no ticket.
 
     Of one that finished since the last moment.
@@ -140,11 +150,11 @@ class StreamReader:
     """
     return self._cuts[ticket.sequence].skipped
 
-  def cursor(self):
+  def cursor(self) -> Mapping[str, Any]:
     """Where it stood at the last moment; a dict of what JSON has."""
     return self._cursor
 
-  def cursor_after(self, ticket):
+  def cursor_after(self, ticket: Ticket) -> Mapping[str, Any]:
     """Where it stands at a moment when the tickets up to this one are finished.
 
     A dict of what JSON has.
@@ -163,7 +173,7 @@ class StreamReader:
     }
     return self._cursor
 
-  def wait(self):
+  def wait(self) -> bool:
     """Waits a while for more; returns whether some may come."""
     source = self._source
     now = time.monotonic()
@@ -174,7 +184,7 @@ class StreamReader:
       time.sleep(min(left, _LOOK_SECONDS))
     return not source.stopped
 
-  def _fill(self):
+  def _fill(self) -> bool:
     """Whether there is a sample that is in no ticket; takes the next file where there was none."""
     while self._samples is None or self._at == len(self._samples.times):
       arrival = self._arrivals.next()

@@ -1,7 +1,10 @@
 """Where the samples of a TFRecord file begin, and when they happened."""
 
+from __future__ import annotations
+
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +12,9 @@ from google.protobuf import message
 
 from tfps.cluster import failures
 from tfps.data import bad_records, file_source, index
+
+if TYPE_CHECKING:
+  from tfps.data.parsing import Parse
 
 _READ_AT_ONCE = 4096
 _MOST_QUOTED = 300  # of an error, which may quote all of a sample
@@ -26,10 +32,12 @@ class Samples(NamedTuple):
 
   bounds: np.ndarray  # int64 [n + 1]: sample i is in bytes [bounds[i], bounds[i+1])
   times: np.ndarray  # float64 [n]: when each happened, in seconds since 1970
-  bad: tuple = ()  # the `SkippedInIndex` of what is in none of these bytes
+  bad: tuple[
+    bad_records.SkippedInIndex, ...
+  ] = ()  # the `SkippedInIndex` of what is in none of these bytes
 
 
-def read(path, time, unit, skips=False):
+def read(path: str, time: str, unit: str, skips: bool = False) -> Samples:
   """Reads a file of tf.Examples through once.
 
   Args:
@@ -72,27 +80,27 @@ def read(path, time, unit, skips=False):
   return Samples(bounds.astype(np.int64), seconds)
 
 
-def _read_damaged(path, time, unit):
+def _read_damaged(path: str, time: str, unit: str) -> Samples:
   """As `read`, sample by sample."""
   with tf.io.gfile.GFile(path, "rb") as file:
     cuts = index.cut_tfrecord(file, path, step=1, skip_damage=True)
   times = [_time_of(record, time, UNITS[unit]) for record in _records(path, cuts.bounds)]
   there = np.array([when is not None for when in times], bool)
-  bad = ()
+  bad: list[bad_records.SkippedInIndex] = []
   if cuts.damage:
-    bad += (bad_records.rest_of_file(path, cuts.damage),)
+    bad.append(bad_records.rest_of_file(path, cuts.damage))
   if not there.any():
     if times:
       problem = f"no sample of {path} has one int64 {time!r}, its event time"
       reason = "a file without event times"
-      bad += (bad_records.SkippedInIndex(reason, len(times), path, problem),)
-    return Samples(np.zeros(1, np.int64), np.zeros(0), bad)
+      bad.append(bad_records.SkippedInIndex(reason, len(times), path, problem))
+    return Samples(np.zeros(1, np.int64), np.zeros(0), tuple(bad))
   last = np.maximum.accumulate(np.where(there, np.arange(len(times)), np.argmax(there)))
   known = np.array([when or 0.0 for when in times])[last]
-  return Samples(cuts.bounds, known, bad)
+  return Samples(cuts.bounds, known, tuple(bad))
 
 
-def _records(path, bounds):
+def _records(path: str, bounds: np.ndarray) -> Iterator[bytes | None]:
   """Yields the records of a file, None for one whose checksum does not hold."""
   begin, most = 0, _READ_AT_ONCE
   while begin < len(bounds) - 1:
@@ -107,7 +115,7 @@ def _records(path, bounds):
     begin, most = begin + count, min(2 * most, _READ_AT_ONCE)
 
 
-def _time_of(record, time, per_second):
+def _time_of(record: bytes | None, time: str, per_second: float) -> float | None:
   """The event time of a serialized tf.Example, in seconds.
 
   None where there is none that can be used.
@@ -123,22 +131,22 @@ def _time_of(record, time, per_second):
   return values[0] / per_second
 
 
-def _is_usable(seconds):
+def _is_usable(seconds: Any) -> Any:
   """Whether a day can have an event time."""
   return (seconds >= 0) & (seconds < _YEAR_9999)
 
 
-def _unusable(time):
+def _unusable(time: str) -> str:
   return f"event time {time!r} is not between 1970 and 9999"
 
 
-def with_time_checked(parse, time, unit):
+def with_time_checked(parse: Parse, time: str, unit: str) -> Parse:
   """Makes a parse function that also refuses samples without a usable event time.
 
   `read` with `skips` lets them pass.
   """
 
-  def parse_with_time(records):
+  def parse_with_time(records: tf.Tensor) -> tuple:
     when = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})[time]
     seconds = tf.cast(when, tf.float64) / UNITS[unit]
     bad_records.reject(~_is_usable(seconds), f"the {_unusable(time)}")
@@ -148,9 +156,9 @@ def with_time_checked(parse, time, unit):
 
 
 @functools.cache
-def _look_at(time):
+def _look_at(time: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-  def look(records):
+  def look(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     parsed = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})
     return tf.strings.length(records), parsed[time]
 

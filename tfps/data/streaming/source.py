@@ -1,6 +1,11 @@
 """Streams as sources: samples that keep arriving, trained as they come."""
 
+from __future__ import annotations
+
 import copy
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfps.data.file_source import FileSource
 from tfps.data.streaming import samples
@@ -8,13 +13,31 @@ from tfps.data.streaming.days import DayRule
 from tfps.data.streaming.folder import Folder
 from tfps.data.streaming.reader import StreamReader
 
+if TYPE_CHECKING:
+  from typing_extensions import Self
+
+  from tfps.data.bad_records import SkippedInIndex
+  from tfps.data.parsing import Parse
+  from tfps.data.streaming.kafka import Topic
+  from tfps.data.ticket import Day, Ticket
+
 
 def stream(
-  arrivals, parse, *, time="time", time_unit="ms", day_seconds=86400.0, offset_seconds=0.0,
-  grace_seconds=0.0,
-  past_samples=10, poll_seconds=1.0, stop_after_idle=0.0, batch_size=512, batches_per_ticket=10,
-  **reading,
-):  # fmt: skip
+  arrivals: str | os.PathLike | Folder | Topic,
+  parse: Parse,
+  *,
+  time: str = "time",
+  time_unit: str = "ms",
+  day_seconds: float = 86400.0,
+  offset_seconds: float = 0.0,
+  grace_seconds: float = 0.0,
+  past_samples: int = 10,
+  poll_seconds: float = 1.0,
+  stop_after_idle: float = 0.0,
+  batch_size: int = 512,
+  batches_per_ticket: int = 10,
+  **reading: Any,
+) -> StreamSource:
   """Makes an endless source of samples that keep arriving; `fit` trains on them as they come.
 
   Args:
@@ -63,13 +86,13 @@ def stream(
     >>> users.compile("adam", "binary_crossentropy")
     >>> history = users.fit(samples, callbacks=[tfps.callbacks.EndOfDay(table)], verbose=0)
   """
-  if not hasattr(arrivals, "resume"):
+  if isinstance(arrivals, (str, os.PathLike)):
     arrivals = Folder(arrivals)
   rule = DayRule(day_seconds, offset_seconds, grace_seconds, past_samples)
   return StreamSource(
     arrivals, parse, rule, time=time, time_unit=time_unit, poll_seconds=poll_seconds,
-    stop_after_idle=stop_after_idle,
-    batch_size=batch_size, batches_per_ticket=batches_per_ticket, **reading,
+    stop_after_idle=stop_after_idle, batch_size=batch_size, batches_per_ticket=batches_per_ticket,
+    **reading,
   )  # fmt: skip
 
 
@@ -93,8 +116,17 @@ class StreamSource(FileSource):
   is_endless = True
 
   def __init__(
-    self, arrivals, parse, day_rule, *, time, time_unit, poll_seconds, stop_after_idle, **reading
-  ):
+    self,
+    arrivals: Folder | Topic,
+    parse: Parse,
+    day_rule: DayRule,
+    *,
+    time: str,
+    time_unit: str,
+    poll_seconds: float,
+    stop_after_idle: float,
+    **reading: Any,
+  ) -> None:
     if reading.get("on_bad_record") == "skip":
       parse = samples.with_time_checked(parse, time, time_unit)
     # Which files there are is known as they come.
@@ -110,45 +142,46 @@ class StreamSource(FileSource):
     self.time, self.time_unit = time, time_unit
     self.poll_seconds, self.stop_after_idle = poll_seconds, stop_after_idle
     self.records_per_ticket = self._records_per_ticket
-    self.reader = None
+    self.reader: StreamReader | None = None
     self.stopped = False
 
-  def read(self, cursor=None):
+  def read(self, cursor: Mapping[str, Any] | None = None) -> StreamReader:
     """A `StreamReader` from the beginning or from a cursor on, which is then `reader`."""
-    self.reader = StreamReader(self, cursor)
-    return self.reader
+    reader = StreamReader(self, cursor)
+    self.reader = reader
+    return reader
 
-  def stop(self):
+  def stop(self) -> None:
     """Ends the stream: `fit` returns when the tickets that have begun are finished.
 
     A signal handler may call it.
     """
     self.stopped = True
 
-  def days(self):
+  def days(self) -> NoReturn:
     """Refused: nobody knows the days of a stream."""
     raise ValueError(
       "a stream has no list of days, and no end: evaluate on files that are there, with "
       "tfps.data.source."
     )
 
-  def tickets(self, day=None):
+  def tickets(self, day: Day | int | str | None = None) -> NoReturn:
     """Refused, as `days`."""
     del day
     self.days()
 
   @property
-  def skips(self):
+  def skips(self) -> bool:
     """Whether samples that cannot be used are left out."""
     return self._skips
 
-  def skipped_in_index(self, day):
+  def skipped_in_index(self, day: Day | int | str) -> list[SkippedInIndex]:
     del day
     return []
 
-  def skipped_with(self, ticket):
-    return self.reader.skipped_with(ticket)
+  def skipped_with(self, ticket: Ticket) -> list[SkippedInIndex]:
+    return self.reader.skipped_with(ticket) if self.reader else []
 
-  def with_epoch(self, epoch):
+  def with_epoch(self, epoch: int) -> Self:
     del epoch
     return copy.copy(self)
