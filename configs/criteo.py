@@ -6,11 +6,13 @@
 
 import os
 
+from ml_collections import config_dict
+
 import tfps
 from tfps.training.config import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {"folder": "data/criteo", "files": ("train.tsv", "dev.tsv", "test.tsv")}
   config.slots = tuple(f"I{i}" for i in range(1, 14)) + tuple(f"C{i}" for i in range(1, 27))
@@ -20,7 +22,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   return tfps.data.criteo(
     {file: os.path.join(config.data.folder, file) for file in config.data.files},
     batch_size=config.batch_size,

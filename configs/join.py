@@ -3,10 +3,12 @@
 A click counts within 10 minutes.
 """
 
+from ml_collections import config_dict
+
 from tfps.join.settings import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.features.folder = "logs/features"
   config.actions.folder = "logs/actions"

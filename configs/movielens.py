@@ -6,11 +6,13 @@ ratings.dat, movies.dat and users.dat.
 
 import functools
 
+from ml_collections import config_dict
+
 import tfps
 from tfps.training.config import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   # Only the first so many days; 0 for all.
   config.data = {"folder": "data/ml-1m", "days": 0}
@@ -29,7 +31,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   source = functools.partial(
     tfps.data.movielens,
     config.data.folder,

@@ -4,11 +4,13 @@ The data set is published at github.com/sidooms/MovieTweetings; `config.data.fol
 ratings.dat and movies.dat.
 """
 
+from ml_collections import config_dict
+
 import tfps
 from tfps.training.config import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {"folder": "data/movietweetings"}
   config.slots = (
@@ -26,7 +28,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   return tfps.data.movietweetings(
     config.data.folder,
     slots=config.slots,

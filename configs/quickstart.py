@@ -1,10 +1,12 @@
 """DeepFM on a simulated week of clicks: needs no data and no network."""
 
+from ml_collections import config_dict
+
 import tfps
 from tfps.training.config import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {"days": 7, "examples_per_day": 40_000}
   config.slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
@@ -13,7 +15,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   return tfps.data.ClickStream(
     days=config.data.days,
     examples_per_day=config.data.examples_per_day,

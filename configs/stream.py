@@ -8,13 +8,16 @@
 the same command goes on.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
+from ml_collections import config_dict
 
 import tfps
 from tfps.training.config import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {
     "folder": "samples", "lists": (), "label": "click", "time": "time",
@@ -28,7 +31,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   data, stream = config.data, dict(config.stream)
   stream.pop("report_seconds")
   raw = raw_inputs(config.slots, data.lists)
@@ -49,7 +52,7 @@ def source(config):
   return samples
 
 
-def raw_inputs(slots, lists):
+def raw_inputs(slots: Sequence[str], lists: Sequence[str]) -> tfps.data.RawInputs:
   """What clients of the served model send: the samples' slots, as texts."""
   specs = {
     slot: tf.TensorSpec([None, None] if slot in lists else [None], tf.string) for slot in slots

@@ -1,5 +1,7 @@
 """DCN-v2: explicit feature crosses of bounded degree beside a deep tower (Wang et al. 2021)."""
 
+from collections.abc import Mapping, Sequence
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -21,7 +23,15 @@ class DCNv2(tfps.Model):
     dropout: share of each tower layer's outputs that training drops.
   """
 
-  def __init__(self, table, slots, crosses=2, hidden=(256, 128), combiner="mean", dropout=0.0):
+  def __init__(
+    self,
+    table: tfps.FeasignTable,
+    slots: Sequence[str],
+    crosses: int = 2,
+    hidden: Sequence[int] = (256, 128),
+    combiner: str = "mean",
+    dropout: float = 0.0,
+  ) -> None:
     super().__init__()
     self.embedding = tfps.Embedding(table, slots, combiner=combiner)
     width = len(slots) * self.embedding.mf_dim
@@ -32,7 +42,7 @@ class DCNv2(tfps.Model):
       self.tower.add(keras.layers.Dropout(dropout))
     self.output_layer = keras.layers.Dense(1)
 
-  def call(self, features, training=None):
+  def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     mf = embedded.mf
     x_0 = tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])

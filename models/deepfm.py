@@ -1,5 +1,7 @@
 """DeepFM: a factorization machine and a deep tower on the same embeddings (Guo et al. 2017)."""
 
+from collections.abc import Mapping, Sequence
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -20,7 +22,14 @@ class DeepFM(tfps.Model):
     dropout: share of each tower layer's outputs that training drops.
   """
 
-  def __init__(self, table, slots, hidden=(256, 128), combiner="mean", dropout=0.0):
+  def __init__(
+    self,
+    table: tfps.FeasignTable,
+    slots: Sequence[str],
+    hidden: Sequence[int] = (256, 128),
+    combiner: str = "mean",
+    dropout: float = 0.0,
+  ) -> None:
     super().__init__()
     self.embedding = tfps.Embedding(table, slots, combiner=combiner)
     self.tower = keras.Sequential()
@@ -29,7 +38,7 @@ class DeepFM(tfps.Model):
       self.tower.add(keras.layers.Dropout(dropout))
     self.output_layer = keras.layers.Dense(1)
 
-  def call(self, features, training=None):
+  def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     # The sum over pairs, in time linear in the number of slots (Rendle 2010, lemma 3.1).
     mf = embedded.mf

@@ -9,15 +9,21 @@ to the server. In the middle the users' taste changes: how soon does the circle 
     python -m examples.online --compare           # every 10 seconds, every minute, and none
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import pathlib
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from examples.online import report
 
 
-def main():
+def main() -> None:
   parser = argparse.ArgumentParser(
     prog="python -m examples.online", description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,7 +59,7 @@ def main():
     run_all(flags, folder)
 
 
-def run_all(flags, folder):
+def run_all(flags: argparse.Namespace, folder: pathlib.Path) -> list[report.Result]:
   """Runs the circle once or three times; prints and plots what came of it.
 
   Returns the `report.Result`s.
@@ -75,7 +81,7 @@ def run_all(flags, folder):
   return results
 
 
-def run(flags, folder, deltas):
+def run(flags: argparse.Namespace, folder: pathlib.Path, deltas: str) -> report.Result:
   """Runs the circle once; returns its `report.Result`."""
   from examples.online import report
   from examples.online.circle import Circle
@@ -103,7 +109,7 @@ def run(flags, folder, deltas):
     traffic = Traffic(world, folder, circle.rank, flags.rate, flags.random_share, flags.seed)
     began, minute = time.time(), 0
 
-    def seen(kind, shows, clicks, perfect):
+    def seen(kind: str, shows: int, clicks: int, perfect: float) -> None:
       nonlocal minute
       now = time.time() - began
       world.changed = now >= change

@@ -1,5 +1,7 @@
 """The processes of the circle: join, trainer, server, and what brings deltas to the server."""
 
+from __future__ import annotations
+
 import os
 import pathlib
 import shutil
@@ -7,10 +9,15 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+if TYPE_CHECKING:
+  import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -33,12 +40,14 @@ class Circle:
     exit_codes: {name of a process: how it ended}, at the end.
   """
 
-  def __init__(self, folder, trainer_settings, deltas):
+  def __init__(
+    self, folder: str | os.PathLike, trainer_settings: Sequence[str], deltas: bool
+  ) -> None:
     self._folder = pathlib.Path(folder)
     self._deltas = deltas
-    self._processes = {}
-    self.exit_codes = {}
-    self._stub = None
+    self._processes: dict[str, subprocess.Popen] = {}
+    self.exit_codes: dict[str, int | None] = {}
+    self._stub: Any = None
     self._ending = threading.Event()
     with socket.socket() as free:
       free.bind(("127.0.0.1", 0))
@@ -59,10 +68,10 @@ class Circle:
     self._serving = threading.Thread(target=self._serve, daemon=True)
     self._serving.start()
 
-  def __enter__(self):
+  def __enter__(self) -> Circle:
     return self
 
-  def __exit__(self, *exc_info):
+  def __exit__(self, *exc_info: object) -> None:
     self._ending.set()
     self._serving.join()
     for process in self._processes.values():
@@ -76,11 +85,11 @@ class Circle:
     self.exit_codes = {name: process.returncode for name, process in self._processes.items()}
 
   @property
-  def is_serving(self):
+  def is_serving(self) -> bool:
     """Whether a model is there to rank."""
     return self._stub is not None
 
-  def rank(self, features):
+  def rank(self, features: Mapping[str, Sequence[str]]) -> np.ndarray | None:
     """float [n]: the served model's click probability for {feature: texts [n]}.
 
     None where none is served yet.
@@ -95,7 +104,7 @@ class Circle:
     (output,) = self._stub.Predict(request, 30.0).outputs.values()
     return tf.make_ndarray(output).ravel()
 
-  def check(self):
+  def check(self) -> None:
     """Raises RuntimeError if a process has ended."""
     for name, process in self._processes.items():
       if process.poll() is not None:
@@ -104,7 +113,7 @@ class Circle:
           f"the {name} ended with {process.returncode}; its log ends with:\n{log[-2000:]}"
         )
 
-  def _start(self, name, *arguments, program=sys.executable):
+  def _start(self, name: str, *arguments: str, program: str = sys.executable) -> None:
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -114,7 +123,7 @@ class Circle:
         [program, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
       )
 
-  def _serve(self):
+  def _serve(self) -> None:
     """Starts the server once there is a base, and what sends deltas to it."""
     base = self._folder / "export" / "base"
     while not any(base.glob("[0-9]*/manifest.json")):

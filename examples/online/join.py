@@ -1,9 +1,11 @@
 """The join's config: a click counts if it comes within eight seconds of the show."""
 
+from ml_collections import config_dict
+
 from tfps.join.settings import default_config
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   # Beside the item's id, which every sample has.
   config.slots = dict.fromkeys(("user_id", "segment", "topic"), "string")

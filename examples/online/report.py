@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
+import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,23 +19,23 @@ _KINDS = ("ranked", "random")
 class Counts:
   """Shows and clicks of ranked and random traffic, by ten seconds since the beginning."""
 
-  def __init__(self, seconds):
+  def __init__(self, seconds: float) -> None:
     buckets = int(np.ceil(seconds / BUCKET_SECONDS)) + 1
     self.shows = {kind: np.zeros(buckets) for kind in _KINDS}
     self.clicks = {kind: np.zeros(buckets) for kind in _KINDS}
     self.perfect = {kind: np.zeros(buckets) for kind in _KINDS}
 
-  def add(self, seconds, kind, shows, clicks, perfect):
+  def add(self, seconds: float, kind: str, shows: int, clicks: int, perfect: float) -> None:
     bucket = min(int(seconds // BUCKET_SECONDS), len(self.shows[kind]) - 1)
     for counts, number in ((self.shows, shows), (self.clicks, clicks), (self.perfect, perfect)):
       counts[kind][bucket] += number
 
-  def rate(self, kind, begin, end):
+  def rate(self, kind: str, begin: float, end: float) -> float:
     """Clicks per show from second `begin` to `end`; NaN without shows."""
     part = slice(int(begin // BUCKET_SECONDS), int(end // BUCKET_SECONDS))
     return _divide(self.clicks[kind][part].sum(), self.shows[kind][part].sum())
 
-  def best(self, begin, end):
+  def best(self, begin: float, end: float) -> float:
     """What one who knows the world would reach."""
     part = slice(int(begin // BUCKET_SECONDS), int(end // BUCKET_SECONDS))
     return _divide(
@@ -39,7 +43,7 @@ class Counts:
       sum(self.shows[kind][part].sum() for kind in _KINDS),
     )
 
-  def smooth(self, kind):
+  def smooth(self, kind: str) -> np.ndarray:
     """The rate in windows of half a minute, by ten seconds."""
     window = np.ones(_WINDOW)
     return _divide(
@@ -66,7 +70,7 @@ class Result:
   served: float = float("nan")
 
   @property
-  def minutes_to_recover(self):
+  def minutes_to_recover(self) -> float | None:
     """Minutes after the change until ranked traffic reached `_RECOVERED` of the best.
 
     None if it did not.
@@ -79,7 +83,7 @@ class Result:
         return (end * BUCKET_SECONDS - self.change) / 60
     return None
 
-  def line(self):
+  def line(self) -> str:
     """How it went, in a sentence."""
     before = self.counts.rate("ranked", self.change - 60, self.change)
     random = self.counts.rate("random", self.change - 60, self.change)
@@ -93,7 +97,7 @@ class Result:
       text += f"; from show to served {self.served:.0f} s in the mean"
     return text
 
-  def save(self, path):
+  def save(self, path: pathlib.Path) -> None:
     content = {
       "name": self.name,
       "change": self.change,
@@ -106,7 +110,7 @@ class Result:
     path.write_text(json.dumps(content, indent=2))
 
 
-def minute_line(counts, minute, changed):
+def minute_line(counts: Counts, minute: int, changed: bool) -> str:
   """What is printed of a minute that is over."""
   begin, end = 60 * minute, 60 * (minute + 1)
   ranked, random = (counts.rate(kind, begin, end) for kind in _KINDS)
@@ -119,13 +123,13 @@ def minute_line(counts, minute, changed):
   )
 
 
-def seconds_to_served(log):
+def seconds_to_served(log: str) -> float:
   """The mean over a sync's deltas of the age of what they add; NaN where there are none."""
   ages = [float(age) for age in re.findall(r"([\d.]+) s after the events", log)]
   return float(np.mean(ages)) if ages else float("nan")
 
 
-def plot(results, path):
+def plot(results: Sequence[Result], path: str | os.PathLike) -> None:
   """Click rates over time, all runs in one picture."""
   import matplotlib
 
@@ -160,6 +164,6 @@ def plot(results, path):
   figure.savefig(path, dpi=120)
 
 
-def _divide(numbers, by):
+def _divide(numbers: Any, by: Any) -> Any:
   with np.errstate(invalid="ignore", divide="ignore"):
     return np.divide(numbers, by)

@@ -6,12 +6,17 @@ run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps 
 here. The port opens when a version is loaded.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import pathlib
 import signal
 import sys
 import threading
+from collections.abc import KeysView, Sequence
 from concurrent import futures
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import tensorflow as tf
@@ -26,6 +31,9 @@ from tensorflow_serving.apis import (
 
 from tfps.export.checking.session import SavedModelSession
 
+if TYPE_CHECKING:
+  import numpy as np
+
 _ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
 
 
@@ -37,13 +45,13 @@ class Versions:
     wanted: the versions to serve; the newest where it is empty.
   """
 
-  def __init__(self, folder, wanted=()):
+  def __init__(self, folder: str | os.PathLike, wanted: Sequence[int] = ()) -> None:
     self._folder = pathlib.Path(folder)
     self._wanted = wanted
-    self._sessions = {}
+    self._sessions: dict[int, SavedModelSession] = {}
     self._changed = threading.Lock()
 
-  def refresh(self):
+  def refresh(self) -> KeysView[int]:
     """Loads what is there and not loaded; afterwards drops what is not wanted any more."""
     there = {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
     wanted = there & set(self._wanted) if self._wanted else set(sorted(there)[-1:])
@@ -56,7 +64,7 @@ class Versions:
         self._sessions = loaded  # A dropped session ends with the last request that has it.
     return loaded.keys()
 
-  def get(self, spec, context):
+  def get(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, SavedModelSession]:
     with self._changed:
       sessions = dict(self._sessions)
     version = spec.version.value if spec.HasField("version") else max(sessions)
@@ -66,12 +74,12 @@ class Versions:
       )
     return version, sessions[version]
 
-  def loaded(self):
+  def loaded(self) -> list[int]:
     with self._changed:
       return list(self._sessions)
 
 
-def _load(path):
+def _load(path: str | os.PathLike) -> SavedModelSession:
   """The session of a SavedModel, after its warm-up requests."""
   session = SavedModelSession(path)
   for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
@@ -80,7 +88,7 @@ def _load(path):
   return session
 
 
-def _arrays(request):
+def _arrays(request: Any) -> dict[str, np.ndarray]:
   return {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
 
 
@@ -90,11 +98,11 @@ class Service(
 ):
   """The calls of a server with one model."""
 
-  def __init__(self, model_name, versions):
+  def __init__(self, model_name: str, versions: Versions) -> None:
     self._model_name = model_name
     self._versions = versions
 
-  def Predict(self, request, context):
+  def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
     version, session = self._session(request.model_spec, context)
     signature = request.model_spec.signature_name or "serving_default"
     if signature not in session.signatures:
@@ -113,7 +121,7 @@ class Service(
       response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
     return response
 
-  def GetModelStatus(self, request, context):
+  def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
     self._check_name(request.model_spec, context)
     return get_model_status_pb2.GetModelStatusResponse(
       model_version_status=[
@@ -122,7 +130,7 @@ class Service(
       ]
     )
 
-  def GetModelMetadata(self, request, context):
+  def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
     version, session = self._session(request.model_spec, context)
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.model_spec.name = self._model_name
@@ -131,23 +139,23 @@ class Service(
     response.metadata["signature_def"].Pack(signatures)
     return response
 
-  def _session(self, spec, context):
+  def _session(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, SavedModelSession]:
     self._check_name(spec, context)
     return self._versions.get(spec, context)
 
-  def _check_name(self, spec, context):
+  def _check_name(self, spec: Any, context: grpc.ServicerContext) -> None:
     if spec.name != self._model_name:
       context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
 
 
-def add(server, model_name, versions):
+def add(server: grpc.Server, model_name: str, versions: Versions) -> None:
   """Lets a grpc.Server answer the calls."""
   service = Service(model_name, versions)
   prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
   model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
 
 
-def main():
+def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--port", type=int, required=True)
   parser.add_argument("--model_name", required=True)

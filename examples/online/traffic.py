@@ -1,14 +1,21 @@
 """Users who come, see what the served model ranks highest, and click: what they do is logged."""
 
+from __future__ import annotations
+
 import heapq
 import json
 import os
 import pathlib
 import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from examples.online.world import ITEMS, USERS
+
+if TYPE_CHECKING:
+  from examples.online.world import World
 
 CANDIDATES, SHOWN = 20, 2  # items of a request, and how many of these its user sees
 _TICK_SECONDS = 0.5
@@ -19,15 +26,16 @@ _MEAN_CLICK_SECONDS = 2.0  # from the show to the click
 class Log:
   """Files of JSON lines in a folder, each there once it is whole."""
 
-  def __init__(self, folder):
+  def __init__(self, folder: str | os.PathLike) -> None:
     self._folder = pathlib.Path(folder)
     self._folder.mkdir(parents=True)
-    self._lines, self._files = [], 0
+    self._lines: list[str] = []
+    self._files = 0
 
-  def add(self, record):
+  def add(self, record: Mapping[str, Any]) -> None:
     self._lines.append(json.dumps(record))
 
-  def publish(self):
+  def publish(self) -> None:
     """Writes what was added since the last time as a file."""
     if not self._lines:
       return
@@ -51,7 +59,15 @@ class Traffic:
     seed: of who comes, and what they do.
   """
 
-  def __init__(self, world, folder, rank, requests_per_second, random_share, seed):
+  def __init__(
+    self,
+    world: World,
+    folder: str | os.PathLike,
+    rank: Callable[[dict[str, list[str]]], np.ndarray | None],
+    requests_per_second: float,
+    random_share: float,
+    seed: int,
+  ) -> None:
     self._world = world
     self._rank = rank
     self._rate = requests_per_second
@@ -59,10 +75,12 @@ class Traffic:
     self._rng = np.random.default_rng(seed)
     self._features = Log(pathlib.Path(folder, "features"))
     self._actions = Log(pathlib.Path(folder, "actions"))
-    self._clicks = []  # (when it happens, a number of its own, the action)
+    self._clicks: list[
+      tuple[float, int, dict[str, Any]]
+    ] = []  # (when it happens, a number of its own, the action)
     self._requests = 0
 
-  def run(self, seconds, seen):
+  def run(self, seconds: float, seen: Callable[[str, int, int, float], object]) -> None:
     """Lets users come for so long.
 
     Args:
@@ -86,7 +104,7 @@ class Traffic:
     self._features.publish()
     self._actions.publish()
 
-  def _tick(self, now):
+  def _tick(self, now: float) -> Iterator[tuple[str, int, int, float]]:
     count = max(1, self._rng.poisson(self._rate * _TICK_SECONDS))
     users = self._rng.integers(0, USERS, count)
     items = self._rng.permuted(np.tile(np.arange(ITEMS), (count, 1)), axis=1)[:, :CANDIDATES]
@@ -108,7 +126,7 @@ class Traffic:
     for kind, rows in (("ranked", ~is_random), ("random", is_random)):
       yield kind, chosen[rows].size, int(clicked[rows].sum()), float(perfect[rows].sum())
 
-  def _log(self, now, users, items, clicked):
+  def _log(self, now: float, users: np.ndarray, items: np.ndarray, clicked: np.ndarray) -> None:
     delays = self._rng.exponential(_MEAN_CLICK_SECONDS, items.shape)
     for row, user in enumerate(users.tolist()):
       self._requests += 1

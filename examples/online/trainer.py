@@ -1,8 +1,10 @@
 """The trainer's config: DeepFM on the samples that the join writes, with exports for the server."""
 
 import pathlib
+from collections.abc import Mapping
 
 import tensorflow as tf
+from ml_collections import config_dict
 
 import tfps
 from tfps.training.config import default_config
@@ -10,7 +12,7 @@ from tfps.training.config import default_config
 TEXTS = ("user_id", "segment", "item_id", "topic")  # what clients send, and the logs hold
 
 
-def get_config():
+def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {"folder": "samples"}
   config.slots = (*TEXTS, "segment_x_topic")
@@ -32,7 +34,7 @@ def get_config():
   return config
 
 
-def source(config):
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   stream = dict(config.stream)
   stream.pop("report_seconds")
   raw = tfps.data.RawInputs({name: tf.TensorSpec([None], tf.string) for name in TEXTS}, _features)
@@ -49,7 +51,7 @@ def source(config):
   return samples
 
 
-def _features(texts):
+def _features(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   cross = tf.strings.join([texts["segment"], texts["topic"]], "/")
   values = {**texts, "segment_x_topic": cross}
   return {

@@ -20,7 +20,7 @@ class World:
     changed: whether taste has changed.
   """
 
-  def __init__(self, seed):
+  def __init__(self, seed: int) -> None:
     rng = np.random.default_rng(seed)
     self.changed = False
     self.segments = rng.integers(0, SEGMENTS, USERS)
@@ -30,14 +30,14 @@ class World:
     for segment in range(SEGMENTS):
       self._likes[segment, rng.choice(HOT, 2, replace=False)] = True
 
-  def click_probability(self, users, items):
+  def click_probability(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """float64: of users and items, integer arrays of one shape."""
     topics = self.topics[items]
     likes = topics == HOT if self.changed else self._likes[self.segments[users], topics]
     logit = _BASE + _LIKED * likes + self._quality[items]
     return 1 / (1 + np.exp(-logit))
 
-  def features(self, users, items):
+  def features(self, users: np.ndarray, items: np.ndarray) -> dict[str, list[str]]:
     """{name: texts} as the server is asked and the log has them, of integer arrays [n]."""
     text = lambda prefix, numbers: [f"{prefix}{number}" for number in numbers.tolist()]
     return {

@@ -14,7 +14,8 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_dict, config_flags
@@ -74,7 +75,7 @@ def load_module(path: str | pathlib.Path) -> types.ModuleType:
   if not full.is_file():
     raise ConfigError(f"There is no file {path}; give the path of a Python file.")
   spec = importlib.util.spec_from_file_location(name, full)
-  if spec is None:
+  if spec is None or spec.loader is None:
     raise ConfigError(f"{path} is not a Python file; its name must end in .py.")
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # Dataclasses and pickle look a class's module up here.
@@ -93,7 +94,7 @@ def load_by_path(path: str, base: str | pathlib.Path) -> types.ModuleType:
   return load_module(pathlib.Path(base, path))
 
 
-def load_attribute(path: str, name: str, base: str | pathlib.Path):
+def load_attribute(path: str, name: str, base: str | pathlib.Path) -> Any:
   """Returns what the Python file `path` (as `load_by_path` takes it) calls `name`."""
   module = load_by_path(path, base)
   if not hasattr(module, name):
@@ -104,10 +105,10 @@ def load_attribute(path: str, name: str, base: str | pathlib.Path):
 
 def root(module: types.ModuleType) -> pathlib.Path:
   """The folder that a config file's paths are relative to: the parent of the folder it is in."""
-  return pathlib.Path(module.__file__).parent.parent
+  return pathlib.Path(str(module.__file__)).parent.parent
 
 
-def function(module: types.ModuleType, name: str):
+def function(module: types.ModuleType, name: str) -> Callable[..., Any]:
   """Returns the function `name` of a config file; raises ConfigError if it has none."""
   value = getattr(module, name, None)
   if not callable(value):
@@ -166,7 +167,7 @@ def _check_field(config: config_dict.ConfigDict, field: str) -> None:
     )
 
 
-def _check_elements(field: str, default, value, given: str | None) -> None:
+def _check_elements(field: str, default: Any, value: Any, given: str | None) -> None:
   """A tuple's elements must be of the type that the config file's elements have."""
   if not isinstance(default, tuple) or not default:
     return

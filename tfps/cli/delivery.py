@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:]+):\d{1,5}")
 _CHUNK_BYTES = 64 * 1024  # delta_reader.CHUNK_BYTES, which this must not import
@@ -72,8 +76,8 @@ def _address(text: str) -> str:
   return text
 
 
-def _positive(kind):
-  def parse(text):
+def _positive(kind: Callable[[str], Number]) -> Callable[[str], Number]:
+  def parse(text: str) -> Number:
     value = kind(text)
     if value <= 0:
       raise argparse.ArgumentTypeError(f"{text} must be above 0")

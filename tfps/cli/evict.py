@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 
 from tfps.cli import output
 
@@ -58,7 +59,9 @@ def run(args: argparse.Namespace) -> None:
     print(_text(checkpoint.path, written, counts))
 
 
-def _text(path, written, counts) -> str:
+def _text(
+  path: str, written: str | None, counts: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> str:
   cells = [("table", "slot", "rows", "would leave" if written is None else "left")]
   for table, slots in counts.items():
     for slot, counted in slots.items():

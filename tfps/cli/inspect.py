@@ -77,8 +77,8 @@ def _key(args: argparse.Namespace, text: str) -> int:
   try:
     key = int(text, 16 if re.match("0[xX]", text) else 10)
   except ValueError:
-    key = None
-  if key is None or not -(2**63) <= key < 2**64:
+    key = 2**64
+  if not -(2**63) <= key < 2**64:
     args.parser.error(
       f"--key: '{text}' is no number of 64 bits; --slot and --value take raw values"
     )

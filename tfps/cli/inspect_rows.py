@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +13,12 @@ from tfps.cli import output
 from tfps.errors import CheckpointError
 from tfps.table import feasigns, placement
 
+if TYPE_CHECKING:
+  from tfps.checkpoint.reader import SavedTable
+  from tfps.checkpoint.rows import SavedRows
 
-def of_keys(tables, keys) -> dict:
+
+def of_keys(tables: Sequence[SavedTable], keys: Sequence[int]) -> dict:
   """{"rows": for each feasign a dict for each table that has it, or one that says it is absent}."""
   rows = []
   for key, in_tables in zip(keys, zip(*(_find(table, keys) for table in tables))):
@@ -20,7 +26,9 @@ def of_keys(tables, keys) -> dict:
   return {"rows": rows}
 
 
-def of_values(tables, slot, values, value_type) -> dict:
+def of_values(
+  tables: Sequence[SavedTable], slot: str, values: Sequence[str], value_type: str
+) -> dict:
   """The same for values of a slot; "value" and "value_type" say of what each feasign was made."""
   rows = []
   for value in values:
@@ -38,7 +46,7 @@ def of_values(tables, slot, values, value_type) -> dict:
   return {"rows": rows}
 
 
-def of_highest_score(tables, n, slot=None) -> dict:
+def of_highest_score(tables: Sequence[SavedTable], n: int, slot: str | None = None) -> dict:
   """{"rows": the n of highest score of each table, best first}."""
   rows = []
   for table in tables:
@@ -49,7 +57,7 @@ def of_highest_score(tables, n, slot=None) -> dict:
   return {"rows": rows}
 
 
-def row_text(row) -> str:
+def row_text(row: Mapping[str, Any]) -> str:
   """A whole row for people, one thing a line."""
   made = f", {row['slot']} {row['value']!r} as {row['value_type']}," if "value" in row else ""
   head = f"feasign {row['key']}{made}"
@@ -59,7 +67,7 @@ def row_text(row) -> str:
   return "\n".join([head.rstrip(","), *(f"  {line}" for line in output.columns(lines))])
 
 
-def ranking_text(rows) -> str:
+def ranking_text(rows: Sequence[Mapping[str, Any]]) -> str:
   """Rows for people, one a line."""
   names = ("table", "slot", "key", "score", "show", "click", "unseen_days", "admitted", "served")
   if not rows:
@@ -71,7 +79,7 @@ def ranking_text(rows) -> str:
 _IN_HEAD = ("key", "value", "value_type", "found")
 
 
-def _kinds(value, value_type) -> list[str]:
+def _kinds(value: str, value_type: str) -> list[str]:
   is_integer = re.fullmatch(r"[+-]?\d+", value) and -(2**63) <= int(value) < 2**63
   if value_type == "int" and not is_integer:
     raise CheckpointError(
@@ -82,24 +90,24 @@ def _kinds(value, value_type) -> list[str]:
   return [value_type]
 
 
-def _feasign(slot, value, kind) -> int:
+def _feasign(slot: str, value: str, kind: str) -> int:
   values = np.array([int(value)], np.int64) if kind == "int" else np.array([value])
   return int(feasigns.feasign(slot, values)[0])
 
 
-def _absent(tables) -> dict:
+def _absent(tables: Sequence[SavedTable]) -> dict:
   names = ", ".join(table.name for table in tables)
   return {"found": False, "where": f"table {names}" if len(tables) == 1 else f"tables {names}"}
 
 
-def _find(table, keys) -> list[dict | None]:
+def _find(table: SavedTable, keys: Sequence[int]) -> list[dict | None]:
   """For each key a description of its row, None where it is absent."""
   rows = table.find(keys)
   there = {int(key): i for i, key in enumerate(rows.keys)}
   return [_describe(table, rows, there[key]) if key in there else None for key in keys]
 
 
-def _describe(table, rows, i) -> dict:
+def _describe(table: SavedTable, rows: SavedRows, i: int) -> dict:
   key = int(rows.keys[i])
   shard = int(placement.virtual_shards([key], table.num_shards)[0])
   show, click, delta_score = rows.statistics[i].tolist()
@@ -122,7 +130,7 @@ def _describe(table, rows, i) -> dict:
   }
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, float):

@@ -5,16 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfps.checkpoint import summary
 from tfps.cli import output
 from tfps.training.position import Position
 
+if TYPE_CHECKING:
+  from tfps.checkpoint.reader import SavedCheckpoint, SavedTable
+
 _BAR = 20  # The length of the fullest bucket's.
 _TITLES = {"shows": "shows", "scores": "scores", "unseen_days": "unseen days"}
 
 
-def describe(checkpoint, tables, slot=None) -> dict:
+def describe(
+  checkpoint: SavedCheckpoint, tables: Sequence[SavedTable], slot: str | None = None
+) -> dict:
   """What `--json` writes: the checkpoint, its tables, their slots and histograms.
 
   A histogram is {"edges": [k], "counts": [k]}: bucket i holds the values from edges[i] (null: from
@@ -44,7 +51,7 @@ def describe(checkpoint, tables, slot=None) -> dict:
   }
 
 
-def _slot(counted) -> dict:
+def _slot(counted: summary.SlotSummary) -> dict:
   histograms = {
     name: {
       "edges": [edge if math.isfinite(edge) else None for edge in histogram.edges],
@@ -60,7 +67,7 @@ def _slot(counted) -> dict:
   }
 
 
-def text(checkpoint, described) -> str:
+def text(checkpoint: SavedCheckpoint, described: Mapping[str, Any]) -> str:
   chain = [path.rsplit("/", 1)[-1] for path in checkpoint.chain]
   increments = f"{len(chain) - 1} over {chain[0]}" if len(chain) > 1 else "none: it is a full one"
   lines = output.columns(
@@ -78,14 +85,14 @@ def text(checkpoint, described) -> str:
   return "\n".join(lines)
 
 
-def _calendar(calendar) -> str:
+def _calendar(calendar: Any) -> str:
   try:
     return str(Position(**calendar))
   except TypeError:
     return json.dumps(calendar)
 
 
-def _table_lines(name, table) -> list[str]:
+def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
   slots = [
     (
       f"  {slot}",
@@ -109,7 +116,7 @@ def _table_lines(name, table) -> list[str]:
   ]
 
 
-def _histogram_lines(counted) -> list[str]:
+def _histogram_lines(counted: Mapping[str, Any]) -> list[str]:
   """The histograms of one slot, side by side."""
   blocks = []
   for name, title in _TITLES.items():
@@ -128,7 +135,7 @@ def _histogram_lines(counted) -> list[str]:
   return output.columns([*itertools.zip_longest(*blocks, fillvalue="")])
 
 
-def _range(edges, i, whole) -> str:
+def _range(edges: Sequence[float | None], i: int, whole: bool) -> str:
   begin, end = edges[i], edges[i + 1] if i + 1 < len(edges) else None
   if begin is None:
     return "below 0"
@@ -139,7 +146,7 @@ def _range(edges, i, whole) -> str:
   return f"{begin:,g} to <{end:,g}"
 
 
-def _lineage(lineage):
+def _lineage(lineage: Mapping[str, Any] | None) -> str:
   if lineage is None:
     return "none yet"
   return f"{lineage['id']}, base {lineage['base']} with {lineage['sequence']} deltas"

@@ -95,5 +95,5 @@ def run(args: argparse.Namespace) -> None:
   )
 
 
-def _text(value) -> str:
+def _text(value: float | None) -> str:
   return "-" if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 from tfps.cli import supervisor
 from tfps.cluster import resources
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
   program = _program(args.command)
   log_dir = args.log_dir or _new_run_folder() / "logs"
   log_dir.mkdir(parents=True, exist_ok=True)
-  received = []
+  received: list[int] = []
   for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
       signal.signal(signum, lambda number, frame: received.append(number))
@@ -84,14 +85,14 @@ def run(args: argparse.Namespace) -> int:
     log = log_dir / f"{name.replace(' ', '-')}.log"
     log.write_bytes(b"")
     tasks.append(supervisor.Task(name, env, log))
-  job = supervisor.Supervisor(program, tasks, args.max_restarts, received)
+  cluster = supervisor.Supervisor(program, tasks, args.max_restarts, received)
   roles = f"A chief, {args.workers} workers and {args.ps} parameter servers"
   roles += ", and an evaluator" if args.evaluator else ""
-  job.stream.say(f"{roles}; logs in {log_dir}")
+  cluster.stream.say(f"{roles}; logs in {log_dir}")
   try:
-    return job.run()
+    return cluster.run()
   finally:
-    job.kill()
+    cluster.kill()
 
 
 def _program(command: list[str]) -> list[str]:
@@ -114,7 +115,7 @@ def _program(command: list[str]) -> list[str]:
   return [sys.executable, "-m", "tfps", *command]
 
 
-def _tf_configs(workers: int, ps: int, evaluator: bool = False):
+def _tf_configs(workers: int, ps: int, evaluator: bool = False) -> Iterator[tuple[str, int, dict]]:
   """Yields (task type, index, TF_CONFIG) of every process, the chief first, the evaluator last."""
   addresses = iter([f"127.0.0.1:{port}" for port in _free_ports(1 + workers + ps)])
   counts = {"chief": 1, "worker": workers, "ps": ps}
@@ -128,7 +129,7 @@ def _tf_configs(workers: int, ps: int, evaluator: bool = False):
 
 def _free_ports(count: int) -> list[int]:
   """Finds ports that nobody listens on, below those that the system gives to outgoing calls."""
-  ports = []
+  ports: list[int] = []
   candidates = random.SystemRandom().sample(range(20000, 32000), 2000)
   for port in candidates:
     if len(ports) == count:

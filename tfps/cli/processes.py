@@ -15,6 +15,7 @@ import termios
 import time
 import tty
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -44,17 +45,17 @@ class Child:
     env: Mapping[str, str],
     log: pathlib.Path,
     foreground: bool,
-  ):
+  ) -> None:
     self.name = name
     self.log = log
     self.foreground = foreground
     self.log_file = open(log, "ab", buffering=0)
     self.started_at = time.monotonic()
     out_read, out_write = _channel(sys.stdout if foreground else None)
-    err_read, err_write = _channel(sys.stderr) if foreground else (None, out_write)
+    err_read, err_write = _channel(sys.stderr) if foreground else (out_read, out_write)
     launcher = os.getpid()
 
-    def die_with_launcher():
+    def die_with_launcher() -> None:
       _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
       if os.getppid() != launcher:  # It died before the line above.
         os._exit(1)
@@ -92,9 +93,9 @@ class Child:
 class Stream:
   """Merges the output of several children into this process's stdout and stderr."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._selector = selectors.DefaultSelector()
-    self._partial = {}  # the unfinished line of every background output
+    self._partial: dict[int, bytes] = {}  # the unfinished line of every background output
     self._line_begins = True  # on the terminal
 
   def add(self, child: Child) -> None:
@@ -146,7 +147,7 @@ class Stream:
       self._selector.unregister(fd)
       os.close(fd)
 
-  def _write(self, target, data: bytes, own_line: bool = False) -> None:
+  def _write(self, target: TextIO, data: bytes, own_line: bool = False) -> None:
     if own_line and not self._line_begins and sys.stdout.isatty():
       data = b"\n" + data
     if data:
@@ -155,7 +156,7 @@ class Stream:
       target.buffer.flush()
 
 
-def _channel(like) -> tuple[int, int]:
+def _channel(like: TextIO | None) -> tuple[int, int]:
   """Returns (read end, write end): a terminal where the stream `like` is one, else a pipe."""
   if like is None or not like.isatty():
     return os.pipe()

@@ -9,10 +9,17 @@ code is 1.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from concurrent import futures
+from typing import TYPE_CHECKING
 
 from tfps.cli import delivery
+
+if TYPE_CHECKING:
+  from tfps.delivery.deltas import ExportFolder
+  from tfps.delivery.replica import Replica
+  from tfps.export.delta_reader import Chunk, Delta
 
 NAME = "push-delta"
 HELP = "send running servers the deltas that they miss"
@@ -29,11 +36,15 @@ def run(args: argparse.Namespace) -> int:
   folder = ExportFolder(args.folder)
   replicas = delivery.replicas(args)
   with futures.ThreadPoolExecutor(len(replicas)) as pool:
-    done = list(pool.map(lambda pair: _push(*pair, folder, args), enumerate(replicas)))
+    done = list(
+      pool.map(
+        lambda line, replica: _push(line, replica, folder, args), itertools.count(), replicas
+      )
+    )
   return 0 if all(done) else 1
 
 
-def _push(line, replica, folder, args) -> bool:
+def _push(line: int, replica: Replica, folder: ExportFolder, args: argparse.Namespace) -> bool:
   import tensorflow as tf
 
   from tfps.delivery.catch_up import catch_up
@@ -65,26 +76,26 @@ def _push(line, replica, folder, args) -> bool:
 class _Progress:
   """A bar on stderr where that is a terminal, and the counts of what was sent."""
 
-  def __init__(self, address, line):
+  def __init__(self, address: str, line: int) -> None:
     import tqdm
 
     self.entries = 0
-    self.deltas = {}
+    self.deltas: dict[int, int] = {}
     self._bar = tqdm.tqdm(
       total=0, desc=address, unit=" entries", unit_scale=True, position=line, leave=False,
       disable=None,
     )  # fmt: skip
 
-  def begun(self, delta, entries):
+  def begun(self, delta: Delta, entries: int) -> None:
     self._bar.total = self.entries + entries
     self._bar.refresh()
 
-  def sent(self, chunk):
+  def sent(self, chunk: Chunk) -> None:
     self.entries += chunk.entries
     self._bar.update(chunk.entries)
 
-  def applied(self, version, delta):
+  def applied(self, version: int, delta: Delta) -> None:
     self.deltas[version] = self.deltas.get(version, 0) + 1
 
-  def close(self):
+  def close(self) -> None:
     self._bar.close()

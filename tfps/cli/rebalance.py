@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfps.cli import output
+
+if TYPE_CHECKING:
+  from tfps.checkpoint.rebalance import Proposal
 
 NAME = "rebalance"
 HELP = "propose a more even assignment of shards to servers, and write it to a checkpoint"
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
   print("\n".join(lines))
 
 
-def _describe(proposal) -> dict:
+def _describe(proposal: Proposal) -> dict:
   return {
     "moved_shards": int(proposal.moved.sum()),
     **{f"moved_{name}": int(load[proposal.moved].sum()) for name, load in proposal.loads.items()},
@@ -66,7 +71,7 @@ def _describe(proposal) -> dict:
   }
 
 
-def _lines(name, proposal) -> list[str]:
+def _lines(name: str, proposal: Proposal) -> list[str]:
   now = proposal.of_servers(after=False)
   worst = max(now, key=lambda measure: now[measure][1].max())
   server = int(now[worst][1].argmax())
@@ -87,7 +92,7 @@ def _lines(name, proposal) -> list[str]:
   ]
 
 
-def _table(sides) -> list[str]:
+def _table(sides: Sequence[Mapping[str, Any]]) -> list[str]:
   """A line for each server: what it bears now and, where there are two sides, then."""
   header, lines = ["server"], []
   for side, suffix in zip(sides, ("", " then")):

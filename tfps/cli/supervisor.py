@@ -42,6 +42,11 @@ class Task:
     """None while it runs or waits for its start."""
     return None if self.process is None else self.process.exit_code()
 
+  def send(self, signum: int) -> None:
+    """Sends a signal to its process and to all that this has started, if there is one."""
+    if self.process is not None:
+      self.process.send(signum)
+
 
 class Supervisor:
   """Starts tasks, and starts them again.
@@ -68,8 +73,8 @@ class Supervisor:
     self._evaluators = [task for task in self._tasks if task.job == "evaluator"]
     self._max_restarts = max_restarts
     self._received = received
-    self._reported = set()
-    self._given_up = set()
+    self._reported: set[str] = set()
+    self._given_up: set[str] = set()
     self.stream = processes.Stream()
 
   def run(self) -> int:
@@ -109,7 +114,7 @@ class Supervisor:
     """
     self.stream.say(f"Ending the cluster: {signal.Signals(self._received[0]).name}.")
     if self._runs(self._chief):
-      self._chief.process.send(signal.SIGTERM)
+      self._chief.send(signal.SIGTERM)
     deadline = time.monotonic() + _CHIEF_MAY_FINISH_SECONDS
     while self._runs(self._chief) and len(self._received) == 1 and time.monotonic() < deadline:
       self.stream.pump(0.1)
@@ -128,7 +133,7 @@ class Supervisor:
       task.ended_at = task.ended_at or now
     # Where a parameter server has failed, what workers do follows from it.
     for task in sorted(failed, key=lambda task: task.job != "ps"):
-      waited = now - task.ended_at
+      waited = now - (task.ended_at or now)
       if task.job == "worker" and self._may_restart(task):
         # One that the chief has told to end is not the first to end so.
         return waited <= _SETTLING_SECONDS or self._restart(task)
@@ -151,7 +156,8 @@ class Supervisor:
       self._report([task], expected={0})
 
   def _may_restart(self, task: Task) -> bool:
-    return self._max_restarts > 0 and is_worth_a_restart(task.exit_code())
+    code = task.exit_code()
+    return self._max_restarts > 0 and code is not None and is_worth_a_restart(code)
 
   def _restart(self, task: Task) -> bool:
     """Lets a task that has ended start again; returns whether it may."""
@@ -167,8 +173,9 @@ class Supervisor:
     return self._restart_all(cluster, self._chief, cause, what)
 
   def _restart_all(self, tasks: Sequence[Task], counted: Task, cause: Task, what: str) -> bool:
-    code = cause.exit_code()
-    if time.monotonic() - counted.process.started_at > _SETTLED_SECONDS:
+    code = cause.exit_code() or 0
+    began = counted.process.started_at if counted.process else time.monotonic()
+    if time.monotonic() - began > _SETTLED_SECONDS:
       counted.restarts = 0
     if counted.restarts >= self._max_restarts:
       self._given_up.add(cause.name)
@@ -231,7 +238,7 @@ class Supervisor:
         self.stream.say(
           f"{task.name} ended with {processes.describe_exit(code)}; {task.log} ends with:"
         )
-        for line in task.process.last_lines():
+        for line in task.process.last_lines() if task.process else ():
           self.stream.say(f"  {line}")
 
   def _runs(self, task: Task) -> bool:
@@ -251,15 +258,14 @@ class Supervisor:
     """Ends those that still run, in order."""
     for task in self._tasks:
       if self._runs(task):
-        task.process.send(signal.SIGTERM)
+        task.send(signal.SIGTERM)
     deadline = time.monotonic() + _TERMINATE_SECONDS
     while time.monotonic() < deadline and any(self._runs(task) for task in self._tasks):
       self.stream.pump(0.1)
 
   def _kill(self, tasks: Sequence[Task]) -> None:
     for task in tasks:
-      if task.process is not None:
-        task.process.send(signal.SIGKILL)
+      task.send(signal.SIGKILL)
     for task in tasks:
       if task.process is not None:
         task.process.process.wait()

@@ -46,10 +46,10 @@ class FolderLog:
       raise ConfigError(f"There is no folder {folder} to read a log from.")
     self._read = {"json": self._read_json, "parquet": self._read_parquet}[format]
     self._positions = dict(positions)
-    self._changed = {}
+    self._changed: dict[str, int | None] = {}
     self._decoder = decoder
     self._once = once
-    self._pending = []
+    self._pending: list[str] = []
     self.behind_bytes = 0
 
   def poll(self, max_bytes: int) -> tuple[pa.Table, str] | None:
@@ -107,7 +107,9 @@ class FolderLog:
   def _settled(self, path: pathlib.Path) -> bool:
     return self._once or time.time() - path.stat().st_mtime > _SETTLED_SECONDS
 
-  def _read_json(self, path: pathlib.Path, begin: int, max_bytes: int):
+  def _read_json(
+    self, path: pathlib.Path, begin: int, max_bytes: int
+  ) -> tuple[pa.Table | None, int, bool]:
     with open(path, "rb") as file:
       file.seek(begin)
       data = file.read(max_bytes)
@@ -125,7 +127,9 @@ class FolderLog:
     table = self._decoder.json_lines(data[:end], str(path)) if end else None
     return (table if table is not None and table.num_rows else None), begin + end, finished
 
-  def _read_parquet(self, path: pathlib.Path, begin: int, max_bytes: int):
+  def _read_parquet(
+    self, path: pathlib.Path, begin: int, max_bytes: int
+  ) -> tuple[pa.Table | None, int, bool]:
     try:
       with pyarrow.parquet.ParquetFile(path) as file:
         groups = file.metadata.num_row_groups
@@ -144,7 +148,7 @@ class FolderLog:
     return (table if table is not None and table.num_rows else None), end, end >= groups
 
 
-_ROW_GROUPS = {}  # of files that were opened: complete files do not change
+_ROW_GROUPS: dict[pathlib.Path, int] = {}  # of files that were opened: complete files do not change
 
 
 def _row_groups(path: pathlib.Path) -> int:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -46,7 +46,7 @@ class TopicLog:
   ):
     self._topic = config[log].topic
     self._decoder = decoder
-    self._changed = {}
+    self._changed: dict[str, int | None] = {}
     self._consumer = confluent_kafka.Consumer({
       "group.id": "tfps-join",  # It must have a name, though nothing is stored there.
       "enable.auto.commit": False,
@@ -176,7 +176,7 @@ class SampleTopic:
     (number,), place = struct.unpack_from("<q", data), 8
     failed = []
 
-    def delivered(error, message):
+    def delivered(error: Any, message: Any) -> None:
       if error is not None:
         failed.append(error)
 
@@ -195,7 +195,9 @@ class SampleTopic:
         "again; it goes on there."
       )
 
-  def _send(self, sample: bytes, partition: int, number: int, delivered) -> None:
+  def _send(
+    self, sample: bytes, partition: int, number: int, delivered: Callable[[Any, Any], None]
+  ) -> None:
     while True:
       try:
         self._producer.produce(

@@ -6,7 +6,7 @@ must agree, so that two of 10^8 pairs of ids are taken for one with a probabilit
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ class Keys(NamedTuple):
   hash: np.ndarray  # uint64 [n], never 0
   check: np.ndarray  # uint32 [n]
 
-  def take(self, rows) -> Keys:
+  def take(self, rows: Any) -> Keys:
     return Keys(self.hash[rows], self.check[rows])
 
 
@@ -54,9 +54,8 @@ def _absorb(
   )
   offsets -= offsets[0]
   data = np.concatenate([data, np.zeros(8, np.uint8)])
-  words = np.ndarray(
-    (len(data) - 7,), "<u8", buffer=data, strides=(1,)
-  )  # eight bytes from each position
+  # Eight bytes from each position.
+  words: np.ndarray = np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
   begins, sizes = offsets[:-1], np.diff(offsets)
   first, second = _mix(first, second, sizes.astype(np.uint64))
   for start in range(0, int(sizes.max(initial=0)), 8):
@@ -71,13 +70,13 @@ def _absorb(
   return first, second
 
 
-def _mix(first, second, word):
+def _mix(first: np.ndarray, second: np.ndarray, word: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   first = (first ^ word) * _MIX_1
   second = (second + word) * _MIX_2
   return first ^ (first >> np.uint64(31)), second ^ (second >> np.uint64(29))
 
 
-def _finish(x):
+def _finish(x: np.ndarray) -> np.ndarray:
   """splitmix64's finaliser."""
   x = (x ^ (x >> np.uint64(30))) * _MIX_1
   x = (x ^ (x >> np.uint64(27))) * _MIX_2
@@ -91,7 +90,7 @@ class KeyIndex:
   that are not settled.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._forgotten_below = 1
     self._reserve(_FEWEST_PLACES)
 
@@ -187,6 +186,8 @@ class KeyIndex:
     self.add(Keys(hashes, (values >> _CHECK_SHIFT).astype(np.uint32)), values.astype(np.uint32))
 
 
-def _where_equal(hit, there, checks):
+def _where_equal(
+  hit: np.ndarray, there: np.ndarray, checks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   equal = (there >> _CHECK_SHIFT) == checks
   return hit[equal], there[equal]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,6 +127,6 @@ def _values(row: np.ndarray, value: np.ndarray, how: str, n: int) -> np.ndarray:
   elif how == "last":
     out[rows] = value[np.concatenate([begins[1:], [len(row)]]) - 1]
   else:
-    reduce = {"max": np.maximum, "min": np.minimum, "sum": np.add}[how]
+    reduce: Any = {"max": np.maximum, "min": np.minimum, "sum": np.add}[how]
     out[rows] = reduce.reduceat(value, begins)
   return out

@@ -180,7 +180,8 @@ def _read_json(lines: bytes) -> pa.Table:
 
 
 def _sound_lines(lines: bytes) -> tuple[list[bytes], list[bytes]]:
-  good, bad = [], []
+  good: list[bytes] = []
+  bad: list[bytes] = []
   for line in lines.splitlines():
     try:
       (good if isinstance(json.loads(line), dict) else bad).append(line)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -15,6 +15,9 @@ from tfps.join.batches import action_keys
 from tfps.join.files import FolderLog
 from tfps.join.keys import Keys
 from tfps.join.records import Decoder
+
+if TYPE_CHECKING:
+  import pyarrow as pa
 
 WINDOWS = {"1 min": 60, "5 min": 300, "15 min": 900, "1 h": 3600, "6 h": 21600, "24 h": 86400}
 
@@ -55,21 +58,23 @@ def delays(config: Any) -> dict[str, Delays]:
   """
   settings = settings_lib.of_config(config)
   decoder = Decoder(config, settings)
-  keys, times, actions = [], [], []
+  all_keys, all_times, all_actions = [], [], []
   with tqdm.tqdm(unit=" records", desc="report", disable=None) as bar:
     for table, where in _all(config, "features", decoder, bar):
       features = decoder.features(table, where)
       if features is not None:
-        keys.append(features.keys)
-        times.append(features.time)
+        all_keys.append(features.keys)
+        all_times.append(features.time)
     for table, where in _all(config, "actions", decoder, bar):
-      actions.append(decoder.actions(table, where))
-  if not keys:
+      all_actions.append(decoder.actions(table, where))
+  if not all_keys:
     raise ConfigError("The feature log is empty; a report needs some hours of both logs.")
-  keys = Keys(*(np.concatenate(parts) for parts in zip(*keys)))
+  keys = Keys(*(np.concatenate(parts) for parts in zip(*all_keys)))
   hashes, first = np.unique(keys.hash, return_index=True)
-  times = np.concatenate(times)[first]
-  actions = np.concatenate(actions) if actions else decoder.actions(table.slice(0, 0), where)
+  times = np.concatenate(all_times)[first]
+  actions = (
+    np.concatenate(all_actions) if all_actions else decoder.actions(table.slice(0, 0), where)
+  )
   place = np.minimum(np.searchsorted(hashes, action_keys(actions).hash), len(hashes) - 1)
   known = hashes[place] == actions["hash"]
   delay = (actions["time"] - times[place]) / 1000
@@ -181,7 +186,7 @@ def draw(of_kinds: Mapping[str, Delays], path: str) -> None:
     plt.close(figure)
 
 
-def _all(config: Any, log: str, decoder: Decoder, bar: tqdm.tqdm):
+def _all(config: Any, log: str, decoder: Decoder, bar: tqdm.tqdm) -> Iterator[tuple[pa.Table, Any]]:
   if config[log].topic:
     raise ConfigError(f"A report reads folders; config.{log} is a topic.")
   files = FolderLog(config[log].folder, config[log].format, {}, decoder, once=True)

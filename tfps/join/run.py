@@ -182,7 +182,8 @@ class _Writer:
   def __init__(self, output: Any, next_file: int, records_per_file: int):
     self._output = output
     self._records_per_file = records_per_file
-    self._records, self._count = [], 0
+    self._records: list[Any] = []
+    self._count = 0
     self.next_file = next_file
     self.samples = 0
 

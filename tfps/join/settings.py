@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -98,7 +99,7 @@ class Settings:
   remember_ms: int = 3_600_000
   slice_ms: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.slice_ms:
       slice_ms = min(max(1000, self.wait_ms // _MOST_WAITING_SLICES), _LONGEST_SLICE_MS)
       object.__setattr__(self, "slice_ms", slice_ms)
@@ -127,7 +128,7 @@ class Settings:
     }
 
 
-def of_config(config: Mapping) -> Settings:
+def of_config(config: Any) -> Settings:
   """The Settings of a config; raises ConfigError about the field that is wrong."""
   if not config.labels:
     raise ConfigError(
@@ -196,7 +197,7 @@ def _label(name: str, fields: Mapping) -> Label:
   return Label(name, fields["action"], _ms(fields["wait"]), value)
 
 
-def _one_of(field: str, value, allowed) -> None:
+def _one_of(field: str, value: object, allowed: Collection[object]) -> None:
   if value not in allowed:
     raise ConfigError(
       f"config.{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}."

@@ -80,7 +80,12 @@ def _run(
     .start()
   )
   stopped = []
-  before = signal.signal(signal.SIGTERM, lambda *_: (stopped.append(True), query.stop()))
+
+  def stop(*_: object) -> None:
+    stopped.append(True)
+    query.stop()
+
+  before = signal.signal(signal.SIGTERM, stop)
   try:
     query.awaitTermination()
   except pyspark.errors.StreamingQueryException as error:
@@ -193,7 +198,7 @@ class _BatchWriter:
     self._checkpoint = _checkpoint(config)
     self._folder = samples.SampleFolder(config.samples.folder)
     self._record = pathlib.Path(config.state, "spark.json")
-    self._last = {"batch": -1, "next_file": self._folder.newest() + 1, "files": {}}
+    self._last: dict[str, Any] = {"batch": -1, "next_file": self._folder.newest() + 1, "files": {}}
     self._last |= {"counts": {"samples": 0}, "newest": 0}
     if self._record.exists():
       self._last = json.loads(self._record.read_text())

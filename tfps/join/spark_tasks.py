@@ -10,6 +10,7 @@ import collections
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,13 +55,13 @@ def decode(plain: dict, what: str, batches: Iterator[pa.RecordBatch]) -> Iterato
     if not table.num_rows:
       continue
     if what == "actions":
-      records = decoder.actions(table, where)
-      keys, more = Keys(records["hash"], records["check"]), (records["kind"], records["value"])
-      yield _rows(what, keys, records["time"], *more)
+      actions = decoder.actions(table, where)
+      keys, more = Keys(actions["hash"], actions["check"]), (actions["kind"], actions["value"])
+      yield _rows(what, keys, actions["time"], *more)
     elif what == "shows":
       yield _rows(what, *decoder.shows(table, where))
-    elif (records := decoder.features(table, where)) is not None:
-      yield _rows(what, records.keys, records.time, records.entries)
+    elif (features := decoder.features(table, where)) is not None:
+      yield _rows(what, features.keys, features.time, features.entries)
   for kind, count in ((_BAD, decoder.bad), (_UNKNOWN, decoder.unknown)):
     if count:
       yield _no_records(what, 0, kind, count)
@@ -80,7 +81,7 @@ def _no_records(what: str, time: int, kind: int, count: int) -> pa.RecordBatch:
   return _rows(what, keys, np.array([time]), *more)
 
 
-def _rows(what: str, keys: Keys, time: np.ndarray, *more) -> pa.RecordBatch:
+def _rows(what: str, keys: Keys, time: np.ndarray, *more: Any) -> pa.RecordBatch:
   names = [column.split()[0] for column in COLUMNS[what].split(", ")]
   types = {"kind": pa.int32(), "value": pa.float32()}
   columns = [keys.hash.astype(np.uint64).view(np.int64), keys.check.astype(np.int64)]
@@ -113,10 +114,10 @@ def write(
     if batch.num_rows:
       made = (_early if settings.policy == "early" else _whole)(batch, settings, counter)
       parts += [samples.records(**vars(one)) for one in made if len(one)]
-  written = {"name": None, "samples": sum(map(len, parts))}
-  if parts:
-    written["name"] = f".spark-{number}-{uuid.uuid4().hex}"
-    folder.write(written["name"], parts)
+  name = f".spark-{number}-{uuid.uuid4().hex}" if parts else None
+  if name:
+    folder.write(name, parts)
+  written = {"name": name, "samples": sum(map(len, parts))}
   written |= {"counts": json.dumps(counter.counts), "newest": counter.newest}
   yield pa.RecordBatch.from_pylist([written])
 
@@ -132,7 +133,7 @@ class _Counter:
       # With `wait`, what is outside of its own label's window is counted with the sample.
       longest = settings.longest
       self._longest[:] = [longest[action].wait_ms for action in settings.actions]
-    self.counts = collections.Counter()
+    self.counts: collections.Counter[str] = collections.Counter()
     self.newest = 0
 
   def count(self, batch: pa.RecordBatch) -> None:
@@ -182,7 +183,9 @@ class _Counter:
       self.counts["duplicate_actions"] += int(np.count_nonzero(~late))
 
 
-def _only(batch: pa.RecordBatch, what: int | None = None, records: bool | None = True):
+def _only(
+  batch: pa.RecordBatch, what: int | None = None, records: bool | None = True
+) -> pa.RecordBatch:
   """The rows that are `what`, of records, of no records, or (None) of both."""
   if what is not None:
     batch = batch.filter(pc.equal(batch["what"], what))

@@ -128,7 +128,7 @@ class Store:
     heads["hash"], heads["check"] = features.keys
     heads["time"], heads["bytes"] = features.time, np.diff(ends)
     with open(self._segment(step), "wb") as file:
-      file.write(heads)
+      file.write(heads.data)
       file.write(column.buffers()[2][int(ends[0]) : int(ends[-1])])
       file.flush()
       os.fsync(file.fileno())
