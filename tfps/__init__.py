@@ -62,7 +62,7 @@ __all__ = [
   "strategy",
 ]
 
-_HOMES = {
+_PUBLIC = {
   "strategy": "tfps.cluster.strategy",
   "FeasignTable": "tfps.table.feasign_table",
   "CtrAccessor": "tfps.table.accessor",
@@ -79,14 +79,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-  if name in _HOMES:
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-  if name in __all__:
-    return importlib.import_module(f"tfps.{name}")
-  raise AttributeError(f"module 'tfps' has no attribute '{name}'; it has {', '.join(__all__)}")
+if not TYPE_CHECKING:  # To type checkers, a name that is misspelt is an error.
+
+  def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+      value = getattr(importlib.import_module(_PUBLIC[name]), name)
+      globals()[name] = value
+      return value
+    if name in __all__:
+      return importlib.import_module(f"tfps.{name}")
+    raise AttributeError(f"module 'tfps' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:
