@@ -14,7 +14,7 @@ from tfps.training.config import default_config
 
 def get_config() -> config_dict.ConfigDict:
   config = default_config()
-  # Only the first so many days; 0 for all.
+  # `days`: how many of the first days to train on; 0 for all.
   config.data = {"folder": "data/ml-1m", "days": 0}
   config.slots = (
     "user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip",

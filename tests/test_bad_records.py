@@ -175,7 +175,7 @@ def test_a_bad_record_is_refused_with_its_place(tmp_path, name):
     told = source.explain(last, raised.value)
     assert isinstance(told, tfps.data.BadRecordError)
     assert str(told).startswith(f"{path}, line 9 (byte 48): {BAD[line]}")
-    assert str(told).endswith("; mend the record, or set on_bad_record to 'skip'.")
+    assert str(told).endswith("; fix the record, or set on_bad_record to 'skip'.")
 
 
 def test_training_and_evaluation_refuse_a_bad_record(tmp_path):
@@ -198,7 +198,7 @@ def test_too_many_bad_records_end_a_run(tmp_path):
   with pytest.raises(
     tfps.data.BadRecordError,
     match=r"9 records were skipped, more than max_bad_records, 8: field 'user' is empty \(8\), "
-    r"field 'click' is not a valid float \(1\); mend the data, or allow for more\.$",
+    r"field 'click' is not a valid float \(1\); fix the data, or allow for more\.$",
   ):
     fit(make(path, max_bad_records=8))
   fit(make(path, max_bad_records=0))

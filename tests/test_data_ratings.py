@@ -185,9 +185,7 @@ def test_cache_in_the_home_folder(tweets, monkeypatch, tmp_path):
 def test_bad_lines_are_refused_or_skipped_whoever_prepared_the_files(tweets):
   (tweets / "ratings.dat").write_text("1::11::10::x\n1::11\n1::11::10::5\n1::11::10::y\n")
   for _ in range(2):
-    with pytest.raises(
-      tfps.data.BadRecordError, match="ratings.dat, line 1: .*; mend the line, or"
-    ):
+    with pytest.raises(tfps.data.BadRecordError, match="ratings.dat, line 1: .*; fix the line, or"):
       movietweetings(tweets)
     source = movietweetings(tweets, on_bad_record="skip")
     assert source.records == 1

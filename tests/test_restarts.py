@@ -138,7 +138,7 @@ def test_a_new_chief_does_not_take_an_old_ones_servers(cluster):
   cluster.kill("chief", 0)
   cluster.start("chief", 0)  # Before the others can know that theirs is lost.
   assert cluster.processes["chief", 0].wait(120) == exit_codes.RESTART
-  assert "worker 0 still serves an earlier chief, and what it holds is that one's" in cluster.said(
+  assert "worker 0 still serves an earlier chief, and holds that chief's rows" in cluster.said(
     "chief", 0
   )
   for task in (("worker", 0), ("ps", 0), ("ps", 1)):

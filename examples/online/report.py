@@ -36,7 +36,7 @@ class Counts:
     return _divide(self.clicks[kind][part].sum(), self.shows[kind][part].sum())
 
   def best(self, begin: float, end: float) -> float:
-    """What one who knows the world would reach."""
+    """The rate that a perfect ranking would reach."""
     part = slice(int(begin // BUCKET_SECONDS), int(end // BUCKET_SECONDS))
     return _divide(
       sum(self.perfect[kind][part].sum() for kind in _KINDS),
@@ -60,7 +60,7 @@ class Result:
     counts: the `Counts`.
     change: the second at which taste changed.
     end: the last second.
-    served: seconds from events to the server in the mean over deltas; NaN without deltas.
+    served: seconds from events to the server, on average over deltas; NaN without deltas.
   """
 
   name: str
@@ -94,7 +94,7 @@ class Result:
       f"{random:.1%} of random ones; recovered after {recovered}"
     )
     if not np.isnan(self.served):
-      text += f"; from show to served {self.served:.0f} s in the mean"
+      text += f"; from show to served {self.served:.0f} s on average"
     return text
 
   def save(self, path: pathlib.Path) -> None:

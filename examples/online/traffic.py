@@ -86,7 +86,7 @@ class Traffic:
     Args:
       seconds: how long.
       seen: called after each tick with (kind, shows, clicks, perfect): "ranked" or "random",
-        counts, and how many clicks who knew the world would expect.
+        counts, and the expected clicks of a perfect ranking.
     """
     began = published = time.time()
     ticks = 0

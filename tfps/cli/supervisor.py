@@ -58,8 +58,7 @@ class Supervisor:
   Args:
     program: what every task runs.
     tasks: the chief first.
-    max_restarts: how often a task is started again in a row; one that has run for a minute begins
-      anew.
+    max_restarts: how often a task may be restarted in a row; a minute of running resets the count.
     received: the list to which signal handlers append; the first one ends the job.
   """
 
@@ -108,7 +107,7 @@ class Supervisor:
         return 128 - code if code < 0 else code
 
   def _stop(self) -> int:
-    """Lets the chief end as it does on SIGTERM, which may take it a while, unless told again.
+    """Lets the chief end as on SIGTERM, which may take a while; a second signal cuts it short.
 
     Returns the exit code.
     """
@@ -135,10 +134,10 @@ class Supervisor:
     for task in sorted(failed, key=lambda task: task.job != "ps"):
       waited = now - (task.ended_at or now)
       if task.job == "worker" and self._may_restart(task):
-        # One that the chief has told to end is not the first to end so.
+        # A worker that ends on the chief's order does not end first.
         return waited <= _SETTLING_SECONDS or self._restart(task)
       if waited > _SETTLING_SECONDS and not self._may_restart(task):
-        # A chief that ends now ends the others too: only one that goes on is told about.
+        # A chief that ends now ends the others too: a failure is reported only if it goes on.
         self._report([task], expected={0})
       if waited > _CHIEF_MAY_EXPLAIN_SECONDS:
         if self._may_restart(task):

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=float,
     default=1e-6,
     metavar="X",
-    help="the largest difference between two predictions that is none, default 1e-6",
+    help="the largest difference at which two predictions count as equal, default 1e-6",
   )
 
 

@@ -1,4 +1,4 @@
-"""The end: however the chief's program ends, every worker and parameter server is told."""
+"""The end of a cluster: when the chief's program ends, in whatever way, so do all servers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tfps.cluster.members import Members
 from tfps.errors import LostError
 
 _TELL_SECONDS = 5.0
-_RAISE_SECONDS = 20.0  # in which a program notices by itself that a parameter server is lost
+_RAISE_SECONDS = 20.0  # a program usually notices within them that a parameter server is lost
 
 _lock = threading.Lock()
-_cluster: tf_config.Cluster | None = None  # to be told; None before the start and after the end
+_cluster: tf_config.Cluster | None = None  # to be ended; None before the start and after the end
 _members: Members | None = None
 _exit_code = 0  # of the program, as far as it is known
 

@@ -1,4 +1,4 @@
-"""What a task's exit code says to whoever has started it, be it `tfps launch` or Kubernetes."""
+"""Exit codes of tasks, as `tfps launch` and Kubernetes read them."""
 
 FAILED = 1  # The program or its settings are at fault: started again, it fails again.
 # The task did nothing wrong, but another one is lost: start it again. It is SIGUSR1's code, which a

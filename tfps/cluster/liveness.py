@@ -1,4 +1,4 @@
-"""Who is there: bare TCP connects to the tasks' ports, which say nothing and close again."""
+"""Which tasks are alive: bare TCP connects to their ports, which close again at once."""
 
 from __future__ import annotations
 
@@ -61,8 +61,7 @@ def wait_for_servers(
 class ChiefWatch:
   """Tells a worker or parameter server when its chief is lost.
 
-  The chief opens its port when its strategy begins and closes it when its process ends, in
-  whatever way.
+  The chief opens its port when its strategy begins, and the port closes with its process.
 
   Args:
     address: the chief's "host:port".

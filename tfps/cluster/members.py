@@ -1,8 +1,8 @@
-"""The processes that serve a chief: whether each is still the one that it was.
+"""The processes that serve a chief: whether each is still the same process.
 
-What a server holds (rows, dense weights) is its process's own, and goes with it. Another process at
-the same address is told apart by its incarnation, a random number, and one that serves an earlier
-chief by its run: a server serves the first chief that asks, and no other.
+A server's rows and dense weights are lost with its process. A new process at the same address is
+recognised by its incarnation, a random number; one that serves an earlier chief is recognised by
+its run, for a server serves only the first chief that asks.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Members:
           self._incarnations[index] = incarnation
     except tf.errors.FailedPreconditionError:
       raise LostError(
-        f"{job} {index} still serves an earlier chief, and what it holds is that one's: every "
-        "task ends now, to be started again."
+        f"{job} {index} still serves an earlier chief, and holds that chief's rows and weights: "
+        "every task ends now, to be started again."
       ) from None
 
   def lost(self) -> list[str]:
@@ -53,7 +53,7 @@ class Members:
       if liveness.accepts_connections(address):
         try:
           incarnation = self._ask(job, index)
-        except Exception:  # Whatever it says, it is not the process that it was.
+        except Exception:  # Any error means that it is another process.
           return
         if job != "ps" or incarnation == self._incarnations.get(index):
           answers.add(task)

@@ -23,8 +23,8 @@ class MemoryWatch:
 
   Args:
     who: the sentence's subject, such as "The ps 0".
-    read: returns (bytes held, bytes left), None where the system does not say.
-    tell: called with the share whenever it has looked.
+    read: returns (bytes held, bytes left), or None if the system does not say.
+    tell: called with the share after each look.
   """
 
   def __init__(
@@ -40,9 +40,9 @@ class MemoryWatch:
     self._has_told = False
 
   def poll(self) -> str | None:
-    """Looks if it is time to.
+    """Looks, if it is time to.
 
-    Returns a sentence when the share has passed 90 %, once until it is below 80 % again.
+    Returns a sentence once the share passes 90 %, and again only after it was below 80 %.
     """
     now = time.monotonic()
     if now - self._last_poll < POLL_SECONDS:
@@ -76,7 +76,7 @@ class MemoryWatch:
 def held_and_left(
   proc: pathlib.Path = pathlib.Path("/proc"), cgroup: pathlib.Path = _CGROUP
 ) -> tuple[int, int] | None:
-  """(bytes that are resident of this process, bytes that it could have besides); None off Linux."""
+  """Returns this process's resident bytes and the bytes it could still get; None off Linux."""
   try:
     pages = int((proc / "self" / "statm").read_text().split()[1])
     left = _kib(proc / "meminfo", "MemAvailable:")
@@ -87,9 +87,9 @@ def held_and_left(
 
 
 def _left_of_container(cgroup: pathlib.Path) -> int | None:
-  """Bytes left of the container's limit, files that can be dropped counted as free.
+  """Returns the bytes left of the container's limit; None without a limit.
 
-  None where there is none.
+  Cached files that can be dropped count as free.
   """
   for most, used, cached in (
     ("memory.max", "memory.current", "inactive_file"),

@@ -1,10 +1,10 @@
-"""How a worker or parameter server process uses its machine: threads, and memory that it keeps."""
+"""How a worker or parameter server process uses its machine: threads and memory."""
 
 import ctypes
 import os
 
 _INTRA, _INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
-# A function of several tasks is answered while it runs: with one thread for ops it would wait for
+# A function that spans tasks is answered while it runs: with one thread for ops it would wait for
 # itself.
 _LEAST_INTER = 2
 
@@ -36,10 +36,10 @@ def allow_answers() -> None:
 
 
 def keep_memory() -> None:
-  """Lets the C library keep what tensors free, for those of the next step.
+  """Lets the C library keep the memory that tensors free, for the tensors of the next step.
 
-  Giving it back to the system and taking it again costs a tenth of a step.
-  Rows are not kept so: a table has its memory from the kernel, and gives it back itself.
+  Returning it to the system and taking it again costs a tenth of a step. Rows are not affected: a
+  table gets its memory from the kernel, and returns it itself.
   """
   try:
     mallopt = ctypes.CDLL("libc.so.6").mallopt

@@ -1,4 +1,4 @@
-"""What a worker or parameter server process does: serve until it is told the end."""
+"""The life of a worker or parameter server process: it serves until the chief ends it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def serve(task: tf_config.Task) -> NoReturn:
 
 
 def _let_chief_leave(address: str) -> None:
-  """Waits a short while for the chief to close its connections itself, which it does in peace."""
+  """Waits briefly for the chief to close its connections, so that it sees no broken ones."""
   deadline = time.monotonic() + _GRACE_SECONDS
   time.sleep(_POLL_SECONDS)
   while time.monotonic() < deadline and liveness.accepts_connections(address):

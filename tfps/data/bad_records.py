@@ -25,8 +25,8 @@ _parsing = threading.local()
 def reject(bad: tf.Tensor, reason: str) -> None:
   """Says, within the parse function of a source, which records are bad and why.
 
-  What becomes of them is the source's `on_bad_record`; a record that is skipped is in no batch.
-  Where no source parses, as in a served model, it does nothing.
+  The source's `on_bad_record` decides whether they end the run or are left out of the batches.
+  Outside of a source, as in a served model, it does nothing.
 
   Args:
     bad: bool [n], a tensor of the parse function itself, not of a tf.cond or a loop within.
@@ -44,7 +44,7 @@ def reject(bad: tf.Tensor, reason: str) -> None:
 
 
 class Rejected:
-  """A context manager that collects what `reject` is told: a list of (bool [n], reason)."""
+  """A context manager that collects the arguments of `reject`: a list of (bool [n], reason)."""
 
   def __enter__(self) -> list[tuple[tf.Tensor, str]]:
     self._outer = getattr(_parsing, "rejected", None)
@@ -77,7 +77,7 @@ def summarise(problems: tf.Tensor, numbers: tf.Tensor) -> Skipped:
     problems: string [b], what is wrong with each bad record.
     numbers: int64 [b], its number in the ticket.
   """
-  # What differs from record to record, the value found, is no part of the reason.
+  # The value found differs from record to record, and is no part of the reason.
   reasons = tf.strings.regex_replace(problems, r"(?s): .*", "")
   reasons, groups, counts = tf.unique_with_counts(reasons, tf.int64)
   size = tf.size(reasons)
@@ -86,7 +86,7 @@ def summarise(problems: tf.Tensor, numbers: tf.Tensor) -> Skipped:
 
 
 class SkippedRecords:
-  """Counts what a run skips, says so on stderr, and ends the run where it is too much.
+  """Counts the records that a run skips, reports them on stderr, and ends the run at the limit.
 
   Args:
     source: the `tfps.data` source.
@@ -137,7 +137,7 @@ class SkippedRecords:
       text = f"tfps: skipped {what}, such as {where}: {detail.rstrip('.')}."
       print(text, file=sys.stderr, flush=True)
     if self._notices == _MOST_NOTICES:
-      print("tfps: what else is skipped is only counted.", file=sys.stderr, flush=True)
+      print("tfps: further skipped records are only counted.", file=sys.stderr, flush=True)
 
   def _count(self, new: Mapping[str, int]) -> None:
     for reason, count in new.items():
@@ -146,7 +146,7 @@ class SkippedRecords:
     if new and most and total > most:
       raise BadRecordError(
         f"{total:,} records were skipped, more than max_bad_records, {most:,}: "
-        f"{in_words(self.counts)}; mend the data, or allow for more."
+        f"{in_words(self.counts)}; fix the data, or allow for more."
       )
 
 

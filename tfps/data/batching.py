@@ -1,4 +1,4 @@
-"""From one structure of tensors that holds a whole ticket to a dataset of its batches."""
+"""Cuts one structure of tensors, which holds a whole ticket, into a dataset of batches."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import tensorflow as tf
 def batches(ticket_values: Any, records: tf.Tensor, batch_size: int) -> tf.data.Dataset:
   """A dataset of `ticket_values` cut along the first dimension; the last batch may be smaller.
 
-  It has no function inside. A function in a dataset is placed and optimised anew whenever a ticket
-  is opened, which costs ten times as much as parsing a ticket of Criteo's; what runs in the
-  surrounding tf.function is placed and optimised once.
+  The dataset contains no function. A function in a dataset is placed and optimised again whenever a
+  ticket is opened, which costs ten times as much as parsing a ticket of Criteo's; ops in the
+  surrounding tf.function are placed and optimised once.
 
   Args:
     ticket_values: a structure of tf.Tensor, tf.RaggedTensor and tf.SparseTensor with a first

@@ -86,7 +86,7 @@ class FileSource(Source):
   def read_records(
     self, parse: Callable[[tf.Tensor], Any], day: Day | int | str, count: int
   ) -> Any:
-    """What `parse` makes of the first `count` good records, at most, of a day, as NumPy arrays.
+    """Parses the first good records of a day, at most `count`; returns NumPy arrays.
 
     Args:
       parse: a function of a string tensor [n] to a nest of tensors.
@@ -117,7 +117,7 @@ class FileSource(Source):
     for number, problem in enumerate(problems):
       if problem:
         return BadRecordError(
-          f"{self.place_of(ticket, number)}: {problem.decode(errors='replace')}; mend the record, "
+          f"{self.place_of(ticket, number)}: {problem.decode(errors='replace')}; fix the record, "
           "or set on_bad_record to 'skip'."
         )
     return error
@@ -190,7 +190,7 @@ class FileSource(Source):
     return values, count
 
   def _skipped(self, ticket: Ticket, examples: tf.Tensor) -> bad_records.Skipped:
-    """The `Skipped` of a ticket of which so many records were parsed; looks for them if need be."""
+    """Returns a ticket's `Skipped`; looks for bad records if `examples` are fewer than records."""
 
     def look() -> bad_records.Skipped:
       problems = self._problems(ticket)

@@ -51,7 +51,7 @@ def attempt(function: Any, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, An
 
 
 class Parser:
-  """A parse function, what it says of bad records, and what is then done with them.
+  """Runs a parse function, finds the bad records, and refuses them or leaves them out.
 
   Args:
     parse: as in `tfps.data.source`, of a string tensor [n].
@@ -128,7 +128,7 @@ class Parser:
   def problems(self, records: tf.Tensor, damaged: tf.Tensor) -> tf.Tensor:
     """String [n]: what is wrong with each record; empty where nothing is.
 
-    Records that the parse function raises an error for are found by trying ever fewer.
+    Records for which the parse function raises an error are found by trying ever fewer at once.
 
     Args:
       records, damaged: as in `__call__`.
@@ -167,7 +167,7 @@ class Parser:
     return texts
 
   def _in_words(self, message: tf.Tensor) -> tf.Tensor:
-    """The message of an error of TensorFlow's without what it says of the graph."""
+    """Returns the message of a TensorFlow error without the parts about the graph."""
     text = tf.strings.regex_replace(message, r"(?s)(\{\{[^}]*\}\} ?|\s*\n.*)", "")
     # The record was tried alone, so that its number is always 0.
     text = tf.strings.regex_replace(text, r" in record \d+!?", "")

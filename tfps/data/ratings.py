@@ -168,7 +168,7 @@ def _source(
   bad = [SkippedInIndex(*fields) for fields in json.loads((prepared / "bad.json").read_text())]
   if bad and cutting.get("on_bad_record", "fail") == "fail":
     raise BadRecordError(
-      f"{bad[0].place}: {bad[0].detail}; mend the line, or set on_bad_record to 'skip'."
+      f"{bad[0].place}: {bad[0].detail}; fix the line, or set on_bad_record to 'skip'."
     )
   if days is not None:
     unknown = [name for name in days if name not in calendar]

@@ -46,8 +46,8 @@ class ClickStream(Source):
   anywhere, and nothing is stored. Clicks follow a logistic model: biases of user, item, category,
   city, device and hour, plus the dot product of the user's and the item's latent factors, of which
   the larger part is that of the user's tags with the item's category, and the rest is each user's
-  and item's own. All of it derives from hashes of the ids. About one example in six is a click; who
-  knew the model would reach an AUC of 0.82, and a DeepFM reaches 0.75 on the seventh day.
+  and item's own. All of it derives from hashes of the ids. About one example in six is a click. The
+  true probabilities have an AUC of 0.82; a DeepFM reaches 0.75 on the seventh day.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, 5] with padding 0 for "tags"},
   y = float32 [batch, 1].

@@ -59,8 +59,8 @@ class Source(abc.ABC):
   Attributes:
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
     max_bad_records: how many records a run may skip; 0 for no limit.
-    raw_inputs: a `tfps.data.RawInputs`, what clients of a served model send in the place of x; None
-      where nobody said. An export needs it.
+    raw_inputs: a `tfps.data.RawInputs`: what clients of a served model send in place of x. None by
+      default; an export needs it.
     is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
@@ -164,21 +164,21 @@ class Source(abc.ABC):
     return reading._replace(batches=reading.batches.with_options(_options()))
 
   def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
-    """The exception to raise for the error with which a ticket failed: what is wrong, and where."""
+    """Returns the exception to raise after a ticket's `error`: it says what is wrong and where."""
     del ticket
     return error
 
   def place_of(self, ticket: Ticket, number: int) -> str:
-    """Where the record with this number in a ticket is, in words; number -1: somewhere in it."""
+    """Says where in its file a ticket's record is; number -1 means somewhere in the ticket."""
     return f"record {number} of {ticket.path}" if number >= 0 else str(ticket.path)
 
   def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
-    """The `bad_records.SkippedInIndex` of a day: what its tickets have not, as it is no record."""
+    """Returns the `bad_records.SkippedInIndex`s of a day: data that is in none of its tickets."""
     del day
     return []
 
   def skipped_with(self, ticket: Ticket) -> list[bad_records.SkippedInIndex]:
-    """The same of a stream: what the chief found since the ticket before."""
+    """The same for a stream: what the chief found since the previous ticket."""
     del ticket
     return []
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-  """Is told what happens."""
+  """Hears how a replica catches up."""
 
   def begun(self, delta: Delta, entries: int) -> None:
-    """So many of a delta's entries are still to be sent."""
+    """A delta begins, of which `entries` are still to be sent."""
 
   def sent(self, chunk: Chunk) -> None:
     """A chunk was applied."""
@@ -30,7 +30,7 @@ class Listener(Protocol):
 def catch_up(
   replica: Replica, folder: ExportFolder, chunk_bytes: int, listener: Listener
 ) -> dict[int, Status]:
-  """Sends a replica what is missing of the deltas of every base that it serves.
+  """Sends a replica the missing deltas of every base that it serves.
 
   Args:
     replica: the `replica.Replica`.
@@ -70,9 +70,9 @@ def _catch_up(
 def _send(
   replica: Replica, version: int, status: Status, delta: Delta, chunk_bytes: int, listener: Listener
 ) -> Status:
-  """Sends a delta from where the replica is; returns where that is then.
+  """Sends a delta from the replica's status on; returns the status afterwards.
 
-  That is not the delta's end if the replica restarted, or somebody else sends to it too.
+  It is not the delta's end if the replica restarted, or another process sends to it too.
   """
   listener.begun(delta, delta.entries - status.position)
   for chunk in delta.chunks(status.position, chunk_bytes):
@@ -85,7 +85,7 @@ def _send(
         raise
       return now
     listener.sent(chunk)
-    # As long as a chunk took, the server has for its requests.
+    # The server gets as much time for its requests as the chunk took.
     time.sleep(time.monotonic() - began)
     status = reached
     if status != _after(chunk):

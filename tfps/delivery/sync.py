@@ -68,7 +68,7 @@ class Sync:
 
 
 class _Lines:
-  """What happens at one replica, in lines and for TensorBoard."""
+  """Reports on one replica, in lines and to TensorBoard."""
 
   def __init__(self, address: str, writer: tf.summary.SummaryWriter | None) -> None:
     self._address = address
@@ -87,8 +87,7 @@ class _Lines:
     now = time.time()
     lag = now - delta.captured_at
     self._failure = None
-    # How long ago that happened which is served now, in the mean over the samples that the delta
-    # adds.
+    # The age of the events that are served now, on average over the samples that the delta adds.
     age = now - delta.events["mean"] if delta.events else None
     self._say(
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "

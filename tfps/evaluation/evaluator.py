@@ -47,10 +47,10 @@ class Evaluator:
     gauc_slot: the feature that groups examples for GAUC; see `ExampleScores`.
     slots: the features whose values have metrics of their own; see `ExampleScores`.
     most_values: for how many values of such a feature; see `ExampleScores`.
-    max_examples: where the source has more, only so many are scored: the same tickets each time,
-      evenly spread over it. 0: all.
-    checkpoints: "every" evaluates one after the other; "newest" leaves out those that are not the
-      last when it comes to them.
+    max_examples: about how many examples of a larger source are scored: the same tickets each
+      time, evenly spread over it. 0: all.
+    checkpoints: "every" evaluates each checkpoint; "newest" skips those that a newer one has
+      followed by the time they are due.
 
   Raises:
     ValueError: an argument is out of its range, or the source is empty or has no such feature.
@@ -91,7 +91,7 @@ class Evaluator:
     self._log = EvaluationLog(log_dir)
     self._newest_only = checkpoints == "newest"
     self._scores = lambda: ExampleScores(gauc_slot, slots, most_values)
-    self._passed = set(self._log.done)  # identities of those that are evaluated, or gone
+    self._passed = set(self._log.done)  # identities of checkpoints that are evaluated, or gone
 
   def follow(self, over: Callable[[], Over], poll_seconds: float = 10.0) -> Over:
     """Evaluates what there is and what comes, until training is over.
@@ -164,9 +164,9 @@ class Evaluator:
 
 
 def _identity(path: str) -> str | None:
-  """A text that this checkpoint has, and none of the same name in another run.
+  """Returns a text that tells this checkpoint from one of the same name in another run.
 
-  None where it is gone.
+  None if the checkpoint is gone.
   """
   try:
     with tf.io.gfile.GFile(files.join(path, MANIFEST), "rb") as file:
@@ -176,10 +176,7 @@ def _identity(path: str) -> str | None:
 
 
 def _spread(tickets: list[Ticket], max_examples: int) -> list[Ticket]:
-  """So many of the tickets, evenly spread, that they hold about `max_examples`.
-
-  All where that is 0.
-  """
+  """Returns evenly spread tickets that hold about `max_examples` records; all if that is 0."""
   records = sum(ticket.records for ticket in tickets)
   if not records:
     raise ValueError("there are no examples to evaluate: the source is empty.")

@@ -12,7 +12,7 @@ from tfps.table.feasigns import feasign
 class ExampleScores:
   """AUC, log loss and calibration of examples, their GAUC, and the same for single values of slots.
 
-  It keeps what it is given of each example, some 24 bytes and 16 for every value of the slots.
+  It keeps some 24 bytes of each example, and 16 for every value of the slots.
 
   Args:
     gauc_slot: the feature that groups the examples for GAUC, one value each; none where it is "".
@@ -60,9 +60,9 @@ class ExampleScores:
       self._features[name].append(scored["features"][name])
 
   def results(self) -> dict[str, float]:
-    """{tag: float}: auc, gauc, log_loss, calibration, and auc/genres=Drama and so on.
+    """Returns {tag: float}: auc, gauc, log_loss, calibration, auc/genres=Drama and so on.
 
-    Nothing that is undefined.
+    Undefined metrics are left out.
     """
     if not self._parts:
       return {}

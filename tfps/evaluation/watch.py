@@ -1,4 +1,4 @@
-"""Whether training goes on: its chief's port, and the mark that it leaves at its end."""
+"""Whether training goes on: the chief's port, and the mark that the chief leaves at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrainingWatch:
     self._chief = chief
 
   def poll(self) -> str | None:
-    """None while training goes on; then `ENDED`, or a sentence that says that the chief is lost."""
+    """Returns None while training goes on, then `ENDED` or a sentence that the chief is lost."""
     lost = self._chief.poll()
     patience = _GONE_SECONDS if self._chief.seen else self._chief.lost_seconds
     if self._chief.silent_seconds >= patience and ended.is_marked(self._folder):

@@ -38,34 +38,33 @@ def default_config() -> config_dict.ConfigDict:
   # "float"; a field may hold one value or a list. All, as they are, where it is empty.
   config.slots = config_dict.ConfigDict()
 
-  # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within so many
-  # seconds of the show. With a value, "max", "min", "sum", "first" or "last" of the actions'
-  # values, and 0 without one.
+  # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within `wait`
+  # seconds of the show. With a `value` ("max", "min", "sum", "first" or "last"), the label is that
+  # of the actions' values, and 0 without an action.
   config.labels = config_dict.ConfigDict()
   config.click_label = ""  # the label that is the click; the first where it is empty
   config.policy = "wait"  # or "early": negatives at once, positives once more when the action comes
 
   # Seconds of event time: how late a record may be; by how much an action's clock may be before the
-  # features'; how long after its window a record is still known, so that a copy of it or a late
-  # action is told apart.
+  # features'; how long after its window a record is still known, so that its copies and late
+  # actions are recognised.
   config.disorder = 60.0
   config.skew = 5.0
   config.remember = 3600.0
-  # A window is closed in steps of so many seconds; 0: a sixtieth of the longest window, from 1 to
+  # Windows are closed in steps of this many seconds; 0: a sixtieth of the longest window, from 1 to
   # 60 seconds.
   config.slice = 0.0
-  # An input without records for so many seconds of this machine's clock no longer holds the
+  # An input without records for this many seconds of this machine's clock no longer holds the
   # watermark back; 0: it always does.
   config.idle = 0.0
-  # Records that say that they come from later than this many seconds from now are bad.
+  # Records whose time is more than this many seconds in the future are bad.
   config.max_future = 3600.0
   config.bad_records = "stop"  # or "skip"
 
   # Where waiting records and positions are kept, and where samples go: a folder, or a topic.
   config.state = ""
   config.samples = config_dict.create(folder="", topic="", records_per_file=100_000)
-  # The join reads at most so many bytes of a log at once, and waits so many seconds between two
-  # looks for more.
+  # The join reads at most `batch_bytes` of a log at once, and looks for more every `poll` seconds.
   config.batch_bytes = 16 << 20
   config.poll = 2.0
   # Spark: the program's master, and settings of its own like (("spark.sql.shuffle.partitions",

@@ -4,10 +4,10 @@ Records are decoded by the same code, in Spark's Python workers (`spark_tasks`).
 once, are outer-joined with actions within the longest window, by event time with watermarks; when a
 record's window is closed, its actions are collected and labelled by the same code. With the policy
 `early` features come out at once, and once more for each label that an inner join finds. A second
-outer join, from the actions' side and with the ids of features only, tells late actions from those
-that nobody knows. Each task writes its samples to the samples' folder, which all of them must
-reach, under a hidden name; the driver names the files when the batch is complete. What Spark
-repeats after a restart, it knows by the number of the batch.
+outer join, from the actions' side and with the ids of features only, tells late actions from
+unknown ones. Each task writes its samples under a hidden name to the samples' folder, which all
+tasks must reach; the driver names the files when the batch is complete, and recognises a batch that
+Spark repeats after a restart by its number.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def joined(session: SparkSession, config: Any, settings: Settings) -> DataFrame:
   A row is what its column `what` says. A sample is, with the policy `wait`, a feature record whose
   window is closed, with all of its `actions`; with `early` each feature record at once, with the
   `label` -1, and once more for each label that it gets, with the `action_time`. Records that came
-  are told by their keys; an action that ended has the time in `shown` of its feature record, null
-  without one.
+  are identified by their keys; `shown` of an action that ended is the time of its feature record,
+  null without one.
   """
   features, came, actions = (
     _records(session, config, settings, what) for what in ("features", "shows", "actions")

@@ -75,7 +75,7 @@ def ends(what: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 
 def _no_records(what: str, time: int, kind: int, count: int) -> pa.RecordBatch:
-  """A row of COLUMNS[what] that says that so many records were left out; time in milliseconds."""
+  """A row of COLUMNS[what] that counts records that were left out; time in milliseconds."""
   keys = Keys(np.zeros(1, np.uint64), np.full(1, count))
   more = {"actions": ([kind], [0.0]), "features": (pa.array([b""]),), "shows": ()}[what]
   return _rows(what, keys, np.array([time]), *more)

@@ -1,7 +1,7 @@
 """Filling a new table: from another model's checkpoint, from NumPy files, from TFRA's saved tables.
 
 Rows are read in chunks, and each goes straight to the parameter server that has its shard. Fill a
-table before it is trained, when nobody pushes to it.
+table before it is trained, while no worker pushes to it.
 """
 
 from tfps.migration.from_checkpoint import warm_start

@@ -31,11 +31,11 @@ def warm_start(
 ) -> dict[str, Imported]:
   """Puts the rows that another model's table had at a checkpoint into `table`, those of some slots.
 
-  A row keeps its feasign, statistics, unseen_days and lr_w. Its optimizer states come along where
-  the slot's optimizer is of the same kind here, and begin anew otherwise. Its mf vector comes along
-  where mf_dim is the same; otherwise the row is not admitted, and its next push admits it where its
-  score is still at the threshold. What serving held of the other model, and the days that it had
-  ended, do not come along. A row that `table` has already is replaced.
+  A row keeps its feasign, statistics, unseen_days and lr_w. It keeps its optimizer states if the
+  slot's optimizer is of the same kind here; otherwise they start from their initial values. It
+  keeps its mf vector if mf_dim is the same; otherwise the row is not admitted, and its next push
+  admits it if its score still reaches the threshold. What serving held of the other model, and the
+  days that the other model had ended, are not copied. A row that `table` already has is replaced.
 
   Feasigns carry the name of the slot that they were made with: where a slot has another name here,
   its source must still call `tfps.feasign` with the old one.

@@ -28,7 +28,7 @@ def import_numpy(
 ) -> Imported:
   """Puts keys with their vectors into one slot of a table.
 
-  Every feasign is admitted, and took no step yet.
+  Every feasign is admitted; its optimizer has taken no step yet.
 
   Args:
     table: the `tfps.FeasignTable` to fill.

@@ -1,6 +1,6 @@
 """Importing the saved tables of TensorFlow Recommenders Addons (TFRA); TFRA itself is not needed.
 
-What its dynamic-embedding variables leave behind (seen with TFRA 0.8.1):
+The files and tensors of its dynamic-embedding variables (seen with TFRA 0.8.1):
 - files `<name>_mht_1of2_rank0_size1-keys` and `...-values`, one pair for each table of a variable
   and process, from `save_to_file_system` and `FileSystemSaver`; a single table's are `<name>-keys`
   and `<name>-values`. They hold nothing but the numbers.
@@ -52,7 +52,7 @@ def import_tfra(
 ) -> Imported:
   """Puts what a TFRA variable holds into one slot of a table.
 
-  Every feasign is admitted, and took no step yet.
+  Every feasign is admitted; its optimizer has taken no step yet.
 
   Args:
     table: the `tfps.FeasignTable` to fill.

@@ -53,7 +53,7 @@ class Imported:
 
 
 class VectorWriter:
-  """Puts keys with vectors into one slot of a table, as admitted feasigns that took no step yet.
+  """Puts keys with vectors into one slot of a table, as admitted feasigns without any step.
 
   Args:
     table: the `tfps.FeasignTable`.
@@ -77,7 +77,7 @@ class VectorWriter:
     self.mf_dim = self._slot.mf_dim
 
   def check(self, what: str, key_dtype: np.dtype, width: int) -> None:
-    """Raises ValueError if keys of such a dtype, or values of so many floats, cannot be put in."""
+    """Raises ValueError if keys of `key_dtype`, or values of `width` floats, cannot be put in."""
     if self._feasigns and key_dtype.kind not in "iu":
       raise ValueError(f"{what}: feasigns are integers, but the keys are {key_dtype}.")
     if width not in (self.mf_dim, 1 + self.mf_dim):
@@ -99,8 +99,8 @@ class VectorWriter:
     Args:
       keys: [n] integers or strings.
       values: float [n, mf_dim], or [n, 1 + mf_dim] with lr_w first; lr_w is 0 otherwise.
-      show, click: [n]. Without show, what makes the score that a feasign needs to be admitted and
-        to survive the next day's end; without click, 0.
+      show, click: [n]. By default, the shows with which a feasign is admitted and survives the next
+        day's end, and no clicks.
     """
     ids = self._keys(np.asarray(keys))
     vectors = np.asarray(values, np.float32)
@@ -162,7 +162,7 @@ def shows_to_stay(accessor: CtrAccessor) -> tuple[float, float]:
     show = click = score / accessor.clk_coeff
   else:
     show = click = 0.0
-  while show and accessor.score(show, click) < score:  # by a rounding
+  while show and accessor.score(show, click) < score:  # because of rounding
     show, click = math.nextafter(show, math.inf), math.nextafter(click, math.inf) if click else 0.0
   return show, click
 

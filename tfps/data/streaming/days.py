@@ -23,8 +23,8 @@ class DayRule:
     offset_seconds: when in UTC's day it begins; -8 * 3600 where it is Beijing's.
     grace_seconds: how long after a day's last second its samples are waited for, by the event times
       of others.
-    past_samples: how many samples past that end it; more than 1, so that a clock that is wrong does
-      not.
+    past_samples: how many samples past it end the day; more than 1, so that one wrong clock ends no
+      day.
   """
 
   day_seconds: float = 86400.0
@@ -84,7 +84,7 @@ class EventDays:
       self.index, self.is_over, self._past, self._next, self.late, self.early = state
 
   def state(self) -> list[Any]:
-    """What it needs to go on here, a list of what JSON has."""
+    """Returns what a new `EventDays` needs to go on here, a list that JSON can hold."""
     return [self.index, self.is_over, self._past, self._next, self.late, self.early]
 
   def begin_next(self, times: np.ndarray | None) -> None:

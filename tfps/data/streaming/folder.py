@@ -42,7 +42,7 @@ class Folder:
     return f"{self._folder}/{self._pattern}"
 
   def resume(self, cursor: Mapping[str, Any] | None) -> None:
-    """Begins anew, or after what `cursor` says is trained."""
+    """Begins at the beginning, or after the samples that `cursor` says are trained."""
     cursor = cursor or {"done": [], "file": None, "samples": 0}
     self._listed: set[str] | None = None
     self._new: list[str] = []  # Names that are listed and not taken, the first one last.
@@ -75,12 +75,12 @@ class Folder:
     return arrival
 
   def cursor(self, arrival: Arrival, samples: int, is_whole: bool) -> dict[str, Any]:
-    """What `resume` needs once all before `arrival` are trained, and of it so many samples.
+    """Returns what `resume` needs once all before `arrival` and `samples` of it are trained.
 
-    A dict of what JSON has.
+    The value is a dict that JSON can hold.
     """
     below = arrival.number + is_whole
-    # Of a file that was removed nothing needs to be known.
+    # Removed files need not be remembered.
     done = [
       name
       for name, number in self._taken.items()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 _FETCH_SECONDS = 0.1
-_ANSWER_SECONDS = 10.0  # that Kafka has to say what topics it has
+_ANSWER_SECONDS = 10.0  # within which Kafka must list its topics
 _METADATA_SECONDS = 30.0  # between two looks for new partitions
 _STARTS = ("earliest", "latest")
 
@@ -40,7 +40,7 @@ class Topic:
     topic: its name.
     spool: the folder for the files, of this run alone, on any of TensorFlow's file systems.
     start: where a run begins that has no checkpoint: "earliest" or "latest".
-    most_samples: a file has at most so many.
+    most_samples: the most samples in a file.
     settings: more of librdkafka's settings, such as security.protocol.
 
   Raises:
@@ -69,7 +69,7 @@ class Topic:
     self._most_samples = most_samples
     self._settings = {
       "bootstrap.servers": brokers,
-      "group.id": "tfps",  # It must have one; nobody joins it.
+      "group.id": "tfps",  # Required, but no consumer joins the group.
       "enable.auto.commit": False,
       "auto.offset.reset": "error",
       **(settings or {}),
@@ -80,7 +80,7 @@ class Topic:
     return f"topic {self._topic}"
 
   def resume(self, cursor: Mapping[str, Any] | None) -> None:
-    """Begins anew, or after what `cursor` says is trained."""
+    """Begins at the beginning, or after the messages that `cursor` says are trained."""
     self.close()
     self._is_first = cursor is None
     # Of the first message of each partition that is in no file.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
   from tfps.data.bad_records import SkippedInIndex
   from tfps.data.streaming.source import StreamSource
 
-_LOOK_SECONDS = 0.1  # how soon one that waits sees that it is to stop
+_LOOK_SECONDS = 0.1  # how soon a waiting reader sees that it must stop
 
 
 class EventTimes(NamedTuple):
@@ -141,23 +141,21 @@ class StreamReader:
     return self._cuts[ticket.sequence].times
 
   def skipped_with(self, ticket: Ticket) -> list[SkippedInIndex]:
-    """What of the files that are whole with a ticket is in no ticket.
+    """Returns the skipped data of the files that end with a ticket.
 
-    Of one that finished since the last moment.
-
-    What a file without any ticket has is said with the next ticket, before which the file is not
-    done.
+    The ticket finished since the last moment. The skipped data of a file without any ticket belong
+    to the next ticket.
     """
     return self._cuts[ticket.sequence].skipped
 
   def cursor(self) -> Mapping[str, Any]:
-    """Where it stood at the last moment; a dict of what JSON has."""
+    """Returns the stream's position at the last moment, a dict that JSON can hold."""
     return self._cursor
 
   def cursor_after(self, ticket: Ticket) -> Mapping[str, Any]:
-    """Where it stands at a moment when the tickets up to this one are finished.
+    """Returns the position at a moment when the tickets up to this one are finished.
 
-    A dict of what JSON has.
+    The value is a dict that JSON can hold.
     """
     if ticket.sequence not in self._cuts:
       return self._cursor
@@ -185,7 +183,7 @@ class StreamReader:
     return not source.stopped
 
   def _fill(self) -> bool:
-    """Whether there is a sample that is in no ticket; takes the next file where there was none."""
+    """Whether a sample is left that is in no ticket; takes the next file if there was none."""
     while self._samples is None or self._at == len(self._samples.times):
       arrival = self._arrivals.next()
       if arrival is None:

@@ -53,9 +53,9 @@ def stream(
       beyond it.
     past_samples: see `grace_seconds`; one wrong clock ends no day.
     poll_seconds: how often to look for new files while there are none.
-    stop_after_idle: end when nothing has come for so many seconds; 0: never.
+    stop_after_idle: end when nothing has come for this many seconds; 0: never.
     batch_size: examples per batch.
-    batches_per_ticket: a ticket holds at most so many batches of one file.
+    batches_per_ticket: a ticket holds at most this many batches of one file.
     **reading: more arguments of `tfps.data.file_source.FileSource`.
 
   Returns:
@@ -108,7 +108,7 @@ class StreamSource(FileSource):
 
   Attributes:
     arrivals, day_rule, time, time_unit, poll_seconds, stop_after_idle: as given.
-    records_per_ticket: a ticket holds at most so many.
+    records_per_ticket: the most records in a ticket.
     reader: the `StreamReader` of the `fit` that reads it; None before.
     stopped: whether `stop` was called.
   """
@@ -129,7 +129,7 @@ class StreamSource(FileSource):
   ) -> None:
     if reading.get("on_bad_record") == "skip":
       parse = samples.with_time_checked(parse, time, time_unit)
-    # Which files there are is known as they come.
+    # The files are not known before they arrive.
     super().__init__({}, parse, tfrecord=True, **reading)
     if time_unit not in samples.UNITS:
       raise ValueError(f"time_unit is {time_unit!r}; it must be one of {', '.join(samples.UNITS)}.")
@@ -159,7 +159,7 @@ class StreamSource(FileSource):
     self.stopped = True
 
   def days(self) -> NoReturn:
-    """Refused: nobody knows the days of a stream."""
+    """Refused: the days of a stream are not known beforehand."""
     raise ValueError(
       "a stream has no list of days, and no end: evaluate on files that are there, with "
       "tfps.data.source."
