@@ -1,4 +1,4 @@
-"""What came of it: click rates minute by minute, how long it took to recover, and the plot."""
+"""The results of a run: click rates by minute, the time to recover, and the plot."""
 
 import dataclasses
 import json
@@ -84,7 +84,7 @@ class Result:
     return None
 
   def line(self) -> str:
-    """How it went, in a sentence."""
+    """The run in one sentence."""
     before = self.counts.rate("ranked", self.change - 60, self.change)
     random = self.counts.rate("random", self.change - 60, self.change)
     minutes = self.minutes_to_recover
@@ -111,7 +111,7 @@ class Result:
 
 
 def minute_line(counts: Counts, minute: int, changed: bool) -> str:
-  """What is printed of a minute that is over."""
+  """The line that is printed after a minute."""
   begin, end = 60 * minute, 60 * (minute + 1)
   ranked, random = (counts.rate(kind, begin, end) for kind in _KINDS)
   note = "   (taste has changed)" if changed else ""

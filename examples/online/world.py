@@ -9,7 +9,7 @@ _BASE, _LIKED, _QUALITY = -3.0, 2.6, 0.4  # of the logit of a click
 
 
 class World:
-  """Who clicks on what.
+  """The users' taste.
 
   Before the change each segment likes two topics of its own, afterwards everybody the hot one.
 

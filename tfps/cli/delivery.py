@@ -1,4 +1,4 @@
-"""What `tfps push-delta` and `tfps sync` share: their options, and the replicas these name."""
+"""Options and replicas, which `tfps push-delta` and `tfps sync` share."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def of_keys(tables: Sequence[SavedTable], keys: Sequence[int]) -> dict:
 def of_values(
   tables: Sequence[SavedTable], slot: str, values: Sequence[str], value_type: str
 ) -> dict:
-  """The same for values of a slot; "value" and "value_type" say of what each feasign was made."""
+  """Like `of_keys`, for a slot's values; a row has its feasign's "value" and "value_type", too."""
   rows = []
   for value in values:
     readings = [(kind, _feasign(slot, value, kind)) for kind in _kinds(value, value_type)]

@@ -22,7 +22,7 @@ _TITLES = {"shows": "shows", "scores": "scores", "unseen_days": "unseen days"}
 def describe(
   checkpoint: SavedCheckpoint, tables: Sequence[SavedTable], slot: str | None = None
 ) -> dict:
-  """What `--json` writes: the checkpoint, its tables, their slots and histograms.
+  """Returns the content of `--json`: the checkpoint, its tables, their slots and histograms.
 
   A histogram is {"edges": [k], "counts": [k]}: bucket i holds the values from edges[i] (null: from
   minus infinity) to below edges[i + 1]; the last one has no end.

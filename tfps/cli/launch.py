@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _program(command: list[str]) -> list[str]:
-  """What every process runs; settings that are wrong are found here, once."""
+  """Returns the program of every process; wrong settings are found here, once."""
   from tfps.cli import main
 
   names = [module.NAME for module in main.COMMANDS if module.NAME != NAME]

@@ -1,4 +1,4 @@
-"""How the commands that look at checkpoints write to a terminal."""
+"""Terminal output of the commands that look at checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tqdm
 
 
 def progress(shards: Iterable, total: int) -> Iterator:
-  """The same shards, with a progress bar on stderr where that is a terminal."""
+  """Yields the shards, with a progress bar if stderr is a terminal."""
   return iter(tqdm.tqdm(shards, total=total, unit=" shards", leave=False, disable=None))
 
 

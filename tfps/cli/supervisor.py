@@ -20,7 +20,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Task:
-  """What one process of the cluster is started with, and the one that runs now.
+  """One task of the cluster: the settings of its processes, and the process that runs now.
 
   Args:
     name: "chief", "worker 0", "ps 1", "evaluator".

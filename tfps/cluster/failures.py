@@ -1,4 +1,4 @@
-"""What went wrong, in one sentence: TensorFlow's errors without their graph and gRPC traces."""
+"""Errors in one sentence: TensorFlow's without their graph and gRPC traces."""
 
 from __future__ import annotations
 

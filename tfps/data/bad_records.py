@@ -56,7 +56,7 @@ class Rejected:
 
 
 class Skipped(NamedTuple):
-  """What was skipped of a ticket, by reason; tensors in a ticket's function, NumPy at the chief."""
+  """The skipped records of a ticket, by reason: tensors in a ticket's function, else NumPy."""
 
   reasons: tf.Tensor  # string [k]
   counts: tf.Tensor  # int64 [k]: how many records

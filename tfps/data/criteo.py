@@ -89,7 +89,7 @@ def _split(lines: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _raw_features(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The same of the fields as they are in the files, texts, where an empty one is missing."""
+  """Like `_features`, of the fields as texts, as they are in the files; an empty one is missing."""
   counts = {
     slot: tf.strings.to_number(
       tf.where(texts[slot] == "", tf.constant(str(_ABSENT)), texts[slot]), tf.int64

@@ -183,7 +183,7 @@ class FileSource(Source):
     return Reading(batches.prefetch(2), lambda examples: self._skipped(ticket, examples))
 
   def _parse_all(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
-    """(what is parsed, how many records that is) of some records that could be read."""
+    """Parses records that could be read; returns the result, and how many records it holds."""
     count = tf.size(records, tf.int64)
     nothing = tf.zeros([count], tf.bool)
     values, count, _ = self._parser(records, nothing, tf.range(count))
@@ -218,7 +218,7 @@ class FileSource(Source):
     )
 
   def _records(self, ticket: Ticket, careful: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """(string [n], bool [n]: whether each could not be read) of a ticket's range."""
+    """Reads a ticket's range: string [n], and bool [n]: which of them could not be read."""
     damaged = None
     if not self._tfrecord:
       records = self._read_lines(ticket)
@@ -250,7 +250,7 @@ class FileSource(Source):
     return tf.raw_ops.StringSplit(input=[block], delimiter="\n", skip_empty=True).values
 
   def _read_damaged_tfrecord(self, ticket: Ticket) -> tuple[tf.Tensor, tf.Tensor]:
-    """(string [records], bool [records]): the same, and which of them have a wrong checksum."""
+    """Reads string [records], and bool [records]: which of them have a wrong checksum."""
     read = _traced_tfrecords()
     ok, _, records = parsing.attempt(read, ticket.path, ticket.begin, ticket.records)
 

@@ -24,7 +24,7 @@ class Cuts(NamedTuple):
     return len(self.bounds) - 1
 
   def range(self, i: int) -> tuple[int, int, int]:
-    """(begin, end, records) of ticket i."""
+    """Returns (begin, end, records) of ticket i."""
     records = min(self.step, self.records - i * self.step)
     return int(self.bounds[i]), int(self.bounds[i + 1]), records
 
@@ -76,7 +76,7 @@ def cut_text(
 
 
 def _line_starts(block: np.ndarray) -> tuple[np.ndarray, int]:
-  """(starts of the whole lines of a uint8 block that are not empty, where its last part starts)."""
+  """Returns where a uint8 block's whole, non-empty lines start, and where its last part does."""
   newlines = np.flatnonzero(block == _NEWLINE)
   if not len(newlines):
     return np.empty(0, np.int64), 0
@@ -153,7 +153,7 @@ def cut_tfrecord(stream: IO[bytes], path: str, *, step: int, skip_damage: bool =
 
 
 def _first_wrong_length(headers: Sequence[tuple[int, int, int]]) -> int | None:
-  """Which of some (position, length, checksum of the length) is wrong; None if all are right."""
+  """Finds the first wrong one of some (position, length, length's checksum); None if all fit."""
   if not headers:
     return None
   _, lengths, crcs = zip(*headers)

@@ -76,7 +76,7 @@ class Parser:
     self._reasons: list[str] = []
 
   def with_parse(self, parse: Parse) -> Parser:
-    """The same with another parse function."""
+    """Returns a copy with another parse function."""
     on_bad_record = "skip" if self._skips else "fail"
     return Parser(
       parse,

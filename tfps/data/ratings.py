@@ -48,12 +48,12 @@ class _DataSet(NamedTuple):
 
   @property
   def columns(self) -> tuple[str, ...]:
-    """Of the prepared file."""
+    """The columns of the prepared file."""
     return ("user_id", "movie_id", "rating", "year", "genres", *self.user_columns)
 
   @property
   def features(self) -> tuple[str, ...]:
-    """What a slot, or one side of a cross, may be."""
+    """The names that a slot, or one side of a cross, may have."""
     return ("user_id", "movie_id", "year", "decade", "genres", "genre1", *self.user_columns)
 
 

@@ -119,7 +119,7 @@ class ClickStream(Source):
   def _simulate(
     self, day: tf.Tensor | int, examples: tf.Tensor
   ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """What happens in some examples of a day.
+    """Simulates some examples of a day.
 
     Args:
       day: int64 scalar.

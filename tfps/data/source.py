@@ -159,7 +159,7 @@ class Source(abc.ABC):
     return self.reading(ticket).batches
 
   def reading(self, ticket: Ticket) -> Reading:
-    """The same as a `Reading`, which also tells what was skipped."""
+    """Opens a ticket as a `Reading`, which also reports the skipped records."""
     reading = users(self._read)(as_tensors(ticket))
     return reading._replace(batches=reading.batches.with_options(_options()))
 

@@ -32,7 +32,7 @@ _REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITI
 
 
 class Status(NamedTuple):
-  """How far a replica is.
+  """The position of a replica in a base's deltas.
 
   Fields:
     sequence: number of the last whole delta.

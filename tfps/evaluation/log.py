@@ -1,4 +1,4 @@
-"""What has been evaluated: TensorBoard's event files, which are also the memory of an evaluator."""
+"""TensorBoard's event files, from which an evaluator also knows what it has evaluated."""
 
 from collections.abc import Iterator, Mapping
 

@@ -117,7 +117,7 @@ class ExampleScores:
     return names
 
   def _values(self, slot: str) -> tuple[np.ndarray, np.ndarray]:
-    """(values [N], the example of each [N]) of a feature, without padding."""
+    """Returns a feature's values [N] without padding, and the example of each [N]."""
     values, lengths = (np.concatenate(parts) for parts in zip(*self._features[slot]))
     examples = np.repeat(np.arange(len(lengths)), lengths)
     there = values != (b"" if values.dtype.kind == "O" else 0)

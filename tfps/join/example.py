@@ -95,7 +95,7 @@ def varint(value: int) -> bytes:
 
 
 def _flatten(name: str, column: pa.Array) -> tuple[bytes, pa.Array | np.ndarray, np.ndarray]:
-  """(kind of list, all values without nulls, where each row begins in them)."""
+  """Returns the kind of list, all values without nulls, and where each row begins in them."""
   if isinstance(column, pa.ChunkedArray):
     column = column.combine_chunks()
   if pa.types.is_dictionary(column.type):

@@ -84,7 +84,7 @@ def _finish(x: np.ndarray) -> np.ndarray:
 
 
 class KeyIndex:
-  """Which slice of time each key is in: a hash table of 16 bytes a place, filled to at most 60%.
+  """Maps keys to slices of time: a hash table of 16 bytes a place, filled to at most 60%.
 
   It is used for whole batches: every round of the linear probing is a few NumPy calls over the rows
   that are not settled.
@@ -95,7 +95,7 @@ class KeyIndex:
     self._reserve(_FEWEST_PLACES)
 
   def __len__(self) -> int:
-    """How many places are taken; forgotten keys count until the table is made anew."""
+    """How many places are taken; forgotten keys count until the table is rebuilt."""
     return self._taken
 
   def find(self, keys: Keys) -> np.ndarray:

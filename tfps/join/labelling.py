@@ -45,7 +45,7 @@ def match(features: Features, actions: np.ndarray) -> Matched:
 
 
 def in_window(features: Features, matched: Matched, label: Label, settings: Settings) -> np.ndarray:
-  """Which actions count for a label: its kind, from `skew` before the show to `wait` after it."""
+  """Finds a label's actions: those of its kind, from `skew` before the show to `wait` after it."""
   delay = matched.time - features.time[matched.row]
   of_kind = matched.kind == settings.actions.index(label.action)
   return of_kind & (delay >= -settings.skew_ms) & (delay <= label.wait_ms)

@@ -94,7 +94,7 @@ class Decoder:
     return Features(keys.of_ids(request_id, item_id), time, entries)
 
   def shows(self, table: pa.Table, where: str) -> tuple[keys.Keys, np.ndarray]:
-    """(keys, time) of the records of a table of the feature log, without their features."""
+    """Returns the keys and times of a table of the feature log, without the features."""
     _, request_id, item_id, time = self._heads(_flat(table), self._config.features, where)
     return keys.of_ids(request_id, item_id), time
 
@@ -127,7 +127,7 @@ class Decoder:
   def _heads(
     self, table: pa.Table, log: Any, where: str
   ) -> tuple[pa.Table, pa.Array, pa.Array, np.ndarray]:
-    """(the table without bad records, request_id, item_id, time)."""
+    """Returns the table without bad records, request_id, item_id and time."""
     if not table.num_rows:
       return table, pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.int64)
     for field in ("request_id", "item_id", "time"):

@@ -23,7 +23,7 @@ WINDOWS = {"1 min": 60, "5 min": 300, "15 min": 900, "1 h": 3600, "6 h": 21600, 
 
 
 class Window(NamedTuple):
-  """What a window would be worth for one kind of action.
+  """The worth of a window for one kind of action.
 
   arrived: the share of the actions that come within it.
   false_negatives: of the samples that it would call negative, the share whose action comes later.
@@ -37,7 +37,7 @@ class Window(NamedTuple):
 
 
 class Delays(NamedTuple):
-  """Of one kind of action: sorted seconds from the show to a feature record's first action."""
+  """Delays of one kind of action: sorted seconds from the show to the first action after it."""
 
   seconds: np.ndarray
   shows: int  # feature records in all

@@ -32,7 +32,7 @@ def is_reserved(name: str) -> bool:
 def shown(
   request_id: pa.Array, item_id: pa.Array, time: pa.Array, slots: Mapping[str, pa.Array]
 ) -> pa.Array:
-  """What of a sample is known when the item is shown: map entries of ids, time and slots.
+  """Makes the parts of samples that are known at the show: map entries of ids, time and slots.
 
   Args:
     request_id, item_id: n strings each.

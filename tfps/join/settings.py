@@ -1,4 +1,4 @@
-"""What a join is: the fields of its config, and the same checked and in milliseconds."""
+"""The fields of a join's config, and the same settings checked and in milliseconds."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Settings:
     return {label.action: label for label in sorted(self.labels, key=lambda label: label.wait_ms)}
 
   def identity(self) -> dict:
-    """What must not change while records wait."""
+    """Returns the settings that must not change while records wait."""
     return {
       "policy": self.policy,
       "slice": self.slice_ms / 1000,

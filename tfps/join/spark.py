@@ -251,7 +251,7 @@ class _BatchWriter:
     }
 
   def _watermark(self, number: int) -> int:
-    """That of a batch, in milliseconds, as Spark's checkpoint says; 0 before there was one."""
+    """Returns a batch's watermark in milliseconds, from Spark's checkpoint; 0 without a batch."""
     path = self._checkpoint / "offsets" / str(number)
     return json.loads(path.read_text().splitlines()[1])["batchWatermarkMs"] if number >= 0 else 0
 

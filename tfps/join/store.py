@@ -1,4 +1,4 @@
-"""What a join remembers on disk: waiting records, keys, positions in the logs, counters.
+"""The state of a join on disk: waiting records, keys, positions in the logs, counters.
 
 SQLite holds all of it but the waiting feature records, which are many more bytes: those of one step
 are one file in `segments/`, their heads and then their map entries, that SQLite's rows point into.
@@ -150,7 +150,7 @@ class Store:
     self._db.execute("insert into segments values(?, ?)", (step, int(slices[-1])))
 
   def waiting_slices(self, below: int) -> list[tuple[int, int]]:
-    """(slice, how many records wait in it) of each below this one, in order."""
+    """Returns (slice, its waiting records) of each slice below `below`, in order."""
     query = "select slice, sum(rows) from waiting where slice < ? group by slice order by slice"
     return self._db.execute(query, (below,)).fetchall()
 

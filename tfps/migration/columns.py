@@ -100,7 +100,7 @@ def npy_column(name: str, file: IO[bytes], size: int) -> RawColumn:
 
 
 def open_file(path: str) -> tuple[IO[bytes], int]:
-  """(binary file, its size in bytes), on any of TensorFlow's file systems.
+  """Opens a file on any of TensorFlow's file systems; returns it, and its size in bytes.
 
   Raises:
     FileNotFoundError: there is none.

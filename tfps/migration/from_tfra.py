@@ -91,7 +91,7 @@ def import_tfra(
 
 
 def _find(path: str) -> tuple[Any, list[str] | None]:
-  """(checkpoint reader, None), or (None, the files' paths without "-keys")."""
+  """Returns (checkpoint reader, None), or (None, the files' paths without "-keys")."""
   prefix = next(
     (p for p in (path, f"{path}/variables/variables") if tf.io.gfile.exists(p + ".index")), None
   )

@@ -25,7 +25,7 @@ _LAST_RESERVED = -(2**63) + 1
 
 @dataclasses.dataclass
 class Imported:
-  """What became of the rows of an import.
+  """Counts of an import's rows.
 
   Attributes:
     rows: how many are in the table now.

@@ -38,7 +38,7 @@ class DayRule:
         raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least {least}.")
 
   def index(self, time: float) -> int:
-    """Which day, counted since 1970, an event time (seconds since 1970) is in."""
+    """Returns the day, counted since 1970, of an event time in seconds since 1970."""
     return int(np.floor((time - self.offset_seconds) / self.day_seconds))
 
   def begin(self, index: int) -> float:
@@ -97,7 +97,7 @@ class EventDays:
     self.is_over, self._past, self._next = False, 0, None
 
   def take(self, times: np.ndarray) -> int:
-    """How many of the samples that come next are trained in the current day.
+    """Returns how many of the next samples belong to the current day.
 
     Args:
       times: float64 [n], their event times in seconds since 1970.
