@@ -10,8 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tfps.cli import output
+
+if TYPE_CHECKING:
+  from tfps.checkpoint.evict import Evicted
 
 NAME = "evict"
 HELP = "write a checkpoint without the feasigns that are due to leave, or say which are"
@@ -59,9 +63,7 @@ def run(args: argparse.Namespace) -> None:
     print(_text(checkpoint.path, written, counts))
 
 
-def _text(
-  path: str, written: str | None, counts: Mapping[str, Mapping[str, Mapping[str, int]]]
-) -> str:
+def _text(path: str, written: str | None, counts: Mapping[str, Mapping[str, Evicted]]) -> str:
   cells = [("table", "slot", "rows", "would leave" if written is None else "left")]
   for table, slots in counts.items():
     for slot, counted in slots.items():
