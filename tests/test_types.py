@@ -26,6 +26,7 @@ records: int = users.day("day-0").records
 """
 # {a line that is wrong: the name that a checker's message has}
 WRONG = {
+  "tfps.export.Exportr": "Exportr",
   'tfps.FeasignTable("ctr", typo=1)': "typo",
   'tfps.CtrAccessor(create_threshold="ten")': "create_threshold",
   "tfps.Adagrad(learning_rat=0.05)": "learning_rat",

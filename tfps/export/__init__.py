@@ -19,7 +19,9 @@ _PUBLIC = {
 __all__ = ["ExportError", "Exporter", "SavedModelSession", "delta_chunks"]
 
 
-def __getattr__(name: str) -> Any:
-  if name in _PUBLIC:
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
-  raise AttributeError(f"module 'tfps.export' has no attribute '{name}'")
+if not TYPE_CHECKING:  # To type checkers, a name that is misspelt is an error.
+
+  def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+      return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'tfps.export' has no attribute '{name}'")

@@ -34,8 +34,9 @@ class Model(keras.Model):
     train_step(data): everything; see `tfps.layers.step.Step` for the pull and the push.
 
   Examples:
-    >>> inputs = {slot: keras.Input([], dtype=tf.int64, name=slot) for slot in ("user_id", "item_id")}
-    >>> embedded = tfps.Embedding(table, ["user_id", "item_id"])(inputs)
+    >>> slots = ["user_id", "item_id"]
+    >>> inputs = {slot: keras.Input([], dtype=tf.int64, name=slot) for slot in slots}
+    >>> embedded = tfps.Embedding(table, slots)(inputs)
     >>> logit = embedded.lr_logit + keras.layers.Dense(1)(keras.layers.Flatten()(embedded.mf))
     >>> model = tfps.Model(inputs, tf.sigmoid(logit))
     >>> model.compile("adam", "binary_crossentropy")
@@ -52,9 +53,8 @@ class Model(keras.Model):
   )
 
   def __new__(cls, *args: Any, **kwargs: Any) -> Model:
-    if cls is Model and _is_functional(args, kwargs):
-      cls = _FunctionalModel
-    return super().__new__(cls, *args, **kwargs)
+    kind = _FunctionalModel if cls is Model and _is_functional(args, kwargs) else cls
+    return super(Model, kind).__new__(kind, *args, **kwargs)
 
   def __init__(self, *args: Any, **kwargs: Any):
     # Keras would make every tfps.Model a functional one, by changing the bases of the classes.

@@ -247,7 +247,7 @@ class _Fit:
       before = position
       results = tickets_lib.trained(
         self._program.run_ticket,
-        self._tickets_to_moment(day_feed, lambda: position),
+        self._tickets_to_moment(day_feed, lambda: position),  # noqa: B023 The one of that time.
         model.distribute_strategy,
         self._schedule,
         self._program.apply_accumulated,
