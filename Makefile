@@ -10,7 +10,8 @@ spark := $(VENV)/installed-spark
 docs := $(DOCS_VENV)/installed
 wheel_tools := $(VENV)/installed-wheel
 
-.PHONY: help quickstart online lint lint-python format test wheel matrix bench docs ops bazel clean
+.PHONY: help quickstart online lint lint-python lint-cpp format format-cpp test wheel matrix aarch64 bench docs \
+  ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
@@ -25,6 +26,7 @@ help:
 	@echo "                 BENCH='end_to_end ...' runs some of them; it takes hours on a quiet machine"
 	@echo "make docs        build the site of docs/ and of the docstrings into build/site; a warning is an error"
 	@echo "make ops         build the op library again after a change of its C++"
+	@echo "make aarch64     cross-compile the C++ tests that need no TensorFlow, and run them in an emulator"
 	@echo "make clean       remove all that was built, $(VENV), $(LINT_VENV) and $(DOCS_VENV)"
 	@echo "Variables: PYTHON=$(PYTHON) (makes $(VENV)), VENV=$(VENV), LINT_VENV=$(LINT_VENV)"
 
@@ -34,14 +36,22 @@ quickstart: ops
 online: ops
 	$(VENV)/bin/python -m examples.online
 
-lint: lint-python
+lint: lint-python lint-cpp
 
 lint-python: $(linters)
 	$(LINT_VENV)/bin/ruff check --quiet
 	$(LINT_VENV)/bin/ruff format --quiet --check
 	$(LINT_VENV)/bin/mypy
 
-format: $(linters)
+# clang-tidy reads the kernels with the headers of the TensorFlow that is installed.
+lint-cpp: $(linters) $(installed)
+	@$(MAKE) -s -f ops/ops.mk -j2 lint PYTHON=$(PYTHON) LINT=$(LINT_VENV)/bin \
+	  TENSORFLOW=$$($(VENV)/bin/python build_backend/installed_tensorflow.py)
+
+format-cpp: $(linters)
+	@$(MAKE) -s -f ops/ops.mk format PYTHON=$(PYTHON) LINT=$(LINT_VENV)/bin
+
+format: $(linters) format-cpp
 	$(LINT_VENV)/bin/ruff check --quiet --fix
 	$(LINT_VENV)/bin/ruff format --quiet
 
@@ -57,6 +67,7 @@ matrix: $(wheel_tools)
 	$(VENV)/bin/python build_backend/make_wheel.py --dist=build/matrix/dist \
 	  $(sort $(foreach item,$(MATRIX),$(firstword $(subst @, ,$(item)))))
 	$(VENV)/bin/python -m tests.matrix $(MATRIX)
+	$(MAKE) aarch64 PYTHON=$(PYTHON)
 
 bench: ops
 	$(VENV)/bin/python benchmarks/report.py $(BENCH)
@@ -77,6 +88,13 @@ bazel: $(installed)
 	*) \
 	  echo "Bazel is not installed, so its build and tests of the ops are skipped.";; \
 	esac
+
+# Without the ops themselves: there is no TensorFlow for aarch64 here to compile or run them with.
+aarch64:
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64-static; do command -v $$tool >/dev/null || { \
+	  echo "$$tool is missing: apt install g++-aarch64-linux-gnu qemu-user-static"; exit 1; }; done
+	@$(MAKE) -s -f ops/ops.mk run-aarch64 PYTHON=$(PYTHON)
+	@echo "Left out: ops/kernels and ops/tfra, which need TensorFlow's headers."
 
 # Newer than all that says what belongs in the environment, so that a second call installs nothing.
 $(installed): requirements.lock pyproject.toml setup.py $(wildcard build_backend/*.py)

@@ -31,9 +31,11 @@ uint64_t Scale(uint64_t bits, uint64_t range) {
 
 char* Map(size_t bytes) {
   constexpr size_t kHuge = size_t{2} << 20;
-  void* mapped = mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* mapped =
+      mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
-  char* aligned = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped) + kHuge - 1) / kHuge * kHuge);
+  char* aligned =
+      reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped) + kHuge - 1) / kHuge * kHuge);
   madvise(aligned, bytes, MADV_HUGEPAGE);
   return aligned;
 }
@@ -56,7 +58,8 @@ void Copy(const Memory& memory, const uint64_t* keys, int64_t n, int width, floa
     }
     if (const int64_t near = i + kAhead; near >= 0 && near < n) {
       const uint64_t hash = hashes[near % (4 * kAhead)];
-      const char* row = memory.rows + line(hash)->rows[(hash & 0xff) * kEntries >> 8] * memory.row_bytes;
+      const char* row =
+          memory.rows + line(hash)->rows[(hash & 0xff) * kEntries >> 8] * memory.row_bytes;
       rows[near % (4 * kAhead)] = row;
       for (int offset = 0; offset < 4 * width; offset += 64) __builtin_prefetch(row + offset);
       __builtin_prefetch(row + 4 * width - 1);

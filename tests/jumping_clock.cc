@@ -1,4 +1,5 @@
-// Preloaded into a process: its clock of the day, also for TensorFlow, which the process itself makes jump.
+// Preloaded into a process: its clock of the day, also for TensorFlow, which the process itself
+// makes jump.
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>

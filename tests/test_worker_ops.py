@@ -29,17 +29,6 @@ def route(**changed):
   return native.ops.tfps_route(**(arguments | changed))
 
 
-def count(**changed):
-  arguments = dict(
-    positions=[0, 1, -1, 1],
-    row_splits=int64s(0, 2, 4),
-    show=floats(1, 2),
-    click=floats(0, 1),
-    num_rows=2,
-  )
-  return native.ops.tfps_count(**(arguments | changed))
-
-
 def pool_op(**changed):
   arguments = dict(
     rows=tf.ones([2, 3]),
@@ -96,7 +85,7 @@ def test_route_names_what_is_wrong(changed, message):
 
 @pytest.mark.parametrize("changed, message", BAD_BAGS)
 def test_bad_bags_are_named_by_every_op(changed, message):
-  for op in (pool_op, pool_grad, count):
+  for op in (pool_op, pool_grad):
     with pytest.raises(InvalidArgument, match=message):
       op(**changed)
 
@@ -114,11 +103,7 @@ def test_bad_bags_are_named_by_every_op(changed, message):
     (pool_grad, dict(lr_grad=tf.ones([2, 2])), "lr_grad and mf_grad must have the shapes"),
     (pool_grad, dict(mf_grad=tf.ones([3, 1, 2])), "lr_grad and mf_grad must have the shapes"),
     (pool_grad, dict(num_rows=-1), "num_rows must not be negative"),
-    (count, dict(num_rows=-1), "num_rows must not be negative"),
-    (count, dict(num_rows=[2]), "num_rows must have rank 0"),
-    (count, dict(show=floats(1)), "show and click must have one element per example"),
-    (count, dict(show=floats(1, 2, 3), click=floats(1, 2, 3)), "row_splits must have slots"),
-    (count, dict(show=floats(), click=floats()), "row_splits must have slots"),
+    (pool_grad, dict(num_rows=[2]), "num_rows must have rank 0"),
   ],
 )
 def test_other_mistakes_are_named(op, changed, message):
@@ -126,21 +111,17 @@ def test_other_mistakes_are_named(op, changed, message):
     op(**changed)
 
 
-def test_route_then_count_in_a_graph():
+def test_route_in_a_graph():
   @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
   def run(ids):
     routed = route(ids=ids, slot_ends=[2, 4], assignment=[0, 1, 2, 0, 1, 2, 0, 1], num_servers=3)
     assert [keys.shape.as_list() for keys in routed.keys] == [[None]] * 3
     assert routed.positions.shape.as_list() == [None]
-    keys = tf.concat(routed.keys, axis=0)
-    counts = count(
-      positions=routed.positions, row_splits=tf.range(5, dtype=tf.int64), num_rows=tf.size(keys)
-    )
-    return keys, tf.concat(routed.slots, axis=0), counts.row_show, counts.row_click
+    return tf.concat(routed.keys, axis=0), tf.concat(routed.slots, axis=0), routed.positions
 
-  keys, slots, show, click = run(int64s(8, 3, 8, 9))
-  got = {int(k): (int(s), float(n), float(c)) for k, s, n, c in zip(keys, slots, show, click)}
-  assert got == {8: (1, 2.0, 0.0), 3: (1, 2.0, 1.0), 9: (2, 2.0, 1.0)}
+  keys, slots, positions = run(int64s(8, 3, 8, 9))
+  assert {int(k): int(s) for k, s in zip(keys, slots)} == {8: 1, 3: 1, 9: 2}
+  assert tf.gather(keys, positions).numpy().tolist() == [8, 3, 8, 9]
 
 
 def test_static_shapes():

@@ -34,9 +34,9 @@ class Accumulated {
 
   // All that is kept as one batch, and keeps nothing from now on. Every key but padding is there
   // once, with the slot of the first of its rows; shows and clicks are added up in double,
-  // gradients in float. Rows come in the order of (ticket, batch number, row), whatever the order of
-  // arrival; only those of the same (ticket, batch number) in that of their arrival. The width is
-  // that of the widest; narrower gradients end in zeros.
+  // gradients in float. Rows come in the order of (ticket, batch number, row), whatever the order
+  // of arrival; only those of the same (ticket, batch number) in that of their arrival. The width
+  // is that of the widest; narrower gradients end in zeros.
   OwnedBatch TakeMerged();
 
   // Keeps nothing from now on.

@@ -12,7 +12,7 @@ namespace tfps {
 // Bag s * batch_size + b is slot s of example b and holds
 // positions[row_splits[bag] : row_splits[bag + 1]].
 struct Bags {
-  const int32_t* positions;   // (num_ids), rows of the pulled rows, -1 for padding
+  const int32_t* positions;  // (num_ids), rows of the pulled rows, -1 for padding
   int64_t num_ids;
   const int64_t* row_splits;  // (num_slots * batch_size + 1)
   int64_t num_slots;

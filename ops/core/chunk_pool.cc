@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25  // since Linux 6.1
@@ -103,12 +102,10 @@ void ChunkPool::PrepareAhead() {
 
 bool ChunkPool::AddSlab() {
   if (!OpenSlab(slabs_.size())) return false;
-  char* const slab = SlabAt(slabs_.size());
   if (slabs_.size() == kSmallPageSlabs) {
     madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_HUGEPAGE);
     madvise(base_, kSmallPageSlabs * kSlabBytes, MADV_COLLAPSE);
   }
-  for (int i = 0; i < kSlabChunks; ++i) new (reinterpret_cast<ChunkOfRows*>(slab) + i) ChunkOfRows();
   slabs_.push_back({{~uint64_t{1}, ~uint64_t{0}}});
   free_chunks_ += kSlabChunks - 1;
   num_chunks_.store(static_cast<uint32_t>(slabs_.size() * kSlabChunks), std::memory_order_release);

@@ -3,7 +3,8 @@
 // All chunks lie in one range of addresses that is reserved when the pool is made, so that 32 bits
 // name a place of 16 bytes in it. Slabs of 2 MiB are taken from the system one by one, from its
 // begin, and kept until the pool ends: freed memory is used again, and is never unmapped under a
-// reader. The first chunk of a slab holds what its owners know of the others.
+// reader. The first chunk of a slab holds the notes that the owners
+// of the others keep; the pool does not look at them.
 //
 // Invariant: a chunk is free (its bit in its slab is set), owned by exactly one caller, or freed
 // but perhaps still looked at by readers. Contents are whatever the last owner left. Thread-safe.
@@ -21,21 +22,6 @@
 
 namespace tfps {
 
-// What the owner of a chunk of rows keeps beside it; see Arena.
-struct ChunkOfRows {
-  static constexpr uint32_t kNobody = UINT32_MAX;
-  static constexpr uint16_t kNoRow = UINT16_MAX;
-
-  std::atomic<uint32_t> owner{kNobody};
-  uint32_t listed_at = 0;     // place in the owner's list of chunks
-  uint32_t open_at = 0;       // place in the owner's list of those of its size class with room
-  uint16_t size_class = 0;
-  uint16_t live = 0;          // rows in use
-  uint16_t carved = 0;        // rows that were ever in use; those after have never been touched
-  uint16_t free = kNoRow;     // first free row; the list goes on in their `unseen_days`
-  uint64_t touched[8] = {};   // a bit for every 32 bytes
-};
-
 class ChunkPool {
  public:
   static constexpr size_t kChunkBytes = size_t{16} << 10;
@@ -43,6 +29,7 @@ class ChunkPool {
   static constexpr int kSlabChunks = kSlabBytes / kChunkBytes;
   static constexpr size_t kPlaceBytes = 16;
   static constexpr size_t kMostBytes = (size_t{1} << 32) * kPlaceBytes;  // 64 GiB
+  static constexpr size_t kNotesBytes = 128;
   static constexpr uint32_t kNone = UINT32_MAX;
 
   // Gives freed memory out again once `readers`, which must outlive it, no longer look at it.
@@ -58,8 +45,10 @@ class ChunkPool {
 
   char* base() const { return base_; }
   char* At(uint32_t chunk) const { return base_ + chunk * kChunkBytes; }
-  ChunkOfRows& RowsOf(uint32_t chunk) const {
-    return reinterpret_cast<ChunkOfRows*>(At(chunk / kSlabChunks * kSlabChunks))[chunk % kSlabChunks];
+  // Room for what the owner of a chunk notes about it: kNotesBytes, aligned to as many. All zeros
+  // before the first owner; later what the last one left. May be read whoever owns the chunk.
+  char* NotesOf(uint32_t chunk) const {
+    return At(chunk / kSlabChunks * kSlabChunks) + chunk % kSlabChunks * kNotesBytes;
   }
   // How many chunks there are, in use or not. Every number below names memory that may be read.
   uint32_t num_chunks() const { return num_chunks_.load(std::memory_order_acquire); }
@@ -69,8 +58,8 @@ class ChunkPool {
   char* AllocateArray(size_t bytes);
   void FreeArray(char* array, size_t bytes);
 
-  // Has the kernel make ready what will be handed out next, beside all who use the pool. Called by who
-  // holds no lock, the others need not wait for pages amid a change.
+  // Has the kernel make ready what will be handed out next, beside all who use the pool. Called by
+  // who holds no lock, the others need not wait for pages amid a change.
   void PrepareAhead();
 
   // Bytes of what callers own.
@@ -85,7 +74,7 @@ class ChunkPool {
     void Mark(int first, int count, bool free);
   };
   static_assert(kSlabChunks == 128, "AnyFree looks at two words");
-  static_assert(kSlabChunks * sizeof(ChunkOfRows) <= kChunkBytes, "one chunk holds all of a slab's");
+  static_assert(kSlabChunks * kNotesBytes <= kChunkBytes, "one chunk holds the notes of a slab");
 
   struct Freed {
     uint64_t stamp;

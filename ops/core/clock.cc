@@ -56,6 +56,7 @@ void Clock::SetFinishedBelow(int64_t finished_below) {
 std::vector<std::pair<int64_t, int64_t>> Clock::Running() const {
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::pair<int64_t, int64_t>> running;
+  running.reserve(running_.size());
   for (const auto& [ticket, batches] : running_) running.emplace_back(ticket, batches.applied);
   return running;
 }

@@ -8,7 +8,8 @@ namespace {
 
 constexpr uint32_t kBucketsPerChunk = ChunkPool::kChunkBytes / sizeof(Bucket);
 
-// What an index with no row has: one bucket without entries, so that nobody asks whether there is one.
+// What an index with no row has: one bucket without entries, so that nobody asks whether there is
+// one.
 Bucket no_rows = {};
 
 // Buckets for `rows` rows to fill at most 5/6 * 2/3 of the entries: powers of two up to 16, then
@@ -63,14 +64,12 @@ void Index::Publish(BucketArray fresh, uint32_t size, uint32_t passed) {
   max_size_ = static_cast<uint32_t>(fresh.count() * Bucket::kEntries * (0.75 + part / 12));
 }
 
-bool Index::IsWasteful(uint32_t rows) const {
-  return buckets().count() > 4 * BucketsFor(rows);
-}
+bool Index::IsWasteful(uint32_t rows) const { return buckets().count() > 4 * BucketsFor(rows); }
 
 uint32_t Index::InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle) {
   Bucket* bucket = buckets.First(hash);
   uint32_t empty, passed = 0;
-  while ((empty = Bucket::Matches(bucket->Tags(), 0)) == 0) {
+  while ((empty = Bucket::Matches(bucket->LoadTags(), 0)) == 0) {
     const uint64_t word = bucket->tags[1].load(std::memory_order_relaxed);
     passed += !(word & Bucket::kPassed);
     bucket->tags[1].store(word | Bucket::kPassed, std::memory_order_release);
@@ -90,7 +89,7 @@ void Index::Insert(uint64_t hash, uint32_t handle) {
 void Index::SetEntry(uint64_t hash, uint32_t handle, uint32_t new_handle) {
   const BucketArray all = buckets();
   for (Bucket* bucket = all.First(hash);; bucket = all.After(bucket)) {
-    uint32_t bits = Bucket::Matches(bucket->Tags(), BucketArray::Tag(hash));
+    uint32_t bits = Bucket::Matches(bucket->LoadTags(), BucketArray::Tag(hash));
     for (; bits != 0; bits &= bits - 1) {
       const int entry = __builtin_ctz(bits);
       if (bucket->HandleAt(entry) != handle) continue;

@@ -2,9 +2,10 @@
 // and a 32-bit handle.
 //
 // A row is in the bucket that its hash names or, where that was full, in one that follows; a bucket
-// that a row ever had to pass says so, also when that row or others are gone. Invariant: at most 5/6
-// of the entries are taken. A search ends at a bucket that nobody passed, or where it began; once half
-// of the buckets were passed there is no room until they are replaced. A tag of 0 is an empty entry.
+// that a row ever had to pass says so, also when that row or others are gone. Invariant: at most
+// 5/6 of the entries are taken. A search ends at a bucket that nobody passed, or where it began;
+// once half of the buckets were passed there is no room until they are replaced. A tag of 0 is an
+// empty entry.
 //
 // Whoever changes an index holds its shard's lock. Anyone may look at it at any time, while Readers
 // know of it: a look finds every row that is not put in, moved or taken out meanwhile, and what
@@ -12,14 +13,13 @@
 #ifndef OPS_CORE_INDEX_H_
 #define OPS_CORE_INDEX_H_
 
-#include <emmintrin.h>
-
 #include <atomic>
 #include <cstdint>
 
 #include "ops/core/chunk_pool.h"
 #include "ops/core/hash.h"
 #include "ops/core/prefetch.h"
+#include "ops/core/tags.h"
 
 namespace tfps {
 
@@ -31,15 +31,12 @@ struct alignas(64) Bucket {
   std::atomic<uint64_t> tags[2];  // 12 bytes of tags, and whether a row had to pass
   std::atomic<uint32_t> handles[kEntries];
 
-  __m128i Tags() const {
-    return _mm_set_epi64x(static_cast<int64_t>(tags[1].load(std::memory_order_acquire)),
-                          static_cast<int64_t>(tags[0].load(std::memory_order_acquire)));
+  Tags LoadTags() const {
+    return Tags(tags[0].load(std::memory_order_acquire), tags[1].load(std::memory_order_acquire));
   }
   // A bit for each entry with this tag.
-  static uint32_t Matches(__m128i tags, uint8_t tag) {
-    return _mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8(static_cast<char>(tag)))) & kAll;
-  }
-  static bool Passed(__m128i tags) { return _mm_extract_epi16(tags, 7) & 0x100; }
+  static uint32_t Matches(const Tags& tags, uint8_t tag) { return tags.Matches(tag) & kAll; }
+  static bool Passed(const Tags& tags) { return tags.LastBit(); }
 
   uint32_t HandleAt(int entry) const { return handles[entry].load(std::memory_order_acquire); }
   void SetTag(int entry, uint8_t tag) {
@@ -70,9 +67,7 @@ class BucketArray {
   Bucket* First(uint64_t hash) const {
     return begin() + ScaleToRange(static_cast<uint32_t>(hash), count());
   }
-  Bucket* After(Bucket* bucket) const {
-    return ++bucket == begin() + count() ? begin() : bucket;
-  }
+  Bucket* After(Bucket* bucket) const { return ++bucket == begin() + count() ? begin() : bucket; }
 
   // The low bits, which neither the shard nor the position depends on much.
   static uint8_t Tag(uint64_t hash) {
@@ -87,7 +82,7 @@ class BucketArray {
     Bucket* const first = First(hash);
     Bucket* bucket = first;
     do {
-      const __m128i tags = bucket->Tags();
+      const Tags tags = bucket->LoadTags();
       for (uint32_t bits = Bucket::Matches(tags, tag); bits != 0; bits &= bits - 1) {
         const uint32_t handle = bucket->HandleAt(__builtin_ctz(bits));
         if (matches(handle)) return handle;
@@ -101,7 +96,7 @@ class BucketArray {
   // The likeliest handle of a hash, or kNone.
   uint32_t Guess(uint64_t hash) const {
     const Bucket* bucket = First(hash);
-    const uint32_t bits = Bucket::Matches(bucket->Tags(), Tag(hash));
+    const uint32_t bits = Bucket::Matches(bucket->LoadTags(), Tag(hash));
     return bits == 0 ? kNone : bucket->HandleAt(__builtin_ctz(bits));
   }
 
@@ -122,9 +117,7 @@ class Index {
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
 
-  BucketArray buckets() const {
-    return BucketArray(published_->load(std::memory_order_acquire));
-  }
+  BucketArray buckets() const { return BucketArray(published_->load(std::memory_order_acquire)); }
 
   template <typename Matches>
   uint32_t Find(uint64_t hash, Matches matches) const {
@@ -142,8 +135,8 @@ class Index {
   void Replace(uint64_t hash, uint32_t handle, uint32_t new_handle);
 
   // Replaces the buckets by others with room for `rows` rows and half as many again, and puts in
-  // what for_each(visit) visits as visit(hash, handle). Who looks meanwhile finds all or nothing new.
-  // False, and nothing changed, if there is no memory left.
+  // what for_each(visit) visits as visit(hash, handle). Who looks meanwhile finds all or nothing
+  // new. False, and nothing changed, if there is no memory left.
   template <typename ForEach>
   bool Rebuild(uint32_t rows, ForEach for_each) {
     const BucketArray fresh = Allocate(rows);

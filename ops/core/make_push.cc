@@ -150,9 +150,8 @@ PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
   const size_t num_servers = input.lookups.front().parts.size();
   std::vector<int64_t> first_rows(input.lookups.size());
   for (size_t server = 0; server < num_servers; ++server) {
-    parts_.push_back(input.lookups.size() == 1
-                         ? OnlyPart(static_cast<int>(server), first_rows[0])
-                         : MergedPart(static_cast<int>(server), first_rows));
+    parts_.push_back(input.lookups.size() == 1 ? OnlyPart(static_cast<int>(server), first_rows[0])
+                                               : MergedPart(static_cast<int>(server), first_rows));
     parts_.back().shape.dtype = input.dtype;
     parts_.back().shape.step = input.step;
     for (size_t l = 0; l < input.lookups.size(); ++l) {

@@ -37,9 +37,10 @@ struct MakePushInput {
   WireDtype dtype;
 };
 
-// Counts occurrences as Count does, and merges lookups: one row for each key, whose counts and
-// gradients add up and whose slot and reference are those of the first lookup that has it; a
-// gradient that is narrower than another ends in zeros.
+// Adds up show and click over the occurrences of each feasign, one that is twice in an example
+// twice, and merges lookups: one row for each key, whose counts and gradients add up and whose slot
+// and reference are those of the first lookup that has it. A gradient that is narrower than another
+// ends in zeros.
 class PushMaker {
  public:
   // `input`, and what it points to, must outlive this.

@@ -103,12 +103,14 @@ std::string ReadHeader(const char* name, const char* message, int64_t bytes, int
   Header header;
   std::memcpy(&header, message, sizeof(header));
   if (header.magic != magic) {
-    return std::string(name) + " does not begin as one does; worker and server must run the same "
+    return std::string(name) +
+           " does not begin as one does; worker and server must run the same "
            "version of tfps.";
   }
   if (header.dtype > static_cast<uint8_t>(WireDtype::kFloat16) || (header.flags & ~known_flags) ||
       header.n < 0 || header.n > std::numeric_limits<int32_t>::max()) {
-    return std::string(name) + " is damaged: its header names a dtype, a flag or a number of rows "
+    return std::string(name) +
+           " is damaged: its header names a dtype, a flag or a number of rows "
            "that there is not; send it again.";
   }
   shape->n = header.n;
@@ -244,8 +246,8 @@ DecodedPush::DecodedPush(const PushMessage& message) {
     ReadWire(message.gradients, shape.n * shape.width, shape.dtype, gradients_.get());
     gradients = gradients_.get();
   }
-  batch_ = {shape.n,      shape.width,  message.keys, slots_.get(),
-            show_.get(),  click_.get(), gradients,    message.references};
+  batch_ = {shape.n,     shape.width,  message.keys, slots_.get(),
+            show_.get(), click_.get(), gradients,    message.references};
 }
 
 }  // namespace tfps

@@ -1,12 +1,13 @@
 // The two messages between a worker and a server: pulled rows, and a push.
 //
 //   pulled  header | references uint32 (n), if asked for | rows (n, width)
-//   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts | gradients (n, width)
+//   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts |
+//   gradients (n, width)
 //
-// Every part begins at a multiple of 8 bytes of the message, with zeros before it where the last one
-// ends earlier, so that a reader may point into a message. Keys come slot by slot: a run is a slot
-// and how many keys in a row are of it. Counts are pairs of show and click: uint16 where all of the
-// message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
+// Every part begins at a multiple of 8 bytes of the message, with zeros before it where the last
+// one ends earlier, so that a reader may point into a message. Keys come slot by slot: a run is a
+// slot and how many keys in a row are of it. Counts are pairs of show and click: uint16 where all
+// of the message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
 //
 // A reader checks every size before it looks: whatever the bytes, it reads no others.
 #ifndef OPS_CORE_MESSAGE_H_

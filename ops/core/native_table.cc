@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "ops/core/pause.h"
 #include "ops/core/prefetch.h"
 #include "ops/core/push_items.h"
 #include "ops/core/row_copies.h"
@@ -144,7 +145,7 @@ uint32_t NativeTable::PullOne(uint64_t key, uint64_t hash, uint32_t shard, int w
       CopyPulled(config_, handle == Arena::kNone ? nullptr : Arena::At(base, handle), width, out);
     });
     if (read) return handle;
-    __builtin_ia32_pause();
+    Pause();
   }
   return shards_[shard]->PullLocked(key, width, out);
 }

@@ -29,8 +29,7 @@ class NativeTable final : public ShardedTable<Shard> {
 
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
             const ParallelFor& parallel_for, uint32_t* references = nullptr) const override;
-  std::optional<std::string> Push(const PushBatch& batch,
-                                  const ParallelFor& parallel_for) override;
+  std::optional<std::string> Push(const PushBatch& batch, const ParallelFor& parallel_for) override;
 
  protected:
   ShardStatistics Totals() const override;

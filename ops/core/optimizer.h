@@ -1,9 +1,7 @@
 // One of the optimizers for vectors of one length, chosen when the table is made.
 //
-// Each of them has the same three members: StateFloats(dim), how many floats of state a vector of
-// `dim` weights has; InitState(state, dim); and Step(w, state, g, dim), which applies one finite
-// gradient and clips. The step is compiled for each optimizer and each of the common lengths, so that the
-// compiler vectorises its loops, and is one call of a function that was chosen beforehand.
+// Its step is compiled for each optimizer and each of the common lengths, so that the compiler
+// vectorises its loops, and is one call of a function that was chosen beforehand.
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 
@@ -11,13 +9,9 @@
 #include <type_traits>
 #include <variant>
 
-#include "ops/core/adagrad.h"
-#include "ops/core/adam.h"
-#include "ops/core/ftrl.h"
 #include "ops/core/optimizer_options.h"
+#include "ops/core/optimizers.h"
 #include "ops/core/row.h"
-#include "ops/core/sgd.h"
-#include "ops/core/std_adagrad.h"
 
 namespace tfps {
 

@@ -26,15 +26,15 @@ float Scale(const PoolInput& input, Combiner combiner, int64_t begin, int64_t en
 
 // Examples are taken in blocks, slot after slot: the ids of two slots lie batch_size apart, which,
 // where that is a power of two, is the same place in the nearest cache.
-constexpr int64_t kBlock = 16;
+constexpr int64_t kBlockExamples = 16;
 
 // Calls visit(bag, begin, end, scale) for each bag of examples [first, last): its ids and what the
 // combiner multiplies them by.
 template <typename Visit>
 void ForEachBag(const PoolInput& input, int64_t first, int64_t last, const Visit& visit) {
   const int64_t num_slots = input.bags.num_slots;
-  for (int64_t block = first; block < last; block += kBlock) {
-    const int64_t block_end = std::min(block + kBlock, last);
+  for (int64_t block = first; block < last; block += kBlockExamples) {
+    const int64_t block_end = std::min(block + kBlockExamples, last);
     for (int64_t s = 0; s < num_slots; ++s) {
       const int64_t* splits = input.bags.row_splits + s * input.bags.batch_size;
       for (int64_t b = block; b < block_end; ++b) {
@@ -69,12 +69,9 @@ inline void AddScaled(float weight, const float* __restrict values, int64_t size
 template <typename Work>
 void WithMfDim(int64_t mf_dim, const Work& work) {
   switch (mf_dim) {
-    case 8:
-      return work(std::integral_constant<int64_t, 8>());
-    case 16:
-      return work(std::integral_constant<int64_t, 16>());
-    default:
-      return work(mf_dim);
+    case 8: return work(std::integral_constant<int64_t, 8>());
+    case 16: return work(std::integral_constant<int64_t, 16>());
+    default: return work(mf_dim);
   }
 }
 
@@ -142,9 +139,8 @@ void Pool(const PoolInput& input, const float* rows, float* lr, float* mf,
   // An id costs a row that is seldom in the nearest cache, and its floats.
   const int64_t cost = (10 + width) * (num_slots + input.bags.num_ids / batch_size);
   parallel_for(batch_size, cost, [&](int64_t begin, int64_t end) {
-    WithMfDim(width - 1, [&](auto mf_dim) {
-      PoolExamples(input, mf_dim, rows, begin, end, lr, mf);
-    });
+    WithMfDim(width - 1,
+              [&](auto mf_dim) { PoolExamples(input, mf_dim, rows, begin, end, lr, mf); });
   });
 }
 
@@ -152,9 +148,8 @@ void Pool(const PoolInput& input, const float* rows, float* lr, float* mf,
 void PoolGrad(const PoolInput& input, const float* lr_grad, const float* mf_grad, int64_t num_rows,
               float* rows_grad) {
   std::fill_n(rows_grad, num_rows * input.row_width, 0.0f);
-  WithMfDim(input.row_width - 1, [&](auto mf_dim) {
-    AddGradients(input, mf_dim, lr_grad, mf_grad, rows_grad);
-  });
+  WithMfDim(input.row_width - 1,
+            [&](auto mf_dim) { AddGradients(input, mf_dim, lr_grad, mf_grad, rows_grad); });
 }
 
 }  // namespace tfps

@@ -12,11 +12,11 @@ namespace tfps {
 struct PushBatch {
   int64_t n;
   int width;
-  const uint64_t* keys;    // (n)
-  const int32_t* slots;    // (n)
-  const float* show;       // (n)
-  const float* click;      // (n)
-  const float* gradients;  // (n, width)
+  const uint64_t* keys;                  // (n)
+  const int32_t* slots;                  // (n)
+  const float* show;                     // (n)
+  const float* click;                    // (n)
+  const float* gradients;                // (n, width)
   const uint32_t* references = nullptr;  // (n), or none
 };
 

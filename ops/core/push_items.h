@@ -67,7 +67,8 @@ class PushItems {
   const PushItem& operator[](int64_t i) const { return items_[i]; }
 
  private:
-  static constexpr int64_t kBlockRows = 16384;  // Of fewer, waking a thread costs more than it saves.
+  static constexpr int64_t kBlockRows =
+      16384;  // Of fewer, waking a thread costs more than it saves.
   static constexpr int64_t kMostBlocks = 16;
   static constexpr int64_t kCyclesPerRow = 10;
 

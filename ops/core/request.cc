@@ -5,18 +5,20 @@
 namespace tfps {
 namespace {
 
-struct Header {
+struct RequestHeader {
   int64_t n;
   int64_t push_bytes;
 };
-static_assert(sizeof(Header) == 16, "a header has no holes");
+static_assert(sizeof(RequestHeader) == 16, "a header has no holes");
 
 }  // namespace
 
-int64_t RequestBytes(int64_t n, int64_t push_bytes) { return sizeof(Header) + 8 * n + push_bytes; }
+int64_t RequestBytes(int64_t n, int64_t push_bytes) {
+  return sizeof(RequestHeader) + 8 * n + push_bytes;
+}
 
 void WriteRequest(const Request& request, char* message) {
-  const Header header = {request.n, request.push_bytes};
+  const RequestHeader header = {request.n, request.push_bytes};
   std::memcpy(message, &header, sizeof(header));
   message += sizeof(header);
   if (request.n > 0) std::memcpy(message, request.keys, 8 * request.n);
@@ -28,7 +30,7 @@ std::string ReadRequest(const char* message, int64_t bytes, Request* request) {
   if (reinterpret_cast<uintptr_t>(message) % 8 != 0) {
     return "A request must begin at a multiple of 8 bytes.";
   }
-  Header header = {-1, -1};
+  RequestHeader header = {-1, -1};
   const int64_t rest = bytes - static_cast<int64_t>(sizeof(header));
   if (rest >= 0) std::memcpy(&header, message, sizeof(header));
   // No product or sum overflows.

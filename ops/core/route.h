@@ -10,10 +10,10 @@ namespace tfps {
 
 // All slots' ids in one flat vector: slot s holds ids[slot_ends[s - 1] : slot_ends[s]].
 struct RouteInput {
-  const int64_t* ids;         // (num_ids)
+  const int64_t* ids;  // (num_ids)
   int64_t num_ids;
-  const int64_t* slot_ends;   // (num_slots)
-  const int32_t* slot_ids;    // (num_slots)
+  const int64_t* slot_ends;  // (num_slots)
+  const int32_t* slot_ids;   // (num_slots)
   int64_t num_slots;
   const int32_t* assignment;  // (num_shards), the server of each virtual shard
   int64_t num_shards;

@@ -3,8 +3,8 @@
 //   RowHead | lr_w, lr state | mf_w[mf_dim], mf state
 //
 // The last part is there exactly when kAdmitted is set. Rows are multiples of 16 bytes and start at
-// one of 8. What a pull reads comes one after the other, from the key on. The key of a row in use is
-// never 0: padding is not stored, so a block whose key is 0 is free.
+// one of 8. What a pull reads comes one after the other, from the key on. The key of a row in use
+// is never 0: padding is not stored, so a block whose key is 0 is free.
 //
 // Pulls read without the lock that all others hold: key, slot, flags and weights are therefore
 // written by the functions here alone, and read by a pull by those.
@@ -23,7 +23,7 @@ struct RowHead {
   double click;
   double delta_score;  // the scores of all pushes since the last export that contained the row
   uint64_t key;
-  int32_t slot;        // of the push that created the row
+  int32_t slot;  // of the push that created the row
   uint16_t unseen_days;
   uint16_t flags;
 };
@@ -32,7 +32,8 @@ static_assert(sizeof(RowHead) == 40, "a head is 40 bytes");
 constexpr uint16_t kAdmitted = 1;  // the row owns an mf vector
 constexpr uint16_t kServed = 2;    // the row is in what serving holds
 constexpr uint16_t kTouched = 4;   // the row was changed since its shard was last read; see Arena
-constexpr uint16_t kCaptured = 8;  // the row was in an export's capture; a row of its key that comes later was not
+constexpr uint16_t kCaptured =
+    8;  // the row was in an export's capture; a row of its key that comes later was not
 constexpr uint16_t kSavedFlags = kAdmitted | kServed;
 
 template <typename T>

@@ -5,16 +5,15 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "ops/core/push_batch.h"
 #include "ops/core/row.h"
-#include "ops/core/row_columns.h"
 #include "ops/core/table_config.h"
 
 namespace tfps {
 
-// Writes lr_w and mf_w, as much of it as the row has and `width` floats hold, and zeros up to there.
-// No row is nullptr. Needs no lock.
+// Writes lr_w and mf_w, as much of it as the row has and `width` floats hold, and zeros up to
+// there. No row is nullptr. Needs no lock.
 inline void CopyPulled(const TableConfig& config, const RowHead* row, int width, float* out) {
   if (row == nullptr) {
     std::fill_n(out, width, 0.0f);

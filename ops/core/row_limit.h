@@ -35,7 +35,8 @@ class RowLimit {
 
   bool IsPassed(int64_t rows, int64_t bytes) const { return rows > rows_ || bytes > bytes_; }
 
-  // How many bytes are left until MakeRoom makes some, where it is called before the limit is passed.
+  // How many bytes are left until MakeRoom makes some, where it is called before the limit is
+  // passed.
   int64_t Left(int64_t bytes) const { return bytes_ - bytes_ / (2 * kPart) - bytes; }
 
   // The larger share that is used of the rows or the bytes; 0 where there is no limit.

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "ops/core/chunk_pool.h"
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "ops/core/push_batch.h"
 #include "ops/core/row.h"
 #include "ops/core/shard_statistics.h"
@@ -81,8 +81,8 @@ inline void InitMfPart(const TableOptions& options, const Policy& policy, RowHea
 inline const float* ScaleGradient(const TableOptions& options, const RowPush& push, int mf_dim,
                                   PushScratch* scratch) {
   const int given = std::min(push.width, 1 + mf_dim);
-  const bool scaled = options.gradient_scale == GradientScale::kPerShow && push.show > 0 &&
-                      push.show != 1;
+  const bool scaled =
+      options.gradient_scale == GradientScale::kPerShow && push.show > 0 && push.show != 1;
   if (!scaled && given > mf_dim) return push.gradient;
   const float show = scaled ? push.show : 1;
   ForEachFloat(given, [&](int d) { scratch->gradient[d] = push.gradient[d] / show; });

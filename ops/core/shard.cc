@@ -123,8 +123,9 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   statistics_.show = statistics_.click = 0;
   // A pull sees a row that leaves or does not, and nothing else that changes here.
   arena_.ForEach([&](uint32_t handle, RowHead* row) {
-    if (IsDue(config_, row) && (announced == nullptr ||
-                       std::binary_search(announced->begin(), announced->end(), row->key))) {
+    if (IsDue(config_, row) &&
+        (announced == nullptr ||
+         std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
       if (row->flags & kServed) removals_.push_back(row->key);
       Remove(SplitMix64(row->key), handle);

@@ -8,19 +8,18 @@
 
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ops/core/arena.h"
 #include "ops/core/chunk_pool.h"
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "ops/core/index.h"
 #include "ops/core/push_batch.h"
 #include "ops/core/readers.h"
 #include "ops/core/row.h"
-#include "ops/core/row_columns.h"
 #include "ops/core/row_update.h"
 #include "ops/core/shard_statistics.h"
 #include "ops/core/shard_view.h"
@@ -61,8 +60,8 @@ class alignas(64) Shard {
     for (int64_t i = 0; i < n; ++i) {
       const uint32_t guess = next_guess();
       const float* const gradient = gradients + int64_t{items[i].position} * width;
-      room &= PushOne(items[i], guess,
-                      {items[i].slot, items[i].show, items[i].click, gradient, width});
+      room &=
+          PushOne(items[i], guess, {items[i].slot, items[i].show, items[i].click, gradient, width});
     }
     view_->EndChange();
     KeepLimit();
@@ -98,33 +97,36 @@ class alignas(64) Shard {
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
 
-  // Copies rows, as of one moment, to where `allocate` says. Where only touched rows are asked for, it is still all of
-  // them if the state says `whole`: after a day's end, which touches every row, or before the first reading. From
-  // here on no row counts as touched.
+  // Copies rows, as of one moment, to where `allocate` says. Where only touched rows are asked for,
+  // it is still all of them if the state says `whole`: after a day's end, which touches every row,
+  // or before the first reading. From here on no row counts as touched.
   ShardState ReadRows(Rows which, const AllocateColumns& allocate);
 
   // What was read last did not reach its goal: every row counts as touched.
   void TouchAll();
 
-  // Puts these rows, if state.whole, in the place of what there was, otherwise over it, row by row. Returns one
-  // sentence if they do not fit: then there is what there was, or, if that was found out late, a part of it.
+  // Puts these rows, if state.whole, in the place of what there was, otherwise over it, row by row.
+  // Returns one sentence if they do not fit: then there is what there was, or, if that was found
+  // out late, a part of it.
   std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                        const ShardState& state);
 
-  // Puts some of the rows in or over what there was, in order. Returns one sentence if there is no room.
+  // Puts some of the rows in or over what there was, in order. Returns one sentence if there is no
+  // room.
   std::optional<std::string> Upsert(const RowColumns& columns, const std::vector<RowAt>& rows);
 
   // How many rows an export of this moment holds.
   int64_t CountExported(Export which) const;
 
-  // Writes those rows, `room` at most, and appends the keys that serving is to drop: pending removals and, for a delta,
-  // served rows that a base would not hold. Marks the rows, and changes nothing else. Returns how many there are.
+  // Writes those rows, `room` at most, and appends the keys that serving is to drop: pending
+  // removals and, for a delta, served rows that a base would not hold. Marks the rows, and changes
+  // nothing else. Returns how many there are.
   int64_t Capture(Export which, int64_t room, const ExportColumns& out,
                   std::vector<uint64_t>* removed);
 
-  // The export is durable: what was captured leaves delta_score and is served, what was removed is not. A base is all
-  // that serving holds, so that every other row is not served. A captured row that was evicted meanwhile becomes a
-  // pending removal, also where there is a new row of its key.
+  // The export is durable: what was captured leaves delta_score and is served, what was removed is
+  // not. A base is all that serving holds, so that every other row is not served. A captured row
+  // that was evicted meanwhile becomes a pending removal, also where there is a new row of its key.
   void Commit(Export which, const std::vector<CapturedKey>& captured,
               const std::vector<uint64_t>& removed);
 

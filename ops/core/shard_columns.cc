@@ -25,9 +25,7 @@ ShardState Shard::ReadRows(Rows which, const AllocateColumns& allocate) {
   const RowColumns out = allocate(size);
   int64_t i = 0;
   float* floats = out.floats;
-  for_each([&](const RowHead* row) {
-    floats = CopyToColumns(config_, row, i++, out, floats);
-  });
+  for_each([&](const RowHead* row) { floats = CopyToColumns(config_, row, i++, out, floats); });
   arena_.ClearTouched();
   all_touched_ = false;
   return {finished_day_, whole, removals_};

@@ -1,9 +1,9 @@
 // What a pull needs of a shard: where its rows are, and whether they change while it looks.
 //
-// A pull takes no lock. Whoever changes rows makes `sequence` odd before and even after, so that who
-// finds the same even number before and after a look has seen one moment. What leaves without that
-// (an evicted row, an index that was replaced) is at its place until Readers let go of it, and a row
-// that has gone has no key.
+// A pull takes no lock. Whoever changes rows makes `sequence` odd before and even after, so that
+// who finds the same even number before and after a look has seen one moment. What leaves without
+// that (an evicted row, an index that was replaced) is at its place until Readers let go of it, and
+// a row that has gone has no key.
 #ifndef OPS_CORE_SHARD_VIEW_H_
 #define OPS_CORE_SHARD_VIEW_H_
 

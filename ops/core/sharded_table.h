@@ -124,9 +124,8 @@ class ShardedTable : public Table {
                                      std::vector<uint64_t>* removed,
                                      const ParallelFor& parallel_for) override {
     std::vector<int64_t> ends(num_shards() + 1);
-    ForEachShard(0, num_shards(), parallel_for, [&](int64_t s, const Shard& shard) {
-      ends[s + 1] = shard.CountExported(which);
-    });
+    ForEachShard(0, num_shards(), parallel_for,
+                 [&](int64_t s, const Shard& shard) { ends[s + 1] = shard.CountExported(which); });
     for (int s = 0; s < num_shards(); ++s) ends[s + 1] += ends[s];
     const ExportColumns out = allocate(ends.back());
     if (out.keys == nullptr && ends.back() > 0) {
@@ -156,9 +155,8 @@ class ShardedTable : public Table {
     }
     std::vector<std::vector<uint64_t>> removed_of(num_shards());
     for (const uint64_t key : removed) removed_of[VirtualShard(key, num_shards())].push_back(key);
-    ForEachShard(0, num_shards(), parallel_for, [&](int64_t s, Shard& shard) {
-      shard.Commit(which, captured[s], removed_of[s]);
-    });
+    ForEachShard(0, num_shards(), parallel_for,
+                 [&](int64_t s, Shard& shard) { shard.Commit(which, captured[s], removed_of[s]); });
   }
 
  protected:

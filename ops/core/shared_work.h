@@ -1,9 +1,12 @@
 // A loop whose blocks go to whoever has time for them: the caller and, if they come, helpers.
 //
-// The caller never waits for a helper that has not begun: where all threads are busy it does the whole
-// loop itself, and who comes late finds nothing left. Helpers go, after the block in hand, while more
-// threads of the process are at such loops than there are processors for: a short loop then runs beside
-// a long one, and neither loses its processor amid a block.
+// The caller never waits for a helper that has not begun: where all threads are busy it does the
+// whole loop itself, and who comes late finds nothing left. Helpers go, after the block in hand,
+// while more threads of the process are at such loops than there are processors for: a short loop
+// then runs beside a long one, and neither loses its processor amid a block.
+//
+// An exception in a block, on whichever thread, is thrown to the caller once no thread is at the
+// loop.
 #ifndef OPS_CORE_SHARED_WORK_H_
 #define OPS_CORE_SHARED_WORK_H_
 
@@ -11,12 +14,14 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <utility>
 
 #include "ops/core/parallel.h"
+#include "ops/core/pause.h"
 
 namespace tfps {
 
@@ -31,11 +36,13 @@ class SharedWork {
  public:
   using Work = std::function<void(int64_t begin, int64_t end)>;
 
-  // Blocks that are worth another thread's while, and for each thread some, to end at the same time.
+  // Blocks that are worth another thread's while, and for each thread some, to end at the same
+  // time.
   static constexpr int64_t kLeastCycles = 50'000;
   static constexpr int64_t kBlocksOfThread = 8;
 
-  // Does `work` for all of [0, total), whose units cost about `cost_per_unit` cycles; returns when all is done.
+  // Does `work` for all of [0, total), whose units cost about `cost_per_unit` cycles; returns when
+  // all is done. Throws the first exception that a block threw; the other blocks were done.
   static void Run(int64_t total, int64_t cost_per_unit, const Helpers& helpers, Work work) {
     if (total <= 0) return;
     const int64_t least = (kLeastCycles - 1) / std::max<int64_t>(cost_per_unit, 1) + 1;
@@ -49,16 +56,21 @@ class SharedWork {
     }
     const auto shared = std::make_shared<SharedWork>(total, block, std::move(work));
     const int processors = helpers.processors;
-    for (int64_t i = 0; i < wanted; ++i) {
-      helpers.schedule([shared, processors] {
-        const AtWork helper;
-        while (at_work_.load(std::memory_order_relaxed) <= processors && shared->DoBlock()) {
-        }
-      });
+    const auto help = [shared, processors] {
+      const AtWork helper;
+      while (at_work_.load(std::memory_order_relaxed) <= processors && shared->DoBlock()) {
+      }
+    };
+    // The caller does what a helper that cannot be had would have done.
+    for (int64_t i = 0; i < wanted && Schedules(helpers, help); ++i) {
     }
     while (shared->DoBlock()) {
     }
     shared->Wait();
+    // Taken out: a helper may hold `shared` for longer than the caller handles the exception.
+    if (auto exception = std::exchange(shared->exception_, nullptr)) {
+      std::rethrow_exception(std::move(exception));
+    }
   }
 
   SharedWork(int64_t total, int64_t block, Work work)
@@ -70,12 +82,27 @@ class SharedWork {
     ~AtWork() { --at_work_; }
   };
 
+  template <typename Help>
+  static bool Schedules(const Helpers& helpers, const Help& help) {
+    try {
+      helpers.schedule(help);
+      return true;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
+
   // False if none was left.
   bool DoBlock() {
     const int64_t begin = next_.fetch_add(block_);
     if (begin >= total_) return false;
     const int64_t end = std::min(begin + block_, total_);
-    work_(begin, end);
+    try {
+      work_(begin, end);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (exception_ == nullptr) exception_ = std::current_exception();
+    }
     if (left_.fetch_sub(end - begin) == end - begin) {
       std::lock_guard<std::mutex> lock(mutex_);
       done_.notify_one();
@@ -87,7 +114,7 @@ class SharedWork {
   void Wait() {
     for (int looks = 0; looks < 1000; ++looks) {
       if (left_.load() == 0) return;
-      __builtin_ia32_pause();
+      Pause();
     }
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [&] { return left_.load() == 0; });
@@ -99,6 +126,7 @@ class SharedWork {
   const Work work_;
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> left_;
+  std::exception_ptr exception_;  // the first; under the mutex until nothing is left
   std::mutex mutex_;
   std::condition_variable done_;
 };

@@ -1,7 +1,7 @@
 // A feasign table: the rows of any number of 64-bit keys, spread over virtual shards.
 //
-// Each engine keeps rows in its own way. Here is what all of them promise, and what none of them has
-// to know: which messages were applied, what waits to be pushed, how stale it was.
+// Each engine keeps rows in its own way. Here is what all of them promise, and what none of them
+// has to know: which messages were applied, what waits to be pushed, how stale it was.
 //
 // Invariant: every push, pull and ageing of one row is one atomic step with respect to the others.
 // All methods may be called at the same time from any number of threads.
@@ -19,12 +19,11 @@
 
 #include "ops/core/accumulated.h"
 #include "ops/core/clock.h"
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "ops/core/hash.h"
 #include "ops/core/options.h"
 #include "ops/core/parallel.h"
 #include "ops/core/push_batch.h"
-#include "ops/core/row_columns.h"
 #include "ops/core/shard_statistics.h"
 #include "ops/core/table_config.h"
 
@@ -109,9 +108,9 @@ class Table {
   // Everything a row holds, for n keys. Absent keys are all zeros and false.
   virtual void Inspect(const uint64_t* keys, int64_t n, const InspectedRows& rows) const = 0;
 
-  // Copies a shard's rows, as of one moment, to where `allocate` says. Where only touched rows are asked for, it is
-  // still all of them if the state says `whole`: after a day's end, which touches every row, or before the first
-  // reading. From here on no row counts as touched.
+  // Copies a shard's rows, as of one moment, to where `allocate` says. Where only touched rows are
+  // asked for, it is still all of them if the state says `whole`: after a day's end, which touches
+  // every row, or before the first reading. From here on no row counts as touched.
   virtual ShardState ReadRows(int shard, Rows which, const AllocateColumns& allocate) = 0;
 
   // What was read last did not reach its goal: every row counts as touched.
@@ -119,28 +118,28 @@ class Table {
 
   virtual ShardLoad Load(int shard) const = 0;
 
-  // Puts these rows, if state.whole, in the place of what there was in the shard, otherwise over it, row by row.
-  // Returns one sentence if they do not fit, or are none of this shard: then there is what there was, or, if that was
-  // found out late, a part of it.
+  // Puts these rows, if state.whole, in the place of what there was in the shard, otherwise over
+  // it, row by row. Returns one sentence if they do not fit, or are none of this shard: then there
+  // is what there was, or, if that was found out late, a part of it.
   virtual std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
                                                const RowColumnsSize& size,
                                                const ShardState& state) = 0;
 
-  // Puts rows of any shards in or over what there was. Returns one sentence if they do not fit: then nothing was
-  // changed, unless the memory was full.
+  // Puts rows of any shards in or over what there was. Returns one sentence if they do not fit:
+  // then nothing was changed, unless the memory was full.
   virtual std::optional<std::string> Upsert(const RowColumns& columns,
                                             const RowColumnsSize& size) = 0;
 
-  // Copies the rows of an export to where `allocate` says, and appends the keys that serving is to drop: pending
-  // removals and, for a delta, served rows that a base would not hold. Marks the rows, and changes nothing else.
-  // Returns one sentence if the table was pushed to meanwhile.
+  // Copies the rows of an export to where `allocate` says, and appends the keys that serving is to
+  // drop: pending removals and, for a delta, served rows that a base would not hold. Marks the
+  // rows, and changes nothing else. Returns one sentence if the table was pushed to meanwhile.
   virtual std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
                                              std::vector<uint64_t>* removed,
                                              const ParallelFor& parallel_for) = 0;
 
-  // The export is durable: what was captured leaves delta_score and is served, what was removed is not. A base is all
-  // that serving holds, so that every other row is not served. A captured row that was evicted meanwhile becomes a
-  // pending removal, also where there is a new row of its key.
+  // The export is durable: what was captured leaves delta_score and is served, what was removed is
+  // not. A base is all that serving holds, so that every other row is not served. A captured row
+  // that was evicted meanwhile becomes a pending removal, also where there is a new row of its key.
   virtual void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,
                       const std::vector<uint64_t>& removed, const ParallelFor& parallel_for) = 0;
 

@@ -19,8 +19,7 @@ std::optional<std::string> Table::Accumulate(const PushBatch& batch, int64_t tic
   return std::nullopt;
 }
 
-std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_for,
-                                                   int64_t* rows) {
+std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_for, int64_t* rows) {
   version_ += accumulated_messages_.exchange(0);
   const OwnedBatch merged = accumulated_.TakeMerged();
   const PushBatch batch = merged.View();

@@ -33,8 +33,8 @@ TableConfig::TableConfig(const TableOptions& table_options)
     limit_bytes_ = std::max(limit_bytes_, LimitBytes(layout, /*admitted=*/true));
     small_limit_bytes_ = std::max(small_limit_bytes_, LimitBytes(layout, /*admitted=*/false));
     row_bytes_ = std::max(row_bytes_, layout.bytes(/*admitted=*/true));
-    pulled_bytes_ = std::max(pulled_bytes_,
-                             static_cast<int>(sizeof(RowHead)) + 4 * layout.mf_state());
+    pulled_bytes_ =
+        std::max(pulled_bytes_, static_cast<int>(sizeof(RowHead)) + 4 * layout.mf_state());
   }
 }
 

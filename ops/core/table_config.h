@@ -11,10 +11,10 @@
 
 #include "ops/core/accessor.h"
 #include "ops/core/arena.h"
+#include "ops/core/columns.h"
 #include "ops/core/optimizer.h"
 #include "ops/core/options.h"
 #include "ops/core/row.h"
-#include "ops/core/row_columns.h"
 #include "ops/core/row_limit.h"
 #include "ops/core/shard_statistics.h"
 

@@ -9,9 +9,9 @@ namespace tfps {
 namespace {
 
 // Loops run over blocks of a fixed size without branches, which is what -O2 vectorises.
-constexpr int kBlock = 64;
+constexpr int kBlockFloats = 64;
 
-constexpr uint32_t kInfinity = 0x7f800000;       // as float32
+constexpr uint32_t kInfinityBits = 0x7f800000;   // as float32
 constexpr uint32_t kSmallestNormal = 113 << 23;  // of float16, 2^-14, as float32
 constexpr uint32_t kRebias = 112 << 23;          // between the exponents of float32 and float16
 
@@ -61,8 +61,8 @@ struct Bfloat16 {
     const uint32_t magnitude = bits & 0x7fffffff;
     uint32_t rounded = Rounding::ToBfloat16(magnitude, noise);
     rounded = rounded > 0x7f7f ? 0x7f7f : rounded;
-    rounded = magnitude == kInfinity ? 0x7f80 : rounded;
-    rounded = magnitude > kInfinity ? 0x7fc0 : rounded;
+    rounded = magnitude == kInfinityBits ? 0x7f80 : rounded;
+    rounded = magnitude > kInfinityBits ? 0x7fc0 : rounded;
     return static_cast<uint16_t>((bits >> 16 & 0x8000) | rounded);
   }
   static float Read(uint16_t wire) { return FromBits(uint32_t{wire} << 16); }
@@ -74,13 +74,12 @@ struct Float16 {
     const uint32_t bits = Bits(value);
     const uint32_t magnitude = bits & 0x7fffffff;
     const bool small = magnitude < kSmallestNormal;
-    const uint32_t rounded_small =
-        Rounding::ToSmallFloat16(FromBits(small ? magnitude : 0), noise);
+    const uint32_t rounded_small = Rounding::ToSmallFloat16(FromBits(small ? magnitude : 0), noise);
     uint32_t rounded = Rounding::ToFloat16(small ? kSmallestNormal : magnitude, noise);
     rounded = small ? rounded_small : rounded;
     rounded = rounded > 0x7bff ? 0x7bff : rounded;
-    rounded = magnitude == kInfinity ? 0x7c00 : rounded;
-    rounded = magnitude > kInfinity ? 0x7e00 : rounded;
+    rounded = magnitude == kInfinityBits ? 0x7c00 : rounded;
+    rounded = magnitude > kInfinityBits ? 0x7e00 : rounded;
     return static_cast<uint16_t>((bits >> 16 & 0x8000) | rounded);
   }
   static float Read(uint16_t wire) {
@@ -95,11 +94,11 @@ struct Float16 {
 };
 
 struct Noise {
-  uint16_t bits[kBlock];
+  uint16_t bits[kBlockFloats];
 
   void Fill(uint64_t seed, int64_t block) {
-    constexpr int kWords = kBlock * sizeof(uint16_t) / sizeof(uint64_t);
-    for (int i = 0; i < kWords; ++i) {
+    constexpr size_t kWords = kBlockFloats * sizeof(uint16_t) / sizeof(uint64_t);
+    for (size_t i = 0; i < kWords; ++i) {
       const uint64_t word = SplitMix64(seed + static_cast<uint64_t>(block) * kWords + i);
       std::memcpy(bits + 4 * i, &word, sizeof(word));
     }
@@ -109,7 +108,7 @@ struct Noise {
 template <typename Format, typename Rounding>
 void RoundBlock(const float* __restrict values, float scale, const uint16_t* __restrict noise,
                 uint16_t* __restrict wire) {
-  for (int i = 0; i < kBlock; ++i) {
+  for (int i = 0; i < kBlockFloats; ++i) {
     wire[i] = Format::template Round<Rounding>(values[i] * scale, noise[i]);
   }
 }
@@ -117,14 +116,14 @@ void RoundBlock(const float* __restrict values, float scale, const uint16_t* __r
 template <typename Format, typename Rounding>
 void RoundAll(const float* values, int64_t n, float scale, uint64_t seed, char* wire) {
   Noise noise = {};
-  uint16_t rounded[kBlock];
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t count = std::min<int64_t>(kBlock, n - begin);
-    if (std::is_same<Rounding, AtRandom>::value) noise.Fill(seed, begin / kBlock);
-    if (count == kBlock) {
+  uint16_t rounded[kBlockFloats];
+  for (int64_t begin = 0; begin < n; begin += kBlockFloats) {
+    const int64_t count = std::min<int64_t>(kBlockFloats, n - begin);
+    if (std::is_same<Rounding, AtRandom>::value) noise.Fill(seed, begin / kBlockFloats);
+    if (count == kBlockFloats) {
       RoundBlock<Format, Rounding>(values + begin, scale, noise.bits, rounded);
     } else {
-      float rest[kBlock] = {};
+      float rest[kBlockFloats] = {};
       std::copy_n(values + begin, count, rest);
       RoundBlock<Format, Rounding>(rest, scale, noise.bits, rounded);
     }
@@ -134,22 +133,22 @@ void RoundAll(const float* values, int64_t n, float scale, uint64_t seed, char* 
 
 template <typename Format>
 void ReadAll(const char* wire, int64_t n, float* values) {
-  uint16_t block[kBlock] = {};
-  float read[kBlock];
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t count = std::min<int64_t>(kBlock, n - begin);
+  uint16_t block[kBlockFloats] = {};
+  float read[kBlockFloats];
+  for (int64_t begin = 0; begin < n; begin += kBlockFloats) {
+    const int64_t count = std::min<int64_t>(kBlockFloats, n - begin);
     std::memcpy(block, wire + 2 * begin, 2 * count);
-    for (int i = 0; i < kBlock; ++i) read[i] = Format::Read(block[i]);
+    for (int i = 0; i < kBlockFloats; ++i) read[i] = Format::Read(block[i]);
     std::memcpy(values + begin, read, 4 * count);
   }
 }
 
 void Multiply(const float* values, int64_t n, float scale, char* wire) {
-  float block[kBlock];
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t count = std::min<int64_t>(kBlock, n - begin);
-    if (count == kBlock) {
-      for (int i = 0; i < kBlock; ++i) block[i] = values[begin + i] * scale;
+  float block[kBlockFloats];
+  for (int64_t begin = 0; begin < n; begin += kBlockFloats) {
+    const int64_t count = std::min<int64_t>(kBlockFloats, n - begin);
+    if (count == kBlockFloats) {
+      for (int i = 0; i < kBlockFloats; ++i) block[i] = values[begin + i] * scale;
     } else {
       for (int64_t i = 0; i < count; ++i) block[i] = values[begin + i] * scale;
     }
@@ -164,27 +163,17 @@ void RoundToNearest(const float* values, int64_t n, WireDtype dtype, char* wire)
     case WireDtype::kFloat32:
       if (n > 0) std::memcpy(wire, values, n * sizeof(float));
       break;
-    case WireDtype::kBfloat16:
-      RoundAll<Bfloat16, ToNearest>(values, n, 1, 0, wire);
-      break;
-    case WireDtype::kFloat16:
-      RoundAll<Float16, ToNearest>(values, n, 1, 0, wire);
-      break;
+    case WireDtype::kBfloat16: RoundAll<Bfloat16, ToNearest>(values, n, 1, 0, wire); break;
+    case WireDtype::kFloat16: RoundAll<Float16, ToNearest>(values, n, 1, 0, wire); break;
   }
 }
 
 void RoundAtRandom(const float* values, int64_t n, float scale, uint64_t seed, WireDtype dtype,
                    char* wire) {
   switch (dtype) {
-    case WireDtype::kFloat32:
-      Multiply(values, n, scale, wire);
-      break;
-    case WireDtype::kBfloat16:
-      RoundAll<Bfloat16, AtRandom>(values, n, scale, seed, wire);
-      break;
-    case WireDtype::kFloat16:
-      RoundAll<Float16, AtRandom>(values, n, scale, seed, wire);
-      break;
+    case WireDtype::kFloat32: Multiply(values, n, scale, wire); break;
+    case WireDtype::kBfloat16: RoundAll<Bfloat16, AtRandom>(values, n, scale, seed, wire); break;
+    case WireDtype::kFloat16: RoundAll<Float16, AtRandom>(values, n, scale, seed, wire); break;
   }
 }
 
@@ -193,12 +182,8 @@ void ReadWire(const char* wire, int64_t n, WireDtype dtype, float* values) {
     case WireDtype::kFloat32:
       if (n > 0) std::memcpy(values, wire, n * sizeof(float));
       break;
-    case WireDtype::kBfloat16:
-      ReadAll<Bfloat16>(wire, n, values);
-      break;
-    case WireDtype::kFloat16:
-      ReadAll<Float16>(wire, n, values);
-      break;
+    case WireDtype::kBfloat16: ReadAll<Bfloat16>(wire, n, values); break;
+    case WireDtype::kFloat16: ReadAll<Float16>(wire, n, values); break;
   }
 }
 

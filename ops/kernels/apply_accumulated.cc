@@ -4,22 +4,19 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-class ApplyAccumulatedOp : public OpKernel {
+class ApplyAccumulatedOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     Tensor* rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &rows));
-    const auto problem =
-        resource->table().ApplyAccumulated(WorkerPool(ctx), &rows->scalar<int64_t>()());
-    OP_REQUIRES(ctx, !problem, tensorflow::errors::ResourceExhausted(*problem));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &rows));
+    const auto problem = table.ApplyAccumulated(WorkerPool(ctx), &rows->scalar<int64_t>()());
+    if (problem) return ResourceExhausted(*problem);
+    return absl::OkStatus();
   }
 };
 

@@ -3,9 +3,9 @@
 #include <utility>
 #include <vector>
 
+#include "ops/kernels/kernel.h"
 #include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/function.h"
-#include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfps {
 namespace {
@@ -17,7 +17,6 @@ using tensorflow::FunctionLibraryRuntime;
 using tensorflow::NameAttrList;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
@@ -29,15 +28,26 @@ class AttemptOp : public AsyncOpKernel {
   }
 
   void ComputeAsync(OpKernelContext* ctx, DoneCallback done) override {
+    OP_REQUIRES_OK_ASYNC(ctx, Guarded(*this, [&] { return Start(ctx, done); }), done);
+  }
+
+ private:
+  struct Attempt {
+    explicit Attempt(CancellationManager* parent)
+        : cancellation(std::make_unique<CancellationManager>(parent)) {}
+    std::unique_ptr<CancellationManager> cancellation;
+    std::vector<Tensor> results;
+  };
+
+  // Runs the function, which calls `done` at its end; an error says that it was not begun.
+  absl::Status Start(OpKernelContext* ctx, const DoneCallback& done) {
     FunctionLibraryRuntime* library = ctx->function_library();
-    OP_REQUIRES_ASYNC(ctx, library != nullptr, tensorflow::errors::Internal("there is no function library"),
-                      done);
+    if (library == nullptr) return Internal("there is no function library");
     FunctionLibraryRuntime::Handle handle;
-    OP_REQUIRES_OK_ASYNC(ctx,
-                         library->Instantiate(function_.name(),
-                                              tensorflow::AttrSlice(&function_.attr()), &handle),
-                         done);
+    TF_RETURN_IF_ERROR(
+        library->Instantiate(function_.name(), tensorflow::AttrSlice(&function_.attr()), &handle));
     std::vector<Tensor> arguments;
+    arguments.reserve(ctx->num_inputs());
     for (int i = 0; i < ctx->num_inputs(); ++i) arguments.push_back(ctx->input(i));
 
     auto attempt = std::make_shared<Attempt>(ctx->cancellation_manager());
@@ -50,38 +60,34 @@ class AttemptOp : public AsyncOpKernel {
     options.create_rendezvous = true;
     options.cancellation_manager = attempt->cancellation.get();
     library->Run(options, handle, arguments, &attempt->results,
-                 [this, ctx, attempt, done = std::move(done)](const Status& status) mutable {
+                 [this, ctx, attempt, done](const absl::Status& status) {
                    // If all of the step is cancelled, that is no error of the function's own.
                    const bool is_cancelled = ctx->cancellation_manager() != nullptr &&
                                              ctx->cancellation_manager()->IsCancelled();
                    if (!status.ok() && is_cancelled) {
                      ctx->SetStatus(status);
                    } else {
-                     SetOutputs(ctx, status, attempt->results);
+                     ctx->SetStatus(
+                         Guarded(*this, [&] { return SetOutputs(ctx, status, attempt->results); }));
                    }
                    // The step's cancellation, to which the attempt's belongs, ends with done.
                    attempt->cancellation.reset();
                    done();
                  });
+    return absl::OkStatus();
   }
 
- private:
-  struct Attempt {
-    explicit Attempt(CancellationManager* parent)
-        : cancellation(std::make_unique<CancellationManager>(parent)) {}
-    std::unique_ptr<CancellationManager> cancellation;
-    std::vector<Tensor> results;
-  };
-
-  void SetOutputs(OpKernelContext* ctx, const Status& status, const std::vector<Tensor>& results) {
+  absl::Status SetOutputs(OpKernelContext* ctx, const absl::Status& status,
+                          const std::vector<Tensor>& results) {
     Tensor *ok, *message;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &ok));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, TensorShape({}), &message));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, TensorShape({}), &ok));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(1, TensorShape({}), &message));
     ok->scalar<bool>()() = status.ok();
     message->scalar<tensorflow::tstring>()() = std::string(status.message());
     for (size_t i = 0; i < output_types_.size(); ++i) {
       ctx->set_output(i + 2, status.ok() ? results[i] : Tensor(output_types_[i], TensorShape({0})));
     }
+    return absl::OkStatus();
   }
 
   NameAttrList function_;

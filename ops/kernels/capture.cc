@@ -8,24 +8,19 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 
-class CaptureOp : public OpKernel {
+class CaptureOp : public TableKernel {
  public:
-  explicit CaptureOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit CaptureOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ReadExportKind(ctx, &which_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    Table& table = resource->table();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     Tensor *keys = nullptr, *rows = nullptr, *delta_scores = nullptr;
-    Status status;
+    absl::Status status;
     std::vector<uint64_t> removed;
     const auto problem = table.Capture(
         which_,
@@ -38,12 +33,13 @@ class CaptureOp : public OpKernel {
                   rows->flat<float>().data(), delta_scores->flat<double>().data()};
         },
         &removed, WorkerPool(ctx));
-    OP_REQUIRES_OK(ctx, status);
-    OP_REQUIRES(ctx, !problem, tensorflow::errors::FailedPrecondition(*problem));
+    TF_RETURN_IF_ERROR(status);
+    if (problem) return FailedPrecondition(*problem);
     Tensor* removed_out;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(3, {static_cast<int64_t>(removed.size())},
-                                             &removed_out));
+    TF_RETURN_IF_ERROR(
+        ctx->allocate_output(3, {static_cast<int64_t>(removed.size())}, &removed_out));
     std::copy(removed.begin(), removed.end(), removed_out->flat<int64_t>().data());
+    return absl::OkStatus();
   }
 
  private:

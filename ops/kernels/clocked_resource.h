@@ -3,6 +3,7 @@
 #define OPS_KERNELS_CLOCKED_RESOURCE_H_
 
 #include "ops/core/clock.h"
+#include "ops/kernels/kernel.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/platform/refcount.h"
@@ -17,30 +18,43 @@ class ClockedResource : public tensorflow::ResourceBase {
   virtual void SetClock(int64_t finished_below) { clock().SetFinishedBelow(finished_below); }
 };
 
-using ClockedPtr = tensorflow::core::RefCountPtr<ClockedResource>;
-
-// The op's first input, which is called `name`.
-inline tensorflow::Status RequireOneHandle(tensorflow::OpKernelContext* ctx, const char* name) {
-  if (ctx->input(0).NumElements() == 1) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument(name, " must be one resource handle, not the shape ",
-                                             ctx->input(0).shape().DebugString(), ".");
+// The first input of the op, which is called `name`, must be one handle.
+inline absl::Status RequireOneHandle(tensorflow::OpKernelContext* ctx, const char* name) {
+  if (ctx->input(0).NumElements() == 1) return absl::OkStatus();
+  return InvalidArgument(name, " must be one resource handle, not the shape ",
+                         ctx->input(0).shape().DebugString(), ".");
 }
 
-// The resource of the op's first input.
-inline tensorflow::Status FindClocked(tensorflow::OpKernelContext* ctx, ClockedPtr* resource) {
-  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
-  tensorflow::ResourceBase* any = nullptr;  // Of any type, as only this overload finds.
-  TF_RETURN_IF_ERROR(tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &any));
-  tensorflow::core::RefCountPtr<tensorflow::ResourceBase> found(any);
-  auto* clocked = dynamic_cast<ClockedResource*>(found.get());
-  if (clocked == nullptr) {
-    return tensorflow::errors::InvalidArgument(
-        "table must be a handle of TfpsTable or TfpsDense, not of ", found->DebugString(), ".");
+// The resource of one type that the op's first input names.
+template <typename Resource>
+absl::Status FindResource(tensorflow::OpKernelContext* ctx, const char* name,
+                          tensorflow::core::RefCountPtr<Resource>* resource) {
+  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, name));
+  return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), resource);
+}
+
+// A kernel whose first input is a table or dense weights.
+class ClockedKernel : public Kernel {
+ public:
+  using Kernel::Kernel;
+
+ private:
+  absl::Status Run(tensorflow::OpKernelContext* ctx) final {
+    TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
+    tensorflow::ResourceBase* found = nullptr;  // Of any type, as only this overload finds.
+    TF_RETURN_IF_ERROR(
+        tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &found));
+    const tensorflow::core::RefCountPtr<tensorflow::ResourceBase> any(found);
+    auto* clocked = dynamic_cast<ClockedResource*>(any.get());
+    if (clocked == nullptr) {
+      return InvalidArgument("table must be a handle of TfpsTable or TfpsDense, not of ",
+                             any->DebugString(), ".");
+    }
+    return Run(ctx, *clocked);
   }
-  found.release();
-  resource->reset(clocked);
-  return tensorflow::OkStatus();
-}
+
+  virtual absl::Status Run(tensorflow::OpKernelContext* ctx, ClockedResource& resource) = 0;
+};
 
 }  // namespace tfps
 

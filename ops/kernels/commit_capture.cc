@@ -7,36 +7,32 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-class CommitCaptureOp : public OpKernel {
+class CommitCaptureOp : public TableKernel {
  public:
-  explicit CommitCaptureOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit CommitCaptureOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ReadExportKind(ctx, &which_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     const Tensor &keys = ctx->input(1), &delta_scores = ctx->input(2), &removed = ctx->input(3);
-    OP_REQUIRES_OK(ctx, RequireKeys(keys));
+    TF_RETURN_IF_ERROR(RequireKeys(keys));
     const int64_t n = keys.NumElements();
-    OP_REQUIRES_OK(ctx, RequireShape("delta_scores", delta_scores, {n}));
-    OP_REQUIRES_OK(ctx, RequireShape("removed", removed, {removed.NumElements()}));
-    resource->table().Commit(which_, KeysOf(keys), delta_scores.flat<double>().data(), n,
-                             {KeysOf(removed), KeysOf(removed) + removed.NumElements()},
-                             WorkerPool(ctx));
+    TF_RETURN_IF_ERROR(RequireShape("delta_scores", delta_scores, {n}));
+    TF_RETURN_IF_ERROR(RequireShape("removed", removed, {removed.NumElements()}));
+    table.Commit(which_, KeysOf(keys), delta_scores.flat<double>().data(), n,
+                 {KeysOf(removed), KeysOf(removed) + removed.NumElements()}, WorkerPool(ctx));
+    return absl::OkStatus();
   }
 
  private:
   Export which_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("TfpsCommitCapture").Device(tensorflow::DEVICE_CPU),
-                        CommitCaptureOp);
+REGISTER_KERNEL_BUILDER(Name("TfpsCommitCapture").Device(tensorflow::DEVICE_CPU), CommitCaptureOp);
 
 }  // namespace
 }  // namespace tfps

@@ -4,30 +4,28 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class CountEvictableOp : public OpKernel {
+class CountEvictableOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(1), {}));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
+    TF_RETURN_IF_ERROR(RequireShape("day", ctx->input(1), {}));
     const auto counts =
-        resource->table().CountEvictable(ctx->input(1).scalar<int64_t>()(), BackgroundPool(ctx));
+        table.CountEvictable(ctx->input(1).scalar<int64_t>()(), BackgroundPool(ctx));
     const TensorShape shape({static_cast<int64_t>(counts.size())});
     Tensor *slots, *rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, shape, &slots));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, shape, &rows));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, shape, &slots));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(1, shape, &rows));
     int64_t i = 0;
     for (const auto& [slot, count] : counts) {
       slots->vec<int32_t>()(i) = slot;
       rows->vec<int64_t>()(i++) = count;
     }
+    return absl::OkStatus();
   }
 };
 

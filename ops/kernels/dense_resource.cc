@@ -12,21 +12,19 @@ using tensorflow::DataTypeString;
 using tensorflow::DT_FLOAT;
 using tensorflow::DT_INT32;
 using tensorflow::DT_INT64;
-using tensorflow::OkStatus;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::Var;
 
 constexpr int64_t kCyclesPerValue = 2;
 
 // The caller holds the variable's lock.
-Status RequireUnchanged(const DenseVariable& variable, size_t index) {
+absl::Status RequireUnchanged(const DenseVariable& variable, size_t index) {
   Var* var = variable.var.get();
   if (var->is_initialized && var->tensor()->dtype() == variable.dtype &&
       var->tensor()->NumElements() == variable.size) {
-    return OkStatus();
+    return absl::OkStatus();
   }
-  return tensorflow::errors::FailedPrecondition(
+  return FailedPrecondition(
       "variables[", index, "] held ", variable.size, " elements of ",
       DataTypeString(variable.dtype),
       " when TfpsDense was made and does no more: make another TfpsDense of it.");
@@ -34,10 +32,10 @@ Status RequireUnchanged(const DenseVariable& variable, size_t index) {
 
 // Where the variable's new value goes: its own tensor, or a new one if somebody still reads that.
 // The caller holds the variable's lock alone.
-Status TensorToWrite(tensorflow::OpKernelContext* ctx, Var* var, Tensor* tensor) {
+absl::Status TensorToWrite(tensorflow::OpKernelContext* ctx, Var* var, Tensor* tensor) {
   if (var->tensor()->RefCountIsOne()) {
     *tensor = *var->tensor();
-    return OkStatus();
+    return absl::OkStatus();
   }
   tensorflow::AllocatorAttributes attributes;  // As TensorFlow's own kernels of variables ask for.
   attributes.set_gpu_compatible(true);
@@ -66,12 +64,14 @@ DenseResource::DenseResource(std::vector<DenseVariable> variables)
 
 std::vector<Var*> DenseResource::Variables() const {
   std::vector<Var*> variables;
+  variables.reserve(variables_.size());
   for (const DenseVariable& variable : variables_) variables.push_back(variable.var.get());
   return variables;
 }
 
-Status DenseResource::Read(float* floats, int64_t* integers, const ParallelFor& parallel_for) {
-  tensorflow::tf_shared_lock lock(mutex_);
+absl::Status DenseResource::Read(float* floats, int64_t* integers,
+                                 const ParallelFor& parallel_for) {
+  absl::ReaderMutexLock lock(&mutex_);
   for (size_t i = 0; i < variables_.size(); ++i) {
     const DenseVariable& variable = variables_[i];
     tensorflow::tf_shared_lock variable_lock(*variable.var->mu());
@@ -86,14 +86,16 @@ Status DenseResource::Read(float* floats, int64_t* integers, const ParallelFor& 
     if (variable.dtype == DT_INT64) copy(Data<int64_t>(value), integers + variable.offset);
     if (variable.dtype == DT_INT32) copy(Data<int32_t>(value), integers + variable.offset);
   }
-  return OkStatus();
+  return absl::OkStatus();
 }
 
-Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
-                            int64_t finished_below, const float* floats, const int64_t* integers,
-                            const float* decays, const ParallelFor& parallel_for) {
-  tensorflow::mutex_lock lock(mutex_);
+absl::Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
+                                  int64_t finished_below, const float* floats,
+                                  const int64_t* integers, const float* decays,
+                                  const ParallelFor& parallel_for) {
+  absl::MutexLock lock(&mutex_);
   std::vector<std::unique_ptr<tensorflow::mutex_lock>> variable_locks;
+  variable_locks.reserve(in_lock_order_.size());
   for (Var* var : in_lock_order_) {
     variable_locks.push_back(std::make_unique<tensorflow::mutex_lock>(*var->mu()));
   }
@@ -103,7 +105,7 @@ Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, in
     TF_RETURN_IF_ERROR(RequireUnchanged(variables_[i], i));
     TF_RETURN_IF_ERROR(TensorToWrite(ctx, variables_[i].var.get(), &written[i]));
   }
-  if (!clock_.Claim(ticket, batch, finished_below)) return OkStatus();
+  if (!clock_.Claim(ticket, batch, finished_below)) return absl::OkStatus();
   for (size_t i = 0; i < variables_.size(); ++i) {
     const DenseVariable& variable = variables_[i];
     Tensor& value = *variable.var->tensor();
@@ -125,7 +127,7 @@ Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, in
     if (variable.dtype == DT_INT32) add(Data<int32_t>(value), Data<int32_t>(written[i]));
     value = written[i];
   }
-  return OkStatus();
+  return absl::OkStatus();
 }
 
 std::string DenseResource::DebugString() const {

@@ -2,8 +2,8 @@
 // one.
 //
 // Invariant: whoever reads holds `mutex_` shared and whoever merges holds it alone, so that no
-// reader sees a part of a merge. Beneath it each variable's own lock is held, as all of TensorFlow's
-// kernels do; several of them are taken in the order of their addresses.
+// reader sees a part of a merge. Beneath it each variable's own lock is held, as all of
+// TensorFlow's kernels do; several of them are taken in the order of their addresses.
 #ifndef OPS_KERNELS_DENSE_RESOURCE_H_
 #define OPS_KERNELS_DENSE_RESOURCE_H_
 
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "ops/core/clock.h"
 #include "ops/core/parallel.h"
 #include "ops/kernels/clocked_resource.h"
@@ -41,14 +42,14 @@ class DenseResource : public ClockedResource {
   Clock& clock() override { return clock_; }
 
   // Copies all values, in the order of the variables.
-  tensorflow::Status Read(float* floats, int64_t* integers, const ParallelFor& parallel_for);
+  absl::Status Read(float* floats, int64_t* integers, const ParallelFor& parallel_for);
 
   // If this batch of this ticket is new (see Clock::Claim): a float variable i becomes
   // decays[i] * variable + its part of floats, an integer variable gets its part of integers added.
   // All variables change or, on an error, none, and then the batch is still new.
-  tensorflow::Status Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
-                           int64_t finished_below, const float* floats, const int64_t* integers,
-                           const float* decays, const ParallelFor& parallel_for);
+  absl::Status Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
+                     int64_t finished_below, const float* floats, const int64_t* integers,
+                     const float* decays, const ParallelFor& parallel_for);
 
   std::string DebugString() const override;
 
@@ -57,17 +58,26 @@ class DenseResource : public ClockedResource {
   std::vector<tensorflow::Var*> in_lock_order_;
   int64_t num_floats_ = 0;
   int64_t num_integers_ = 0;
-  tensorflow::mutex mutex_;
+  absl::Mutex mutex_;
   Clock clock_;
 };
 
 using DensePtr = tensorflow::core::RefCountPtr<DenseResource>;
 
-// The dense weights of the op's first input.
-inline tensorflow::Status FindDense(tensorflow::OpKernelContext* ctx, DensePtr* dense) {
-  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "dense"));
-  return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), dense);
-}
+// A kernel whose first input is dense weights.
+class DenseKernel : public Kernel {
+ public:
+  using Kernel::Kernel;
+
+ private:
+  absl::Status Run(tensorflow::OpKernelContext* ctx) final {
+    DensePtr dense;
+    TF_RETURN_IF_ERROR(FindResource(ctx, "dense", &dense));
+    return Run(ctx, *dense);
+  }
+
+  virtual absl::Status Run(tensorflow::OpKernelContext* ctx, DenseResource& dense) = 0;
+};
 
 }  // namespace tfps
 

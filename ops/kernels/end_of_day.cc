@@ -4,24 +4,21 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class EndOfDayOp : public OpKernel {
+class EndOfDayOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     const Tensor& day = ctx->input(1);
-    OP_REQUIRES_OK(ctx, RequireShape("day", day, {}));
+    TF_RETURN_IF_ERROR(RequireShape("day", day, {}));
     Tensor* evicted;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &evicted));
-    evicted->scalar<int64_t>()() =
-        resource->table().EndOfDay(day.scalar<int64_t>()(), BackgroundPool(ctx));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, TensorShape({}), &evicted));
+    evicted->scalar<int64_t>()() = table.EndOfDay(day.scalar<int64_t>()(), BackgroundPool(ctx));
+    return absl::OkStatus();
   }
 };
 

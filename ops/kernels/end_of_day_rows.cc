@@ -10,32 +10,27 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-class EndOfDayRowsOp : public OpKernel {
+class EndOfDayRowsOp : public TableKernel {
  public:
-  explicit EndOfDayRowsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit EndOfDayRowsOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("only_announced", &only_announced_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    Table& table = resource->table();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     ShardRange shards;
-    OP_REQUIRES_OK(ctx, ReadShardRange(ctx, table, &shards));
-    OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(3), {}));
+    TF_RETURN_IF_ERROR(ReadShardRange(ctx, table, &shards));
+    TF_RETURN_IF_ERROR(RequireShape("day", ctx->input(3), {}));
     const int64_t day = ctx->input(3).scalar<int64_t>()();
     const Tensor& keys = ctx->input(4);
-    OP_REQUIRES_OK(ctx, RequireKeys(keys));
+    TF_RETURN_IF_ERROR(RequireKeys(keys));
     std::optional<std::vector<uint64_t>> announced;
     if (only_announced_) announced.emplace(KeysOf(keys), KeysOf(keys) + keys.NumElements());
-    OP_REQUIRES_OK(
-        ctx, OutputRowHeads(ctx, table.EndOfDayRows(shards.first, shards.last, day,
-                                                    std::move(announced), BackgroundPool(ctx))));
+    return OutputRowHeads(ctx, table.EndOfDayRows(shards.first, shards.last, day,
+                                                  std::move(announced), BackgroundPool(ctx)));
   }
 
  private:

@@ -1,31 +1,32 @@
 #include <atomic>
 
-#include "tensorflow/core/framework/op_kernel.h"
+#include "ops/kernels/kernel.h"
 
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
 // The exit code that the chief has sent to this process, or -1.
 std::atomic<int> end_signal{-1};
 
-class EndProcessOp : public OpKernel {
+class EndProcessOp : public Kernel {
  public:
-  using OpKernel::OpKernel;
+  using Kernel::Kernel;
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     const Tensor& exit_code = ctx->input(0);
-    OP_REQUIRES(ctx, exit_code.dims() == 0,
-                tensorflow::errors::InvalidArgument("exit_code must be a scalar, not the shape ",
-                                                    exit_code.shape().DebugString(), "."));
+    if (exit_code.dims() != 0) {
+      return InvalidArgument("exit_code must be a scalar, not the shape ",
+                             exit_code.shape().DebugString(), ".");
+    }
     const int code = exit_code.scalar<int32_t>()();
-    OP_REQUIRES(
-        ctx, code >= 0 && code <= 255,
-        tensorflow::errors::InvalidArgument("exit_code must be from 0 to 255, not ", code, "."));
+    if (code < 0 || code > 255) {
+      return InvalidArgument("exit_code must be from 0 to 255, not ", code, ".");
+    }
     end_signal = code;
+    return absl::OkStatus();
   }
 };
 

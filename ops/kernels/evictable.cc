@@ -6,23 +6,19 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 
-class EvictableOp : public OpKernel {
+class EvictableOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    const Table& table = resource->table();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     ShardRange shards;
-    OP_REQUIRES_OK(ctx, ReadShardRange(ctx, table, &shards));
-    OP_REQUIRES_OK(ctx, RequireShape("day", ctx->input(3), {}));
+    TF_RETURN_IF_ERROR(ReadShardRange(ctx, table, &shards));
+    TF_RETURN_IF_ERROR(RequireShape("day", ctx->input(3), {}));
     const int64_t day = ctx->input(3).scalar<int64_t>()();
-    OP_REQUIRES_OK(ctx, OutputRowHeads(ctx, table.Evictable(shards.first, shards.last, day,
-                                                            BackgroundPool(ctx))));
+    return OutputRowHeads(ctx,
+                          table.Evictable(shards.first, shards.last, day, BackgroundPool(ctx)));
   }
 };
 

@@ -9,38 +9,32 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
 
-class ExchangeOp : public OpKernel {
+class ExchangeOp : public TableKernel {
  public:
-  explicit ExchangeOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit ExchangeOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("row_width", &shape_.width));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("references", &shape_.references));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("accumulate", &accumulate_));
     OP_REQUIRES_OK(ctx, ReadWireDtype(ctx, &shape_.dtype));
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    Table& table = resource->table();
-    OP_REQUIRES_OK(ctx, RequireRowWidth("row_width", shape_.width, table));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
+    TF_RETURN_IF_ERROR(RequireRowWidth("row_width", shape_.width, table));
     const AlignedBytes bytes(ctx->input(1));
     Request request;
     const std::string damage = ReadRequest(bytes.data(), bytes.size(), &request);
-    OP_REQUIRES(ctx, damage.empty(), InvalidArgument(damage));
-    OP_REQUIRES_OK(ctx, Push(ctx, request, &table));
-    OP_REQUIRES_OK(ctx, Pull(ctx, request, table));
+    if (!damage.empty()) return InvalidArgument(damage);
+    TF_RETURN_IF_ERROR(Push(ctx, request, &table));
+    return Pull(ctx, request, table);
   }
 
  private:
-  Status Push(OpKernelContext* ctx, const Request& request, Table* table) const {
+  absl::Status Push(OpKernelContext* ctx, const Request& request, Table* table) const {
     const char* const end = request.pushes + request.push_bytes;
     for (const char* at = request.pushes; at < end;) {
       const int64_t bytes = FirstPushBytes(at, end - at);
@@ -52,13 +46,13 @@ class ExchangeOp : public OpKernel {
       const auto bad_step = CheckStep(step.ticket, step.batch, step.finished_below);
       if (bad_step) return InvalidArgument(*bad_step);
       const auto problem = table->ApplyMessage(message, accumulate_, WorkerPool(ctx));
-      if (problem) return tensorflow::errors::ResourceExhausted(*problem);
+      if (problem) return ResourceExhausted(*problem);
       at += bytes;
     }
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
-  Status Pull(OpKernelContext* ctx, const Request& request, const Table& table) const {
+  absl::Status Pull(OpKernelContext* ctx, const Request& request, const Table& table) const {
     MessageShape shape = shape_;
     shape.n = request.n;
     shape.version = table.version();
@@ -74,7 +68,7 @@ class ExchangeOp : public OpKernel {
     }
     table.Pull(request.keys, shape.n, rows, shape.width, WorkerPool(ctx), parts.references);
     if (unrounded != nullptr) RoundToNearest(rows, floats, shape.dtype, parts.rows);
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
   MessageShape shape_;

@@ -4,16 +4,16 @@
 
 #include <string>
 
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfps {
 
-inline tensorflow::Status ReadExportKind(tensorflow::OpKernelConstruction* ctx, Export* which) {
+inline absl::Status ReadExportKind(tensorflow::OpKernelConstruction* ctx, Export* which) {
   std::string name;
   TF_RETURN_IF_ERROR(ctx->GetAttr("which", &name));
   *which = name == "base" ? Export::kBase : Export::kDelta;
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 }  // namespace tfps

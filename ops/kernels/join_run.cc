@@ -1,15 +1,14 @@
 #include <cstdint>
+#include <mutex>
 #include <random>
 #include <string>
 
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/platform/mutex.h"
+#include "ops/kernels/kernel.h"
 #include "tensorflow/core/platform/tstring.h"
 
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
@@ -22,32 +21,35 @@ int64_t Incarnation() {
   return incarnation;
 }
 
-class JoinRunOp : public OpKernel {
+class JoinRunOp : public Kernel {
  public:
-  using OpKernel::OpKernel;
+  using Kernel::Kernel;
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     const Tensor& run = ctx->input(0);
-    OP_REQUIRES(ctx, run.dims() == 0,
-                tensorflow::errors::InvalidArgument("run must be a scalar, not the shape ",
-                                                    run.shape().DebugString(), "."));
+    if (run.dims() != 0) {
+      return InvalidArgument("run must be a scalar, not the shape ", run.shape().DebugString(),
+                             ".");
+    }
     const std::string wanted = run.scalar<tensorflow::tstring>()();
-    OP_REQUIRES(ctx, !wanted.empty(), tensorflow::errors::InvalidArgument("run must not be empty."));
+    if (wanted.empty()) return InvalidArgument("run must not be empty.");
     {
-      tensorflow::mutex_lock lock(mutex());
+      std::lock_guard<std::mutex> lock(mutex());
       if (served().empty()) served() = wanted;
-      OP_REQUIRES(ctx, served() == wanted,
-                  tensorflow::errors::FailedPrecondition(
-                      "this process serves another run: start it again to serve this one."));
+      if (served() != wanted) {
+        return FailedPrecondition(
+            "this process serves another run: start it again to serve this one.");
+      }
     }
     Tensor* incarnation;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({}), &incarnation));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, TensorShape({}), &incarnation));
     incarnation->scalar<int64_t>()() = Incarnation();
+    return absl::OkStatus();
   }
 
  private:
-  static tensorflow::mutex& mutex() {
-    static auto* const mutex = new tensorflow::mutex;
+  static std::mutex& mutex() {
+    static auto* const mutex = new std::mutex;
     return *mutex;
   }
   // The run that this process serves, empty before any; under the mutex.

@@ -6,26 +6,23 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class KeysOp : public OpKernel {
+class KeysOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    const Table& table = resource->table();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     ShardRange shards;
-    OP_REQUIRES_OK(ctx, ReadShardRange(ctx, table, &shards));
+    TF_RETURN_IF_ERROR(ReadShardRange(ctx, table, &shards));
     const std::vector<uint64_t> found = table.Keys(shards.first, shards.last);
     Tensor* keys;
-    OP_REQUIRES_OK(
-        ctx, ctx->allocate_output(0, TensorShape({static_cast<int64_t>(found.size())}), &keys));
+    TF_RETURN_IF_ERROR(
+        ctx->allocate_output(0, TensorShape({static_cast<int64_t>(found.size())}), &keys));
     std::copy(found.begin(), found.end(), keys->flat<int64_t>().data());
+    return absl::OkStatus();
   }
 };
 

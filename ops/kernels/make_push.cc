@@ -4,8 +4,8 @@
 #include <string>
 
 #include "ops/kernels/bags.h"
+#include "ops/kernels/kernel.h"
 #include "ops/kernels/messages.h"
-#include "tensorflow/core/framework/op_kernel.h"
 
 namespace tfps {
 namespace {
@@ -14,16 +14,14 @@ using tensorflow::OpInputList;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::OpOutputList;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
 
 constexpr int64_t kMostWidth = UINT16_MAX;
 
-class MakePushOp : public tensorflow::OpKernel {
+class MakePushOp : public Kernel {
  public:
-  explicit MakePushOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit MakePushOp(OpKernelConstruction* ctx) : Kernel(ctx) {
     int parts;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("N", &parts));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("num_lookups", &num_lookups_));
@@ -31,40 +29,41 @@ class MakePushOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(ctx, ReadWireDtype(ctx, &dtype_));
     OP_REQUIRES(ctx, parts == num_lookups_ * num_servers_,
                 InvalidArgument("keys, slots and pulled must have one tensor for each lookup and "
-                                "server, ", num_lookups_, " * ", num_servers_, ", not ", parts,
-                                "."));
+                                "server, ",
+                                num_lookups_, " * ", num_servers_, ", not ", parts, "."));
   }
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     const Tensor *show, *click;
-    OP_REQUIRES_OK(ctx, ctx->input("show", &show));
-    OP_REQUIRES_OK(ctx, ctx->input("click", &click));
-    OP_REQUIRES_OK(ctx, CheckRank("show", *show, 1));
-    OP_REQUIRES_OK(ctx, CheckRank("click", *click, 1));
-    OP_REQUIRES(ctx, show->dim_size(0) == click->dim_size(0),
-                InvalidArgument("show and click must have one element per example, but they have ",
-                                show->dim_size(0), " and ", click->dim_size(0), "."));
+    TF_RETURN_IF_ERROR(ctx->input("show", &show));
+    TF_RETURN_IF_ERROR(ctx->input("click", &click));
+    TF_RETURN_IF_ERROR(CheckRank("show", *show, 1));
+    TF_RETURN_IF_ERROR(CheckRank("click", *click, 1));
+    if (show->dim_size(0) != click->dim_size(0)) {
+      return InvalidArgument("show and click must have one element per example, but they have ",
+                             show->dim_size(0), " and ", click->dim_size(0), ".");
+    }
     MakePushInput input;
     std::deque<AlignedBytes> pulled;
-    OP_REQUIRES_OK(ctx, ReadLookups(ctx, show->dim_size(0), &input.lookups, &pulled));
+    TF_RETURN_IF_ERROR(ReadLookups(ctx, show->dim_size(0), &input.lookups, &pulled));
     input.show = show->flat<float>().data();
     input.click = click->flat<float>().data();
     input.dtype = dtype_;
-    OP_REQUIRES_OK(ctx, ReadScaleAndStep(ctx, &input));
+    TF_RETURN_IF_ERROR(ReadScaleAndStep(ctx, &input));
 
     const PushMaker maker(input);
     OpOutputList messages;
-    OP_REQUIRES_OK(ctx, ctx->output_list("messages", &messages));
+    TF_RETURN_IF_ERROR(ctx->output_list("messages", &messages));
     for (int server = 0; server < num_servers_; ++server) {
       Tensor* message;
-      OP_REQUIRES_OK(ctx,
-                     messages.allocate(server, TensorShape({maker.Bytes(server)}), &message));
+      TF_RETURN_IF_ERROR(messages.allocate(server, TensorShape({maker.Bytes(server)}), &message));
       maker.Write(server, BytesOf(message));
     }
+    return absl::OkStatus();
   }
 
  private:
-  Status ReadScaleAndStep(OpKernelContext* ctx, MakePushInput* input) const {
+  absl::Status ReadScaleAndStep(OpKernelContext* ctx, MakePushInput* input) const {
     const Tensor *scale, *step;
     TF_RETURN_IF_ERROR(ctx->input("scale", &scale));
     TF_RETURN_IF_ERROR(ctx->input("step", &step));
@@ -76,12 +75,13 @@ class MakePushOp : public tensorflow::OpKernel {
     input->scale = scale->scalar<float>()();
     const auto numbers = step->vec<int64_t>();
     input->step = {numbers(0), numbers(1), numbers(2)};
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
   // `bytes` keeps what the lookups point into.
-  Status ReadLookups(OpKernelContext* ctx, int64_t batch_size, std::vector<PushedLookup>* lookups,
-                     std::deque<AlignedBytes>* bytes) const {
+  absl::Status ReadLookups(OpKernelContext* ctx, int64_t batch_size,
+                           std::vector<PushedLookup>* lookups,
+                           std::deque<AlignedBytes>* bytes) const {
     OpInputList keys, slots, pulled, positions, row_splits, gradients;
     TF_RETURN_IF_ERROR(ctx->input_list("keys", &keys));
     TF_RETURN_IF_ERROR(ctx->input_list("slots", &slots));
@@ -113,11 +113,11 @@ class MakePushOp : public tensorflow::OpKernel {
       lookup.width = static_cast<int>(width);
       lookups->push_back(std::move(lookup));
     }
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
-  static Status ReadPart(const Tensor& keys, const Tensor& slots, const AlignedBytes& bytes,
-                         PulledPart* part) {
+  static absl::Status ReadPart(const Tensor& keys, const Tensor& slots, const AlignedBytes& bytes,
+                               PulledPart* part) {
     TF_RETURN_IF_ERROR(CheckRank("keys", keys, 1));
     TF_RETURN_IF_ERROR(CheckRank("slots", slots, 1));
     PulledMessage pulled;
@@ -129,7 +129,7 @@ class MakePushOp : public tensorflow::OpKernel {
     }
     *part = {keys.dim_size(0), keys.flat<int64_t>().data(), slots.flat<int32_t>().data(),
              pulled.references, pulled.shape.version};
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
   int num_lookups_;

@@ -4,25 +4,25 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class MakeRequestOp : public OpKernel {
+class MakeRequestOp : public Kernel {
  public:
-  using OpKernel::OpKernel;
+  using Kernel::Kernel;
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     const Tensor &keys = ctx->input(0), &pushes = ctx->input(1);
-    OP_REQUIRES_OK(ctx, RequireKeys(keys));
-    OP_REQUIRES_OK(ctx, RequireShape("pushes", pushes, {pushes.NumElements()}));
+    TF_RETURN_IF_ERROR(RequireKeys(keys));
+    TF_RETURN_IF_ERROR(RequireShape("pushes", pushes, {pushes.NumElements()}));
     const Request request = {KeysOf(keys), keys.NumElements(), pushes.tensor_data().data(),
                              pushes.NumElements()};
     Tensor* message;
     const TensorShape shape({RequestBytes(request.n, request.push_bytes)});
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, shape, &message));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, shape, &message));
     WriteRequest(request, reinterpret_cast<char*>(message->flat<uint8_t>().data()));
+    return absl::OkStatus();
   }
 };
 

@@ -1,25 +1,25 @@
 #include <atomic>
 
-#include "tensorflow/core/framework/op_kernel.h"
+#include "ops/kernels/kernel.h"
 
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
 // What the process has last told of itself.
 std::atomic<double> memory_share{0};
 
-class MemoryShareOp : public OpKernel {
+class MemoryShareOp : public Kernel {
  public:
-  using OpKernel::OpKernel;
+  using Kernel::Kernel;
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     Tensor* share;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &share));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &share));
     share->scalar<double>()() = memory_share;
+    return absl::OkStatus();
   }
 };
 

@@ -4,42 +4,39 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 
-Status RequireSize(const char* name, const Tensor& tensor, int64_t size, const char* meaning) {
-  if (tensor.dims() == 1 && tensor.NumElements() == size) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument(name, " must have the shape [", size, "], ", meaning,
-                                             ", not ", tensor.shape().DebugString(), ".");
+absl::Status RequireSize(const char* name, const Tensor& tensor, int64_t size,
+                         const char* meaning) {
+  if (tensor.dims() == 1 && tensor.NumElements() == size) return absl::OkStatus();
+  return InvalidArgument(name, " must have the shape [", size, "], ", meaning, ", not ",
+                         tensor.shape().DebugString(), ".");
 }
 
-class MergeDenseOp : public OpKernel {
+class MergeDenseOp : public DenseKernel {
  public:
-  using OpKernel::OpKernel;
+  using DenseKernel::DenseKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    DensePtr dense;
-    OP_REQUIRES_OK(ctx, FindDense(ctx, &dense));
+  absl::Status Run(OpKernelContext* ctx, DenseResource& dense) override {
     const Tensor& step = ctx->input(1);
     const Tensor& floats = ctx->input(2);
     const Tensor& integers = ctx->input(3);
     const Tensor& decays = ctx->input(4);
-    OP_REQUIRES_OK(
-        ctx, RequireSize("step", step, 3, "of ticket number, batch number and finished_below"));
-    OP_REQUIRES_OK(ctx, RequireSize("floats", floats, dense->num_floats(),
-                                    "the elements of all float32 variables"));
-    OP_REQUIRES_OK(ctx, RequireSize("integers", integers, dense->num_integers(),
-                                    "the elements of all int64 and int32 variables"));
-    OP_REQUIRES_OK(ctx, RequireSize("decays", decays, dense->num_variables(),
-                                    "one for each variable"));
+    TF_RETURN_IF_ERROR(
+        RequireSize("step", step, 3, "of ticket number, batch number and finished_below"));
+    TF_RETURN_IF_ERROR(
+        RequireSize("floats", floats, dense.num_floats(), "the elements of all float32 variables"));
+    TF_RETURN_IF_ERROR(RequireSize("integers", integers, dense.num_integers(),
+                                   "the elements of all int64 and int32 variables"));
+    TF_RETURN_IF_ERROR(
+        RequireSize("decays", decays, dense.num_variables(), "one for each variable"));
     const auto step_of = step.vec<int64_t>();
     const auto problem = CheckStep(step_of(0), step_of(1), step_of(2));
-    OP_REQUIRES(ctx, !problem, tensorflow::errors::InvalidArgument(*problem));
-    OP_REQUIRES_OK(ctx, dense->Merge(ctx, step_of(0), step_of(1), step_of(2),
-                                     floats.flat<float>().data(), integers.flat<int64_t>().data(),
-                                     decays.flat<float>().data(), WorkerPool(ctx)));
+    if (problem) return InvalidArgument(*problem);
+    return dense.Merge(ctx, step_of(0), step_of(1), step_of(2), floats.flat<float>().data(),
+                       integers.flat<int64_t>().data(), decays.flat<float>().data(),
+                       WorkerPool(ctx));
   }
 };
 

@@ -12,13 +12,13 @@
 namespace tfps {
 
 // The attr "wire_dtype".
-inline tensorflow::Status ReadWireDtype(tensorflow::OpKernelConstruction* ctx, WireDtype* dtype) {
+inline absl::Status ReadWireDtype(tensorflow::OpKernelConstruction* ctx, WireDtype* dtype) {
   tensorflow::DataType wire_dtype;
   TF_RETURN_IF_ERROR(ctx->GetAttr("wire_dtype", &wire_dtype));
   *dtype = wire_dtype == tensorflow::DT_BFLOAT16 ? WireDtype::kBfloat16
            : wire_dtype == tensorflow::DT_HALF   ? WireDtype::kFloat16
                                                  : WireDtype::kFloat32;
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 inline char* BytesOf(tensorflow::Tensor* message) {

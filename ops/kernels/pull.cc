@@ -4,29 +4,26 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class PullOp : public OpKernel {
+class PullOp : public TableKernel {
  public:
-  explicit PullOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit PullOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("row_width", &row_width_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    const Table& table = resource->table();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     const Tensor& keys = ctx->input(1);
-    OP_REQUIRES_OK(ctx, RequireKeys(keys));
-    OP_REQUIRES_OK(ctx, RequireRowWidth("row_width", row_width_, table));
+    TF_RETURN_IF_ERROR(RequireKeys(keys));
+    TF_RETURN_IF_ERROR(RequireRowWidth("row_width", row_width_, table));
     const int64_t n = keys.NumElements();
     Tensor* rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({n, row_width_}), &rows));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, TensorShape({n, row_width_}), &rows));
     table.Pull(KeysOf(keys), n, rows->flat<float>().data(), row_width_, WorkerPool(ctx));
+    return absl::OkStatus();
   }
 
  private:

@@ -4,22 +4,19 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-class ReadDenseOp : public OpKernel {
+class ReadDenseOp : public DenseKernel {
  public:
-  using OpKernel::OpKernel;
+  using DenseKernel::DenseKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    DensePtr dense;
-    OP_REQUIRES_OK(ctx, FindDense(ctx, &dense));
+  absl::Status Run(OpKernelContext* ctx, DenseResource& dense) override {
     Tensor *floats, *integers;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {dense->num_floats()}, &floats));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, {dense->num_integers()}, &integers));
-    OP_REQUIRES_OK(ctx, dense->Read(floats->flat<float>().data(),
-                                    integers->flat<int64_t>().data(), WorkerPool(ctx)));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {dense.num_floats()}, &floats));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(1, {dense.num_integers()}, &integers));
+    return dense.Read(floats->flat<float>().data(), integers->flat<int64_t>().data(),
+                      WorkerPool(ctx));
   }
 };
 

@@ -1,6 +1,7 @@
 #include <deque>
 
 #include "ops/core/message.h"
+#include "ops/kernels/kernel.h"
 #include "ops/kernels/messages.h"
 
 namespace tfps {
@@ -10,15 +11,14 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
 
-class ReadPulledOp : public tensorflow::OpKernel {
+class ReadPulledOp : public Kernel {
  public:
-  explicit ReadPulledOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit ReadPulledOp(OpKernelConstruction* ctx) : Kernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("row_width", &row_width_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     std::deque<AlignedBytes> bytes;
     std::vector<PulledMessage> messages(ctx->num_inputs());
     int64_t num_rows = 0;
@@ -26,20 +26,22 @@ class ReadPulledOp : public tensorflow::OpKernel {
       bytes.emplace_back(ctx->input(s));
       const std::string problem =
           ReadPulled(bytes.back().data(), bytes.back().size(), &messages[s]);
-      OP_REQUIRES(ctx, problem.empty(), InvalidArgument(problem));
-      OP_REQUIRES(ctx, messages[s].shape.width == row_width_,
-                  InvalidArgument("row_width must be that of the pull, ", messages[s].shape.width,
-                                  ", not ", row_width_, "."));
+      if (!problem.empty()) return InvalidArgument(problem);
+      if (messages[s].shape.width != row_width_) {
+        return InvalidArgument("row_width must be that of the pull, ", messages[s].shape.width,
+                               ", not ", row_width_, ".");
+      }
       num_rows += messages[s].shape.n;
     }
     Tensor* rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({num_rows, row_width_}), &rows));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, TensorShape({num_rows, row_width_}), &rows));
     float* out = rows->flat<float>().data();
     for (const PulledMessage& message : messages) {
       const int64_t floats = message.shape.n * row_width_;
       ReadWire(message.rows, floats, message.shape.dtype, out);
       out += floats;
     }
+    return absl::OkStatus();
   }
 
  private:

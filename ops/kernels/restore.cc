@@ -12,25 +12,22 @@ namespace {
 
 using tensorflow::BundleReader;
 using tensorflow::DataType;
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::errors::DataLoss;
 
 // Cycles for one shard: enough for the pool to give every thread a part.
 constexpr int64_t kShardCycles = 1'000'000;
 
 // Reads one tensor of the dtype that `tensor` has. The bundle checks its crc32c.
-Status ReadTensor(BundleReader* reader, const std::string& prefix, const std::string& name,
-                  Tensor* tensor) {
+absl::Status ReadTensor(BundleReader* reader, const std::string& prefix, const std::string& name,
+                        Tensor* tensor) {
   if (!reader->Contains(name)) {
-    return tensorflow::errors::NotFound(prefix, " holds no tensor '", name, "'.");
+    return NotFound(prefix, " holds no tensor '", name, "'.");
   }
   DataType dtype;
   TensorShape shape;
-  Status status = reader->LookupDtypeAndShape(name, &dtype, &shape);
+  absl::Status status = reader->LookupDtypeAndShape(name, &dtype, &shape);
   if (status.ok() && (dtype != tensor->dtype() || shape.dims() != tensor->dims())) {
     return DataLoss("The tensor '", name, "' in ", prefix, " is ",
                     tensorflow::DataTypeString(dtype), " ", shape.DebugString(), " and not ",
@@ -48,8 +45,9 @@ Status ReadTensor(BundleReader* reader, const std::string& prefix, const std::st
 // The slots' numbers in the bundle, and in the table.
 using SlotNumbers = std::unordered_map<int32_t, int32_t>;
 
-Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int shard,
-                    const SlotNumbers& slot_numbers, std::atomic<int64_t>* rows) {
+absl::Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int shard,
+                          Table* table, const SlotNumbers& slot_numbers,
+                          std::atomic<int64_t>* rows) {
   SavedShard saved;
   const std::string shard_name = SavedShardName(inputs.name, shard);
   TF_RETURN_IF_ERROR(saved.ForEach([&](const char* name, Tensor* tensor) {
@@ -67,49 +65,50 @@ Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int s
     const auto number = slot_numbers.find(slot);
     if (number != slot_numbers.end()) slot = number->second;
   }
-  const auto problem = inputs.resource->table().WriteRows(
-      shard, saved.columns(), {n, saved.floats.NumElements()}, saved.state());
+  const auto problem =
+      table->WriteRows(shard, saved.columns(), {n, saved.floats.NumElements()}, saved.state());
   if (problem) {
-    return tensorflow::errors::InvalidArgument("The tensors '", shard_name, "*' in ",
-                                               inputs.prefix, " do not fit: ", *problem);
+    return InvalidArgument("The tensors '", shard_name, "*' in ", inputs.prefix,
+                           " do not fit: ", *problem);
   }
   *rows += n;
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
-class RestoreOp : public OpKernel {
+class RestoreOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     SavedShardsInputs inputs;
-    OP_REQUIRES_OK(ctx, inputs.Read(ctx));
+    TF_RETURN_IF_ERROR(inputs.Read(ctx, table));
     const Tensor& saved_slots = ctx->input(4);
     const Tensor& slots = ctx->input(5);
-    OP_REQUIRES_OK(ctx, RequireShape("saved_slots", saved_slots, {saved_slots.NumElements()}));
-    OP_REQUIRES_OK(ctx, RequireShape("slots", slots, {saved_slots.NumElements()}));
+    TF_RETURN_IF_ERROR(RequireShape("saved_slots", saved_slots, {saved_slots.NumElements()}));
+    TF_RETURN_IF_ERROR(RequireShape("slots", slots, {saved_slots.NumElements()}));
     SlotNumbers slot_numbers;
     for (int64_t i = 0; i < slots.NumElements(); ++i) {
       slot_numbers[saved_slots.vec<int32_t>()(i)] = slots.vec<int32_t>()(i);
     }
-    OP_REQUIRES_OK(ctx, CheckBundleIndex(ctx->env(), inputs.prefix));
+    TF_RETURN_IF_ERROR(CheckBundleIndex(ctx->env(), inputs.prefix));
     std::atomic<int64_t> rows{0};
     std::mutex mutex;
-    Status first_error;
+    absl::Status first_error;
     // Each part has its own reader: one serves one thread.
     WorkerPool(ctx)(inputs.shards->NumElements(), kShardCycles, [&](int64_t begin, int64_t end) {
       BundleReader reader(ctx->env(), inputs.prefix);
-      Status status = reader.status();
+      absl::Status status = reader.status();
       for (int64_t i = begin; status.ok() && i < end; ++i) {
-        status = RestoreShard(&reader, inputs, inputs[i], slot_numbers, &rows);
+        status = RestoreShard(&reader, inputs, inputs[i], &table, slot_numbers, &rows);
       }
       std::lock_guard<std::mutex> lock(mutex);
       first_error.Update(status);
     });
-    OP_REQUIRES_OK(ctx, first_error);
+    TF_RETURN_IF_ERROR(first_error);
     Tensor* restored_rows;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &restored_rows));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &restored_rows));
     restored_rows->scalar<int64_t>()() = rows;
+    return absl::OkStatus();
   }
 };
 

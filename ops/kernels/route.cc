@@ -1,7 +1,7 @@
 #include "ops/core/route.h"
 
 #include "ops/kernels/bags.h"
-#include "tensorflow/core/framework/op_kernel.h"
+#include "ops/kernels/kernel.h"
 
 namespace tfps {
 namespace {
@@ -11,53 +11,50 @@ using tensorflow::OpKernelContext;
 using tensorflow::OpOutputList;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
 
-class RouteOp : public tensorflow::OpKernel {
+class RouteOp : public Kernel {
  public:
-  explicit RouteOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit RouteOp(OpKernelConstruction* ctx) : Kernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("num_servers", &num_servers_));
   }
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx) override {
     const Tensor &ids = ctx->input(0), &slot_ends = ctx->input(1), &slot_ids = ctx->input(2),
                  &assignment = ctx->input(3);
-    OP_REQUIRES_OK(ctx, CheckRank("ids", ids, 1));
-    OP_REQUIRES_OK(ctx, CheckRank("slot_ends", slot_ends, 1));
-    OP_REQUIRES_OK(ctx, CheckRank("slot_ids", slot_ids, 1));
-    OP_REQUIRES_OK(ctx, CheckRank("assignment", assignment, 1));
-    OP_REQUIRES(ctx, slot_ids.dim_size(0) == slot_ends.dim_size(0),
-                InvalidArgument("slot_ids must have one element per slot_ends, ",
-                                slot_ends.dim_size(0), ", not ", slot_ids.dim_size(0), "."));
-    const RouteInput input = {ids.flat<int64_t>().data(),
-                              ids.dim_size(0),
-                              slot_ends.flat<int64_t>().data(),
-                              slot_ids.flat<int32_t>().data(),
-                              slot_ends.dim_size(0),
-                              assignment.flat<int32_t>().data(),
-                              assignment.dim_size(0),
-                              num_servers_};
+    TF_RETURN_IF_ERROR(CheckRank("ids", ids, 1));
+    TF_RETURN_IF_ERROR(CheckRank("slot_ends", slot_ends, 1));
+    TF_RETURN_IF_ERROR(CheckRank("slot_ids", slot_ids, 1));
+    TF_RETURN_IF_ERROR(CheckRank("assignment", assignment, 1));
+    if (slot_ids.dim_size(0) != slot_ends.dim_size(0)) {
+      return InvalidArgument("slot_ids must have one element per slot_ends, ",
+                             slot_ends.dim_size(0), ", not ", slot_ids.dim_size(0), ".");
+    }
+    const RouteInput input = {
+        ids.flat<int64_t>().data(),      ids.dim_size(0),       slot_ends.flat<int64_t>().data(),
+        slot_ids.flat<int32_t>().data(), slot_ends.dim_size(0), assignment.flat<int32_t>().data(),
+        assignment.dim_size(0),          num_servers_};
     const std::string problem = CheckRouteInput(input);
-    OP_REQUIRES(ctx, problem.empty(), InvalidArgument(problem));
+    if (!problem.empty()) return InvalidArgument(problem);
 
     Tensor* positions;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output("positions", ids.shape(), &positions));
+    TF_RETURN_IF_ERROR(ctx->allocate_output("positions", ids.shape(), &positions));
     const Route route = MakeRoute(input, positions->flat<int32_t>().data());
 
     OpOutputList keys_list, slots_list;
-    OP_REQUIRES_OK(ctx, ctx->output_list("keys", &keys_list));
-    OP_REQUIRES_OK(ctx, ctx->output_list("slots", &slots_list));
+    TF_RETURN_IF_ERROR(ctx->output_list("keys", &keys_list));
+    TF_RETURN_IF_ERROR(ctx->output_list("slots", &slots_list));
     std::vector<int64_t*> keys;
     std::vector<int32_t*> slots;
     for (int server = 0; server < num_servers_; ++server) {
       const TensorShape shape({route.server_sizes[server]});
       Tensor* tensor;
-      OP_REQUIRES_OK(ctx, keys_list.allocate(server, shape, &tensor));
+      TF_RETURN_IF_ERROR(keys_list.allocate(server, shape, &tensor));
       keys.push_back(tensor->flat<int64_t>().data());
-      OP_REQUIRES_OK(ctx, slots_list.allocate(server, shape, &tensor));
+      TF_RETURN_IF_ERROR(slots_list.allocate(server, shape, &tensor));
       slots.push_back(tensor->flat<int32_t>().data());
     }
     WriteByServer(route, keys, slots);
+    return absl::OkStatus();
   }
 
  private:

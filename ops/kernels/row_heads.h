@@ -8,8 +8,8 @@
 
 namespace tfps {
 
-inline tensorflow::Status OutputRowHeads(tensorflow::OpKernelContext* ctx,
-                                         const std::vector<RowHead>& rows) {
+inline absl::Status OutputRowHeads(tensorflow::OpKernelContext* ctx,
+                                   const std::vector<RowHead>& rows) {
   const int64_t n = static_cast<int64_t>(rows.size());
   tensorflow::Tensor *keys, *slots, *statistics, *unseen_days;
   TF_RETURN_IF_ERROR(ctx->allocate_output(0, {n}, &keys));
@@ -25,7 +25,7 @@ inline tensorflow::Status OutputRowHeads(tensorflow::OpKernelContext* ctx,
     statistics->matrix<double>()(i, 2) = row.delta_score;
     unseen_days->vec<int32_t>()(i) = row.unseen_days;
   }
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 }  // namespace tfps

@@ -5,40 +5,39 @@ namespace tfps {
 namespace {
 
 using tensorflow::BundleWriter;
-using tensorflow::OpKernel;
-using tensorflow::OpKernelContext;
 using tensorflow::OpKernelConstruction;
-using tensorflow::Status;
+using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
 // Holds one shard in memory at a time, so that the extra memory is that of the largest shard.
-class SaveOp : public OpKernel {
+class SaveOp : public TableKernel {
  public:
-  explicit SaveOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+  explicit SaveOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     bool only_touched;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("only_touched", &only_touched));
     which_ = only_touched ? Rows::kTouched : Rows::kAll;
   }
 
-  void Compute(OpKernelContext* ctx) override {
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     SavedShardsInputs inputs;
-    OP_REQUIRES_OK(ctx, inputs.Read(ctx));
+    TF_RETURN_IF_ERROR(inputs.Read(ctx, table));
     Tensor *written, *load;
     const int64_t num_shards = inputs.shards->NumElements();
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, {}, &written));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, {num_shards, 3}, &load));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &written));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(1, {num_shards, 3}, &load));
     written->scalar<int64_t>()() = 0;
-    Table& table = inputs.resource->table();
-    const Status status = Write(ctx, inputs, &table, written, load);
+    const absl::Status status =
+        Guarded(*this, [&] { return Write(ctx, inputs, &table, written, load); });
+    // Rows that were read are no longer marked as touched, but they are in no checkpoint.
     if (!status.ok()) {
       for (int64_t i = 0; i < num_shards; ++i) table.TouchAll(inputs[i]);
     }
-    OP_REQUIRES_OK(ctx, status);
+    return status;
   }
 
  private:
-  Status Write(OpKernelContext* ctx, const SavedShardsInputs& inputs, Table* table,
-               Tensor* written, Tensor* load) {
+  absl::Status Write(OpKernelContext* ctx, const SavedShardsInputs& inputs, Table* table,
+                     Tensor* written, Tensor* load) {
     BundleWriter writer(ctx->env(), inputs.prefix);
     TF_RETURN_IF_ERROR(writer.status());
     for (int64_t i = 0; i < inputs.shards->NumElements(); ++i) {

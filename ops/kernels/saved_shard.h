@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -12,23 +13,24 @@
 namespace tfps {
 
 struct SavedShard {
-  tensorflow::Tensor keys{tensorflow::DT_INT64, {0}};           // [n]
-  tensorflow::Tensor slots{tensorflow::DT_INT32, {0}};          // [n]
+  tensorflow::Tensor keys{tensorflow::DT_INT64, {0}};            // [n]
+  tensorflow::Tensor slots{tensorflow::DT_INT32, {0}};           // [n]
   tensorflow::Tensor statistics{tensorflow::DT_DOUBLE, {0, 3}};  // [n, 3]: show, click, delta_score
-  tensorflow::Tensor unseen_days{tensorflow::DT_UINT16, {0}};   // [n]
-  tensorflow::Tensor flags{tensorflow::DT_UINT16, {0}};         // [n]: 1 admitted, 2 served
-  tensorflow::Tensor floats{tensorflow::DT_FLOAT, {0}};         // of each row in order
-  tensorflow::Tensor finished_day{tensorflow::DT_INT64, {}};    // []
-  tensorflow::Tensor removals{tensorflow::DT_INT64, {0}};       // [r]: pending removals
-  tensorflow::Tensor whole{tensorflow::DT_BOOL, {}};            // []: whether these are all rows
+  tensorflow::Tensor unseen_days{tensorflow::DT_UINT16, {0}};    // [n]
+  tensorflow::Tensor flags{tensorflow::DT_UINT16, {0}};          // [n]: 1 admitted, 2 served
+  tensorflow::Tensor floats{tensorflow::DT_FLOAT, {0}};          // of each row in order
+  tensorflow::Tensor finished_day{tensorflow::DT_INT64, {}};     // []
+  tensorflow::Tensor removals{tensorflow::DT_INT64, {0}};        // [r]: pending removals
+  tensorflow::Tensor whole{tensorflow::DT_BOOL, {}};             // []: whether these are all rows
 
+  // Throws std::bad_alloc if there is no memory.
   void Allocate(const RowColumnsSize& size) {
-    keys = tensorflow::Tensor(tensorflow::DT_INT64, {size.rows});
-    slots = tensorflow::Tensor(tensorflow::DT_INT32, {size.rows});
-    statistics = tensorflow::Tensor(tensorflow::DT_DOUBLE, {size.rows, 3});
-    unseen_days = tensorflow::Tensor(tensorflow::DT_UINT16, {size.rows});
-    flags = tensorflow::Tensor(tensorflow::DT_UINT16, {size.rows});
-    floats = tensorflow::Tensor(tensorflow::DT_FLOAT, {size.floats});
+    keys = Allocated(tensorflow::DT_INT64, {size.rows});
+    slots = Allocated(tensorflow::DT_INT32, {size.rows});
+    statistics = Allocated(tensorflow::DT_DOUBLE, {size.rows, 3});
+    unseen_days = Allocated(tensorflow::DT_UINT16, {size.rows});
+    flags = Allocated(tensorflow::DT_UINT16, {size.rows});
+    floats = Allocated(tensorflow::DT_FLOAT, {size.floats});
   }
 
   RowColumns columns() {
@@ -43,8 +45,7 @@ struct SavedShard {
   void SetState(const ShardState& state) {
     finished_day.scalar<int64_t>()() = state.finished_day;
     whole.scalar<bool>()() = state.whole;
-    removals = tensorflow::Tensor(tensorflow::DT_INT64,
-                                  {static_cast<int64_t>(state.removals.size())});
+    removals = Allocated(tensorflow::DT_INT64, {static_cast<int64_t>(state.removals.size())});
     std::copy(state.removals.begin(), state.removals.end(), removals.flat<int64_t>().data());
   }
 
@@ -56,7 +57,7 @@ struct SavedShard {
 
   // Calls visit(name, tensor) for each tensor until one returns an error.
   template <typename Visit>
-  tensorflow::Status ForEach(Visit visit) {
+  absl::Status ForEach(Visit visit) {
     TF_RETURN_IF_ERROR(visit("keys", &keys));
     TF_RETURN_IF_ERROR(visit("slots", &slots));
     TF_RETURN_IF_ERROR(visit("statistics", &statistics));
@@ -67,6 +68,14 @@ struct SavedShard {
     TF_RETURN_IF_ERROR(visit("removals", &removals));
     return visit("whole", &whole);
   }
+
+ private:
+  static tensorflow::Tensor Allocated(tensorflow::DataType dtype,
+                                      const tensorflow::TensorShape& shape) {
+    tensorflow::Tensor tensor(dtype, shape);
+    if (!tensor.IsInitialized()) throw std::bad_alloc();
+    return tensor;
+  }
 };
 
 inline std::string SavedShardName(const std::string& table_name, int shard) {
@@ -75,30 +84,28 @@ inline std::string SavedShardName(const std::string& table_name, int shard) {
   return table_name + "/shard-" + number + "/";
 }
 
-// The inputs that save and restore share: table, prefix, table_name, shards.
+// The inputs that save and restore share, after the table: prefix, table_name, shards.
 struct SavedShardsInputs {
-  TablePtr resource;
   std::string prefix;
   std::string name;
   const tensorflow::Tensor* shards;
 
-  tensorflow::Status Read(tensorflow::OpKernelContext* ctx) {
-    TF_RETURN_IF_ERROR(FindTable(ctx, &resource));
+  absl::Status Read(tensorflow::OpKernelContext* ctx, const Table& table) {
     TF_RETURN_IF_ERROR(RequireShape("prefix", ctx->input(1), {}));
     TF_RETURN_IF_ERROR(RequireShape("table_name", ctx->input(2), {}));
     prefix = ctx->input(1).scalar<tensorflow::tstring>()();
     name = ctx->input(2).scalar<tensorflow::tstring>()();
     shards = &ctx->input(3);
     TF_RETURN_IF_ERROR(RequireShape("shards", *shards, {shards->NumElements()}));
-    const int num_shards = resource->table().num_shards();
+    const int num_shards = table.num_shards();
     for (int64_t i = 0; i < shards->NumElements(); ++i) {
       const int shard = (*this)[i];
       if (shard < 0 || shard >= num_shards) {
-        return tensorflow::errors::InvalidArgument("shards must be from 0 to ", num_shards - 1,
-                                                   " (num_shards - 1), not ", shard, ".");
+        return InvalidArgument("shards must be from 0 to ", num_shards - 1,
+                               " (num_shards - 1), not ", shard, ".");
       }
     }
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
 
   int operator[](int64_t i) const { return shards->vec<int32_t>()(i); }

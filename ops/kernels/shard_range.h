@@ -12,17 +12,17 @@ struct ShardRange {
 };
 
 // Reads the op's second and third input.
-inline tensorflow::Status ReadShardRange(tensorflow::OpKernelContext* ctx, const Table& table,
-                                         ShardRange* range) {
+inline absl::Status ReadShardRange(tensorflow::OpKernelContext* ctx, const Table& table,
+                                   ShardRange* range) {
   TF_RETURN_IF_ERROR(RequireShape("first_shard", ctx->input(1), {}));
   TF_RETURN_IF_ERROR(RequireShape("last_shard", ctx->input(2), {}));
   *range = {ctx->input(1).scalar<int32_t>()(), ctx->input(2).scalar<int32_t>()()};
   if (0 <= range->first && range->first <= range->last && range->last <= table.num_shards()) {
-    return tensorflow::OkStatus();
+    return absl::OkStatus();
   }
-  return tensorflow::errors::InvalidArgument(
-      "first_shard and last_shard must be a range within 0 to ", table.num_shards(),
-      " (num_shards), not ", range->first, " to ", range->last, ".");
+  return InvalidArgument("first_shard and last_shard must be a range within 0 to ",
+                         table.num_shards(), " (num_shards), not ", range->first, " to ",
+                         range->last, ".");
 }
 
 }  // namespace tfps

@@ -3,27 +3,25 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-class StatisticsOp : public OpKernel {
+class StatisticsOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
-    const auto statistics = resource->table().Statistics();
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
+    const auto statistics = table.Statistics();
     const TensorShape shape({static_cast<int64_t>(statistics.size())});
     Tensor *names, *values;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, shape, &names));
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, shape, &values));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, shape, &names));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(1, shape, &values));
     for (size_t i = 0; i < statistics.size(); ++i) {
       names->vec<tensorflow::tstring>()(i) = statistics[i].first;
       values->vec<double>()(i) = statistics[i].second;
     }
+    return absl::OkStatus();
   }
 };
 

@@ -41,44 +41,53 @@ class TableResource : public ClockedResource {
 
 using TablePtr = tensorflow::core::RefCountPtr<TableResource>;
 
-// The table of the op's first input.
-inline tensorflow::Status FindTable(tensorflow::OpKernelContext* ctx, TablePtr* table) {
-  TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
-  return tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), table);
-}
+// A kernel whose first input is a table.
+class TableKernel : public Kernel {
+ public:
+  using Kernel::Kernel;
 
-inline tensorflow::Status RequireShape(const char* name, const tensorflow::Tensor& tensor,
-                                       const tensorflow::TensorShape& shape) {
-  if (tensor.shape() == shape) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument(name, " must have the shape ", shape.DebugString(),
-                                             ", not ", tensor.shape().DebugString(), ".");
+ private:
+  absl::Status Run(tensorflow::OpKernelContext* ctx) final {
+    TablePtr resource;
+    TF_RETURN_IF_ERROR(FindResource(ctx, "table", &resource));
+    return Run(ctx, resource->table());
+  }
+
+  virtual absl::Status Run(tensorflow::OpKernelContext* ctx, Table& table) = 0;
+};
+
+inline absl::Status RequireShape(const char* name, const tensorflow::Tensor& tensor,
+                                 const tensorflow::TensorShape& shape) {
+  if (tensor.shape() == shape) return absl::OkStatus();
+  return InvalidArgument(name, " must have the shape ", shape.DebugString(), ", not ",
+                         tensor.shape().DebugString(), ".");
 }
 
 // The input that holds keys: one dimension, and few enough for 32-bit positions.
-inline tensorflow::Status RequireKeys(const tensorflow::Tensor& keys) {
+inline absl::Status RequireKeys(const tensorflow::Tensor& keys) {
   if (keys.dims() != 1) {
-    return tensorflow::errors::InvalidArgument("keys must have one dimension, not the shape ",
-                                               keys.shape().DebugString(), ".");
+    return InvalidArgument("keys must have one dimension, not the shape ",
+                           keys.shape().DebugString(), ".");
   }
   if (keys.NumElements() > INT32_MAX) {
-    return tensorflow::errors::InvalidArgument(
-        "keys must be at most 2^31 - 1 in one call, but are ", keys.NumElements(), ".");
+    return InvalidArgument("keys must be at most 2^31 - 1 in one call, but are ",
+                           keys.NumElements(), ".");
   }
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 // An attribute or width that the table's options decide.
-inline tensorflow::Status RequireWidth(const char* name, int64_t value, const char* meaning,
-                                       int64_t wanted) {
-  if (value == wanted) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument(name, " must be ", wanted, " for this table (",
-                                             meaning, "), not ", value, ".");
+inline absl::Status RequireWidth(const char* name, int64_t value, const char* meaning,
+                                 int64_t wanted) {
+  if (value == wanted) return absl::OkStatus();
+  return InvalidArgument(name, " must be ", wanted, " for this table (", meaning, "), not ", value,
+                         ".");
 }
 
 // The floats of a pulled or pushed row: lr_w and as much of mf_w as the caller wants.
-inline tensorflow::Status RequireRowWidth(const char* name, int64_t value, const Table& table) {
-  if (2 <= value && value <= table.row_width()) return tensorflow::OkStatus();
-  return tensorflow::errors::InvalidArgument(
+inline absl::Status RequireRowWidth(const char* name, int64_t value, const Table& table) {
+  if (2 <= value && value <= table.row_width()) return absl::OkStatus();
+  return InvalidArgument(
       name, " must be from 2 to ", table.row_width(),
       " for this table (1 + mf_dim, at most that of the slot with the largest), not ", value, ".");
 }

@@ -3,7 +3,6 @@
 namespace tfps {
 namespace {
 
-using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
@@ -12,28 +11,29 @@ T* Column(const Tensor& tensor) {
   return const_cast<T*>(tensor.flat<T>().data());
 }
 
-class UpsertOp : public OpKernel {
+class UpsertOp : public TableKernel {
  public:
-  using OpKernel::OpKernel;
+  using TableKernel::TableKernel;
 
-  void Compute(OpKernelContext* ctx) override {
-    TablePtr resource;
-    OP_REQUIRES_OK(ctx, FindTable(ctx, &resource));
+  absl::Status Run(OpKernelContext* ctx, Table& table) override {
     const Tensor& keys = ctx->input(1);
-    OP_REQUIRES_OK(ctx, RequireKeys(keys));
+    TF_RETURN_IF_ERROR(RequireKeys(keys));
     const int64_t n = keys.NumElements();
-    OP_REQUIRES_OK(ctx, RequireShape("slots", ctx->input(2), {n}));
-    OP_REQUIRES_OK(ctx, RequireShape("statistics", ctx->input(3), {n, 3}));
-    OP_REQUIRES_OK(ctx, RequireShape("unseen_days", ctx->input(4), {n}));
-    OP_REQUIRES_OK(ctx, RequireShape("flags", ctx->input(5), {n}));
+    TF_RETURN_IF_ERROR(RequireShape("slots", ctx->input(2), {n}));
+    TF_RETURN_IF_ERROR(RequireShape("statistics", ctx->input(3), {n, 3}));
+    TF_RETURN_IF_ERROR(RequireShape("unseen_days", ctx->input(4), {n}));
+    TF_RETURN_IF_ERROR(RequireShape("flags", ctx->input(5), {n}));
     const Tensor& floats = ctx->input(6);
-    OP_REQUIRES_OK(ctx, RequireShape("floats", floats, {floats.NumElements()}));
-    const RowColumns columns = {
-        reinterpret_cast<uint64_t*>(Column<int64_t>(keys)), Column<int32_t>(ctx->input(2)),
-        Column<double>(ctx->input(3)),  Column<uint16_t>(ctx->input(4)),
-        Column<uint16_t>(ctx->input(5)), Column<float>(floats)};
-    const auto problem = resource->table().Upsert(columns, {n, floats.NumElements()});
-    OP_REQUIRES(ctx, !problem, tensorflow::errors::InvalidArgument(*problem));
+    TF_RETURN_IF_ERROR(RequireShape("floats", floats, {floats.NumElements()}));
+    const RowColumns columns = {reinterpret_cast<uint64_t*>(Column<int64_t>(keys)),
+                                Column<int32_t>(ctx->input(2)),
+                                Column<double>(ctx->input(3)),
+                                Column<uint16_t>(ctx->input(4)),
+                                Column<uint16_t>(ctx->input(5)),
+                                Column<float>(floats)};
+    const auto problem = table.Upsert(columns, {n, floats.NumElements()});
+    if (problem) return InvalidArgument(*problem);
+    return absl::OkStatus();
   }
 };
 

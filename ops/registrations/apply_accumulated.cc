@@ -12,7 +12,7 @@ REGISTER_OP("TfpsApplyAccumulated")
       tensorflow::shape_inference::ShapeHandle scalar;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       c->set_output(0, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Pushes all messages that were accumulated as one batch, so that each feasign takes one step.

@@ -17,7 +17,7 @@ REGISTER_OP("TfpsAttempt")
       c->set_output(0, c->Scalar());
       c->set_output(1, c->Scalar());
       for (int i = 2; i < c->num_outputs(); ++i) c->set_output(i, c->UnknownShape());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Runs a function whose error is a result like another.

@@ -20,7 +20,7 @@ REGISTER_OP("TfpsCapture")
       c->set_output(1, c->Matrix(n, c->UnknownDim()));
       c->set_output(2, c->Vector(n));
       c->set_output(3, c->Vector(c->UnknownDim()));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Copies the rows that an export of this moment holds; changes nothing.

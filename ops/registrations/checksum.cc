@@ -14,7 +14,7 @@ REGISTER_OP("TfpsChecksum")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       c->set_output(0, c->Scalar());
       c->set_output(1, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Size and checksum of a file, which is read where the op runs, a block at a time.

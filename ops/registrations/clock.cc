@@ -14,7 +14,7 @@ REGISTER_OP("TfpsClock")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       c->set_output(0, c->Scalar());
       c->set_output(1, c->Matrix(c->UnknownDim(), 2));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Which tickets' batches were applied here.

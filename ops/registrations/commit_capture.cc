@@ -15,7 +15,7 @@ REGISTER_OP("TfpsCommitCapture")
       tensorflow::shape_inference::ShapeHandle shape;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &shape));
       for (int i = 1; i < 4; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 What TfpsCapture copied is durable now: it leaves delta_score, and the rows are served.

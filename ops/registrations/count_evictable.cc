@@ -16,7 +16,7 @@ REGISTER_OP("TfpsCountEvictable")
       const auto counts = c->Vector(c->UnknownDim());
       c->set_output(0, counts);
       c->set_output(1, counts);
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 How many feasigns of each slot would be evicted if a day ended now.

@@ -17,7 +17,7 @@ REGISTER_OP("TfpsDense")
         TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &scalar));
       }
       c->set_output(0, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 The dense weights of this device: tf.Variables that TfpsReadDense reads and TfpsMergeDense changes in

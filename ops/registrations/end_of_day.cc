@@ -14,7 +14,7 @@ REGISTER_OP("TfpsEndOfDay")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 0, &scalar));
       c->set_output(0, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Ends a day: first evicts what is due, then ages what stays.

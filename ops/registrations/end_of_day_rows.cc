@@ -24,7 +24,7 @@ REGISTER_OP("TfpsEndOfDayRows")
       const auto n = c->UnknownDim();
       for (int i = 0; i < 4; ++i) c->set_output(i, c->Vector(n));
       c->set_output(2, c->Matrix(n, 3));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Ends a day in a range of virtual shards, as TfpsEndOfDay does, and returns what was evicted.

@@ -20,7 +20,7 @@ REGISTER_OP("TfpsEvictable")
       const auto n = c->UnknownDim();
       for (int i = 0; i < 4; ++i) c->set_output(i, c->Vector(n));
       c->set_output(2, c->Matrix(n, 3));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 The feasigns of a range of virtual shards that would be evicted if a day ended now.

@@ -19,7 +19,7 @@ REGISTER_OP("TfpsExchange")
       ShapeHandle unused;
       for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), i, &unused));
       c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Applies the pushes of a request, each (ticket, batch) once, and then pulls the rows it asks for.

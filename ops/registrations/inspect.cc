@@ -28,7 +28,7 @@ REGISTER_OP("TfpsInspect")
       for (int i = 0; i < 6; ++i) c->set_output(i, keys);
       c->set_output(2, c->Matrix(c->Dim(keys, 0), 3));
       c->set_output(6, c->Matrix(c->Dim(keys, 0), row_floats));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 All that a table holds of some feasigns, for tests and tools.

@@ -12,7 +12,7 @@ REGISTER_OP("TfpsJoinRun")
       tensorflow::shape_inference::ShapeHandle scalar;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       c->set_output(0, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Lets the process that runs this op serve a run, the first that asks for it and no other after.

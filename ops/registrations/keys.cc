@@ -14,7 +14,7 @@ REGISTER_OP("TfpsKeys")
       tensorflow::shape_inference::ShapeHandle scalar;
       for (int i = 0; i < 3; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &scalar));
       c->set_output(0, c->Vector(c->UnknownDim()));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 The keys that a range of virtual shards holds, in no particular order.

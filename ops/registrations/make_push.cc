@@ -27,8 +27,8 @@ REGISTER_OP("TfpsMakePush")
     .SetShapeFn([](InferenceContext* c) {
       std::vector<ShapeHandle> inputs;
       ShapeHandle unused;
-      for (const char* name : {"keys", "slots", "pulled", "positions", "row_splits", "show",
-                               "click", "step"}) {
+      for (const char* name :
+           {"keys", "slots", "pulled", "positions", "row_splits", "show", "click", "step"}) {
         TF_RETURN_IF_ERROR(c->input(name, &inputs));
         for (ShapeHandle input : inputs) TF_RETURN_IF_ERROR(c->WithRank(input, 1, &unused));
       }
@@ -40,13 +40,13 @@ REGISTER_OP("TfpsMakePush")
       DimensionHandle three;
       TF_RETURN_IF_ERROR(c->WithValue(c->Dim(inputs[0], 0), 3, &three));
       for (int i = 0; i < c->num_outputs(); ++i) c->set_output(i, c->Vector(c->UnknownDim()));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Packs what one step pushes to one table: a message for each parameter server.
 
-Counts the shows and clicks of each feasign as TfpsCount does. The lookups of a table are merged: each
-feasign is in one row, whose counts and gradients add up, with the slot of the first lookup that has
+Adds up the shows and clicks over the occurrences of each feasign; one that is twice in an example counts
+twice. The lookups of a table are merged: each feasign is in one row, whose counts and gradients add up, with the slot of the first lookup that has
 it; a gradient that is narrower than another ends in zeros.
 
 keys: for each lookup and server, lookup after lookup, the feasigns that were pulled, each once.

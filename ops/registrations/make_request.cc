@@ -14,7 +14,7 @@ REGISTER_OP("TfpsMakeRequest")
       ShapeHandle unused;
       for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &unused));
       c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Makes one message for one server: pushes, and then the feasigns that are wanted of it.

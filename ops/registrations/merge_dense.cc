@@ -18,7 +18,7 @@ REGISTER_OP("TfpsMergeDense")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &shape));
       TF_RETURN_IF_ERROR(c->Merge(c->input(1), c->Vector(3), &shape));
       for (int i = 2; i < 5; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Changes all variables, once for each (ticket, batch): a message that comes again, or that is of a

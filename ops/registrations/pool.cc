@@ -34,7 +34,7 @@ REGISTER_OP("TfpsPool")
                                    /*evenly_divisible=*/true, &batch_size));
       c->set_output(0, c->MakeShape({batch_size, c->MakeDim(combiners.size())}));
       c->set_output(1, c->MakeShape({batch_size, c->MakeDim(combiners.size()), mf_dim}));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Pools the pulled rows of each bag: slot s of example b is bag s * B + b.

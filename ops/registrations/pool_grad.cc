@@ -27,7 +27,7 @@ REGISTER_OP("TfpsPoolGrad")
       TF_RETURN_IF_ERROR(c->MakeDimForScalarInput(5, &num_rows));
       TF_RETURN_IF_ERROR(c->Add(c->Dim(mf_grad, 2), 1, &row_width));
       c->set_output(0, c->Matrix(num_rows, row_width));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 The gradient of TfpsPool with respect to its rows.

@@ -21,7 +21,7 @@ REGISTER_OP("TfpsPull")
       int row_width;
       TF_RETURN_IF_ERROR(c->GetAttr("row_width", &row_width));
       c->set_output(0, c->Matrix(c->Dim(keys, 0), row_width));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Reads the weights of feasigns. Changes nothing.

@@ -14,7 +14,7 @@ REGISTER_OP("TfpsReadDense")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &scalar));
       c->set_output(0, c->Vector(c->UnknownDim()));
       c->set_output(1, c->Vector(c->UnknownDim()));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Copies the values of all variables, each flattened, in their order. It never sees a part of a merge.

@@ -20,7 +20,7 @@ REGISTER_OP("TfpsReadPulled")
       int row_width;
       TF_RETURN_IF_ERROR(c->GetAttr("row_width", &row_width));
       c->set_output(0, c->Matrix(c->UnknownDim(), row_width));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Unpacks the rows that TfpsExchange sent. InvalidArgument if a message is damaged.

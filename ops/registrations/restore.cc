@@ -18,7 +18,7 @@ REGISTER_OP("TfpsRestore")
       for (int i = 0; i < 3; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &shape));
       for (int i = 3; i < 6; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
       c->set_output(0, c->Scalar());
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Reads virtual shards from a tensor bundle that TfpsSave wrote, bit for bit.

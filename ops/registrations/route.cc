@@ -23,7 +23,7 @@ REGISTER_OP("TfpsRoute")
       TF_RETURN_IF_ERROR(c->Merge(c->input(1), c->input(2), &vector));
       for (int i = 0; i < c->num_outputs() - 1; ++i) c->set_output(i, c->Vector(c->UnknownDim()));
       c->set_output(c->num_outputs() - 1, ids);
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Makes the ids of a batch unique and sorts them by the parameter server that holds them.

@@ -19,7 +19,7 @@ REGISTER_OP("TfpsSave")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(3), 1, &shape));
       c->set_output(0, c->Scalar());
       c->set_output(1, c->Matrix(c->Dim(c->input(3), 0), 3));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Writes virtual shards to a tensor bundle, TensorFlow's own checkpoint format.

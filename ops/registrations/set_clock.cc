@@ -11,7 +11,7 @@ REGISTER_OP("TfpsSetClock")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
       tensorflow::shape_inference::ShapeHandle scalar;
       for (int i = 0; i < 2; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 0, &scalar));
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 Sets the clock to that of a restored state: tickets below a number are finished, and no batch of any

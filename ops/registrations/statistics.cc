@@ -15,7 +15,7 @@ REGISTER_OP("TfpsStatistics")
       const auto names = c->Vector(c->UnknownDim());
       c->set_output(0, names);
       c->set_output(1, names);
-      return tensorflow::OkStatus();
+      return absl::OkStatus();
     })
     .Doc(R"doc(
 The numbers that describe a table.

@@ -152,8 +152,9 @@ TEST(WhatDoesNotFitIsRefused) {
 }
 
 TEST(AShardIsReadAsOfOneMomentWhilePushesGoOn) {
-  TestedTable table("mf_dim=1;num_shards=1;lr.optimizer=sgd;lr.learning_rate=1;gradient_scale=sum;"
-                    "lr.weight_min=-1e6;accessor.create_threshold=20");
+  TestedTable table(
+      "mf_dim=1;num_shards=1;lr.optimizer=sgd;lr.learning_rate=1;gradient_scale=sum;"
+      "lr.weight_min=-1e6;accessor.create_threshold=20");
   std::thread pushing([&] {
     for (int i = 0; i < 300; ++i) {
       std::vector<PushedRow> batch;

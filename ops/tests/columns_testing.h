@@ -43,8 +43,7 @@ inline Columns Read(tfps::Table& table, int shard, tfps::Rows which = tfps::Rows
 }
 
 inline std::string Write(tfps::Table& table, int shard, Columns columns) {
-  return table.WriteRows(shard, columns.pointers(), columns.size(), columns.state)
-      .value_or("");
+  return table.WriteRows(shard, columns.pointers(), columns.size(), columns.state).value_or("");
 }
 
 }  // namespace tfps_test

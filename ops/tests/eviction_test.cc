@@ -91,7 +91,7 @@ TEST(OnlyWhatWasAnnouncedLeavesAndOnlyIfItIsStillDue) {
   Fill(&table, 80);
   const std::vector<RowHead> due = table->Evictable(0, kShards, 1, SerialFor);
   CHECK_EQ(due.size(), 40u);
-  table.Push({{.key = 1, .show = 9, .click = 0, .gradient = 0, .slot = 1},     // saved
+  table.Push({{.key = 1, .show = 9, .click = 0, .gradient = 0, .slot = 1},       // saved
               {.key = 1000, .show = 1, .click = 0, .gradient = 0, .slot = 1}});  // came too late
   std::set<uint64_t> expected = KeysOf(due);
   expected.erase(1);

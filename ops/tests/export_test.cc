@@ -56,9 +56,7 @@ void Commit(TestedTable& table, Export which, const Captured& captured) {
                 static_cast<int64_t>(captured.keys.size()), captured.removed, SerialFor);
 }
 
-PushedRow Row(uint64_t key, float show = 1) {
-  return {.key = key, .show = show, .gradient = 0.5f};
-}
+PushedRow Row(uint64_t key, float show = 1) { return {.key = key, .show = show, .gradient = 0.5f}; }
 
 using Keys = std::set<uint64_t>;
 

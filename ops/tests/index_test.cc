@@ -1,5 +1,6 @@
 #include "ops/core/index.h"
 
+#include <random>
 #include <vector>
 
 #include "ops/core/chunk_pool.h"
@@ -36,6 +37,23 @@ struct Indexed {
 };
 
 }  // namespace
+
+TEST(TagsMatchAsTheyDoOneByOne) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 100'000; ++i) {
+    uint64_t low = random(), high = random();
+    const uint8_t tag = random();
+    for (int copies = random() % 4; copies > 0; --copies) {
+      uint64_t& word = random() % 2 ? low : high;
+      const int shift = random() % 8 * 8;
+      word = (word & ~(uint64_t{0xff} << shift)) | uint64_t{tag} << shift;
+    }
+    const Tags tags(low, high);
+    CHECK_EQ(tags.Matches(tag), MatchesOneByOne(low, high, tag));
+    CHECK_EQ(tags.LastBit(), (high >> 56 & 1) == 1);
+  }
+  CHECK_EQ(MatchesOneByOne(0x0700000000000007, 0x0700000000000000, 7), 0x8081u);
+}
 
 TEST(EveryInsertedRowIsFoundAtAnySize) {
   Indexed indexed;

@@ -219,9 +219,10 @@ TEST(DamagedMessagesAreRefusedOrReadWithinTheirBounds) {
   for (int i = 0; i < 60000; ++i) {
     const WireDtype dtype = kDtypes[random() % 3];
     const bool is_push = i % 2;
-    Buffer whole = is_push ? TestPush(1 + random() % 9, 3, dtype, random() % 2,
-                                      random() % 2 ? 1 : 0.5f).Message()
-                           : MakePulled(1 + random() % 9, 3, dtype, random() % 2);
+    Buffer whole =
+        is_push
+            ? TestPush(1 + random() % 9, 3, dtype, random() % 2, random() % 2 ? 1 : 0.5f).Message()
+            : MakePulled(1 + random() % 9, 3, dtype, random() % 2);
     Buffer buffer(whole.data(), whole.size);
     const int damages = 1 + random() % 4;
     for (int d = 0; d < damages; ++d) {

@@ -51,7 +51,10 @@ TEST(EverySlotFindsItsPolicy) {
 TEST(RowsOfOneSizeShareASizeClass) {
   TableOptions options;
   CHECK_EQ(ParseTableOptions("mf_dim=8;slot.1.accessor.decay_rate=1;slot.2.mf_dim=16;"
-                             "slot.3.mf.optimizer=sgd;slot.3.mf_dim=9", &options).value_or(""), "");
+                             "slot.3.mf.optimizer=sgd;slot.3.mf_dim=9",
+                             &options)
+               .value_or(""),
+           "");
   const TableConfig config(options);
   // 48 bytes of all heads, 96 and 128 bytes; of those of slot 3 the weights lie elsewhere.
   CHECK_EQ(config.size_classes().size(), 4u);
@@ -83,10 +86,12 @@ TEST(EachRowIsAdmittedAndSteppedByItsSlot) {
 }
 
 TEST(WhatANarrowPushDoesNotBringIsAZeroGradient) {
-  TestedTable table("mf_dim=1;num_shards=1;mf_init_range=0;"
-                    "accessor.create_threshold=0;slot.2.mf_dim=3;slot.2.mf.optimizer=std_adagrad");
-  TestedTable wide("mf_dim=3;num_shards=1;mf_init_range=0;"
-                   "accessor.create_threshold=0;mf.optimizer=std_adagrad");
+  TestedTable table(
+      "mf_dim=1;num_shards=1;mf_init_range=0;"
+      "accessor.create_threshold=0;slot.2.mf_dim=3;slot.2.mf.optimizer=std_adagrad");
+  TestedTable wide(
+      "mf_dim=3;num_shards=1;mf_init_range=0;"
+      "accessor.create_threshold=0;mf.optimizer=std_adagrad");
   for (int i = 0; i < 3; ++i) {
     CHECK_EQ(table.TryPush({Row(9, 2)}, {7, 7, 7, 7}), "");  // Leaves nothing to the next push.
     CHECK_EQ(table.TryPush({Row(5, 2)}, {1, 2}), "");

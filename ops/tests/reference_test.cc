@@ -95,8 +95,7 @@ TEST(OnlyTheHandleOfARowInUseFindsItAndOnlyByItsKey) {
   Arena arena(&kSizes, &pool, 0), other(&kSizes, &pool, 1);
   for (uint64_t key = 1; key <= 500; ++key) other.Allocate(key, key % 3);
   // Whole heads only.
-  const uint32_t places =
-      pool.num_chunks() * (ChunkPool::kChunkBytes / ChunkPool::kPlaceBytes) - 3;
+  const uint32_t places = pool.num_chunks() * (ChunkPool::kChunkBytes / ChunkPool::kPlaceBytes) - 3;
   std::mt19937 random(3);
   std::map<uint32_t, uint64_t> rows;
   for (int round = 0; round < 6; ++round) {
@@ -161,12 +160,8 @@ TEST(APushByReferenceIsThatByKeyWhateverTheReferencesAre) {
                         static_cast<int32_t>(1 + key % 3)});
         const std::vector<uint32_t>& own = seen[key];
         switch (random() % 6) {
-          case 0:
-            references.push_back(static_cast<uint32_t>(random()));
-            break;
-          case 1:
-            references.push_back(static_cast<uint32_t>(random() % 8192));
-            break;
+          case 0: references.push_back(static_cast<uint32_t>(random())); break;
+          case 1: references.push_back(static_cast<uint32_t>(random() % 8192)); break;
           case 2:
             references.push_back(all[random() % all.size()]);  // of another key
             break;
@@ -224,8 +219,9 @@ TEST(ARowThatWasAdmittedMeanwhileIsFound) {
 }
 
 TEST(ManyThreadsPushByReferencesThatGrowOld) {
-  TestedTable table("mf_dim=4;num_shards=8;accessor.create_threshold=3;"
-                    "accessor.delete_threshold=0.4;accessor.decay_rate=0.9;slot.2.mf_dim=9");
+  TestedTable table(
+      "mf_dim=4;num_shards=8;accessor.create_threshold=3;"
+      "accessor.delete_threshold=0.4;accessor.decay_rate=0.9;slot.2.mf_dim=9");
   constexpr int kThreads = 4, kBatches = 60, kRows = 200;
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {

@@ -23,10 +23,14 @@ struct Case {
   std::vector<int32_t> positions;
 
   RouteInput Input() const {
-    return {ids.data(),      static_cast<int64_t>(ids.size()),
-            slot_ends.data(), slot_ids.data(),
-            static_cast<int64_t>(slot_ends.size()), assignment.data(),
-            static_cast<int64_t>(assignment.size()), num_servers};
+    return {ids.data(),
+            static_cast<int64_t>(ids.size()),
+            slot_ends.data(),
+            slot_ids.data(),
+            static_cast<int64_t>(slot_ends.size()),
+            assignment.data(),
+            static_cast<int64_t>(assignment.size()),
+            num_servers};
   }
 
   std::string Problem() const { return CheckRouteInput(Input()); }

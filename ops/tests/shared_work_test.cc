@@ -3,6 +3,9 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <new>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -39,9 +42,9 @@ TEST(EveryUnitIsDoneOnceByWhoeverHelps) {
     for (int64_t cost : {0, 1, 1000, 1'000'000}) {
       Counts counts;
       std::vector<std::thread> threads;
-      SharedWork::Run(kTotal, cost, {helpers, helpers + 1, [&](std::function<void()> help) {
-                                       threads.emplace_back(std::move(help));
-                                     }},
+      SharedWork::Run(kTotal, cost,
+                      {helpers, helpers + 1,
+                       [&](std::function<void()> help) { threads.emplace_back(std::move(help)); }},
                       counts.Work());
       CHECK_TRUE(counts.AllOnce());  // before anybody is waited for
       CHECK_LT(static_cast<int>(threads.size()), helpers + 1);
@@ -54,10 +57,9 @@ TEST(NobodyWaitsForAHelperThatDoesNotCome) {
   std::vector<std::function<void()>> late;
   {
     Counts counts;
-    SharedWork::Run(
-        kTotal, 1'000'000,
-        {3, 4, [&](std::function<void()> help) { late.push_back(std::move(help)); }},
-        counts.Work());
+    SharedWork::Run(kTotal, 1'000'000,
+                    {3, 4, [&](std::function<void()> help) { late.push_back(std::move(help)); }},
+                    counts.Work());
     CHECK_TRUE(counts.AllOnce());
   }
   CHECK_EQ(late.size(), 3u);
@@ -83,10 +85,53 @@ TEST(AHelpersBlockIsWaitedFor) {
   helper.join();
 }
 
+TEST(AnExceptionReachesTheCallerOnceNobodyIsAtWork) {
+  const std::thread::id caller = std::this_thread::get_id();
+  for (const bool caller_throws : {false, true}) {
+    std::atomic<bool> thrown{false};
+    std::atomic<int> at_work{0};
+    std::atomic<int64_t> done{0};
+    std::thread helper;
+    std::string caught;
+    try {
+      SharedWork::Run(
+          100, 1'000'000,
+          {1, 2, [&](std::function<void()> help) { helper = std::thread(std::move(help)); }},
+          [&](int64_t begin, int64_t end) {
+            ++at_work;
+            done += end - begin;
+            if ((std::this_thread::get_id() == caller) != caller_throws) {
+              // The other thread throws first, and this block ends later.
+              while (!thrown) std::this_thread::yield();
+              std::this_thread::sleep_for(std::chrono::milliseconds(1));
+              --at_work;
+            } else {
+              --at_work;
+              thrown = true;
+              throw std::runtime_error("a block");
+            }
+          });
+    } catch (const std::runtime_error& error) {
+      caught = error.what();
+      CHECK_EQ(at_work.load(), 0);
+    }
+    CHECK_EQ(caught, "a block");
+    helper.join();
+    CHECK_EQ(done.load(), 100);
+  }
+}
+
+TEST(AHelperThatCannotBeScheduledIsNotNeeded) {
+  Counts counts;
+  SharedWork::Run(kTotal, 1'000'000, {3, 4, [](std::function<void()>) { throw std::bad_alloc(); }},
+                  counts.Work());
+  CHECK_TRUE(counts.AllOnce());
+}
+
 TEST(LittleWorkIsTheCallersAlone) {
   Counts counts;
-  SharedWork::Run(
-      kTotal, 1, {3, 4, [](std::function<void()>) { CHECK_TRUE(false); }}, counts.Work());
+  SharedWork::Run(kTotal, 1, {3, 4, [](std::function<void()>) { CHECK_TRUE(false); }},
+                  counts.Work());
   CHECK_TRUE(counts.AllOnce());
   SharedWork::Run(0, 1, {3, 4, nullptr}, nullptr);
 }

@@ -73,8 +73,7 @@ class TestedTable {
 
   std::vector<float> Pull(const std::vector<uint64_t>& keys, int width) const {
     std::vector<float> rows(keys.size() * width, -1);
-    table_->Pull(keys.data(), static_cast<int64_t>(keys.size()), rows.data(), width,
-                 parallel_for_);
+    table_->Pull(keys.data(), static_cast<int64_t>(keys.size()), rows.data(), width, parallel_for_);
     return rows;
   }
 

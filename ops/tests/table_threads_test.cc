@@ -126,8 +126,8 @@ TEST(GrowthAdmissionAndDaysUnderFire) {
   CHECK_EQ(table.Statistic("show"), show);
 }
 
-// Pulls take no lock: whatever happens to the rows, each is there whole or not at all. A row's weights
-// say which key it is of and that they belong together.
+// Pulls take no lock: whatever happens to the rows, each is there whole or not at all. A row's
+// weights say which key it is of and that they belong together.
 TEST(PullsSeeWholeRowsWhileTheyComeMoveAndGo) {
   TestedTable table(
       "mf_dim=6;num_shards=4;mf_init_range=0;accessor.create_threshold=3;gradient_scale=sum;"

@@ -15,9 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr WireDtype kShort[] = {WireDtype::kBfloat16, WireDtype::kFloat16};
 
-float Largest(WireDtype dtype) {
-  return dtype == WireDtype::kFloat16 ? 65504.0f : 0x1.fep127f;
-}
+float Largest(WireDtype dtype) { return dtype == WireDtype::kFloat16 ? 65504.0f : 0x1.fep127f; }
 
 std::vector<float> Nearest(const std::vector<float>& values, WireDtype dtype) {
   std::vector<char> wire(values.size() * WireBytes(dtype));
@@ -88,11 +86,11 @@ TEST(NearestIsNearestAndTiesGoToEven) {
 
 TEST(WhatIsTooLargeBecomesTheLargestAndNoNumberStaysNone) {
   const float most = std::numeric_limits<float>::max();
-  const std::vector<float> values = {most, -most, kInfinity, -kInfinity, kNaN, -kNaN, 65519, 65520,
-                                     -1e6f};
+  const std::vector<float> values = {most,  -most, kInfinity, -kInfinity, kNaN,
+                                     -kNaN, 65519, 65520,     -1e6f};
   for (const WireDtype dtype : kShort) {
-    for (const auto& read : {Nearest(values, dtype), AtRandom(values, 1, 3, dtype),
-                             AtRandom(values, 1, 4, dtype)}) {
+    for (const auto& read :
+         {Nearest(values, dtype), AtRandom(values, 1, 3, dtype), AtRandom(values, 1, 4, dtype)}) {
       CHECK_EQ(read[0], Largest(dtype));
       CHECK_EQ(read[1], -Largest(dtype));
       CHECK_EQ(read[2], kInfinity);
@@ -115,9 +113,9 @@ TEST(RoundingAtRandomIsUnbiasedAndGoesToNeighbours) {
     std::vector<float> values, low, high;
     for (int i = 0; i < 75; ++i) {  // more than a block of them
       // Of half, also of its smallest; the first value is below all of them.
-      const size_t at = i == 0 ? 0
+      const size_t at = i == 0                                  ? 0
                         : dtype == WireDtype::kFloat16 && i % 2 ? random() % 0x400
-                                                               : 0x200 + random() % 0x7000;
+                                                                : 0x200 + random() % 0x7000;
       const float part = (1 + random() % 1023) / 1024.0f;
       low.push_back(all[at]);
       high.push_back(all[at + 1]);
@@ -164,8 +162,7 @@ TEST(RoundingAtRandomDependsOnSeedAndPositionAlone) {
 TEST(GradientsAreScaled) {
   std::vector<float> values(100);
   for (int i = 0; i < 100; ++i) values[i] = 0.25f * (i - 50);
-  for (const WireDtype dtype :
-       {WireDtype::kFloat32, WireDtype::kBfloat16, WireDtype::kFloat16}) {
+  for (const WireDtype dtype : {WireDtype::kFloat32, WireDtype::kBfloat16, WireDtype::kFloat16}) {
     const auto read = AtRandom(values, 4, 1, dtype);
     for (int i = 0; i < 100; ++i) CHECK_EQ(read[i], i - 50.0f);
   }

@@ -14,7 +14,6 @@ namespace {
 
 using tensorflow::OpKernel;
 using tensorflow::OpKernelContext;
-using tensorflow::Status;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
@@ -42,7 +41,8 @@ Tensor KeysTensor(const uint64_t* keys, int64_t n) {
 
 }  // namespace
 
-Status CuckooTable::Create(OpKernelContext* ctx, int dim, std::unique_ptr<CuckooTable>* table) {
+absl::Status CuckooTable::Create(OpKernelContext* ctx, int dim,
+                                 std::unique_ptr<CuckooTable>* table) {
   tensorflow::NodeDef node;
   TF_RETURN_IF_ERROR(tensorflow::NodeDefBuilder("rows", kCuckooTableOp)
                          .Attr("key_dtype", tensorflow::DT_INT64)
@@ -53,10 +53,10 @@ Status CuckooTable::Create(OpKernelContext* ctx, int dim, std::unique_ptr<Cuckoo
   // The table's only name is in here, so that it lives as long as the reference that is kept. (The
   // device's own manager may be locked: it is making whatever this table is for.)
   tensorflow::ResourceMgr names;
-  Status status;
-  const std::unique_ptr<OpKernel> kernel = tensorflow::CreateOpKernel(
-      tensorflow::DeviceType(tensorflow::DEVICE_CPU), device, ctx->get_allocator({}), node,
-      TF_GRAPH_DEF_VERSION, &status);
+  absl::Status status;
+  const std::unique_ptr<OpKernel> kernel =
+      tensorflow::CreateOpKernel(tensorflow::DeviceType(tensorflow::DEVICE_CPU), device,
+                                 ctx->get_allocator({}), node, TF_GRAPH_DEF_VERSION, &status);
   TF_RETURN_IF_ERROR(status);
   const tensorflow::AllocatorAttributes on_host;
   OpKernelContext::Params params;
@@ -71,7 +71,7 @@ Status CuckooTable::Create(OpKernelContext* ctx, int dim, std::unique_ptr<Cuckoo
   TF_RETURN_IF_ERROR(tensorflow::LookupResource(
       &creation, creation.mutable_output(0)->scalar<tensorflow::ResourceHandle>()(), &found));
   table->reset(new CuckooTable(std::move(found), dim));
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 CuckooTable::CuckooTable(tensorflow::core::RefCountPtr<Interface> table, int dim)

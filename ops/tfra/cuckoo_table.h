@@ -19,8 +19,8 @@ namespace tfps {
 class CuckooTable {
  public:
   // A new table of vectors of `dim` floats on the device of `ctx`. TFRA must be loaded.
-  static tensorflow::Status Create(tensorflow::OpKernelContext* ctx, int dim,
-                                   std::unique_ptr<CuckooTable>* table);
+  static absl::Status Create(tensorflow::OpKernelContext* ctx, int dim,
+                             std::unique_ptr<CuckooTable>* table);
 
   int dim() const { return dim_; }
 

@@ -3,15 +3,15 @@
 #include <mutex>
 #include <string>
 
+#include "ops/kernels/errors.h"
 #include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/platform/errors.h"
 
 namespace tensorflow {
 
 // Of TensorFlow's framework library, which has no header for it. Unlike dlopen, it lets Python load
 // the same library later and still learn which ops are in it.
-Status LoadDynamicLibrary(const char* library_filename, void** result, const void** buf,
-                          size_t* len);
+absl::Status LoadDynamicLibrary(const char* library_filename, void** result, const void** buf,
+                                size_t* len);
 
 }  // namespace tensorflow
 
@@ -28,22 +28,21 @@ bool IsLoaded() {
 
 }  // namespace
 
-tensorflow::Status LoadTfra() {
+absl::Status LoadTfra() {
   std::lock_guard<std::mutex> lock(mutex);
   if (path == nullptr) {
-    return tensorflow::errors::FailedPrecondition(
+    return FailedPrecondition(
         "engine='tfra' needs TensorFlow Recommenders Addons, which is not installed for the "
         "process that is to hold the rows: run `pip install --no-deps "
         "tensorflow-recommenders-addons==0.8.1` there, or use engine='native'.");
   }
-  if (IsLoaded()) return tensorflow::OkStatus();
+  if (IsLoaded()) return absl::OkStatus();
   void* handle;
   const void* ops;
   size_t size;
-  const tensorflow::Status status =
-      tensorflow::LoadDynamicLibrary(path->c_str(), &handle, &ops, &size);
+  const absl::Status status = tensorflow::LoadDynamicLibrary(path->c_str(), &handle, &ops, &size);
   if (status.ok() && IsLoaded()) return status;
-  return tensorflow::errors::FailedPrecondition(
+  return FailedPrecondition(
       "engine='tfra' cannot use the ops of TensorFlow Recommenders Addons in ", *path,
       ", perhaps as they are for another version of TensorFlow: ",
       status.ok() ? "they have no in-memory tables" : status.message(), ".");

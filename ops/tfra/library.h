@@ -11,7 +11,7 @@ namespace tfps {
 inline constexpr char kCuckooTableOp[] = "TFRA>CuckooHashTableOfTensors";
 
 // Makes sure that TFRA's ops are there; otherwise returns one sentence.
-tensorflow::Status LoadTfra();
+absl::Status LoadTfra();
 
 }  // namespace tfps
 

@@ -8,11 +8,9 @@ namespace {
 
 constexpr int kHeadFloats = sizeof(RowHead) / sizeof(float);
 
-using tensorflow::Status;
-
 }  // namespace
 
-Status TfraRows::Open(tensorflow::OpKernelContext* ctx) {
+absl::Status TfraRows::Open(tensorflow::OpKernelContext* ctx) {
   int lr_floats = 0;
   for (const Policy& policy : config_.policies()) {
     lr_floats = std::max(lr_floats, policy.layout.head_floats());

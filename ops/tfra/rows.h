@@ -40,13 +40,13 @@ class TfraRows {
   explicit TfraRows(const TableConfig* config) : config_(*config) {}
 
   // Makes TFRA's tables.
-  tensorflow::Status Open(tensorflow::OpKernelContext* ctx);
+  absl::Status Open(tensorflow::OpKernelContext* ctx);
 
   // Reads the rows of n keys.
   void Read(const uint64_t* keys, int64_t n, Part part, RowBuffer* rows) const;
 
-  // Writes rows, in the place of those of their keys, which must have the same slots and must not be
-  // admitted if these are not.
+  // Writes rows, in the place of those of their keys, which must have the same slots and must not
+  // be admitted if these are not.
   void Write(const std::vector<const RowHead*>& rows, Part part);
 
   void Remove(const std::vector<const RowHead*>& rows);
@@ -60,9 +60,7 @@ class TfraRows {
   static int MfFloats(const RowLayout& layout) {
     return layout.admitted_floats() - layout.head_floats();
   }
-  CuckooTable& MfTableOf(const Policy& policy) const {
-    return *mf_.at(MfFloats(policy.layout));
-  }
+  CuckooTable& MfTableOf(const Policy& policy) const { return *mf_.at(MfFloats(policy.layout)); }
 
   const TableConfig& config_;
   std::unique_ptr<CuckooTable> heads_;

@@ -45,8 +45,9 @@ int64_t TfraShard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   std::vector<uint64_t> due, kept;
   statistics_.show = statistics_.click = 0;
   Update(keys_, Part::kHead, [&](RowHead* row) {
-    if (IsDue(config_, row) && (announced == nullptr ||
-                                std::binary_search(announced->begin(), announced->end(), row->key))) {
+    if (IsDue(config_, row) &&
+        (announced == nullptr ||
+         std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
       if (row->flags & kServed) removals_.push_back(row->key);
       due.push_back(row->key);
@@ -134,9 +135,8 @@ ShardState TfraShard::ReadRows(Rows which, const AllocateColumns& allocate) {
   const RowColumns out = allocate(size);
   int64_t i = 0;
   float* floats = out.floats;
-  Scan(keys, Part::kAll, [&](const RowHead* row) {
-    floats = CopyToColumns(config_, row, i++, out, floats);
-  });
+  Scan(keys, Part::kAll,
+       [&](const RowHead* row) { floats = CopyToColumns(config_, row, i++, out, floats); });
   ClearTouched();
   return {finished_day_, whole, removals_};
 }
@@ -227,8 +227,7 @@ void TfraShard::PutRows(const RowColumns& columns, const std::vector<RowAt>& row
 int64_t TfraShard::CountExported(Export which) const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
-  Scan(keys_, Part::kHead,
-       [&](const RowHead* row) { rows += IsExported(config_, which, row); });
+  Scan(keys_, Part::kHead, [&](const RowHead* row) { rows += IsExported(config_, which, row); });
   return rows;
 }
 

@@ -16,10 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "ops/core/export_columns.h"
+#include "ops/core/columns.h"
 #include "ops/core/push_batch.h"
 #include "ops/core/row.h"
-#include "ops/core/row_columns.h"
 #include "ops/core/row_update.h"
 #include "ops/core/shard_statistics.h"
 #include "ops/core/table_config.h"

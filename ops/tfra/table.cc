@@ -75,13 +75,13 @@ class TfraTable::Batch {
   std::vector<int32_t> positions_;
 };
 
-tensorflow::Status TfraTable::Create(tensorflow::OpKernelContext* ctx, const TableOptions& options,
-                                     std::unique_ptr<Table>* table) {
+absl::Status TfraTable::Create(tensorflow::OpKernelContext* ctx, const TableOptions& options,
+                               std::unique_ptr<Table>* table) {
   TF_RETURN_IF_ERROR(LoadTfra());
   std::unique_ptr<TfraTable> created(new TfraTable(options));
   TF_RETURN_IF_ERROR(created->rows_.Open(ctx));
   *table = std::move(created);
-  return tensorflow::OkStatus();
+  return absl::OkStatus();
 }
 
 TfraTable::TfraTable(const TableOptions& options) : ShardedTable(options), rows_(&config_) {
@@ -116,10 +116,9 @@ void TfraTable::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
       shards_[s]->CountPulled(by_shard.End(s) - by_shard.Begin(s));
     }
   };
-  parallel_for(num_shards(), CostOfShard(by_shard.size(), kPullCycles),
-               [&](int64_t first, int64_t last) {
-                 by_shard.ForEachGroup(first, last, pull_group);
-               });
+  parallel_for(
+      num_shards(), CostOfShard(by_shard.size(), kPullCycles),
+      [&](int64_t first, int64_t last) { by_shard.ForEachGroup(first, last, pull_group); });
 }
 
 std::optional<std::string> TfraTable::Push(const PushBatch& batch,
@@ -170,6 +169,7 @@ void TfraTable::PushGroup(const Batch& by_shard, int64_t first, int64_t last,
     }
   }
   std::vector<const RowHead*> pushed;
+  pushed.reserve(keys.size());
   for (size_t i = 0; i < keys.size(); ++i) pushed.push_back(rows[i]);
   rows_.Write(pushed, Part::kAll);
   for (int64_t s = first; s < last; ++s) shards_[s]->KeepLimit();

@@ -20,13 +20,12 @@ namespace tfps {
 class TfraTable final : public ShardedTable<TfraShard> {
  public:
   // A table on the device of `ctx`. `options` must be valid, as ParseTableOptions leaves them.
-  static tensorflow::Status Create(tensorflow::OpKernelContext* ctx, const TableOptions& options,
-                                   std::unique_ptr<Table>* table);
+  static absl::Status Create(tensorflow::OpKernelContext* ctx, const TableOptions& options,
+                             std::unique_ptr<Table>* table);
 
   void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
             const ParallelFor& parallel_for, uint32_t* references = nullptr) const override;
-  std::optional<std::string> Push(const PushBatch& batch,
-                                  const ParallelFor& parallel_for) override;
+  std::optional<std::string> Push(const PushBatch& batch, const ParallelFor& parallel_for) override;
 
  private:
   class Batch;

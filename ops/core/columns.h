@@ -1,7 +1,7 @@
-// Rows outside of a table, as plain columns: what a checkpoint holds of one shard. Whoever owns the
-// memory hands in where it is.
-#ifndef OPS_CORE_ROW_COLUMNS_H_
-#define OPS_CORE_ROW_COLUMNS_H_
+// Rows outside of a table, as plain columns whose memory the caller owns: what a checkpoint holds
+// of one shard, and what an export takes to serving.
+#ifndef OPS_CORE_COLUMNS_H_
+#define OPS_CORE_COLUMNS_H_
 
 #include <cstdint>
 #include <functional>
@@ -33,14 +33,14 @@ struct RowAt {
 // What else a shard has, beside its rows.
 struct ShardState {
   int64_t finished_day = std::numeric_limits<int64_t>::min();
-  bool whole = true;               // the rows are all rows; otherwise those touched since the last reading
+  bool whole = true;  // the rows are all rows; otherwise those touched since the last reading
   std::vector<uint64_t> removals;  // pending removals: keys that were served when they were evicted
 };
 
 // What a shard costs its server.
 struct ShardLoad {
   int64_t rows;
-  int64_t bytes;         // of chunks and index
+  int64_t bytes;        // of chunks and index
   int64_t pulled_keys;  // since the table was made
 };
 
@@ -50,6 +50,26 @@ enum class Rows { kAll, kTouched };
 // Called once the size is known; returns where the columns are to be written.
 using AllocateColumns = std::function<RowColumns(const RowColumnsSize& size)>;
 
+// A base holds every row that serving needs, a delta those that changed enough since.
+enum class Export { kBase, kDelta };
+
+struct ExportColumns {
+  uint64_t* keys;  // (n)
+  float* rows;     // (n, 1 + the largest mf_dim): lr_w, mf_w; zeros beyond the row's own mf, or
+                   // without one
+  double* delta_scores;  // (n): what to take off once the export is durable
+};
+
+// Called once the number of rows is known; returns where they are to be written, keys == nullptr
+// for nowhere.
+using AllocateExport = std::function<ExportColumns(int64_t rows)>;
+
+// A row that was captured, and the delta_score that it had.
+struct CapturedKey {
+  uint64_t key;
+  double delta_score;
+};
+
 }  // namespace tfps
 
-#endif  // OPS_CORE_ROW_COLUMNS_H_
+#endif  // OPS_CORE_COLUMNS_H_
