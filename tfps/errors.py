@@ -5,6 +5,10 @@ class ConfigError(ValueError):
   """A setting is wrong; the message is one sentence that names it and the remedy."""
 
 
+class PrivateApiError(ImportError):
+  """A private API that tfps uses is not in the installed TensorFlow or Keras."""
+
+
 class LostError(ConnectionError, TimeoutError):
   """A task of the cluster is missing or has been replaced; the message is one sentence."""
 

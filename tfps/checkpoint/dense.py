@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tfps.errors import CheckpointError
+from tfps.graph import compat
 from tfps.storage import files
 
 if TYPE_CHECKING:
@@ -52,7 +53,5 @@ def _random_states(model: keras.Model) -> tf.train.Checkpoint | None:
 
   Keras shows them to a SavedModel only, not to a checkpoint.
   """
-  layers = (getattr(layer, "_random_generator", None) for layer in model.submodules)
-  generators = [getattr(layer, "_generator", None) for layer in layers]
-  generators = [one for one in generators if isinstance(one, tf.random.Generator)]
+  generators = compat.random_generators(model)
   return tf.train.Checkpoint(generators=generators) if generators else None

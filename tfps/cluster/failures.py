@@ -7,6 +7,7 @@ import re
 
 from tfps.cluster import tf_config
 from tfps.errors import ConfigError
+from tfps.graph import compat
 
 _TARGET = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 _NODE = re.compile(r"\{\{node ([^}]+)\}\}")
@@ -23,7 +24,7 @@ _JOB_NAMES = {"worker": "Worker", "ps": "Parameter server", "chief": "The chief"
 
 def is_tensorflow_error(error: BaseException) -> bool:
   """Whether `error` is a `tf.errors.OpError`, or the coordinator's wrapping of one."""
-  error = _unwrap(error)
+  error = compat.original_error(error)
   return isinstance(getattr(error, "message", None), str) and hasattr(error, "node_def")
 
 
@@ -42,7 +43,7 @@ def readable(error: BaseException) -> BaseException:
 def is_connection_error(error: BaseException) -> bool:
   """Whether TensorFlow says that a process cannot be reached, or has gone away."""
   kinds = ("UnavailableError", "PSUnavailableError", "AbortedError", "DeadlineExceededError")
-  return is_tensorflow_error(error) and type(_unwrap(error)).__name__ in kinds
+  return is_tensorflow_error(error) and type(compat.original_error(error)).__name__ in kinds
 
 
 def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> str:
@@ -58,7 +59,7 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   """
   if not is_tensorflow_error(error):
     return " ".join(str(error).split()) or type(error).__name__
-  error = _unwrap(error)
+  error = compat.original_error(error)
   kind = type(error).__name__
   text = str(getattr(error, "message", ""))
   cause = _cause(text) or kind
@@ -82,12 +83,6 @@ def explain(error: BaseException, cluster: tf_config.Cluster | None = None) -> s
   if task:
     where += f" on {task[1]} {task[2]}{_at_address(task[1], int(task[2]), cluster)}"
   return f"{cause} ({where})"
-
-
-def _unwrap(error: BaseException) -> BaseException:
-  while isinstance(original := getattr(error, "original_exception", None), BaseException):
-    error = original
-  return error
 
 
 def _cause(text: str) -> str:
@@ -128,18 +123,9 @@ class CoordinatorLog(logging.Filter):
   before it raises the error.
   """
 
-  _DROPPED = (
-    "Start cancelling closures",
-    "Remote function on worker",
-    " %s encountered the following error",
-    " /job:worker",
-    # Said when a step is traced on the chief, before the first ticket is scheduled.
-    "A `tf.distribute.experimental.ParameterServerStrategy` method is invoked without",
-  )
-
   def filter(self, record: logging.LogRecord) -> bool:
     message = str(record.msg)
-    if message.startswith(self._DROPPED):
+    if message.startswith(compat.COORDINATOR_LOGS):
       return False
     for argument in record.args if isinstance(record.args, tuple) else ():
       if isinstance(argument, BaseException) and is_tensorflow_error(argument):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.errors import ExportError
 from tfps.export import artifact, delta_reader, extras
@@ -17,10 +16,10 @@ from tfps.export.artifact import ARTIFACTS, K
 from tfps.export.folded_rows import FoldedRows
 from tfps.export.manifests import BaseManifest, DeltaManifest
 from tfps.export.served.table import buckets_for
+from tfps.graph import compat
 from tfps.storage import bundles, files
 
 _DEVICES = ["/device:CPU:0"]
-_OF_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class _Delta(NamedTuple):
@@ -126,9 +125,9 @@ def _other_tensors(
     "progress": tf.constant([last.manifest.sequence, 0], tf.int64),
   }
   for name, value in now.items():
-    if name + _OF_VARIABLE not in tensors:
+    if name + compat.VARIABLE_VALUE not in tensors:
       raise ExportError(f"{base} has no variable '{name}': it is of another version of tfps.")
-    tensors[name + _OF_VARIABLE] = value
+    tensors[name + compat.VARIABLE_VALUE] = value
   for table, (keys, rows) in names.items():
     if not tables[table].rows:
       tensors[keys] = tf.zeros([0], tf.int64)
@@ -169,7 +168,7 @@ def _check(base: str, manifest: BaseManifest, deltas: Sequence[_Delta]) -> None:
 def _make_room(path: str, buckets: Mapping[str, int]) -> None:
   """Sets the numbers of buckets of the tables that a SavedModel's graph makes, by table name."""
   with tf.io.gfile.GFile(path, "rb") as file:
-    saved_model = saved_model_pb2.SavedModel.FromString(file.read())
+    saved_model = compat.saved_model_message().FromString(file.read())
   done = set()
   for meta_graph in saved_model.meta_graphs:
     graph = meta_graph.graph_def

@@ -1,30 +1,28 @@
 """Quicker tracing of models."""
 
-import contextlib
+from __future__ import annotations
 
-import tensorflow as tf
-from tensorflow.python.autograph.core import config
+import contextlib
+from collections.abc import Callable, Iterator
+
+from tfps.graph import compat
 
 
 @contextlib.contextmanager
-def libraries_unconverted():
-  """While it is active, AutoGraph runs Keras's code and this library's as they are, and still converts the user's.
+def libraries_unconverted() -> Iterator[None]:
+  """While it is active, AutoGraph converts the user's code only: not Keras's, not this library's.
 
-  TensorFlow's rules leave `keras` alone, and do not know its Keras 2 package, `tf_keras`. Neither that nor this library
-  has Python loops or conditions of tensors, so that converting them changes nothing but the time to the first step.
+  TensorFlow's rules exempt `keras`, but not its Keras 2 package, `tf_keras`. Neither `tf_keras` nor
+  this library has Python loops or conditions on tensors, so converting them would only delay the
+  first step.
   """
-  rules = config.CONVERSION_RULES
-  unconverted = config.DoNotConvert("tf_keras"), config.DoNotConvert("tfps")
-  config.CONVERSION_RULES = (*unconverted, *rules)
-  try:
+  with compat.unconverted("tf_keras", "tfps"):
     yield
-  finally:
-    config.CONVERSION_RULES = rules
 
 
-def users(function):
-  """A function or method that a user may have written, for the library to call: converted where AutoGraph is at work."""
-  autograph = tf.__internal__.autograph
-  status = autograph.control_status_ctx()
-  is_at_work = status.status.name == "ENABLED"
-  return autograph.tf_convert(function, status) if is_at_work else function
+def users(function: Callable) -> Callable:
+  """Prepares a function or method that a user may have written for a call from this library.
+
+  AutoGraph converts it if the caller is being converted.
+  """
+  return compat.converted(function)

@@ -1,14 +1,20 @@
-"""Making the graph of one program a graph for any."""
+"""Turns the graph of one program into a graph for any program."""
+
+from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
+from tfps.graph import compat
 
-def anywhere(graph_def):
-  """A copy without the devices of a cluster, whose functions have names of their own.
 
-  Functions that nothing calls, such as those for a gradient, are left out.
+def anywhere(graph_def: Any) -> Any:
+  """A copy without the devices of a cluster, whose functions have new, unique names.
+
+  Functions that no node calls, such as those for a gradient, are left out.
 
   Args:
     graph_def: a GraphDef.
@@ -17,7 +23,8 @@ def anywhere(graph_def):
     GraphDef.
   """
   functions = {function.signature.name: function for function in graph_def.library.function}
-  called, to_visit = set(), list(graph_def.node)
+  called: set[str] = set()
+  to_visit = list(graph_def.node)
   while to_visit:
     new = (_callees(to_visit.pop()) & functions.keys()) - called
     called |= new
@@ -25,7 +32,7 @@ def anywhere(graph_def):
   result = tf.compat.v1.GraphDef(versions=graph_def.versions)
   result.node.extend(graph_def.node)
   result.library.function.extend(functions[name] for name in sorted(called))
-  # A name that TensorFlow has seen must mean what it meant then.
+  # TensorFlow does not allow a second function of a name that it knows.
   mark = uuid.uuid4().hex[:8]
   names = {name: f"{name}_{mark}" for name in called}
   for function in result.library.function:
@@ -41,18 +48,18 @@ def anywhere(graph_def):
   return result
 
 
-def clear_devices(graph_def):
-  """Takes the devices off all nodes of a GraphDef, in place."""
+def clear_devices(graph_def: Any) -> None:
+  """Removes the devices of all nodes of a GraphDef, in place."""
   for nodes in [graph_def.node, *(function.node_def for function in graph_def.library.function)]:
     for node in nodes:
       node.device = ""
 
 
-# Of a function: others say what a program with gradients or another device would call instead.
-_KEPT = ("_input_shapes", "_construction_context")
+# The attributes of a function that stay. Others name functions to call for gradients or on devices.
+_KEPT = (compat.INPUT_SHAPES, compat.CONSTRUCTION_CONTEXT)
 
 
-def _called(node):
+def _called(node: Any) -> Iterator[Any]:
   """The functions that a node's attributes name."""
   for attribute in node.attr.values():
     if attribute.HasField("func"):
@@ -60,5 +67,6 @@ def _called(node):
     yield from attribute.list.func
 
 
-def _callees(node):
+def _callees(node: Any) -> set[str]:
+  """The names of the functions that a node calls; its op may be one."""
   return {node.op, *(function.name for function in _called(node))}

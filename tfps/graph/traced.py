@@ -1,14 +1,16 @@
-"""A function traced once, with variables that can be other ones wherever it is called."""
+"""A function that is traced once, and takes other variables' handles at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import context
 
+from tfps.graph import compat
 from tfps.graph.graph_defs import anywhere
 
-# What TensorFlow's kernel takes for: a resource of its own each time that the op runs.
-_OF_NO_NAME = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
-
-# What leaves a variable as it is.
+# Ops that do not change a variable.
 _READS = (
   "ReadVariableOp",
   "ResourceGather",
@@ -19,30 +21,35 @@ _READS = (
 
 
 class Traced:
-  """A function as a graph without devices, in which variables are replaced when it is called.
+  """A function as a graph without devices, whose variables each call replaces.
 
   Args:
     function: a Python function of tensors.
     *specs: nested tf.TypeSpecs of its arguments.
-    side_effects: whether what it does is wanted, or only what it returns.
+    side_effects: whether its side effects are kept, or only what it returns.
     autograph: whether AutoGraph converts it.
 
   Attributes:
     variables: the tf.Variables that it uses.
     changed: those of them that it may change.
+    others: (external tensor, placeholder) of everything else that it has captured.
     concrete: the ConcreteFunction.
+    graph_def: its GraphDef, without devices.
   """
 
-  def __init__(self, function, *specs, side_effects=True, autograph=True):
+  def __init__(
+    self, function: Callable, *specs: Any, side_effects: bool = True, autograph: bool = True
+  ) -> None:
     self.concrete = tf.function(function, autograph=autograph).get_concrete_function(*specs)
     graph = self.concrete.graph
     named = {identity(variable): variable for variable in self.concrete.variables}
-    self.others = [(e, p) for e, p in graph.captures if id(e) not in named]
-    self._variables = [(named[id(e)], p) for e, p in graph.captures if id(e) in named]
+    captures = compat.captures(graph)
+    self.others = [(e, p) for e, p in captures if id(e) not in named]
+    self._variables = [(named[id(e)], p) for e, p in captures if id(e) in named]
     graph_def = graph.as_graph_def()
     roots = [output.op.name for output in graph.outputs]
     if side_effects:
-      roots += [op.name for op in graph.control_outputs]
+      roots += [op.name for op in compat.control_outputs(graph)]
     else:
       for node in graph_def.node:
         data = [name for name in node.input if not name.startswith("^")]
@@ -60,21 +67,21 @@ class Traced:
       for variable, placeholder in self._variables
       if any(op.type not in _READS for op in placeholder.consumers() if op.name in there)
     ]
-    arguments = graph.inputs[: len(graph.inputs) - len(graph.captures)]
+    arguments = graph.inputs[: len(graph.inputs) - len(captures)]
     self._arguments = [(i, p) for i, p in enumerate(arguments) if p.op.name in there]
     self.graph_def = anywhere(graph_def)
     for nodes in (self.graph_def.node, *(f.node_def for f in self.graph_def.library.function)):
       for node in nodes:
-        node.attr.pop("_class", None)  # With which node it was to be placed.
+        node.attr.pop(compat.COLOCATION, None)
     for function in self.graph_def.library.function:
-      # Importing into the body of a loop does not make a function known where the loop runs.
-      context.context().add_function_def(function)
+      # Importing into the body of a loop does not make a function known outside of the body.
+      compat.add_function(function)
 
-  def __call__(self, *arguments, handles):
-    """What the function returns.
+  def __call__(self, *arguments: Any, handles: Mapping[int, tf.Tensor]) -> Any:
+    """Adds the function to the graph that is being made; returns what the function returns.
 
     Args:
-      *arguments: as the specs say.
+      *arguments: nested tensors as the specs say.
       handles: {identity of a variable: the resource handle that takes its place}.
     """
     flat = tf.nest.flatten(arguments, expand_composites=True)
@@ -95,27 +102,28 @@ class Traced:
     return tf.nest.pack_sequence_as(structure, outputs, expand_composites=True)
 
 
-def local_variable(variable, value):
-  """The handle of a variable like `variable` that holds `value` and lives as long as the call that makes it."""
+def local_variable(variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
+  """The handle of a new variable like `variable` that holds `value`; it ends with the call."""
   handle = tf.raw_ops.VarHandleOp(
-    dtype=variable.dtype, shape=variable.shape, shared_name=_OF_NO_NAME
+    dtype=variable.dtype, shape=variable.shape, shared_name=compat.anonymous_name()
   )
   assign = tf.raw_ops.AssignVariableOp(resource=handle, value=value)
   with tf.control_dependencies([assign]):
     return tf.identity(handle)
 
 
-def identity(variable):
-  """Tells a variable from all others, whatever a strategy has wrapped it in."""
+def identity(variable: tf.Variable) -> int:
+  """A number that identifies a variable, whatever a strategy has wrapped it in."""
   return id(variable.handle)
 
 
-def _reachable(graph_def, roots):
-  """The names of the nodes that those named `roots` need, and theirs."""
+def _reachable(graph_def: Any, roots: list[str]) -> set[str]:
+  """The names of the nodes named `roots` and of all nodes that they depend on."""
   inputs = {
     node.name: [name.lstrip("^").split(":")[0] for name in node.input] for node in graph_def.node
   }
-  there, to_visit = set(), list(roots)
+  there: set[str] = set()
+  to_visit = list(roots)
   while to_visit:
     name = to_visit.pop()
     if name not in there:
@@ -124,12 +132,9 @@ def _reachable(graph_def, roots):
   return there
 
 
-def _here(tensor):
-  """The tensor in the graph that is being made."""
+def _here(tensor: Any) -> tf.Tensor:
+  """The tensor that stands for `tensor` in the graph that is being made."""
   graph = tf.compat.v1.get_default_graph()
   tensor = tf.convert_to_tensor(tensor)
-  return (
-    graph.capture(tensor)
-    if isinstance(tensor, tf.__internal__.EagerTensor) or tensor.graph is not graph
-    else tensor
-  )
+  is_here = tf.is_symbolic_tensor(tensor) and tensor.graph is graph
+  return tensor if is_here else compat.capture(graph, tensor)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
 
-_STRING_BYTES = 24  # The size of a TF_TString.
+from tfps.graph import compat
 
 
 class _Output(ctypes.Structure):
@@ -68,7 +67,7 @@ class SavedModelSession:
     finally:
       library.TF_DeleteBuffer(meta_graph)
       library.TF_DeleteSessionOptions(options)
-    self.signatures = dict(meta_graph_pb2.MetaGraphDef.FromString(content).signature_def)
+    self.signatures = dict(tf.compat.v1.MetaGraphDef.FromString(content).signature_def)
 
   def run(
     self, inputs: Mapping[str, Any], signature: str = "serving_default"
@@ -150,11 +149,11 @@ def _to_tensor(value: Any, dtype: int) -> Any:
     values = [
       value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()
     ]
-    tensor = _allocate(dtype, array.shape, _STRING_BYTES * len(values))
+    tensor = _allocate(dtype, array.shape, compat.TSTRING_BYTES * len(values))
     begin = library.TF_TensorData(tensor)
     for i, value in enumerate(values):
-      library.TF_StringInit(begin + i * _STRING_BYTES)
-      library.TF_StringCopy(begin + i * _STRING_BYTES, value, len(value))
+      library.TF_StringInit(begin + i * compat.TSTRING_BYTES)
+      library.TF_StringCopy(begin + i * compat.TSTRING_BYTES, value, len(value))
     return tensor
   array = np.ascontiguousarray(value, tf.dtypes.as_dtype(dtype).as_numpy_dtype)
   tensor = _allocate(dtype, array.shape, array.nbytes)
@@ -166,7 +165,7 @@ def _free_strings(tensor: Any) -> None:
   library = _library()
   if library.TF_TensorType(tensor) == tf.string.as_datatype_enum:
     begin, end = library.TF_TensorData(tensor), library.TF_TensorByteSize(tensor)
-    for offset in range(0, end, _STRING_BYTES):
+    for offset in range(0, end, compat.TSTRING_BYTES):
       library.TF_StringDealloc(begin + offset)
 
 
@@ -183,7 +182,7 @@ def _to_array(tensor: Any) -> np.ndarray:
   if dtype == tf.string.as_datatype_enum:
     values = np.empty(int(np.prod(shape)), object)
     for i in range(values.size):
-      at = begin + i * _STRING_BYTES
+      at = begin + i * compat.TSTRING_BYTES
       values[i] = ctypes.string_at(
         library.TF_StringGetDataPointer(at), library.TF_StringGetSize(at)
       )
@@ -193,14 +192,13 @@ def _to_array(tensor: Any) -> np.ndarray:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-  """TensorFlow's C API with its types, in the library of this process's TensorFlow."""
-  library = ctypes.CDLL(str(pathlib.Path(tf.__file__).with_name("libtensorflow_cc.so.2")))
+def _library() -> types.SimpleNamespace:
+  """The functions of TensorFlow's C API that are called here."""
   pointer, size = ctypes.c_void_p, ctypes.c_size_t
   pointers, count = ctypes.POINTER(ctypes.c_void_p), ctypes.c_int
   outputs, buffer = ctypes.POINTER(_Output), ctypes.POINTER(_Buffer)
   strings = ctypes.POINTER(ctypes.c_char_p)
-  for name, result, arguments in (
+  signatures: list[tuple[str, Any, list[Any]]] = [
     ("TF_NewGraph", pointer, []),
     ("TF_DeleteGraph", None, [pointer]),
     ("TF_NewSessionOptions", pointer, []),
@@ -230,7 +228,5 @@ def _library() -> ctypes.CDLL:
     ("TF_StringGetDataPointer", pointer, [pointer]),
     ("TF_StringDealloc", None, [pointer]),
     ("TF_StringGetSize", size, [pointer]),
-  ):  # fmt: skip
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, arguments
-  return library
+  ]  # fmt: skip
+  return compat.c_api(signatures)

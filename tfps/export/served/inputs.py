@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
-from tf_keras.src.engine.functional import Functional
 
 from tfps.data.raw_inputs import padding
 from tfps.errors import ExportError
+from tfps.graph import compat
 from tfps.layers.embedding import Embedding
 from tfps.table.feasigns import feasign
 
@@ -40,7 +40,7 @@ class ModelInputs:
     layers = [module for module in model.submodules if isinstance(module, Embedding)]
     self._slots = {slot for layer in layers for slot in layer.slots}
     # The inputs of a functional model keep the dtype that they were made with.
-    self._hash = not isinstance(model, Functional)
+    self._hash = not isinstance(model, compat.functional_model())
     self._raw = raw
     traced = tf.function(self.from_raw, autograph=False).get_concrete_function(dict(raw.specs))
     self.specs = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)

@@ -12,6 +12,7 @@ from tfps.export.served.inputs import ModelInputs
 from tfps.export.served.table import ServedTable
 from tfps.export.served.tracing import TracedModel
 from tfps.export.served.weights import PackedWeights
+from tfps.graph import compat
 
 if TYPE_CHECKING:
   import tf_keras as keras
@@ -23,6 +24,8 @@ Outputs = dict[str, tf.Tensor]
 CLASSIFY, REGRESS = "classify", "regress"
 
 
+# tf.Module would look for variables in these attributes, and find the trainer's.
+@compat.untracked("_raw", "_inputs", "_traced")
 class ServedModel(tf.Module):
   """A model with all that it needs to be served, and to apply deltas while it is served.
 
@@ -48,11 +51,6 @@ class ServedModel(tf.Module):
     # The number of the last whole delta, and how many entries of the next one are applied. One
     # variable, so that both change at once.
     self.progress = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
-
-  # In these attributes tf.Module would find the trainer's variables.
-  _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-    ("_raw", "_inputs", "_traced", *tf.Module._TF_MODULE_IGNORED_PROPERTIES)
-  )
 
   @property
   def packed_weights(self) -> PackedWeights:

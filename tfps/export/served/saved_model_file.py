@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from tfps.export.served import model as served_model
+from tfps.graph import compat
 from tfps.graph.graph_defs import clear_devices
 from tfps.storage import files
 
@@ -24,7 +24,7 @@ def save(served: served_model.ServedModel, folder: str) -> None:
   tf.saved_model.save(served, folder, signatures=served.signatures())
   path = files.join(folder, "saved_model.pb")
   with tf.io.gfile.GFile(path, "rb") as file:
-    content = saved_model_pb2.SavedModel.FromString(file.read())
+    content = compat.saved_model_message().FromString(file.read())
   for meta_graph in content.meta_graphs:
     clear_devices(meta_graph.graph_def)
     for name, method in _METHODS.items():

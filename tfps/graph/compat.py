@@ -1,0 +1,407 @@
+"""Every private API of TensorFlow, Keras and Python that tfps uses; no other file touches one.
+
+`PRIVATE` lists them with the versions that each was tried on. An API is looked up when it is
+needed. If it is gone, only the code that needs it stops, with one sentence: a
+`tfps.errors.PrivateApiError`. `missing()` looks up all of them.
+
+Semi-private APIs count, too: attributes that no documentation names, and texts that TensorFlow
+writes and tfps reads.
+
+This module imports neither TensorFlow nor Keras by itself, for programs that never start
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import importlib
+import inspect
+import pathlib
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from tfps import versions
+from tfps.errors import PrivateApiError
+
+_Class = TypeVar("_Class", bound=type)
+
+# All APIs are in all of these: tests/test_compat.py looks, and `make matrix` runs it on each.
+_TENSORFLOW = versions.RELEASES
+_KERAS = ("2.16.0", "2.17.0", "2.18.0", "2.19.0", "2.20.1", "2.21.0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Private:
+  """One private API.
+
+  Attributes:
+    module: the module that has it.
+    path: its name in the module, with dots; "" for the module itself.
+    text: what its source code says, for an attribute of instances or a text that tfps repeats.
+    tried: the versions of the module's package that it was tried on.
+  """
+
+  module: str
+  path: str
+  text: str = ""
+  tried: tuple[str, ...] = ()
+
+  def __str__(self) -> str:
+    name = f"{self.module}.{self.path}".rstrip(".")
+    return name + (f" with {self.text!r}" if self.text else "")
+
+  @property
+  def package(self) -> str:
+    """The name of its package."""
+    return self.module.partition(".")[0]
+
+  @property
+  def versions(self) -> tuple[str, ...]:
+    """The versions of its package that it was tried on."""
+    return self.tried or (_KERAS if self.package == "tf_keras" else _TENSORFLOW)
+
+  def get(self) -> Any:
+    """The API itself.
+
+    Raises:
+      PrivateApiError: it is gone.
+    """
+    try:
+      found: Any = importlib.import_module(self.module)
+      for name in filter(None, self.path.split(".")):
+        found = getattr(found, name)
+      if not _says(found, self.text):
+        raise AttributeError(self.text)
+    except (ImportError, AttributeError) as error:
+      raise self.gone() from error
+    return found
+
+  def gone(self) -> PrivateApiError:
+    """The error that says so."""
+    try:
+      running = f"{self.package} {importlib.import_module(self.package).__version__}"
+    except (ImportError, AttributeError):
+      running = f"this {self.package}"
+    return PrivateApiError(
+      f"{running} has no {self}, a private API that tfps uses and that was tried on {self.package} "
+      f"{', '.join(self.versions)}: install one of these versions, or a newer tfps."
+    )
+
+
+@functools.cache
+def _says(found: Any, text: str) -> bool:
+  """Whether the source code of `found` has `text`; True if the source is not installed."""
+  try:
+    return text in inspect.getsource(found) if text else True
+  except OSError:
+    return True
+
+
+_CONVERSION_RULES = Private("tensorflow.python.autograph.core.config", "CONVERSION_RULES")
+_DO_NOT_CONVERT = Private("tensorflow.python.autograph.core.config", "DoNotConvert")
+_AUTOGRAPH_STATUS = Private("tensorflow", "__internal__.autograph.control_status_ctx")
+_AUTOGRAPH_CONVERT = Private("tensorflow", "__internal__.autograph.tf_convert")
+_CONTEXT = Private("tensorflow.python.eager.context", "context")
+_ADD_FUNCTION = Private("tensorflow.python.eager.context", "Context.add_function_def")
+_ANONYMOUS_NAME = Private("tensorflow.python.eager.context", "anonymous_name")
+_OP_DEFINITION = Private("tensorflow.python.framework.op_def_registry", "get")
+_CAPTURES = Private("tensorflow", "__internal__.FuncGraph.captures")
+_CAPTURE = Private("tensorflow", "__internal__.FuncGraph.capture")
+_CONTROL_OUTPUTS = Private("tensorflow", "__internal__.FuncGraph.__init__", "self.control_outputs")
+_SAVED_MODEL = Private("tensorflow.core.protobuf.saved_model_pb2", "SavedModel")
+_MODULE_IGNORED = Private("tensorflow", "Module._TF_MODULE_IGNORED_PROPERTIES")
+_TABLE = "lookup.experimental.DenseHashTable"
+_TABLE_BUCKETS = Private("tensorflow", f"{_TABLE}.__init__", "self._initial_num_buckets")
+_TABLE_SAVE = Private("tensorflow", f"{_TABLE}._serialize_to_tensors")
+_TABLE_RESTORE = Private("tensorflow", f"{_TABLE}._restore_from_tensors")
+_COORDINATOR = "tensorflow.python.distribute.coordinator.cluster_coordinator"
+_ORIGINAL_EXCEPTION = Private(_COORDINATOR, "PSUnavailableError", "self.original_exception")
+
+_FUNCTIONAL = Private("tf_keras.src.engine.functional", "Functional")
+_SCRATCH_GRAPH = Private(
+  "tf_keras.src.engine.base_layer", "Layer._infer_output_signature", "_scratch_graph"
+)
+_IS_COMPILED = Private("tf_keras", "Model._assert_compile_was_called")
+_VALIDATE_LOSS = Private("tf_keras", "Model._validate_target_and_loss")
+_COMPILED_LOSS = Private("tf_keras", "Model.compile", "self.compiled_loss")
+_BATCH_HOOKS = Private("tf_keras", "callbacks.CallbackList._disallow_batch_hooks_in_ps_strategy")
+_CHECK_TIMING = Private("tf_keras", "callbacks.CallbackList.__init__", "self._check_timing")
+_RANDOM_LAYER = Private("tf_keras", "layers.Dropout.call", "self._random_generator")
+_RANDOM_STATE = Private("tf_keras.src.backend", "RandomGenerator", "self._generator")
+
+# What the coordinator logs of every failed closure, with all traces, before it raises the error.
+COORDINATOR_LOGS = (
+  "Start cancelling closures",
+  "Remote function on worker",
+  " %s encountered the following error",
+  " /job:worker",
+  # Said when a step is traced on the chief, before the first ticket is scheduled.
+  "A `tf.distribute.experimental.ParameterServerStrategy` method is invoked without",
+)
+
+# Attributes of nodes and functions of a GraphDef.
+COLOCATION = "_class"
+INPUT_SHAPES = "_input_shapes"
+CONSTRUCTION_CONTEXT = "_construction_context"
+
+# How the name of a variable ends in a tf.train.Checkpoint.
+VARIABLE_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+# The attributes in which Keras's optimizers keep their variables: {attribute: optimizers}.
+_OPTIMIZER_VARIABLES = {
+  attribute: [
+    Private("tf_keras", f"optimizers.{optimizer}.build", f"self.{attribute} =")
+    for optimizer in optimizers
+  ]
+  for attribute, optimizers in {
+    "momentums": ["SGD"],
+    "_momentums": ["Adam", "AdamW", "Nadam", "RMSprop"],
+    "_velocities": ["Adam", "AdamW", "Nadam", "RMSprop"],
+    "_average_gradients": ["RMSprop"],
+    "_accumulators": ["Adagrad", "Ftrl"],
+    "_linears": ["Ftrl"],
+  }.items()
+}
+
+PRIVATE = (
+  *(api for api in list(globals().values()) if isinstance(api, Private)),
+  *(Private(_COORDINATOR, "", text) for text in COORDINATOR_LOGS[:2]),
+  *(api for apis in _OPTIMIZER_VARIABLES.values() for api in apis),
+)
+
+
+def missing() -> list[str]:
+  """One sentence for each private API that the installed TensorFlow and Keras lack."""
+  sentences = []
+  for api in PRIVATE:
+    try:
+      api.get()
+    except PrivateApiError as error:
+      sentences.append(str(error))
+  try:
+    c_api([])
+  except PrivateApiError as error:
+    sentences.append(str(error))
+  return sentences
+
+
+# AutoGraph.
+
+
+@contextlib.contextmanager
+def unconverted(*packages: str) -> Iterator[None]:
+  """While it is active, AutoGraph leaves the code of these packages as it is."""
+  do_not_convert, rules = _DO_NOT_CONVERT.get(), _CONVERSION_RULES.get()
+  config: Any = importlib.import_module(_CONVERSION_RULES.module)
+  config.CONVERSION_RULES = (*map(do_not_convert, packages), *rules)
+  try:
+    yield
+  finally:
+    config.CONVERSION_RULES = rules
+
+
+def converted(function: Callable) -> Callable:
+  """The function as AutoGraph converts it, where AutoGraph is at work; else the function itself."""
+  status = _AUTOGRAPH_STATUS.get()()
+  if status.status.name != "ENABLED":
+    return function
+  return _AUTOGRAPH_CONVERT.get()(function, status)
+
+
+# Graphs.
+
+
+def add_function(function_def: Any) -> None:
+  """Makes a FunctionDef known to every graph of this process."""
+  _ADD_FUNCTION.get()(_CONTEXT.get()(), function_def)
+
+
+def anonymous_name() -> str:
+  """The shared_name that makes an op create a new resource at every run."""
+  return _ANONYMOUS_NAME.get()()
+
+
+def is_stateful(op: str) -> bool:
+  """Whether the op named `op` has state; False for a function."""
+  definition = _OP_DEFINITION.get()(op)
+  return definition is not None and definition.is_stateful
+
+
+def captures(graph: Any) -> list[tuple[Any, Any]]:
+  """(what it captured, the placeholder that stands for it) of the graph of a ConcreteFunction."""
+  _CAPTURES.get()
+  return list(graph.captures)
+
+
+def capture(graph: Any, tensor: Any) -> Any:
+  """What stands in the graph of a function for a tensor from outside."""
+  return _CAPTURE.get()(graph, tensor)
+
+
+def control_outputs(graph: Any) -> list[Any]:
+  """The operations that the graph of a ConcreteFunction runs for their effect."""
+  _CONTROL_OUTPUTS.get()
+  return list(graph.control_outputs)
+
+
+def saved_model_message() -> Any:
+  """The protobuf class SavedModel: of the file saved_model.pb."""
+  return _SAVED_MODEL.get()
+
+
+# Keras models and callbacks.
+
+
+def functional_model() -> type:
+  """The class of Keras's functional models."""
+  return _FUNCTIONAL.get()
+
+
+def in_scratch_graph() -> bool:
+  """Whether Keras runs a layer on placeholders only, to learn its output's shapes."""
+  import tensorflow as tf
+
+  _SCRATCH_GRAPH.get()
+  return getattr(tf.compat.v1.get_default_graph(), "name", "").endswith(_SCRATCH_GRAPH.text)
+
+
+def assert_compiled(model: Any) -> None:
+  """Raises RuntimeError, in Keras's words, if the model was not compiled."""
+  _IS_COMPILED.get()(model)
+
+
+def validate_target_and_loss(model: Any, target: Any, loss: Any) -> None:
+  """Raises ValueError, in Keras's words, if the target or the compiled loss is missing."""
+  _VALIDATE_LOSS.get()(model, target, loss)
+
+
+def has_compiled_loss(model: Any) -> bool:
+  """Whether the model was compiled with a loss."""
+  _COMPILED_LOSS.get()
+  return model.compiled_loss is not None
+
+
+def untracked(*names: str) -> Callable[[_Class], _Class]:
+  """A class decorator for a tf.Module, which then ignores what these attributes hold."""
+
+  def decorate(cls: _Class) -> _Class:
+    _MODULE_IGNORED.get()
+    inherited = [vars(base).get("_TF_MODULE_IGNORED_PROPERTIES", ()) for base in cls.__mro__]
+    changed: Any = cls
+    changed._TF_MODULE_IGNORED_PROPERTIES = frozenset(names).union(*inherited)
+    return cls
+
+  return decorate
+
+
+def with_batch_hooks(cls: _Class) -> _Class:
+  """A class decorator for a Keras CallbackList, which then calls batch hooks under any strategy.
+
+  Keras refuses batch hooks under a ParameterServerStrategy, because its logs are remote values
+  there. It also warns about hooks that take longer than a batch; the decorated class does not.
+  """
+  _BATCH_HOOKS.get()
+  _CHECK_TIMING.get()
+  changed: Any = cls
+  changed._disallow_batch_hooks_in_ps_strategy = lambda self: None
+  changed._check_timing = property(lambda self: False, lambda self, value: None)
+  return cls
+
+
+def random_generators(model: Any) -> list[Any]:
+  """The tf.random.Generators of a model's random layers (Dropout and the like)."""
+  import tensorflow as tf
+
+  _RANDOM_LAYER.get()
+  _RANDOM_STATE.get()
+  layers = (getattr(layer, "_random_generator", None) for layer in model.submodules)
+  generators = (getattr(layer, "_generator", None) for layer in layers)
+  return [one for one in generators if isinstance(one, tf.random.Generator)]
+
+
+def optimizer_variables(optimizer: Any, name: str) -> list[Any]:
+  """The variables of a built Keras optimizer that it keeps under `name`, one for each weight.
+
+  The list is empty if the optimizer's settings need no such variables: RMSprop has momentums only
+  with a momentum.
+
+  Args:
+    optimizer: the optimizer.
+    name: "momentums", "velocities", "average_gradients", "accumulators" or "linears".
+  """
+  import tf_keras as keras
+
+  variables: list[Any] = []
+  for attribute in (name, f"_{name}"):
+    for api in _OPTIMIZER_VARIABLES.get(attribute, ()):
+      if isinstance(optimizer, getattr(keras.optimizers, api.path.split(".")[1])):
+        api.get()
+        variables += getattr(optimizer, attribute, ())
+        break
+  return variables
+
+
+# Tables of tf.lookup.
+
+
+def saved_as_tensors(cls: _Class) -> _Class:
+  """A class decorator for a DenseHashTable that defines how a SavedModel holds it.
+
+  `saved_tensors()` returns {name: tensor}; `restore(tensors)` gets them back at load.
+  """
+  _TABLE_SAVE.get()
+  _TABLE_RESTORE.get()
+  changed: Any = cls
+  changed._serialize_to_tensors = lambda self: self.saved_tensors()
+  changed._restore_from_tensors = lambda self, tensors: self.restore(tensors)
+  return cls
+
+
+def set_initial_buckets(table: Any, buckets: int) -> None:
+  """With how many buckets the graph of a SavedModel makes a DenseHashTable."""
+  _TABLE_BUCKETS.get()
+  table._initial_num_buckets = buckets
+
+
+# Errors of the coordinator.
+
+
+def original_error(error: BaseException) -> BaseException:
+  """The error that the coordinator wrapped in `error`, or `error` itself."""
+  while isinstance(inner := getattr(error, "original_exception", None), BaseException):
+    error = inner
+  return error
+
+
+# TensorFlow's C API, which its wheel has in a library of no documented name.
+
+_C_LIBRARY = "libtensorflow_cc.so.2"
+TSTRING_BYTES = 24  # Size of a TF_TString.
+
+
+def c_api(signatures: Sequence[tuple[str, Any, list[Any]]]) -> types.SimpleNamespace:
+  """Functions of TensorFlow's C API, in the library that this process's TensorFlow is made of.
+
+  Args:
+    signatures: (name, ctypes type of the result, those of the arguments) for each function.
+
+  Raises:
+    PrivateApiError: the library or a function is gone.
+  """
+  import tensorflow as tf
+
+  functions = types.SimpleNamespace()
+  name = ""
+  try:
+    library = ctypes.CDLL(str(pathlib.Path(tf.__file__).with_name(_C_LIBRARY)))
+    for name, result, arguments in signatures:
+      function = getattr(library, name)
+      function.restype, function.argtypes = result, arguments
+      setattr(functions, name, function)
+  except (OSError, AttributeError) as error:
+    raise Private("tensorflow", f"{_C_LIBRARY}:{name}".rstrip(":")).gone() from error
+  return functions
