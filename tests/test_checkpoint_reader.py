@@ -44,7 +44,7 @@ def check(table, saved):
     keys += shard.rows.keys.tolist()
     there = table.lookup(shard.rows.keys)
     for i, slot in enumerate(shard.rows.slots):
-      for name, part in saved.layout.slot(slot).split(shard.rows.row_floats(i)).items():
+      for name, part in saved.layout.slot(slot).row.split(shard.rows.row_floats(i)).items():
         assert part.tobytes() == there[name][i].tobytes(), name
   assert sorted(keys) == keys_of(table).tolist()
 

@@ -100,7 +100,9 @@ def test_rows_go_over_rows_of_another_length():
   for table in both:
     for slots, flags in (([2, 2, 1, 1], [1, 0, 1, 0]), ([1, 1, 2, 2], [1, 1, 0, 0])):
       lengths = [
-        table.policy_of("short" if slot == 1 else "other").row_floats if flag else head_floats
+        table.policy_of("short" if slot == 1 else "other").layout.row.width(True)
+        if flag
+        else head_floats
         for slot, flag in zip(slots, flags)
       ]
       floats = np.arange(sum(lengths), dtype=np.float32)

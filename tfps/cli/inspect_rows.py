@@ -126,7 +126,7 @@ def _describe(table: SavedTable, rows: SavedRows, i: int) -> dict:
     "unseen_days": int(rows.unseen_days[i]),
     "admitted": bool(rows.admitted[i]),
     "served": bool(rows.served[i]),
-    **{name: part.tolist() for name, part in layout.split(rows.row_floats(i)).items()},
+    **{name: part.tolist() for name, part in layout.row.split(rows.row_floats(i)).items()},
   }
 
 

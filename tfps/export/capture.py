@@ -47,8 +47,8 @@ class TableCapture:
   @property
   def predicates(self) -> Predicates:
     """Which rows a base holds, for the manifest."""
-    policies = {slot: self.table.policy_of(slot) for slot in self.table.slot_policies}
-    of_slots = {slot: policy.accessor for slot, policy in policies.items()}
+    layouts = {slot: self.table.policy_of(slot).layout for slot in self.table.slot_policies}
+    of_slots = {slot: layout.accessor for slot, layout in layouts.items()}
     return Predicates.of(self.table.accessor, of_slots)
 
   def streams(self) -> list[list[Slice]]:

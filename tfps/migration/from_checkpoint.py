@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tfps.checkpoint.reader import open_checkpoint
 from tfps.checkpoint.rows import ADMITTED, concat, make_rows
 from tfps.errors import CheckpointError
-from tfps.migration.vectors import CHUNK_ROWS, Imported, with_state
+from tfps.migration.vectors import CHUNK_ROWS, Imported
 from tfps.table.layout import TableLayout
 
 if TYPE_CHECKING:
@@ -95,19 +95,21 @@ def _converted(
     if not count:
       continue
     floats = part.floats.reshape(count, -1)
-    lr = floats[:, : source.lr_floats]
-    if source.lr_optimizer.kind != target.lr_optimizer.kind:
-      lr = with_state(lr[:, :1], target.lr_optimizer)
-    admitted = admitted and source.mf_dim == target.mf_dim
-    if admitted:
-      mf = floats[:, source.lr_floats :]
-      if source.mf_optimizer.kind != target.mf_optimizer.kind:
-        mf = with_state(mf[:, : target.mf_dim], target.mf_optimizer)
-      lr = np.concatenate([lr, mf], axis=1)
+    parts = source.row.split(floats)
+    # A state means something to optimizers of its kind alone, and a vector keeps its length.
+    dropped = set()
+    if source.row.lr_optimizer.kind != target.row.lr_optimizer.kind:
+      dropped.add("lr_state")
+    if source.row.mf_optimizer.kind != target.row.mf_optimizer.kind:
+      dropped.add("mf_state")
+    if source.row.mf_dim != target.row.mf_dim:
+      dropped |= {"mf_w", "mf_state"}
+      admitted = False
+    floats = target.row.join({name: part for name, part in parts.items() if name not in dropped})
     slots = np.full(count, number, np.int32)
     flags = np.full(count, ADMITTED * admitted, np.uint16)
     yield make_rows(
-      part.keys, slots, part.statistics, part.unseen_days, flags, lr.reshape(-1), layout
+      part.keys, slots, part.statistics, part.unseen_days, flags, floats.reshape(-1), layout
     )
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
   from tfps.checkpoint.rows import SavedRows
   from tfps.table.accessor import CtrAccessor
   from tfps.table.feasign_table import FeasignTable
-  from tfps.table.optimizers import SparseOptimizer
 
 CHUNK_ROWS = 65_536
 _LAST_RESERVED = -(2**63) + 1
@@ -74,7 +73,7 @@ class VectorWriter:
     self._layout = TableLayout(table.options)
     self._slot = self._layout.slot(self._number)
     self.imported = Imported()
-    self.mf_dim = self._slot.mf_dim
+    self.mf_dim = self._slot.row.mf_dim
 
   def check(self, what: str, key_dtype: np.dtype, width: int) -> None:
     """Raises ValueError if keys of `key_dtype`, or values of `width` floats, cannot be put in."""
@@ -133,14 +132,8 @@ class VectorWriter:
     return new
 
   def _rows(self, keys: np.ndarray, values: np.ndarray, counts: np.ndarray) -> SavedRows:
-    lr_w = values[:, : -self.mf_dim] if values.shape[1] > self.mf_dim else np.zeros([len(keys), 1])
-    floats = np.concatenate(
-      [
-        with_state(lr_w, self._slot.lr_optimizer),
-        with_state(values[:, -self.mf_dim :], self._slot.mf_optimizer),
-      ],
-      axis=1,
-    )
+    lr_w = values[:, 0] if values.shape[1] > self.mf_dim else np.zeros(len(keys))
+    floats = self._slot.row.join({"lr_w": lr_w, "mf_w": values[:, -self.mf_dim :]})
     scores = self._slot.accessor.score(*counts.T)
     return make_rows(
       keys,
@@ -165,10 +158,3 @@ def shows_to_stay(accessor: CtrAccessor) -> tuple[float, float]:
   while show and accessor.score(show, click) < score:  # because of rounding
     show, click = math.nextafter(show, math.inf), math.nextafter(click, math.inf) if click else 0.0
   return show, click
-
-
-def with_state(weights: np.ndarray, optimizer: SparseOptimizer) -> np.ndarray:
-  """Returns float32 [n, .]: `weights` [n, dim], then an optimizer's state before any step."""
-  state = np.asarray(optimizer.initial_state(weights.shape[1]), np.float32)
-  states = np.broadcast_to(state, [len(weights), len(state)])
-  return np.concatenate([weights.astype(np.float32), states], axis=1)

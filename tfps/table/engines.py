@@ -1,4 +1,6 @@
-"""What keeps a table's rows: tfps itself, or the tables of TensorFlow Recommenders Addons (TFRA)."""
+"""The engines that hold a table's rows: tfps's own, and TensorFlow Recommenders Addons (TFRA)."""
+
+from __future__ import annotations
 
 import re
 
@@ -9,20 +11,20 @@ from tfps import native
 ENGINES = ("native", "tfra")
 
 
-def make_table(name, engine, shared_name, options, device):
+def make_table(name: str, engine: str, shared_name: str, options: str, device: str) -> tf.Tensor:
   """Makes a server's part of the table `name`, on `device`.
 
   Returns:
     Its resource handle.
 
   Raises:
-    ValueError: the engine is not there.
+    ValueError: the engine is not installed.
   """
   try:
     with tf.init_scope(), tf.device(device):
       handle = native.ops.tfps_table(shared_name=shared_name, options=options, engine=engine)
       if engine != "native":
-        native.ops.tfps_statistics(table=handle)[0].numpy()  # Waits for what a server says.
+        native.ops.tfps_statistics(table=handle)[0].numpy()  # Waits for the server's answer.
   except tf.errors.FailedPreconditionError as error:
     reason = re.search(r"engine='.*?(?=\s*\[Op:|$)", error.message, re.DOTALL)
     raise ValueError(

@@ -1,10 +1,17 @@
-"""A day's end that shows the rows that leave: one range of shards after the other, in chunks."""
+"""A day's end with hooks: it shows the rows that leave, range of shards by range, in chunks."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+import tensorflow as tf
 
 from tfps import native
+
+if TYPE_CHECKING:
+  from tfps.table.feasign_table import FeasignTable
 
 CHUNK_ROWS = 65_536
 
@@ -22,11 +29,12 @@ class EvictedRows(NamedTuple):
 
   Examples:
     >>> def archive(rows):
-    ...   np.savez(f"evicted-{rows.day}-{rows.keys[0]}.npz", keys=rows.keys, statistics=rows.statistics)
+    ...   name = f"evicted-{rows.day}-{rows.keys[0]}.npz"
+    ...   np.savez(name, keys=rows.keys, statistics=rows.statistics)
     >>> callback = tfps.callbacks.EndOfDay(table, before_eviction=[archive])
   """
 
-  table: Any
+  table: FeasignTable
   day: int
   keys: np.ndarray
   slots: np.ndarray
@@ -34,23 +42,38 @@ class EvictedRows(NamedTuple):
   unseen_days: np.ndarray
 
 
-def check_hooks(name, hooks):
-  """Returns `hooks` as a tuple; raises ValueError if they are no list of functions."""
+Hook = Callable[[EvictedRows], None]
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def check_hooks(name: str, hooks: Iterable[_Function]) -> tuple[_Function, ...]:
+  """Returns `hooks` as a tuple.
+
+  Raises:
+    ValueError: they are not a list of functions; the sentence names them `name`.
+  """
   if callable(hooks) or not all(callable(hook) for hook in hooks):
     raise ValueError(f"{name} must be a list of functions, not {hooks!r}: write {name}=[function].")
   return tuple(hooks)
 
 
-def count_evictable(handles, day):
+def count_evictable(handles: Sequence[tf.Tensor], day: int) -> dict[int, int]:
   """{slot number: rows} that would be evicted if `day` ended now; no row leaves its server."""
-  counts = {}
+  counts: dict[int, int] = {}
   for slots, rows in [native.ops.tfps_count_evictable(table=handle, day=day) for handle in handles]:
     for slot, count in zip(slots.numpy().tolist(), rows.numpy().tolist()):
       counts[slot] = counts.get(slot, 0) + count
   return counts
 
 
-def end_of_day(table, handles, day, before, after, chunk_rows):
+def end_of_day(
+  table: FeasignTable,
+  handles: Sequence[tf.Tensor],
+  day: int,
+  before: Sequence[Hook],
+  after: Sequence[Hook],
+  chunk_rows: int,
+) -> int:
   """Ends `day` with hooks; see `FeasignTable.end_of_day`. Returns how many rows were evicted."""
   due = sum(count_evictable(handles, day).values())
   # So many shards that their due rows make about one chunk; all servers work on their part of them.
@@ -75,7 +98,14 @@ def end_of_day(table, handles, day, before, after, chunk_rows):
   return evicted
 
 
-def _show(parts, hooks, table, day, chunk_rows):
+def _show(
+  parts: Sequence[Sequence[tf.Tensor]],
+  hooks: Sequence[Hook],
+  table: FeasignTable,
+  day: int,
+  chunk_rows: int,
+) -> None:
+  """Calls hooks with the rows that each server has named, in chunks."""
   columns = [np.concatenate([column.numpy() for column in servers]) for servers in zip(*parts)]
   for start in range(0, len(columns[0]), chunk_rows):
     chunk = EvictedRows(table, day, *(column[start : start + chunk_rows] for column in columns))

@@ -1,8 +1,11 @@
 """FeasignTable: the dynamic-embedding table, spread over the parameter servers."""
 
+from __future__ import annotations
+
 import uuid
 import weakref
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,24 +13,25 @@ import tensorflow as tf
 from tfps import native
 from tfps.table import engines, eviction, limits, placement
 from tfps.table.accessor import CtrAccessor
-from tfps.table.optimizers import Adagrad
-from tfps.table.policy import SlotPolicy, check_policies, split_rows
+from tfps.table.optimizers import Adagrad, SparseOptimizer
+from tfps.table.policy import SlotPolicy, check_policies
+from tfps.table.row import split_rows
 
 _GRADIENT_SCALES = ("per_show", "sum")
 
 
 class Server(NamedTuple):
-  """Where a part of a table is."""
+  """A part of a table: its device, and its resource handle for the ops of `tfps.native`."""
 
   device: str
-  handle: tf.Tensor  # the resource, for the ops of `tfps.native`
+  handle: tf.Tensor
 
 
 class FeasignTable:
-  """A hash table of feasigns: statistics and a 1-dimensional weight, and an mf vector once admitted.
+  """A hash table of feasigns: statistics, a 1-dimensional weight and, once admitted, an mf vector.
 
-  Make it inside `strategy.scope()`: under a ParameterServerStrategy each parameter server holds the feasigns
-  of its virtual shards; otherwise all rows are in this process.
+  Make it inside `strategy.scope()`. Under a ParameterServerStrategy each parameter server holds the
+  feasigns of its virtual shards; otherwise all rows are in this process.
 
   Args:
     name: the table's name, one per model or shared between models of a process.
@@ -35,20 +39,22 @@ class FeasignTable:
     accessor: a `CtrAccessor`: admission, export and eviction.
     optimizer: sparse optimizer of the mf vectors.
     lr_optimizer: sparse optimizer of the 1-dimensional weights; `optimizer` by default.
-    slot_policies: {slot name: `tfps.SlotPolicy`}, for the slots that have some of these four of their own. A row
-      has the policy of the slot that created it.
+    slot_policies: {slot name: `tfps.SlotPolicy`}, for slots in which some of these four differ. A
+      row has the policy of the slot that created it.
     gradient_scale: "per_show" steps with the mean gradient per occurrence, "sum" with the sum.
     mf_init_range: mf vectors start uniform in [-mf_init_range, mf_init_range].
     seed: of the initial mf vectors, which are a pure function of (seed, feasign, dimension).
     num_shards: number of virtual shards, fixed for the life of the table.
-    max_rows: most feasigns of the whole table; a virtual shard that holds more than its share evicts those with the
-      lowest scores at once. 0: any number.
-    max_bytes: likewise most bytes of all rows and their index, of which a process needs some more. 0: any number.
-    engine: what keeps the rows: "native", or "tfra" for the CuckooHashTables of TensorFlow Recommenders Addons on the
-      parameter servers, where it must be installed (docs/engines.md: what that costs). Rows and files are the same.
+    max_rows: the most feasigns of the whole table; a virtual shard that exceeds its share evicts
+      the feasigns with the lowest scores at once. 0: no limit.
+    max_bytes: likewise the most bytes of all rows and their index; a process needs some more
+      memory. 0: no limit.
+    engine: "native", or "tfra" to hold the rows in the CuckooHashTables of TensorFlow Recommenders
+      Addons, which must be installed on the parameter servers (docs/engines.md says what that
+      costs). Rows and files are the same.
 
   Raises:
-    ValueError: if a setting is out of its range, or the engine is not there.
+    ValueError: if a setting is out of its range, or the engine is not installed.
 
   Examples:
     >>> table = tfps.FeasignTable(
@@ -62,26 +68,27 @@ class FeasignTable:
 
   def __init__(
     self,
-    name,
+    name: str,
     *,
-    mf_dim=8,
-    accessor=None,
-    optimizer=None,
-    lr_optimizer=None,
-    slot_policies=None,
-    gradient_scale="per_show",
-    mf_init_range=1e-4,
-    seed=0,
-    num_shards=placement.DEFAULT_SHARDS,
-    max_rows=0,
-    max_bytes=0,
-    engine="native",
-  ):
+    mf_dim: int = 8,
+    accessor: CtrAccessor | None = None,
+    optimizer: SparseOptimizer | None = None,
+    lr_optimizer: SparseOptimizer | None = None,
+    slot_policies: Mapping[str, SlotPolicy] | None = None,
+    gradient_scale: str = "per_show",
+    mf_init_range: float = 1e-4,
+    seed: int = 0,
+    num_shards: int = placement.DEFAULT_SHARDS,
+    max_rows: int = 0,
+    max_bytes: int = 0,
+    engine: str = "native",
+  ) -> None:
     if mf_dim < 1:
       raise ValueError(f"FeasignTable '{name}': mf_dim must be 1 or more, not {mf_dim}.")
     if gradient_scale not in _GRADIENT_SCALES:
       raise ValueError(
-        f"FeasignTable '{name}': gradient_scale must be one of {_GRADIENT_SCALES}, not '{gradient_scale}'."
+        f"FeasignTable '{name}': gradient_scale must be one of {_GRADIENT_SCALES}, "
+        f"not '{gradient_scale}'."
       )
     if engine not in engines.ENGINES:
       raise ValueError(
@@ -106,14 +113,14 @@ class FeasignTable:
       optimizer=self.optimizer,
       lr_optimizer=self.lr_optimizer,
     )
-    self._slot_ids = {}
+    self._slot_ids: dict[str, int] = {}
     self._slot_policies = check_policies(slot_policies)
     for slot in self._slot_policies:
       self.slot_id(slot)
     devices = placement.server_devices()
     self._assignment = placement.assign_shards(num_shards, len(devices))
     self._assignment_is_fixed = False
-    # A new object is a new table, also where one of the same name was made before in these processes.
+    # A new object is a new table, even if these processes had a table of this name before.
     shared_name = f"{name}-{uuid.uuid4().hex}"
     self._handles = []
     self._devices = devices
@@ -123,7 +130,7 @@ class FeasignTable:
       weakref.finalize(self, native.free, handle, device).atexit = False
 
   @property
-  def options(self):
+  def options(self) -> str:
     """The settings in the form that the engine reads: `name=value` pairs separated by ";"."""
     pairs = {
       "num_shards": self.num_shards,
@@ -140,61 +147,61 @@ class FeasignTable:
     return ";".join(f"{name}={value}" for name, value in pairs.items())
 
   @property
-  def slot_policies(self):
-    """The policies that it was given: {slot name: `tfps.SlotPolicy`}."""
+  def slot_policies(self) -> dict[str, SlotPolicy]:
+    """{slot name: `tfps.SlotPolicy`}, as given."""
     return dict(self._slot_policies)
 
-  def policy_of(self, slot):
-    """The complete `tfps.SlotPolicy` of the slot named `slot`: what is not its own is the table's."""
-    own = self._slot_policies.get(slot)
+  def policy_of(self, slot: str | None) -> SlotPolicy:
+    """The complete `tfps.SlotPolicy` of a slot: its own settings over the table's."""
+    own = None if slot is None else self._slot_policies.get(slot)
     return self._policy if own is None else own.over(self._policy)
 
-  def mf_dim_of(self, slot):
+  def mf_dim_of(self, slot: str) -> int:
     """Length of the mf vectors of the slot named `slot`."""
-    return self.policy_of(slot).mf_dim
+    return self.policy_of(slot).layout.row.mf_dim
 
   @property
-  def row_width(self):
-    """Floats of a row pulled in full: the 1-dimensional weight and the longest mf vector of any slot."""
-    return 1 + max(policy.mf_dim for policy in self._policies())
+  def row_width(self) -> int:
+    """Floats of a row pulled in full: the 1-dimensional weight and the longest mf vector."""
+    return 1 + max(policy.layout.row.mf_dim for policy in self._policies())
 
   @property
-  def num_servers(self):
+  def num_servers(self) -> int:
     """Number of parameter servers that hold rows (1 without a cluster)."""
     return len(self._handles)
 
   @property
-  def servers(self):
+  def servers(self) -> list[Server]:
     """A `Server` for each parameter server that holds rows, in their order."""
     return [Server(*server) for server in zip(self._devices, self._handles)]
 
   @property
-  def slots(self):
-    """Slot names by their number: {name: id}."""
+  def slots(self) -> dict[str, int]:
+    """{slot name: its number}."""
     return dict(self._slot_ids)
 
-  def slot_id(self, slot):
+  def slot_id(self, slot: str) -> int:
     """The number (1, 2, ...) of the slot named `slot`, given at its first use."""
     return self._slot_ids.setdefault(slot, max(self._slot_ids.values(), default=0) + 1)
 
   @property
-  def assignment(self):
+  def assignment(self) -> np.ndarray:
     """int32 array [num_shards]: the server that holds each virtual shard."""
     return self._assignment
 
-  def fix_assignment(self):
-    """The assignment, for a function that is traced with it: from here on `place` changes nothing."""
+  def fix_assignment(self) -> np.ndarray:
+    """The assignment, for a function that is traced with it: `place` no longer changes it."""
     self._assignment_is_fixed = True
     return self._assignment
 
-  def place(self, assignment):
-    """Gives the virtual shards other servers, as long as there are no rows and nothing was traced with the old ones.
+  def place(self, assignment: np.ndarray) -> bool:
+    """Moves the virtual shards to other servers, unless there are rows or the assignment is fixed.
 
     Args:
       assignment: int array [num_shards] of numbers in [0, num_servers).
 
     Returns:
-      Whether they have them now.
+      Whether the shards are placed so now.
     """
     if np.array_equal(assignment, self._assignment):
       return True
@@ -203,7 +210,7 @@ class FeasignTable:
     self._assignment = np.asarray(assignment, np.int32)
     return True
 
-  def pull(self, keys, row_width=None):
+  def pull(self, keys: Sequence[tf.Tensor], row_width: int | None = None) -> tf.Tensor:
     """Reads rows; never creates, changes or ages anything.
 
     Args:
@@ -211,8 +218,9 @@ class FeasignTable:
       row_width: floats wanted of each row, from 2 to `FeasignTable.row_width`, the default.
 
     Returns:
-      float32 [sum of n_s, row_width]: `lr_w` and `mf_w`, servers in order. An absent feasign reads zeros, one that
-      is not admitted a zero mf vector; a shorter mf vector ends in zeros, a longer one is cut.
+      float32 [sum of n_s, row_width]: `lr_w` and `mf_w`, servers in order. An absent feasign reads
+      zeros, a feasign that is not admitted a zero mf vector. A shorter mf vector ends in zeros, a
+      longer one is cut.
     """
     row_width = row_width or self.row_width
     rows = [
@@ -221,28 +229,37 @@ class FeasignTable:
     ]
     return rows[0] if len(rows) == 1 else tf.concat(rows, axis=0)
 
-  def push(self, parts):
+  def push(self, parts: Sequence[Sequence[tf.Tensor]]) -> None:
     """Sends one batch's merged gradients and counts, one message per server.
 
     Args:
       parts: for each server (keys int64 [n], slots int32 [n], show float32 [n], click float32 [n],
-        gradients float32 [n, row_width]), each feasign once. A row whose mf vector is longer than `row_width` has
-        room for takes zero gradients for the rest, a shorter one only its own.
+        gradients float32 [n, row_width]), each feasign once. An mf vector that is longer than
+        row_width - 1 takes zero gradients for the rest; a shorter one ignores the gradients beyond
+        it.
     """
     for handle, part in zip(self._handles, parts):
       native.ops.tfps_push(handle, *part)
 
   def exchange(
-    self, keys, pushes, row_width, *, wire_dtype=tf.float32, references=True, accumulate=False
-  ):
+    self,
+    keys: Sequence[tf.Tensor],
+    pushes: Sequence[tf.Tensor],
+    row_width: int,
+    *,
+    wire_dtype: tf.DType = tf.float32,
+    references: bool = True,
+    accumulate: bool = False,
+  ) -> list[tf.Tensor]:
     """Pushes and then pulls, in one message to each server and one back.
 
     Args:
       keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
-      pushes: for each server uint8 [m], what `TfpsMakePush` returned, any number of these one after the other.
+      pushes: for each server uint8 [m], any number of messages of `TfpsMakePush`, concatenated.
       row_width: floats wanted of each row.
-      wire_dtype: in which dtype rows come.
-      references: whether they come with references, by which a push finds them again, if the engine has such.
+      wire_dtype: the dtype in which rows are sent.
+      references: whether rows come with references, by which a push finds them again; only the
+        native engine has references.
       accumulate: keep what is pushed until `apply_accumulated`.
 
     Returns:
@@ -254,32 +271,44 @@ class FeasignTable:
         request=native.ops.tfps_make_request(keys=server_keys, pushes=push),
         row_width=row_width,
         wire_dtype=wire_dtype,
-        references=references and self.engine == "native",  # The other has none.
+        references=references and self.engine == "native",
         accumulate=accumulate,
       )
       for handle, server_keys, push in zip(self._handles, keys, pushes)
     ]
 
-  def read_replies(self, replies, row_width):
-    """The rows of what `exchange` returned: float32 [sum of n_s, row_width], servers in order."""
+  def read_replies(self, replies: Sequence[tf.Tensor], row_width: int) -> tf.Tensor:
+    """The rows in the replies of `exchange`: float32 [sum of n_s, row_width], servers in order."""
     return native.ops.tfps_read_pulled(messages=replies, row_width=row_width)
 
-  def no_messages(self):
-    """What `exchange` takes as pushes where there are none."""
+  def no_messages(self) -> list[tf.Tensor]:
+    """The `pushes` of an `exchange` that pushes nothing."""
     return [tf.zeros([0], tf.uint8)] * self.num_servers
 
-  def send(self, pushes, **options):
+  def send(self, pushes: Sequence[tf.Tensor], **options: Any) -> None:
     """Pushes without pulling; see `exchange`."""
     self.exchange([tf.zeros([0], tf.int64)] * self.num_servers, pushes, 2, **options)
 
-  def apply_accumulated(self):
-    """Pushes what was accumulated, merged by feasign, as one batch; returns once every server has."""
+  def apply_accumulated(self) -> None:
+    """Pushes what was accumulated, merged by feasign, as one batch.
+
+    Returns once every server has applied it.
+    """
     rows = [native.ops.tfps_apply_accumulated(table=handle) for handle in self._handles]
     for applied in rows:
-      applied.numpy()  # For an op on another process may be under way when the call returns.
+      applied.numpy()  # An op on another process may still run when the call returns.
 
-  def upsert(self, keys, slots, statistics, unseen_days, flags, floats, offsets):
-    """Puts whole rows in, or over those that have their keys; each is one atomic step.
+  def upsert(
+    self,
+    keys: Any,
+    slots: Any,
+    statistics: Any,
+    unseen_days: Any,
+    flags: Any,
+    floats: Any,
+    offsets: Any,
+  ) -> None:
+    """Inserts whole rows, or replaces the rows of their keys; each row is one atomic step.
 
     Args:
       keys: int64 [n], none of them padding or reserved.
@@ -291,7 +320,8 @@ class FeasignTable:
       offsets: int64 [n + 1]: row i has floats[offsets[i]:offsets[i + 1]].
 
     Raises:
-      tf.errors.InvalidArgumentError: a key or the number of floats is wrong. The rows of that server are not put.
+      tf.errors.InvalidArgumentError: a key or the number of floats is wrong. That server takes none
+        of the rows.
     """
     keys, offsets = np.asarray(keys, np.int64), np.asarray(offsets, np.int64)
     server_of = self._assignment[placement.virtual_shards(keys, self.num_shards)]
@@ -309,26 +339,34 @@ class FeasignTable:
       )
 
   def end_of_day(
-    self, day, *, before_eviction=(), after_eviction=(), chunk_rows=eviction.CHUNK_ROWS
-  ):
+    self,
+    day: int,
+    *,
+    before_eviction: Sequence[eviction.Hook] = (),
+    after_eviction: Sequence[eviction.Hook] = (),
+    chunk_rows: int = eviction.CHUNK_ROWS,
+  ) -> int:
     """Evicts, then ages and decays every row, on the parameter servers themselves.
 
-    A shard that has finished with `day` already is left alone, so that an interrupted day's end can be run again. With
-    hooks, the day ends in one range of shards after the other: its rows that will leave are shown, they leave, and
-    those that left are shown. A row that is pushed between being shown and leaving may stay; none leaves that was not
-    shown. Without hooks no row leaves its server.
+    A shard in which `day` has ended already does nothing, so that an interrupted day's end can be
+    run again. With hooks, the day ends range of shards by range of shards: the rows that will leave
+    are shown, they leave, and the rows that left are shown. A row that is pushed between being
+    shown and leaving may stay; no row leaves that was not shown. Without hooks no row is sent to
+    this process.
 
     Args:
       day: ordinal of the day that ends; later days have larger ones.
-      before_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with the feasigns that will leave.
-      after_eviction: functions of one `tfps.table.eviction.EvictedRows`, called with the feasigns that have left, each once.
-      chunk_rows: the most rows that a hook is given at a time.
+      before_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that
+        will leave.
+      after_eviction: functions of one `tfps.eviction.EvictedRows`, called with the feasigns that
+        have left, each once.
+      chunk_rows: the most rows that a hook gets at a time.
 
     Returns:
       The number of evicted feasigns.
 
     Raises:
-      ValueError: if the hooks are no lists of functions, or chunk_rows is less than 1.
+      ValueError: if the hooks are not lists of functions, or chunk_rows is less than 1.
     """
     before = eviction.check_hooks("before_eviction", before_eviction)
     after = eviction.check_hooks("after_eviction", after_eviction)
@@ -342,41 +380,42 @@ class FeasignTable:
     ]
     return int(sum(part.numpy() for part in evicted))
 
-  def evictable(self):
-    """What a day's end would evict now, without evicting it; no row leaves its server.
+  def evictable(self) -> dict[str | int, int]:
+    """Counts the feasigns that a day's end would evict now; no row leaves its server.
 
     Returns:
-      {slot name: number of feasigns}, for the slots of which any would leave; a slot that this object has no name
-      for is there by its number.
+      {slot name: number of feasigns}, for the slots that would lose any; a slot whose name this
+      object does not know is there by its number.
     """
     names = {number: slot for slot, number in self._slot_ids.items()}
     counts = eviction.count_evictable(self._handles, tf.int64.max)
     return {names.get(slot, slot): count for slot, count in counts.items()}
 
-  def clocks(self):
-    """[the number after the largest ticket that any push named], for each server; 0 where none did."""
+  def clocks(self) -> list[int]:
+    """For each server, the number after the largest ticket of any push; 0 without one."""
     numbers = []
     for handle in self._handles:
       finished_below, running = native.ops.tfps_clock(table=handle)
       numbers.append(max([int(finished_below), *(running.numpy()[:, 0] + 1).tolist()]))
     return numbers
 
-  def set_clocks(self, finished_below):
-    """Lets every server drop pushes of tickets with smaller numbers than this, and of no others so far."""
+  def set_clocks(self, finished_below: int) -> None:
+    """Makes every server drop pushes of tickets with smaller numbers, and only of these."""
     for handle in self._handles:
       native.ops.tfps_set_clock(table=handle, finished_below=tf.constant(finished_below, tf.int64))
 
-  def statistics(self):
-    """Totals over all servers, of names that end in "_max" the largest.
+  def statistics(self) -> dict[str, float]:
+    """Totals over all servers; for names that end in "_max" the largest value.
 
     Returns:
-      {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and the counters
-      reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts, pulled_keys, pushed_keys,
-      evicted, pushes and repeated_pushes (messages that were applied, and dropped since they had been before),
-      staleness_sum and staleness_max (how many messages a server applied between a step's pull and its push) and
-      tickets_ahead_max (by how much the number of a ticket that had pushed was larger than that of one that pushed).
+      {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and
+      the counters reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts,
+      pulled_keys, pushed_keys, evicted, pushes (messages that were applied), repeated_pushes
+      (messages that were dropped, as they had been applied before), staleness_sum and staleness_max
+      (how many messages a server applied between a step's pull and its push) and tickets_ahead_max
+      (how far the number of a ticket that had pushed was ahead of one that pushed later).
     """
-    totals = {}
+    totals: dict[str, float] = {}
     for handle in self._handles:
       names, values = native.ops.tfps_statistics(table=handle)
       for name, value in zip(names.numpy(), values.numpy()):
@@ -385,33 +424,37 @@ class FeasignTable:
         totals[name] = max(before, value) if name.endswith("_max") else before + value
     return totals
 
-  def lookup(self, keys):
-    """Whole rows of a few feasigns, for a person to look at and for tests.
+  def lookup(self, keys: Any) -> dict[str, np.ndarray]:
+    """Reads whole rows of a few feasigns, for inspection and for tests.
 
     Args:
       keys: int64 array-like [n].
 
     Returns:
-      A dict of NumPy arrays, in the order of `keys`: found bool [n], slot int32 [n], statistics float64 [n, 3]
-      (show, click, delta_score), unseen_days int32 [n], admitted bool [n], served bool [n], lr_w [n],
-      lr_state [n, .], mf_w [n, .], mf_state [n, .] float32: as wide as those of the slot with the widest, with zeros
-      where a row has less.
+      A dict of NumPy arrays, in the order of `keys`: found bool [n], slot int32 [n], statistics
+      float64 [n, 3] (show, click, delta_score), unseen_days int32 [n], admitted bool [n], served
+      bool [n], and float32 lr_w [n], lr_state [n, .], mf_w [n, .] and mf_state [n, .], as wide as
+      the widest slot's, with zeros where a row has less.
     """
     keys = np.asarray(keys, np.int64).reshape(-1)
-    row_floats = max(policy.row_floats for policy in self._policies())
-    result = None
+    row_floats = max(policy.layout.row.width(True) for policy in self._policies())
+    result: dict[str, np.ndarray] = {}
     for handle in self._handles:
-      # A server answers "not found" for the keys of another, so the rows of all servers combine into one.
+      # A server does not find the keys of another server: each row comes from one of them.
       part = native.ops.tfps_inspect(table=handle, keys=keys, row_floats=row_floats)
       part = {name: value.numpy() for name, value in part._asdict().items()}
-      if result is None:
+      if not result:
         result = part
       else:
         for name, value in part.items():
           result[name][part["found"]] = value[part["found"]]
-    policies = {self._slot_ids[slot]: self.policy_of(slot) for slot in self._slot_policies}
-    return result | split_rows(result.pop("floats"), result["slot"], policies, self._policy)
+    layouts = {
+      self._slot_ids[slot]: self.policy_of(slot).layout.row for slot in self._slot_policies
+    }
+    return result | split_rows(
+      result.pop("floats"), result["slot"], layouts, self._policy.layout.row
+    )
 
-  def _policies(self):
+  def _policies(self) -> list[SlotPolicy]:
     """Every complete policy there is."""
     return [self._policy, *(self.policy_of(slot) for slot in self._slot_policies)]

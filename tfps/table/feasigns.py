@@ -1,6 +1,9 @@
 """Feasigns: 64-bit ids of feature values, made with stock TensorFlow ops."""
 
+from __future__ import annotations
+
 import hashlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +12,7 @@ _SEPARATOR = "\x1f"  # ASCII's unit separator; no slot name contains it.
 _INT64_MIN = -(2**63)
 
 
-def feasign(slot, values, padding=None):
+def feasign(slot: str, values: Any, padding: str | int | None = None) -> Any:
   """Turns the values of a slot into feasigns.
 
   Stock TensorFlow ops only: use it in a tf.data pipeline and in a served model alike. The same
@@ -67,12 +70,12 @@ def feasign(slot, values, padding=None):
   return tf.where(tf.equal(values, tf.constant(padding, values.dtype)), tf.zeros_like(keys), keys)
 
 
-def as_int64(values):
+def as_int64(values: tf.Tensor) -> tf.Tensor:
   """Integers of any type as int64; uint64 keeps its bits."""
   return tf.bitcast(values, tf.int64) if values.dtype == tf.uint64 else tf.cast(values, tf.int64)
 
 
-def _hash_strings(slot, values):
+def _hash_strings(slot: str, values: tf.Tensor) -> tf.Tensor:
   # The fingerprint op takes one dimension.
   fingerprints = tf.fingerprint(slot + _SEPARATOR + tf.reshape(values, [-1]), method="farmhash64")
   keys = tf.reshape(tf.bitcast(fingerprints, tf.int64), tf.shape(values))
@@ -80,32 +83,32 @@ def _hash_strings(slot, values):
   return keys
 
 
-def _mix_integers(slot, values):
+def _mix_integers(slot: str, values: tf.Tensor) -> tf.Tensor:
   salt = int.from_bytes(hashlib.blake2b(slot.encode(), digest_size=8).digest(), "little")
   return mix(as_int64(values), salt)
 
 
-def mix(keys, salt=0):
-  """splitmix64's finaliser of `keys` XOR `salt`, a bijection of int64; stock TensorFlow ops only."""
+def mix(keys: tf.Tensor, salt: int = 0) -> tf.Tensor:
+  """splitmix64's finaliser of `keys` XOR `salt`, a bijection of int64; stock ops only."""
   bits = tf.bitwise.bitwise_xor(tf.bitcast(keys, tf.uint64), _uint64(salt))
   bits = _xor_shifted(bits, 30) * _uint64(0xBF58476D1CE4E5B9)
   bits = _xor_shifted(bits, 27) * _uint64(0x94D049BB133111EB)
   return tf.bitcast(_xor_shifted(bits, 31), tf.int64)
 
 
-def _uint64(value):
+def _uint64(value: int) -> tf.Tensor:
   return tf.constant(value, tf.uint64)
 
 
-def _xor_shifted(bits, shift):
+def _xor_shifted(bits: tf.Tensor, shift: int) -> tf.Tensor:
   return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, _uint64(shift)))
 
 
-def is_special(keys):
+def is_special(keys: tf.Tensor) -> tf.Tensor:
   """Which of int64 `keys` are no feasigns: padding (0), and the reserved -2^63 and -2^63 + 1."""
   return tf.logical_or(tf.equal(keys, 0), tf.less_equal(keys, _INT64_MIN + 1))
 
 
-def _avoid_reserved(keys):
+def _avoid_reserved(keys: tf.Tensor) -> tf.Tensor:
   """Moves the keys that a table or serving keeps for itself."""
   return tf.where(is_special(keys), tf.bitwise.bitwise_xor(keys, 0x5555555555555555), keys)

@@ -1,11 +1,16 @@
-"""What a table's options say about the rows in its files: their widths and policies."""
+"""What a table's options say about the rows in its files: their widths and their policies."""
+
+from __future__ import annotations
 
 import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from tfps.table import optimizers
 from tfps.table.accessor import CtrAccessor
+from tfps.table.row import RowLayout, SlotLayout
 
 _OPTIMIZERS = {
   optimizer.kind: optimizer
@@ -19,43 +24,48 @@ _OPTIMIZERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class SlotLayout:
-  """The rows of one slot.
+class Rows(typing.Protocol):
+  """n rows in memory: what is read here of `tfps.checkpoint.rows.SavedRows`."""
 
-  Attributes:
-    mf_dim: length of the mf vector.
-    lr_floats: floats of `lr_w` and its optimizer state, which every row has.
-    mf_floats: floats of `mf_w` and its optimizer state, which an admitted row has, too.
-    accessor: the `CtrAccessor` of the slot.
-    lr_optimizer, mf_optimizer: the sparse optimizers, of their kind; their settings are the defaults.
-  """
+  @property
+  def keys(self) -> np.ndarray:
+    """int64 [n], the feasigns."""
 
-  mf_dim: int
-  lr_floats: int
-  mf_floats: int
-  accessor: CtrAccessor
-  lr_optimizer: optimizers.SparseOptimizer
-  mf_optimizer: optimizers.SparseOptimizer
+  @property
+  def slots(self) -> np.ndarray:
+    """int32 [n], the numbers of the slots that created them."""
 
-  def split(self, floats):
-    """The parts of a row's floats: {"lr_w", "lr_state" [.]}, if admitted "mf_w" and "mf_state"."""
-    parts = {"lr_w": floats[0], "lr_state": floats[1 : self.lr_floats]}
-    if len(floats) > self.lr_floats:
-      mf = floats[self.lr_floats :]
-      parts |= {"mf_w": mf[: self.mf_dim], "mf_state": mf[self.mf_dim :]}
-    return parts
+  @property
+  def statistics(self) -> np.ndarray:
+    """float64 [n, 3]: show, click, delta_score."""
+
+  @property
+  def unseen_days(self) -> np.ndarray:
+    """uint16 [n], whole days since the last push."""
+
+  @property
+  def admitted(self) -> np.ndarray:
+    """bool [n]: which have an mf vector."""
+
+  @property
+  def floats(self) -> np.ndarray:
+    """float32 [m], row after row."""
+
+  @property
+  def offsets(self) -> np.ndarray:
+    """int64 [n + 1]: row i has floats[offsets[i] : offsets[i + 1]]."""
 
 
 class TableLayout:
   """The options of a table as a checkpoint keeps them: "name=value;name=value".
 
-  "slot.<number>.<name>" is the setting of the rows that this slot created; what a slot does not
-  set it takes from <name>.
+  "slot.<number>.<name>" is a setting of the rows that this slot created. Settings that a slot does
+  not have are those of the table, <name>.
   """
 
-  def __init__(self, options):
-    self._common, self._own = {}, {}
+  def __init__(self, options: str) -> None:
+    self._common: dict[str, str] = {}
+    self._own: dict[int, dict[str, str]] = {}
     for pair in options.split(";"):
       name, value = pair.split("=", 1)
       if name.startswith("slot."):
@@ -67,26 +77,26 @@ class TableLayout:
     self._default = _slot_layout(self._common)
     self._slots = {number: _slot_layout(self._common | own) for number, own in self._own.items()}
 
-  def slot(self, number):
-    """The `SlotLayout` of a slot."""
-    return self._slots.get(number, self._default)
+  def slot(self, number: int | None) -> SlotLayout:
+    """The complete `SlotLayout` of the slot with this number; None: of slots without their own."""
+    return self._default if number is None else self._slots.get(number, self._default)
 
-  def widths(self, slots, admitted):
-    """How many floats rows have: slots int [n], admitted bool [n]; int64 [n]."""
+  def widths(self, slots: np.ndarray, admitted: np.ndarray) -> np.ndarray:
+    """int64 [n], the number of floats of rows: slots int [n], admitted bool [n]."""
     widths = np.empty(len(slots), np.int64)
     for layout, where in self._parts(slots):
-      widths[where] = layout.lr_floats + layout.mf_floats * admitted[where]
+      widths[where] = layout.row.width(admitted[where])
     return widths
 
-  def scores(self, rows):
-    """The score of each of the `SavedRows`, by its slot's accessor: float64 [n]."""
+  def scores(self, rows: Rows) -> np.ndarray:
+    """float64 [n]: the score of each row, by its slot's accessor."""
     scores = np.empty(len(rows.keys))
     for layout, where in self._parts(rows.slots):
       scores[where] = layout.accessor.score(*rows.statistics[where, :2].T)
     return scores
 
-  def evictable(self, rows):
-    """Which of the `SavedRows` a day's end would evict, by their slots' accessors: bool [n]."""
+  def evictable(self, rows: Rows) -> np.ndarray:
+    """bool [n]: which rows a day's end would evict, by their slots' accessors."""
     scores = self.scores(rows)
     due = np.empty(len(rows.keys), bool)
     for layout, where in self._parts(rows.slots):
@@ -96,28 +106,30 @@ class TableLayout:
       )
     return due
 
-  def in_base(self, rows):
-    """Which of the `SavedRows` a base export holds, by their slots' accessors: bool [n]."""
+  def in_base(self, rows: Rows) -> np.ndarray:
+    """bool [n]: which rows a base export holds, by their slots' accessors."""
     held = np.empty(len(rows.keys), bool)
     for layout, where in self._parts(rows.slots):
-      held[where] = layout.accessor.in_base(*rows.statistics[where].T, rows.unseen_days[where])
+      show, click, delta_score = rows.statistics[where].T
+      unseen_days = rows.unseen_days[where]
+      held[where] = layout.accessor.in_base(show, click, delta_score, unseen_days)
     return held
 
-  def weights(self, rows, width):
-    """What serving needs of the `SavedRows`, float32 [n, width]: lr_w, then mf_w or zeros."""
+  def weights(self, rows: Rows, width: int) -> np.ndarray:
+    """float32 [n, width], the part of each row that is served: lr_w, then mf_w or zeros."""
     weights = np.zeros([len(rows.keys), width], np.float32)
     first = rows.offsets[:-1]
     weights[:, 0] = rows.floats[first]
     for layout, where in self._parts(rows.slots):
       at = np.flatnonzero(where & rows.admitted)
-      mf = np.arange(layout.mf_dim)
+      mf = np.arange(layout.row.mf_dim)
       weights[at[:, np.newaxis], 1 + mf] = rows.floats[
-        (first[at] + layout.lr_floats)[:, np.newaxis] + mf
+        (first[at] + layout.row.width(False))[:, np.newaxis] + mf
       ]
     return weights
 
-  def _parts(self, slots):
-    """(SlotLayout, bool [n]) for the rows of the slots that have their own, and for the others."""
+  def _parts(self, slots: np.ndarray) -> Iterator[tuple[SlotLayout, np.ndarray]]:
+    """Yields (layout, bool [n]: the rows that have it), for each layout."""
     others = np.ones(len(slots), bool)
     for number, layout in self._slots.items():
       where = slots == number
@@ -126,13 +138,14 @@ class TableLayout:
     yield self._default, others
 
 
-def _slot_layout(options):
-  mf_dim = int(options["mf_dim"])
-  accessor = {
-    field.name: field.type(options[f"accessor.{field.name}"])
-    for field in dataclasses.fields(CtrAccessor)
-  }
-  lr, mf = (_OPTIMIZERS[options[f"{weight}.optimizer"]]() for weight in ("lr", "mf"))
-  return SlotLayout(
-    mf_dim, 1 + lr.state_size(1), mf_dim + mf.state_size(mf_dim), CtrAccessor(**accessor), lr, mf
+def _slot_layout(options: Mapping[str, str]) -> SlotLayout:
+  """The `SlotLayout` of {name: value}; its optimizers have default settings."""
+  types = typing.get_type_hints(CtrAccessor)
+  accessor = CtrAccessor(
+    **{
+      field.name: types[field.name](options[f"accessor.{field.name}"])
+      for field in dataclasses.fields(CtrAccessor)
+    }
   )
+  lr, mf = (_OPTIMIZERS[options[f"{weight}.optimizer"]]() for weight in ("lr", "mf"))
+  return SlotLayout(accessor, RowLayout(int(options["mf_dim"]), lr, mf))

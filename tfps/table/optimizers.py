@@ -4,6 +4,8 @@
 `[weight_min, weight_max]` after the step.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import ClassVar
 
@@ -12,13 +14,13 @@ from typing import ClassVar
 class SparseOptimizer:
   """Base of the sparse optimizers; see the subclasses."""
 
-  kind: ClassVar[str]  # its name in a table's options
+  kind: ClassVar[str]  # the name that the engine's options know it by
 
   learning_rate: float
   weight_min: float = dataclasses.field(default=-10.0, kw_only=True)
   weight_max: float = dataclasses.field(default=10.0, kw_only=True)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.learning_rate > 0:
       raise ValueError(
         f"{type(self).__name__}.learning_rate must be above 0, not {self.learning_rate}."
@@ -29,12 +31,12 @@ class SparseOptimizer:
         f"({self.weight_max})."
       )
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     """Number of floats of optimizer state that a vector of `dim` weights owns."""
     raise NotImplementedError
 
-  def initial_state(self, dim):
-    """The state of such a vector that took no step yet, `state_size` floats."""
+  def initial_state(self, dim: int) -> list[float]:
+    """The state of such a vector before its first step, `state_size` floats."""
     return [0.0] * self.state_size(dim)
 
 
@@ -49,9 +51,9 @@ class SGD(SparseOptimizer):
   """
 
   learning_rate: float = 0.01
-  kind = "sgd"
+  kind: ClassVar[str] = "sgd"
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     return 0
 
 
@@ -70,9 +72,9 @@ class Adagrad(SparseOptimizer):
 
   learning_rate: float = 0.05
   initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
-  kind = "adagrad"
+  kind: ClassVar[str] = "adagrad"
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     return 1
 
 
@@ -88,9 +90,9 @@ class StdAdagrad(SparseOptimizer):
 
   learning_rate: float = 0.05
   initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
-  kind = "std_adagrad"
+  kind: ClassVar[str] = "std_adagrad"
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     return dim
 
 
@@ -108,12 +110,12 @@ class Adam(SparseOptimizer):
   beta1: float = dataclasses.field(default=0.9, kw_only=True)
   beta2: float = dataclasses.field(default=0.999, kw_only=True)
   epsilon: float = dataclasses.field(default=1e-8, kw_only=True)
-  kind = "adam"
+  kind: ClassVar[str] = "adam"
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     return 2 * dim + 2
 
-  def initial_state(self, dim):
+  def initial_state(self, dim: int) -> list[float]:
     return [0.0] * (2 * dim) + [1.0, 1.0]
 
 
@@ -131,7 +133,7 @@ class FTRL(SparseOptimizer):
   beta: float = dataclasses.field(default=1.0, kw_only=True)
   l1: float = dataclasses.field(default=0.0, kw_only=True)
   l2: float = dataclasses.field(default=0.0, kw_only=True)
-  kind = "ftrl"
+  kind: ClassVar[str] = "ftrl"
 
-  def state_size(self, dim):
+  def state_size(self, dim: int) -> int:
     return 2 * dim

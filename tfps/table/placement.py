@@ -1,12 +1,16 @@
 """Which parameter server holds a feasign: key -> virtual shard -> server."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 DEFAULT_SHARDS = 1024
 
 
-def assign_shards(num_shards, num_servers):
+def assign_shards(num_shards: int, num_servers: int) -> np.ndarray:
   """The assignment of a new table: shard i on server i mod `num_servers`.
 
   Returns:
@@ -15,7 +19,7 @@ def assign_shards(num_shards, num_servers):
   return (np.arange(num_shards) % num_servers).astype(np.int32)
 
 
-def virtual_shards(keys, num_shards):
+def virtual_shards(keys: Any, num_shards: int) -> np.ndarray:
   """The virtual shard, in [0, `num_shards`), of each of `keys` int64 [n]; alike in every process.
 
   Returns:
@@ -28,7 +32,7 @@ def virtual_shards(keys, num_shards):
   return (((x >> np.uint64(32)) * np.uint64(num_shards)) >> np.uint64(32)).astype(np.int64)
 
 
-def reassign(assignment, num_servers, servers_before=None):
+def reassign(assignment: Any, num_servers: int, servers_before: int | None = None) -> np.ndarray:
   """The assignment on another number of servers: only the shards that must move do.
 
   Onto more servers, the new ones take their share of the shards, in the same proportion from each
@@ -54,7 +58,7 @@ def reassign(assignment, num_servers, servers_before=None):
     takers = np.argsort(stay, kind="stable")
   else:
     moves = result.size * (num_servers - servers_before) // num_servers
-    # Every so-manieth shard in the order of their servers: from each server its part.
+    # Shards at equal distances in the order of their servers, so that each server gives its share.
     steps = np.arange(result.size + 1) * moves // result.size
     leaving = np.argsort(result, kind="stable")[np.diff(steps) > 0]
     takers = np.arange(servers_before, num_servers)
@@ -62,8 +66,8 @@ def reassign(assignment, num_servers, servers_before=None):
   return result
 
 
-def server_loads(assignment, num_servers, loads):
-  """What each server bears, relative to the mean.
+def server_loads(assignment: np.ndarray, num_servers: int, loads: Any) -> np.ndarray:
+  """The load of each server, relative to the mean.
 
   Args:
     assignment: int array [num_shards], the server of each virtual shard.
@@ -80,12 +84,13 @@ def server_loads(assignment, num_servers, loads):
   return np.divide(of_servers, means, out=np.ones_like(of_servers), where=means > 0)
 
 
-def rebalance(assignment, num_servers, loads, tolerance=0.1):
+def rebalance(assignment: Any, num_servers: int, loads: Any, tolerance: float = 0.1) -> np.ndarray:
   """Moves few shards so that every server comes near the mean by every measure.
 
-  Greedy: again and again the one move that takes most away from the squared distances beyond
-  `tolerance`, until none does; then what need not have moved goes back. A shard that alone is more
-  than a server should bear stays too much. The same arguments give the same result everywhere.
+  Greedy: each step makes the one move that reduces the squared distances beyond `tolerance` most,
+  until no move reduces them; then shards that need not have moved go back. A shard that alone is
+  more than a server should hold keeps its server overloaded. The same arguments give the same
+  result in every process.
 
   Args:
     assignment: int array [num_shards], the server of each virtual shard now.
@@ -116,7 +121,9 @@ def rebalance(assignment, num_servers, loads, tolerance=0.1):
   return after
 
 
-def _spread(assignment, num_servers, weights, tolerance):
+def _spread(
+  assignment: np.ndarray, num_servers: int, weights: np.ndarray, tolerance: float
+) -> np.ndarray:
   """Moves shards, one at a time, until all servers are near enough or no move makes it better.
 
   Each move goes for half the tolerance: servers at its edge would stand in each other's way.
@@ -145,19 +152,22 @@ def _spread(assignment, num_servers, weights, tolerance):
       return result
 
 
-def _cost(loads, tolerance):
+def _cost(loads: np.ndarray, tolerance: float) -> np.ndarray:
   return np.maximum(np.abs(loads - 1) - tolerance, 0) ** 2
 
 
-def server_devices():
-  """The devices that hold rows: each parameter server of the strategy in scope, in order, or this process's."""
+def server_devices() -> list[str]:
+  """The devices that hold rows, in order.
+
+  Those of the parameter servers of the strategy in scope; this process's CPU without a cluster.
+  """
   if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
     return ["/device:CPU:0"]
   return cluster_devices("ps")
 
 
-def cluster_devices(job):
-  """The CPU devices of the tasks of `job` ("ps" or "worker") in the connected cluster, in order of their index."""
+def cluster_devices(job: str) -> list[str]:
+  """The CPU devices of the tasks of `job` ("ps" or "worker") in the connected cluster, by index."""
   devices = [
     tf.DeviceSpec.from_string(device.name) for device in tf.config.list_logical_devices("CPU")
   ]

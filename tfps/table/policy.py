@@ -1,22 +1,26 @@
-"""What a slot may have of its own in a table that it shares with others."""
+"""Settings that a slot may have for itself in a table that it shares with other slots."""
+
+from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 from tfps.table.accessor import CtrAccessor
 from tfps.table.optimizers import SparseOptimizer
+from tfps.table.row import RowLayout, SlotLayout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotPolicy:
-  """The policy of one slot's feasigns; what is None is the table's.
+  """The policy of one slot's feasigns; a setting that is None is the table's.
 
   Attributes:
     mf_dim: length of their mf vectors.
     accessor: a `CtrAccessor`: their admission, export and eviction.
     optimizer: sparse optimizer of their mf vectors.
-    lr_optimizer: sparse optimizer of their 1-dimensional weights; where it is None the table's, not `optimizer`.
+    lr_optimizer: sparse optimizer of their 1-dimensional weights; None: the table's, not
+      `optimizer`.
 
   Raises:
     ValueError: if a setting is out of its range, or of another type.
@@ -33,7 +37,7 @@ class SlotPolicy:
   optimizer: SparseOptimizer | None = None
   lr_optimizer: SparseOptimizer | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.mf_dim is not None and not (isinstance(self.mf_dim, int) and self.mf_dim >= 1):
       raise ValueError(f"SlotPolicy.mf_dim must be a whole number from 1, not {self.mf_dim!r}.")
     for name, kind in (
@@ -45,29 +49,24 @@ class SlotPolicy:
       if value is not None and not isinstance(value, kind):
         raise ValueError(f"SlotPolicy.{name} must be a {kind.__name__}, not {value!r}.")
 
-  def over(self, other):
-    """This policy, with what is None here taken from `other`."""
+  def over(self, other: SlotPolicy) -> SlotPolicy:
+    """This policy, with each setting that is None taken from `other`."""
     own = {name: value for name, value in vars(self).items() if value is not None}
     return dataclasses.replace(other, **own)
 
   @property
-  def row_parts(self):
-    """What an admitted row holds after lr_w, in this order: {name: number of floats}."""
-    return {
-      "lr_state": self.lr_optimizer.state_size(1),
-      "mf_w": self.mf_dim,
-      "mf_state": self.optimizer.state_size(self.mf_dim),
-    }
+  def layout(self) -> SlotLayout:
+    """The `SlotLayout` of a complete policy, which has no None."""
+    accessor, mf_dim = self.accessor, self.mf_dim
+    lr_optimizer, mf_optimizer = self.lr_optimizer, self.optimizer
+    if accessor is None or mf_dim is None or lr_optimizer is None or mf_optimizer is None:
+      raise ValueError(f"{self} is not complete: put it over the table's (SlotPolicy.over).")
+    return SlotLayout(accessor, RowLayout(mf_dim, lr_optimizer, mf_optimizer))
 
   @property
-  def row_floats(self):
-    """Number of floats of an admitted row."""
-    return 1 + sum(self.row_parts.values())
-
-  @property
-  def options(self):
-    """What is not None, in the names of the engine's options: {name: value}."""
-    pairs = {} if self.mf_dim is None else {"mf_dim": self.mf_dim}
+  def options(self) -> dict[str, Any]:
+    """The settings that are not None, by the names of the engine's options."""
+    pairs: dict[str, Any] = {} if self.mf_dim is None else {"mf_dim": self.mf_dim}
     if self.accessor is not None:
       for name, value in dataclasses.asdict(self.accessor).items():
         pairs[f"accessor.{name}"] = value
@@ -80,8 +79,12 @@ class SlotPolicy:
     return pairs
 
 
-def check_policies(policies):
-  """Returns {slot name: SlotPolicy} as a dict of its own; raises ValueError if it is something else."""
+def check_policies(policies: Mapping[str, SlotPolicy] | None) -> dict[str, SlotPolicy]:
+  """Returns {slot name: SlotPolicy} as a new dict.
+
+  Raises:
+    ValueError: it is something else.
+  """
   policies = dict(policies or {})
   for slot, policy in policies.items():
     if not isinstance(slot, str) or not isinstance(policy, SlotPolicy):
@@ -89,29 +92,3 @@ def check_policies(policies):
         f"slot_policies must be {{slot name: tfps.SlotPolicy}}, but has {slot!r}: {policy!r}."
       )
   return policies
-
-
-def split_rows(floats, slots, policies, default):
-  """The parts of whole rows, each part as wide as the widest row's, with zeros where a row has less.
-
-  Args:
-    floats: float32 [n, .], rows as the engine holds them.
-    slots: int32 [n], numbers of the slots that created them.
-    policies: {slot number: its complete SlotPolicy}.
-    default: the complete SlotPolicy of other numbers.
-
-  Returns:
-    {"lr_w": float32 [n], and each of `SlotPolicy.row_parts`: float32 [n, .]}.
-  """
-  widths = [policy.row_parts for policy in (default, *policies.values())]
-  parts = {
-    name: np.zeros([len(floats), max(width[name] for width in widths)], np.float32)
-    for name in widths[0]
-  }
-  for number in np.unique(slots):
-    rows = np.flatnonzero(slots == number)
-    begin = 1
-    for name, width in policies.get(int(number), default).row_parts.items():
-      parts[name][rows, :width] = floats[rows, begin : begin + width]
-      begin += width
-  return {"lr_w": floats[:, 0], **parts}
