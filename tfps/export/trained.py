@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfps import native
 from tfps.layers import pooling, served_lookup
-from tfps.layers.lookup import Lookup
 
 if TYPE_CHECKING:
   import tf_keras as keras
@@ -27,8 +26,8 @@ class BaseRows:
 
   pool = staticmethod(pooling.pool)
 
-  def pull(self, bags: Bags, row_width: int) -> Lookup:
-    """What an embedding layer pulls."""
+  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows of bags; see `tfps.layers.served_lookup.ServedRows`."""
     table = self._table
     num_slots = bags.slot_ends.shape[0]
     routed = native.ops.tfps_route(
@@ -38,14 +37,7 @@ class BaseRows:
       assignment=table.assignment,
       num_servers=table.num_servers,
     )
-    return Lookup(
-      table=table,
-      keys=[],
-      slots=[],
-      positions=routed.positions,
-      row_splits=bags.row_splits,
-      rows=self.rows(routed.keys)[:, :row_width],
-    )
+    return routed.positions, self.rows(routed.keys)[:, :row_width]
 
   def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
     """float32 [n, row_width]: the rows of feasigns, which are int64 [n_s] for each server."""
@@ -54,12 +46,14 @@ class BaseRows:
 
   def _in_base(self, keys: tf.Tensor) -> np.ndarray:
     found = self._table.lookup(keys)
-    statistics, unseen_days = found["statistics"], found["unseen_days"]
+    show, click, delta_score = found["statistics"].T
+    unseen_days = found["unseen_days"]
     names = {number: slot for slot, number in self._table.slots.items()}
     held = np.zeros(len(unseen_days), bool)
     for number in np.unique(found["slot"]):
-      accessor = self._table.policy_of(names.get(number)).accessor
-      held |= (found["slot"] == number) & accessor.in_base(*statistics.T, unseen_days)
+      accessor = self._table.policy_of(names.get(number)).layout.accessor
+      in_base = accessor.in_base(show, click, delta_score, unseen_days)
+      held |= (found["slot"] == number) & in_base
     return held
 
 
@@ -77,5 +71,5 @@ def predict(
     tables: its tables.
     rows: a function of a table that returns its rows.
   """
-  with served_lookup.serve_from({table: rows(table) for table in tables}):
+  with served_lookup.Served({table: rows(table) for table in tables}):
     return model(features, training=False)

@@ -1,10 +1,16 @@
 """From a dict of features to one flat vector of feasigns with its bags."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from tfps.table.feasigns import as_int64, feasign
+
+# The ids of one slot: [B], [B, k], or ragged [B, None].
+Column: TypeAlias = "tf.Tensor | tf.RaggedTensor"
 
 
 class Bags(NamedTuple):
@@ -15,8 +21,8 @@ class Bags(NamedTuple):
     row_splits: int64 [S * B + 1]; bag i = s * B + b holds slot s of example b,
       `ids[row_splits[i] : row_splits[i + 1]]`.
     slot_ends: int64 [S], where each slot's ids end.
-    weights: float32 [N], or [0] where every weight is 1.
-    batch_size: B, an int where it is known, else an int64 scalar.
+    weights: float32 [N], or [0] if every weight is 1.
+    batch_size: B, an int if it is known, else an int64 scalar.
   """
 
   ids: tf.Tensor
@@ -26,11 +32,11 @@ class Bags(NamedTuple):
   batch_size: int | tf.Tensor
 
 
-def read_feature(slot, feature, densify=False):
+def read_feature(slot: str, feature: Column | tf.SparseTensor, densify: bool = False) -> Column:
   """The feasigns of one slot.
 
   Args:
-    slot: name of the slot, with which strings are hashed.
+    slot: name of the slot; it is part of the hash of a string.
     feature: strings or integers (feasigns already): a tensor [B], [B, 1] or [B, k] where 0 or ""
       is padding, a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k].
     densify: make a tf.SparseTensor dense, not ragged.
@@ -52,7 +58,7 @@ def read_feature(slot, feature, densify=False):
   )
 
 
-def read_values(slot, feature):
+def read_values(slot: str, feature: Column | tf.SparseTensor) -> tuple[tf.Tensor, tf.Tensor]:
   """The values of one slot as they are, unhashed and with padding.
 
   Args:
@@ -69,7 +75,7 @@ def read_values(slot, feature):
   return tf.reshape(feature, [-1]), tf.fill(shape[:1], width)
 
 
-def make_bags(columns, weights=None):
+def make_bags(columns: Mapping[str, Column], weights: Mapping[str, Column] | None = None) -> Bags:
   """Joins the slots of a batch.
 
   Args:
@@ -95,7 +101,7 @@ def make_bags(columns, weights=None):
   )
 
 
-def _structure(slot, feature, densify):
+def _structure(slot: str, feature: Column | tf.SparseTensor, densify: bool) -> Column:
   """`feature` as a tensor of rank 1 or 2 or a tf.RaggedTensor of rank 2."""
   if isinstance(feature, tf.SparseTensor):
     if feature.shape.rank == 2:
@@ -118,25 +124,25 @@ def _structure(slot, feature, densify):
   )
 
 
-def _map_values(function, column):
+def _map_values(function: Callable, column: Column) -> Column:
   if isinstance(column, tf.RaggedTensor):
     return column.with_flat_values(function(column.flat_values))
   return function(column)
 
 
-def _flat(column):
+def _flat(column: Column) -> tf.Tensor:
   values = column.flat_values if isinstance(column, tf.RaggedTensor) else column
   return values if values.shape.rank == 1 else tf.reshape(values, [-1])
 
 
-def _width(column):
-  """Ids per example where that is the same for all and known, else None."""
+def _width(column: Column) -> int | None:
+  """Ids per example if that is known and the same for all, else None."""
   if isinstance(column, tf.RaggedTensor):
     return None
   return 1 if column.shape.rank == 1 else column.shape[1]
 
 
-def _batch_size(columns):
+def _batch_size(columns: Mapping[str, Column]) -> int | tf.Tensor:
   """The batch size that all columns have, an int if every one is known."""
   known = {slot: column.shape[0] for slot, column in columns.items() if column.shape[0] is not None}
   for slot, size in known.items():
@@ -156,18 +162,20 @@ def _batch_size(columns):
   same = tf.debugging.Assert(
     tf.reduce_all(tf.equal(stacked, first)), [message, list(columns), stacked], len(columns)
   )
-  # Not a slice of the stack: TensorFlow's optimizer folds that, and drops what it depends on.
+  # Not a slice of the stack: TensorFlow's optimizer folds it and drops the dependency.
   with tf.control_dependencies([] if same is None else [same]):
     return tf.identity(first)
 
 
-def _dynamic_batch_size(column):
+def _dynamic_batch_size(column: Column) -> tf.Tensor:
   if isinstance(column, tf.RaggedTensor):
     return tf.cast(column.nrows(), tf.int64)
   return tf.shape(column, out_type=tf.int64)[0]
 
 
-def _partition(columns, batch_size):
+def _partition(
+  columns: Sequence[Column], batch_size: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
   """(row_splits, slot_ends) of the joined columns."""
   num_slots = len(columns)
   slots = tf.range(1, num_slots + 1, dtype=tf.int64)
@@ -183,7 +191,7 @@ def _partition(columns, batch_size):
   return row_splits, tf.gather(row_splits, slots * batch_size)
 
 
-def _row_lengths(column, batch_size):
+def _row_lengths(column: Column, batch_size: int | tf.Tensor) -> tf.Tensor:
   if isinstance(column, tf.RaggedTensor):
     return tf.cast(column.row_lengths(), tf.int64)
   width = _width(column)
@@ -191,7 +199,9 @@ def _row_lengths(column, batch_size):
   return tf.fill([batch_size], width)
 
 
-def _join_weights(columns, ids, weights):
+def _join_weights(
+  columns: Mapping[str, Column], ids: Sequence[tf.Tensor], weights: Mapping[str, Column]
+) -> tf.Tensor:
   unknown = sorted(set(weights) - set(columns))
   if unknown:
     raise ValueError(
@@ -208,7 +218,7 @@ def _join_weights(columns, ids, weights):
   return tf.concat(parts, axis=0)
 
 
-def _read_weights(slot, column, weights):
+def _read_weights(slot: str, column: Column, weights: Column) -> tf.Tensor:
   densify = not isinstance(column, tf.RaggedTensor)
   weights = _structure(slot, weights, densify)
   ragged = isinstance(weights, tf.RaggedTensor)
@@ -222,6 +232,6 @@ def _read_weights(slot, column, weights):
   return tf.cast(_flat(weights), tf.float32)
 
 
-def _describe(column):
+def _describe(column: Column) -> str:
   kind = "ragged" if isinstance(column, tf.RaggedTensor) else "dense"
   return f"{kind} {column.shape}"

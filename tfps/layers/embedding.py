@@ -1,15 +1,23 @@
 """The embedding layer: any number of slots in one pull per parameter server."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
-from tfps.layers.bags import make_bags, read_feature
-from tfps.layers.pooling import COMBINERS, pool
-from tfps.layers.served_lookup import served_table
-from tfps.layers.step import current_exchange, current_step, pull_now
+from tfps.graph import compat
+from tfps.layers.bags import Bags, Column, make_bags, read_feature
+from tfps.layers.exchange import current_exchange, current_step
+from tfps.layers.lookup import Lookup, Route
+from tfps.layers.pooling import COMBINERS
+from tfps.table.feasign_table import FeasignTable
+
+Combiner: TypeAlias = "str | None"  # One of COMBINERS, or None: no pooling.
 
 
 class EmbeddingOutput(NamedTuple):
@@ -67,7 +75,13 @@ class Embedding(keras.layers.Layer):
     (TensorShape([2, 1]), TensorShape([2, 2, 4]))
   """
 
-  def __init__(self, table, slots, combiner="sum", name=None):
+  def __init__(
+    self,
+    table: FeasignTable,
+    slots: Sequence[str],
+    combiner: Combiner | Mapping[str, Combiner] = "sum",
+    name: str | None = None,
+  ) -> None:
     super().__init__(name=name)
     self._slots = _check_slots(slots)
     combiners = _check_combiners(self._slots, combiner)
@@ -81,29 +95,34 @@ class Embedding(keras.layers.Layer):
     self._mf_dim = max(table.mf_dim_of(slot) for slot in self._slots)
 
   @property
-  def table(self):
+  def table(self) -> FeasignTable:
     """The `FeasignTable` that it pulls from."""
     return self._table
 
   @property
-  def slots(self):
+  def slots(self) -> list[str]:
     """The slots' names, in the order they were given."""
     return list(self._slots)
 
   @property
-  def mf_dim(self):
+  def mf_dim(self) -> int:
     """Length of the mf vectors that it returns: the largest of its slots' (`table.mf_dim_of`)."""
     return self._mf_dim
 
-  def call(self, features, weights=None, training=None):
+  def call(
+    self,
+    features: Mapping[str, Any],
+    weights: Mapping[str, Any] | None = None,
+    training: bool | None = None,
+  ) -> EmbeddingOutput:
     """Pulls and pools.
 
     Args:
       features: a dict that has for each slot strings or integers (feasigns already): a tensor
         [B], [B, 1] or [B, k] where 0 or "" is padding, a tf.RaggedTensor [B, None] or a
         tf.SparseTensor [B, k]. Other keys are ignored.
-      weights: {slot: float32 of the same structure} for some of the slots, what each id's row is
-        multiplied by; no gradient reaches them. Ids of the other slots weigh 1.
+      weights: {slot: float32 of the same structure} for some of the slots: each id's row is
+        multiplied by its weight, which takes no gradient. Ids of the other slots weigh 1.
       training: whether the result will be trained on.
 
     Returns:
@@ -113,7 +132,8 @@ class Embedding(keras.layers.Layer):
       ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training
         outside of the train step of a `tfps.Model`.
     """
-    if training and not (current_step() or current_exchange() or _is_keras_building()):
+    is_in_step = current_step() is not None or current_exchange().in_training
+    if training and not (is_in_step or compat.in_scratch_graph()):
       raise ValueError(
         f"table '{self._table.name}' is used in a keras.Model, whose train step would never push "
         "to it: make the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."
@@ -130,13 +150,13 @@ class Embedding(keras.layers.Layer):
       sequences[slot] = _shape_like(slot_mf, column)
     return EmbeddingOutput(lr_logit, lr, mf, sequences)
 
-  def get_config(self):
+  def get_config(self) -> dict:
     raise ValueError(
       f"layer '{self.name}' looks up table '{self._table.name}', whose rows are no part of a Keras "
       "config: export the model instead."
     )
 
-  def _read(self, features):
+  def _read(self, features: Mapping[str, Any]) -> dict[str, Column]:
     if not isinstance(features, dict):
       raise ValueError(
         f"layer '{self.name}' takes a dict {{slot: ids}}, not {type(features).__name__}: give the "
@@ -153,37 +173,30 @@ class Embedding(keras.layers.Layer):
       for slot in self._pooled + self._unpooled
     }
 
-  def _pull(self, bags):
-    table = self._table
-    served = served_table(table)
-    if served is not None:
-      return served.pull(bags, 1 + self._mf_dim)
-    width = 1 + self._mf_dim
-    exchange, step = current_exchange(), current_step()
-    if exchange is not None:
-      lookup = exchange.pull(table, bags, width, self._route)
-    else:
-      lookup = pull_now(table, bags, width, self._route(bags), answered=step is not None)
+  def _pull(self, bags: Bags) -> Lookup:
+    """The `Lookup` of the bags; a train step will push what answers it."""
+    lookup = current_exchange().pull(self._table, bags, 1 + self._mf_dim, self._route)
+    step = current_step()
     if step is not None:
       step.record(lookup)
     return lookup
 
-  def _route(self, bags):
+  def _route(self, bags: Bags) -> Route:
     """The distinct feasigns of the bags, by server."""
     table = self._table
-    return native.ops.tfps_route(
+    routed = native.ops.tfps_route(
       ids=bags.ids,
       slot_ends=bags.slot_ends,
       slot_ids=[table.slot_id(slot) for slot in self._pooled + self._unpooled],
       assignment=_assignment(table),
       num_servers=table.num_servers,
     )
+    return Route(*routed)
 
-  def _pool_rows(self, *arguments):
-    served = served_table(self._table)
-    return (pool if served is None else served.pool)(*arguments)
+  def _pool_rows(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    return current_exchange().pool(self._table, *arguments)
 
-  def _pool(self, lookup, bags):
+  def _pool(self, lookup: Lookup, bags: Bags) -> tuple[tf.Tensor, tf.Tensor]:
     """(lr [B, P], mf [B, P, mf_dim]) of the pooled slots."""
     count = len(self._pooled)
     if not count:
@@ -199,7 +212,7 @@ class Embedding(keras.layers.Layer):
       lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], self._combiners
     )
 
-  def _vectors(self, lookup, bags):
+  def _vectors(self, lookup: Lookup, bags: Bags) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """{slot: (lr [n], mf [n, mf_dim])} of the unpooled slots' n ids."""
     if not self._unpooled:
       return {}
@@ -215,13 +228,13 @@ class Embedding(keras.layers.Layer):
     return dict(zip(self._unpooled, parts))
 
 
-def tables_of(model):
+def tables_of(model: keras.Model) -> list[FeasignTable]:
   """The `tfps.FeasignTable`s that the `Embedding` layers of a Keras model pull from, each once."""
   layers = (module for module in model.submodules if isinstance(module, Embedding))
   return list(dict.fromkeys(layer.table for layer in layers))
 
 
-def _check_slots(slots):
+def _check_slots(slots: Sequence[str]) -> tuple[str, ...]:
   if isinstance(slots, str) or not slots:
     raise ValueError(f"slots must be a list of one slot name or more, not {slots!r}.")
   slots = tuple(slots)
@@ -231,9 +244,12 @@ def _check_slots(slots):
   return slots
 
 
-def _check_combiners(slots, combiner):
+def _check_combiners(
+  slots: Sequence[str], combiner: Combiner | Mapping[str, Combiner]
+) -> dict[str, Combiner]:
   """{slot: combiner} for every slot."""
-  named = combiner if isinstance(combiner, dict) else dict.fromkeys(slots, combiner)
+  named: dict[str, Combiner]
+  named = dict(combiner) if isinstance(combiner, Mapping) else dict.fromkeys(slots, combiner)
   for slot, value in named.items():
     if slot not in slots:
       raise ValueError(f"combiner names slot '{slot}', which is not one of {list(slots)}.")
@@ -245,19 +261,14 @@ def _check_combiners(slots, combiner):
   return {slot: named.get(slot, "sum") for slot in slots}
 
 
-def _assignment(table):
-  """The server of each virtual shard; what is traced now goes on with it."""
-  if tf.executing_eagerly() or _is_keras_building():
+def _assignment(table: FeasignTable) -> np.ndarray:
+  """The server of each virtual shard; a function that is traced with it fixes it."""
+  if tf.executing_eagerly() or compat.in_scratch_graph():
     return table.assignment
   return table.fix_assignment()
 
 
-def _is_keras_building():
-  """Whether Keras runs the layer on placeholders only, to learn its output's shapes."""
-  return getattr(tf.compat.v1.get_default_graph(), "name", "").endswith("_scratch_graph")
-
-
-def _sum_per_example(values, column):
+def _sum_per_example(values: tf.Tensor, column: Column) -> tf.Tensor:
   """[B, 1]: the sums of `values` [n], one for each id of `column`."""
   if isinstance(column, tf.RaggedTensor):
     return tf.reduce_sum(column.with_flat_values(values), axis=1)[:, tf.newaxis]
@@ -266,7 +277,7 @@ def _sum_per_example(values, column):
   return tf.reduce_sum(tf.reshape(values, tf.shape(column)), axis=1, keepdims=True)
 
 
-def _shape_like(vectors, column):
+def _shape_like(vectors: tf.Tensor, column: Column) -> Column:
   """`vectors` [n, mf_dim] in the structure of `column`'s n ids, [B, k, mf_dim]."""
   if isinstance(column, tf.RaggedTensor):
     return column.with_flat_values(vectors)

@@ -1,71 +1,73 @@
-"""Look-ups in a model that is traced for serving: stock TensorFlow ops in the place of the tables' own."""
+"""Embedding layers in a model that is traced for serving: stock TensorFlow ops, none of tfps's."""
 
-import contextlib
-import threading
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfps.layers.lookup import Lookup
+from tfps.layers.bags import Bags
+from tfps.layers.exchange import Exchange, Rows
+from tfps.layers.lookup import Route
+from tfps.table.feasign_table import FeasignTable
 from tfps.table.feasigns import is_special
 
-_active = threading.local()
+
+class ServedRows(Protocol):
+  """What embedding layers pull from in the place of a `FeasignTable`."""
+
+  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Looks up the ids of the bags.
+
+    Returns:
+      (positions int32 [N], the row of each id, -1 for padding; rows float32 [., row_width]).
+    """
+
+  def pool(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pools the rows; see `tfps.layers.pooling.pool`."""
 
 
-def served_table(table):
-  """What embedding layers pull from in the place of `table`; None outside of `serve_from`.
-
-  Raises:
-    KeyError: the model that is being traced was to have no such table.
-  """
-  tables = getattr(_active, "tables", None)
-  return None if tables is None else tables[table]
-
-
-@contextlib.contextmanager
-def serve_from(tables):
-  """In this scope and thread, embedding layers pull from stock tables.
-
-  Args:
-    tables: {`tfps.FeasignTable`: what has `pull(bags, row_width)`, which returns a `Lookup`, and
-      `pool` with the arguments of `tfps.layers.pooling.pool`}, such as a `ServedTable`.
-  """
-  outer = getattr(_active, "tables", None)
-  _active.tables = tables
-  try:
-    yield
-  finally:
-    _active.tables = outer
-
-
-def lookup(rows, bags):
-  """What one pull leaves for pooling, as in training.
+class Served(Exchange):
+  """Embedding layers pull from something that is not a table, and nothing is pushed.
 
   Args:
-    rows: float32 [N, W], the row of each of the bags' ids, zeros where it is absent.
-    bags: `tfps.layers.bags.Bags`.
-
-  Returns:
-    `tfps.layers.lookup.Lookup`, to which nothing can be pushed.
+    tables: {`FeasignTable`: the `ServedRows` in its place}, for every table of the model.
   """
-  positions = tf.where(is_special(bags.ids), -1, tf.range(tf.size(bags.ids)))
-  return Lookup(
-    table=None,
-    keys=[],
-    slots=[],
-    positions=positions,
-    row_splits=bags.row_splits,
-    rows=rows,
-  )
+
+  def __init__(self, tables: Mapping[FeasignTable, ServedRows]) -> None:
+    self._tables = tables
+
+  def fetch(
+    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+  ) -> Rows:
+    del route
+    positions, rows = self._tables[table].pull(bags, row_width)
+    return Rows(Route([], [], positions), rows)
+
+  def pool(self, table: FeasignTable, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    return self._tables[table].pool(*arguments)
 
 
-def pool(rows, positions, row_splits, weights, combiners):
+def positions_of(bags: Bags) -> tf.Tensor:
+  """int32 [N]: the row of each id where every id has a row of its own; -1 for padding."""
+  return tf.where(is_special(bags.ids), -1, tf.range(tf.size(bags.ids)))
+
+
+def pool(
+  rows: tf.Tensor,
+  positions: tf.Tensor,
+  row_splits: tf.Tensor,
+  weights: tf.Tensor,
+  combiners: Sequence[str],
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Pools as `tfps.layers.pooling.pool` does, without a gradient.
 
   Args:
     rows: float32 [U, 1 + mf_dim].
     positions: int32 [N], the row of each id; -1 for padding, which adds nothing.
     row_splits: int64 [S * B + 1], bag s * B + b holds slot s of example b.
-    weights: float32 [N], or [0] where every weight is 1.
+    weights: float32 [N], or [0] if every weight is 1.
     combiners: for each slot "sum", "mean" or "sqrtn".
 
   Returns:

@@ -6,10 +6,13 @@ from typing import Any
 
 import tf_keras as keras
 
+from tfps.graph import compat
 from tfps.training.callback import check_hooks
 from tfps.training.position import Position
 
 
+# The logs of a finished ticket are numbers, and hooks may take longer than a batch.
+@compat.with_batch_hooks
 class CallbackList(keras.callbacks.CallbackList):
   """Keras's list of callbacks, which also calls the hooks of `tfps.callbacks.Callback`.
 
@@ -27,12 +30,6 @@ class CallbackList(keras.callbacks.CallbackList):
   def __init__(self, callbacks: Any, **kwargs: Any):
     super().__init__(callbacks, **kwargs)
     check_hooks(self.callbacks)
-    # Keras warns where callbacks take longer than a batch; here they follow a whole ticket.
-    self._check_timing = False
-
-  def _disallow_batch_hooks_in_ps_strategy(self) -> None:
-    # Keras refuses them because its logs are remote values; those of a finished ticket are numbers.
-    pass
 
   def call(self, hook: str, *args: Any) -> None:
     """Calls a hook of all callbacks that have it, in order."""

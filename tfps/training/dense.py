@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
+from tfps.graph import compat
 from tfps.graph.traced import identity, local_variable
 
 
@@ -124,7 +125,7 @@ class Decays:
         for variable in (layer.moving_mean, layer.moving_variance):
           self._of_batch[identity(variable)] = layer.momentum
     for name, factor in _of_optimizer(model.optimizer):
-      for variable in getattr(model.optimizer, name, ()):
+      for variable in compat.optimizer_variables(model.optimizer, name):
         self._of_step[identity(variable)] = factor
 
   def after(
@@ -150,20 +151,20 @@ class Decays:
 
 
 def _of_optimizer(optimizer: Any) -> list[tuple[str, float]]:
-  """(attribute that holds variables, what they keep in each step) of a Keras optimizer."""
+  """(name of variables, what they keep in each step) of a Keras optimizer."""
   value = lambda name: float(getattr(optimizer, name))
   optimizers = keras.optimizers
   if isinstance(optimizer, (optimizers.Adam, optimizers.AdamW, optimizers.Nadam)):
-    return [("_momentums", value("beta_1")), ("_velocities", value("beta_2"))]
+    return [("momentums", value("beta_1")), ("velocities", value("beta_2"))]
   if isinstance(optimizer, optimizers.SGD):
     return [("momentums", value("momentum"))]
   if isinstance(optimizer, optimizers.RMSprop):
-    averages = [("_velocities", value("rho")), ("_average_gradients", value("rho"))]
-    return [*averages, ("_momentums", value("momentum"))]
+    averages = [("velocities", value("rho")), ("average_gradients", value("rho"))]
+    return [*averages, ("momentums", value("momentum"))]
   if isinstance(optimizer, optimizers.Adagrad):
-    return [("_accumulators", 1.0)]
+    return [("accumulators", 1.0)]
   if isinstance(optimizer, optimizers.Ftrl):
-    return [("_accumulators", 1.0), ("_linears", 1.0)]
+    return [("accumulators", 1.0), ("linears", 1.0)]
   return []
 
 

@@ -11,7 +11,7 @@ from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
-from tfps.layers.step import Routed
+from tfps.layers.exchange import Routed
 from tfps.training import tickets as tickets_lib
 from tfps.training.routes import Routes
 

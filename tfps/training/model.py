@@ -7,18 +7,22 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
-from tf_keras.src.engine.functional import Functional
 
 from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
+from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted
 from tfps.layers.step import Step, current_exchange
 from tfps.training.communication import Communication
 from tfps.training.scoring import check_features
 from tfps.training.trainer import Trainer
 
+_Functional: Any = compat.functional_model()
 
+
+# tf.Module looks for layers in all attributes and sorts the keys of dicts; sources have no order.
+@compat.untracked("_trainer")
 class Model(keras.Model):
   """A Keras model with feasign tables; subclass it or call `tfps.Model(inputs, outputs)`.
 
@@ -47,10 +51,6 @@ class Model(keras.Model):
 
   click_label: str | int | None = None
   _trainer: Trainer | None = None  # What `trainer_of` made since the model was compiled.
-  # tf.Module looks for layers in all attributes and sorts the keys of dicts; sources have no order.
-  _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-    ("_trainer", *keras.Model._TF_MODULE_IGNORED_PROPERTIES)
-  )
 
   def __new__(cls, *args: Any, **kwargs: Any) -> Model:
     kind = _FunctionalModel if cls is Model and _is_functional(args, kwargs) else cls
@@ -58,7 +58,7 @@ class Model(keras.Model):
 
   def __init__(self, *args: Any, **kwargs: Any):
     # Keras would make every tfps.Model a functional one, by changing the bases of the classes.
-    if _is_functional(args, kwargs) and not isinstance(self, Functional):
+    if _is_functional(args, kwargs) and not isinstance(self, _Functional):
       raise TypeError(
         f"{type(self).__name__} is a subclass: define its call() instead of giving it inputs and "
         "outputs, or call tfps.Model(inputs, outputs)."
@@ -98,7 +98,7 @@ class Model(keras.Model):
     with tf.GradientTape() as tape, Step(tape) as step:
       y_pred = self(x, training=True)
       loss = self.compute_loss(x, y, y_pred, sample_weight)
-    self._validate_target_and_loss(y, loss)
+    compat.validate_target_and_loss(self, y, loss)
     variables = self.trainable_variables
     gradients = tape.gradient(loss, [variables, step.rows])
     show, click = self.counts(x, y, sample_weight)
@@ -180,7 +180,7 @@ class Model(keras.Model):
       y=y, batch_size=batch_size, validation_split=validation_split or None,
       class_weight=class_weight, sample_weight=sample_weight, **kwargs,
     )  # fmt: skip
-    self._assert_compile_was_called()
+    compat.assert_compiled(self)
     if validation_data is not None and not isinstance(validation_data, Source):
       raise ValueError(
         "fit on a source takes a source as validation_data; wrap it in tfps.data.source."
@@ -217,7 +217,7 @@ class Model(keras.Model):
     _refuse_with_source(
       y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **kwargs
     )
-    self._assert_compile_was_called()
+    compat.assert_compiled(self)
     scorer = trainer_of(self).scorer
     logs = scorer.evaluate(x, verbose=1 if verbose == "auto" else verbose, callbacks=callbacks)
     if return_dict:
@@ -274,12 +274,9 @@ class Model(keras.Model):
     trainer_of(self).build(source)
 
 
-class _FunctionalModel(Model, Functional):
+@compat.untracked()
+class _FunctionalModel(Model, _Functional):
   """What tfps.Model(inputs, outputs) makes."""
-
-  _TF_MODULE_IGNORED_PROPERTIES = (
-    Model._TF_MODULE_IGNORED_PROPERTIES | Functional._TF_MODULE_IGNORED_PROPERTIES
-  )
 
 
 def trainer_of(model: Model) -> Trainer:

@@ -6,10 +6,11 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import tf_keras as keras
-from tensorflow.python.framework import op_def_registry
 
+from tfps.graph import compat
 from tfps.graph.traced import Traced
-from tfps.layers.step import NOT_PULLED, Routing
+from tfps.layers.exchange import NOT_PULLED, Routing
+from tfps.layers.lookup import Route
 
 if TYPE_CHECKING:
   from tfps.table.feasign_table import FeasignTable
@@ -28,8 +29,7 @@ class Routes:
 
   Attributes:
     lookups: (table, row width) for each pull.
-    traced: the `Traced` function of a batch that returns keys by server, slots by server and
-      positions for each pull.
+    traced: the `Traced` function of a batch that returns a `Route` for each pull.
   """
 
   def __init__(self, model: Model, spec: Any):
@@ -49,21 +49,20 @@ class Routes:
     nodes = [*self.traced.graph_def.node, *(node for f in functions for node in f.node_def)]
     return not (self.traced.variables or self.need_pulls or any(map(_has_state, nodes)))
 
-  def __call__(self, batch: Any) -> list[tuple]:
-    """[(keys by server, slots by server, positions)] of a batch, traced where it is called."""
+  def __call__(self, batch: Any) -> list[Route]:
+    """The `Route` of each pull of a batch, traced where it is called."""
     return self.traced(batch, handles={})
 
-  def _trace(self, model: Model, batch: Any) -> list[tuple]:
-    def route(batch: Any) -> list[tuple]:
+  def _trace(self, model: Model, batch: Any) -> list[Route]:
+    def route(batch: Any) -> list[Route]:
       x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
       with Routing() as routing:
         model(x, training=True)
       self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
-      return [(lookup.keys, lookup.slots, lookup.positions) for lookup in routing.lookups]
+      return [lookup.route for lookup in routing.lookups]
 
     return model.distribute_strategy.run(route, args=(batch,))
 
 
 def _has_state(node: Any) -> bool:
-  definition = op_def_registry.get(node.op)
-  return definition is not None and definition.is_stateful and node.op not in _AS_PURE
+  return compat.is_stateful(node.op) and node.op not in _AS_PURE

@@ -15,6 +15,7 @@ from tfps.cluster import memory
 from tfps.data import bad_records, batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
+from tfps.graph import compat
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
 from tfps.training import tickets as tickets_lib
@@ -77,7 +78,7 @@ class Trainer:
     y_pred = model(x, training=False)
     if model.optimizer is not None:
       model.optimizer.build(model.trainable_variables)
-    if model.compiled_loss is not None and y is not None:
+    if compat.has_compiled_loss(model) and y is not None:
       model.compute_loss(x, y, y_pred, sample_weight)
       model.compute_metrics(x, y, y_pred, sample_weight)
     model.reset_metrics()

@@ -13,8 +13,8 @@ from tfps.data.ticket import Ticket
 from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
 from tfps.graph.traced import Traced, identity
-from tfps.layers.lookup import Lookup
-from tfps.layers.step import Exchanged
+from tfps.layers.exchange import Exchanged
+from tfps.layers.lookup import Route
 from tfps.training import dense
 from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _ALL = 2**62  # batches: more than there are
 
-# Keys by server, slots by server, positions.
-Route = tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]
-
 # For each table, for each server uint8 [m]: the message that pushes.
 Pushes = list[Any]
 
@@ -39,7 +36,7 @@ class _Batch(NamedTuple):
 
   Fields:
     data: the tensors of (x, y) or (x, y, weight).
-    routes: for each pull (keys by server, slots by server, positions).
+    routes: the `Route` of each pull.
   """
 
   data: list[tf.Tensor]
@@ -94,7 +91,7 @@ class WorkerProgram:
     routes = tf.nest.map_structure(
       tf.TensorSpec.from_tensor, self.route.traced.concrete.structured_outputs
     )
-    replies = [[tf.TensorSpec([None], tf.uint8)] * len(keys) for keys, _, _ in routes]
+    replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
     trace = functools.partial(self._trace_step, model)
     self.train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     if self._sums is not None and not self._sums.was_given:
@@ -148,9 +145,8 @@ class WorkerProgram:
     """One train step; returns its pushes."""
 
     def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> Pushes:
-      lookups = [Lookup(None, *route, None, None, reply) for route, reply in zip(routes, replies)]
       wire_dtype = self.communication.wire_dtype
-      with Exchanged(lookups, step, wire_dtype, self._sums) as exchanged:
+      with Exchanged(zip(routes, replies), step, wire_dtype, self._sums) as exchanged:
         users(model.train_step)(data)
       return [exchanged.pushes[table] for table in self.tables]
 
@@ -302,16 +298,16 @@ class _Batches:
       tf.nest.map_structure(lambda push: push[cut(push) :], pushes),
     )
 
-  def _exchange(self, routes: Sequence[tuple], pushes: Pushes) -> list:
+  def _exchange(self, routes: Sequence[Route], pushes: Pushes) -> list:
     """Sends pushes, one message to each server; returns the rows for `routes`, as replies."""
     trainer = self._trainer
     waiting = dict(zip(trainer.tables, pushes))
     replies = []
-    for (keys, _, _), (table, row_width) in zip(routes, trainer.lookups):
+    for route, (table, row_width) in zip(routes, trainer.lookups):
       # Only the first of several lookups of a table carries its pushes.
       replies.append(
         table.exchange(
-          keys,
+          route.keys,
           waiting.pop(table, table.no_messages()),
           row_width,
           wire_dtype=trainer.communication.wire_dtype,
@@ -322,11 +318,11 @@ class _Batches:
     return replies
 
 
-def _wanted(batch: _Batch, more: tf.Tensor) -> list[tuple]:
+def _wanted(batch: _Batch, more: tf.Tensor) -> list[Route]:
   """The pulls of a batch: none where there is no more batch."""
   return [
-    ([keys[: tf.where(more, tf.size(keys), 0)] for keys in by_server], slots, positions)
-    for by_server, slots, positions in batch.routes
+    route._replace(keys=[keys[: tf.where(more, tf.size(keys), 0)] for keys in route.keys])
+    for route in batch.routes
   ]
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from tfps.graph import compat
 from tfps.layers import served_lookup
 from tfps.table.feasigns import is_special, mix
 
 if TYPE_CHECKING:
   from tfps.layers.bags import Bags
-  from tfps.layers.lookup import Lookup
 
 _INT64_MIN = -(2**63)
 # When this part of its buckets is taken, the table grows under one long lock (the stock default).
@@ -20,6 +20,7 @@ _MAX_LOAD = 0.8
 _KEYS, _ROWS = "-keys", "-rows"
 
 
+@compat.saved_as_tensors
 class ServedTable(tf.lookup.experimental.DenseHashTable):
   """A stock dense hash table of feasigns to rows: lr_w and mf_w.
 
@@ -51,17 +52,18 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
   def make_room(self, rows: int) -> int:
     """Sets the size of the table that will be loaded, and returns its number of buckets."""
     # The table of this process stays empty; the saved graph makes the one that is loaded.
-    self._initial_num_buckets = buckets_for(rows)
-    return self._initial_num_buckets
+    buckets = buckets_for(rows)
+    compat.set_initial_buckets(self, buckets)
+    return buckets
 
   pool = staticmethod(served_lookup.pool)
 
-  def pull(self, bags: Bags, row_width: int) -> Lookup:
-    """What an embedding layer pulls for bags."""
+  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows of bags; see `tfps.layers.served_lookup.ServedRows`."""
     # The stock table refuses the reserved keys: like padding, they read a key that has no row.
     keys = tf.where(is_special(bags.ids), tf.zeros_like(bags.ids), bags.ids)
     rows = tf.ensure_shape(self.lookup(mix(keys)), [None, self.row_width])
-    return served_lookup.lookup(rows[:, :row_width], bags)
+    return served_lookup.positions_of(bags), rows[:, :row_width]
 
   def put(self, keys: tf.Tensor, rows: tf.Tensor) -> tf.Operation:
     """Inserts or replaces the rows [n, row_width] of `keys`, int64 [n]."""
@@ -71,12 +73,14 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
     """Sets the rows of `keys`, int64 [n], to zeros."""
     return self.put(keys, tf.zeros([tf.size(keys), self.row_width]))
 
-  def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
+  def saved_tensors(self) -> dict[str, tf.Tensor]:
+    """What a SavedModel holds of the table: no rows; the exporter writes them beside it."""
     # The exporter writes the parameter servers' rows under these names.
     return {_KEYS: tf.zeros([0], tf.int64), _ROWS: tf.zeros([0, self.row_width])}
 
-  def _restore_from_tensors(self, restored_tensors: dict[str, tf.Tensor]) -> tf.Operation:
-    return self.put(restored_tensors[_KEYS], restored_tensors[_ROWS])
+  def restore(self, tensors: dict[str, tf.Tensor]) -> tf.Operation:
+    """Inserts the rows of a SavedModel when it is loaded."""
+    return self.put(tensors[_KEYS], tensors[_ROWS])
 
 
 def buckets_for(rows: int, growth: float = 1.25) -> int:

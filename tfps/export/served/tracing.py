@@ -46,7 +46,7 @@ class TracedModel:
     served = {table: self.tables[table.name] for table in tables}
 
     def predict(features: Mapping[str, Any]) -> Any:
-      with served_lookup.serve_from(served):
+      with served_lookup.Served(served):
         return model(features, training=False)
 
     self._traced = Traced(predict, features, autograph=False)
