@@ -1,4 +1,8 @@
-"""How good click predictions are, counted as they come, in constant memory."""
+"""The quality of click predictions, counted as they come, in constant memory."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -9,17 +13,17 @@ _LEAST_PROBABILITY = 1e-7
 class ClickScores:
   """AUC, log loss and calibration of predicted click probabilities.
 
-  Predictions are counted in 65,536 buckets of equal width; the AUC is exact but for pairs in one bucket, which count
-  one half.
+  Predictions are counted in 65,536 buckets of equal width. The AUC is exact, except that a click
+  and a non-click in the same bucket count as one half.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._clicks = np.zeros(_BUCKETS)
     self._others = np.zeros(_BUCKETS)
     self._log_loss = 0.0
     self._predicted = 0.0
 
-  def update(self, label, prediction, weight=None):
+  def update(self, label: Any, prediction: Any, weight: Any = None) -> None:
     """Counts predictions.
 
     Args:
@@ -34,8 +38,8 @@ class ClickScores:
     weight = np.ones_like(label) if weight is None else np.asarray(weight, np.float64).reshape(-1)
     if not label.size == prediction.size == weight.size:
       raise ValueError(
-        f"there are {label.size} labels, {prediction.size} predictions and {weight.size} weights: a click model "
-        "has one of each per example."
+        f"there are {label.size} labels, {prediction.size} predictions and {weight.size} weights: "
+        "a click model has one of each per example."
       )
     if not np.all((prediction >= 0) & (prediction <= 1)):
       raise ValueError("a prediction is NaN or not in [0, 1]: the model must end in a probability.")
@@ -46,15 +50,15 @@ class ClickScores:
     self._log_loss -= np.sum(weight * (label * np.log(clipped) + (1 - label) * np.log1p(-clipped)))
     self._predicted += np.sum(weight * prediction)
 
-  def merge(self, other):
-    """Adds what `other` has counted."""
+  def merge(self, other: ClickScores) -> None:
+    """Adds the counts of `other`."""
     self._clicks += other._clicks
     self._others += other._others
     self._log_loss += other._log_loss
     self._predicted += other._predicted
 
   @property
-  def auc(self):
+  def auc(self) -> float:
     """Probability that a random click is predicted above a random non-click; NaN without both."""
     pairs = self._clicks.sum() * self._others.sum()
     below = np.cumsum(self._others) - self._others
@@ -63,28 +67,28 @@ class ClickScores:
     )
 
   @property
-  def log_loss(self):
+  def log_loss(self) -> float:
     """Mean cross entropy in nats; NaN without predictions."""
     total = self._clicks.sum() + self._others.sum()
     return float(self._log_loss / total) if total else float("nan")
 
   @property
-  def calibration(self):
+  def calibration(self) -> float:
     """Mean prediction over mean label; NaN without clicks."""
     clicks = self._clicks.sum()
     return float(self._predicted / clicks) if clicks else float("nan")
 
 
-def grouped_auc(label, prediction, group):
-  """GAUC: the mean over groups (users) of the AUC within each, weighted by its examples (Zhu et al. 2017).
+def grouped_auc(label: Any, prediction: Any, group: Any) -> float:
+  """GAUC: the mean of the AUC within each group (user), weighted by its examples.
 
-  Groups without both a click and a non-click do not count.
+  Groups without both a click and a non-click do not count (Zhu et al. 2017).
 
   Args:
     label, prediction, group: arrays [n].
 
   Returns:
-    float; NaN where no group counts.
+    NaN if no group counts.
   """
   # Ranks within each group give its AUC by the Mann-Whitney statistic; ties share the mean rank.
   order = np.lexsort((prediction, group))
