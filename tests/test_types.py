@@ -26,6 +26,8 @@ records: int = users.day("day-0").records
 """
 # {a line that is wrong: the name that a checker's message has}
 WRONG = {
+  'tfps.FeasignTable("ctr", mf_dim="eight", typo=1)': "typo",
+  'tfps.FeasignTable("ctr", mf_dim="eight")': "mf_dim",
   "tfps.export.Exportr": "Exportr",
   'tfps.FeasignTable("ctr", typo=1)': "typo",
   'tfps.CtrAccessor(create_threshold="ten")': "create_threshold",
