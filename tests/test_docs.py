@@ -11,6 +11,7 @@ import runpy
 import pytest
 
 import tfps
+from tfps.graph import compat
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -104,3 +105,13 @@ def test_example_of(name, names, tmp_path, monkeypatch):
   output = io.StringIO()
   doctest.DocTestRunner(verbose=False).run(test, out=output.write)
   assert not output.getvalue(), output.getvalue()
+
+
+def test_the_page_on_keras_names_every_private_api():
+  page = (ROOT / "docs" / "keras.md").read_text()
+  unnamed = []
+  for api in compat.PRIVATE:
+    name = api.text.removeprefix("self.").removesuffix(" =") or api.path.rpartition(".")[2]
+    if name not in page:
+      unnamed.append(str(api))
+  assert unnamed == []
