@@ -13,7 +13,7 @@ TFPS = ROOT / "tfps"
 REPORTS = {
   "delivery/sync.py": 1,  # the lag between a trainer's capture and a server
   "export/exporter.py": 1,  # when that capture was
-  "training/freshness.py": 1,  # the age of samples
+  "callbacks/freshness.py": 1,  # the age of samples
   "join/files.py": 1,  # the age of a file
   "join/run.py": 1,  # the lag behind events
   "join/spark.py": 1,  # the same
