@@ -21,7 +21,7 @@ tests := $(wildcard $(addprefix ops/,$(TESTS)))
 settings := ops/sources.bzl ops/ops.mk
 compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) -fPIC -MMD -MP -I. -c $< -o $@
 
-# The op library. A removed source changes its folder's time, and so links again.
+# The op library. It is linked again when a source is removed, which changes the time of its folder.
 library_objects := $(OUT)/ops_as_one.o $(patsubst %.cc,$(OUT)/%.o,$(core))
 .PHONY: library
 library: $(OUT)/_tfps_ops.so
@@ -33,7 +33,7 @@ $(OUT)/_tfps_ops.so: $(library_objects) $(sort $(dir $(core))) $(settings)
 $(OUT)/throwing_ops.so: $(OUT)/throwing_ops.o $(settings)
 	$(link)
 tensorflow := $(TENSORFLOW_COPTS) -isystem $(TENSORFLOW)/include
-# First, for it takes longest. TensorFlow's headers cost more than all kernels, so they are compiled as one file.
+# First, because it takes longest. TensorFlow's headers cost more than all kernels, so the kernels are compiled as one file.
 $(OUT)/ops_as_one.o: $(OUT)/ops_as_one.cc $(settings)
 	$(compile) $(tensorflow)
 $(OUT)/throwing_ops.o: ops/tests/throwing_ops.cc $(settings)
@@ -43,8 +43,8 @@ $(OUT)/ops_as_one.cc: $(sort $(dir $(kernels) $(registrations))) $(settings)
 $(patsubst %.cc,$(OUT)/%.o,$(core)): $(OUT)/%.o: %.cc $(settings)
 	$(compile) $(tensorflow)
 
-# The C++ tests, plain, once for each sanitizer, and for another processor. Of debug information only what names lines, and what is a test itself not optimised: a
-# third of the time to compile.
+# The C++ tests, plain, once for each sanitizer, and for another processor. With only the debug
+# information that names lines, and without optimisation of the tests themselves: this saves two thirds of the time to compile.
 plain_flags := -g1
 asan_flags := -g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 tsan_flags := -g1 -O1 -fsanitize=thread

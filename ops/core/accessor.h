@@ -1,5 +1,5 @@
-// The life of a feasign: what its counts are worth, when it earns an mf vector, when it leaves
-// memory. All arithmetic is in float64, so that counts stay exact until the first decay.
+// The life of a feasign: what its counts are worth, when it earns an mf vector and when it is
+// evicted. All arithmetic is in float64, so that counts stay exact until the first decay.
 #ifndef OPS_CORE_ACCESSOR_H_
 #define OPS_CORE_ACCESSOR_H_
 
@@ -17,7 +17,7 @@ struct AccessorOptions {
   int delta_keep_days = 16;              // unseen days up to which it is exported
   double delete_threshold = 0.8;         // score below which it is evicted
   int delete_after_unseen_days = 30;     // unseen days above which it is evicted
-  double decay_rate = 0.98;              // what a day leaves of shows and clicks
+  double decay_rate = 0.98;              // shows and clicks are multiplied by it each day
 };
 
 class Accessor {
@@ -45,7 +45,7 @@ class Accessor {
     return InExport(show, click, unseen_days) && delta_score >= options_.delta_update_threshold;
   }
 
-  // One day passes. unseen_days stays at its largest value once there.
+  // Ages a row by one day. unseen_days saturates at its largest value.
   void Age(double* show, double* click, uint16_t* unseen_days) const {
     *show *= options_.decay_rate;
     *click *= options_.decay_rate;

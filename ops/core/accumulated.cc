@@ -8,7 +8,7 @@
 namespace tfps {
 namespace {
 
-// Adds up the batches that it is handed, row by row.
+// Sums the batches that it is given, row by row.
 class Merger {
  public:
   Merger(int64_t max_rows, int width) : index_(max_rows) { merged_.width = width; }
@@ -86,7 +86,7 @@ OwnedBatch Accumulated::TakeMerged() {
     width = std::max(width, batch.width);
   }
   Merger merger(static_cast<int64_t>(rows), width);
-  // What is merged is freed at once.
+  // A batch is freed as soon as it is merged.
   for (auto next = batches.begin(); next != batches.end(); next = batches.erase(next)) {
     merger.Add(next->second);
   }

@@ -17,11 +17,11 @@ struct OwnedBatch {
   OwnedBatch() = default;
   explicit OwnedBatch(const PushBatch& batch);
 
-  // Only while this object lives and does not change.
+  // Valid while this object lives and does not change.
   PushBatch View() const;
 
   int width = 0;
-  std::vector<int64_t> keys;  // with the bits of the unsigned ones
+  std::vector<int64_t> keys;  // the bits of the unsigned keys
   std::vector<int32_t> slots;
   std::vector<float> show, click, gradients;
 };
@@ -32,14 +32,14 @@ class Accumulated {
   // Keeps a copy. Throws std::bad_alloc if there is no memory, and then keeps nothing.
   void Add(const PushBatch& batch, int64_t ticket, int64_t batch_number);
 
-  // All that is kept as one batch, and keeps nothing from now on. Every key but padding is there
-  // once, with the slot of the first of its rows; shows and clicks are added up in double,
-  // gradients in float. Rows come in the order of (ticket, batch number, row), whatever the order
-  // of arrival; only those of the same (ticket, batch number) in that of their arrival. The width
-  // is that of the widest; narrower gradients end in zeros.
+  // Returns all batches merged into one, and forgets them. Every key except padding appears once,
+  // with the slot of its first row. Shows and clicks are summed in double, gradients in float. Rows
+  // are merged in the order of (ticket, batch number, row), whatever the order of arrival; batches
+  // with the same (ticket, batch number) are merged in order of arrival. The result is as wide as
+  // the widest batch; narrower gradients are padded with zeros.
   OwnedBatch TakeMerged();
 
-  // Keeps nothing from now on.
+  // Forgets all batches.
   void Clear();
 
  private:

@@ -70,7 +70,7 @@ void Arena::Free(uint32_t handle) {
   const SizeClass& size_class = classes_[chunk.size_class];
   RowHead* row = At(handle);
   if (row->flags & kTouched) FlipTouchedBit(handle);
-  SetKey(row, 0);  // and nothing else that a pull reads, which may be under way
+  SetKey(row, 0);  // Pulls may be reading the row: of what they read only the key changes.
   row->unseen_days = chunk.free;
   chunk.free = static_cast<uint16_t>(size_class.RowAt(handle % kChunkPlaces - kFirstPlace));
   if (chunk.live-- == size_class.capacity) Open(number);

@@ -1,14 +1,14 @@
 // The rows of one shard, in chunks that each hold rows of one size.
 //
-// A handle names a row: the number of its place of 16 bytes in the memory of all shards, 32 bits.
-// Rows begin where their keys lie on a multiple of 16 bytes, those of a chunk's first on a cache
-// line. Invariant: a row never moves. A place is free exactly when its key is 0. A chunk without
-// rows goes back to the pool at once. Not thread-safe: the shard's lock guards it; who reads rows
-// without it uses At and shared.h only.
+// A handle is the 32-bit number of the 16-byte place where a row begins, counted over the memory of
+// all shards. Keys are aligned to 16 bytes, and the key of a chunk's first row to a cache line.
+// Invariants: a row never moves; a place is free exactly when its key is 0; a chunk without rows
+// goes back to the pool at once. Not thread-safe: the shard's lock guards it. Code that reads rows
+// without the lock uses only At and the loads in row.h.
 //
-// Rows that were touched can be found without looking at the others: each chunk has a bit for every
-// 32 bytes, fewer than the smallest row. Invariant: a row's bit is set exactly when its kTouched
-// is.
+// Touched rows can be found without looking at the others: each chunk has one bit for every 32
+// bytes, which is less than the smallest row. Invariant: a row's bit is set exactly when its
+// kTouched flag is.
 #ifndef OPS_CORE_ARENA_H_
 #define OPS_CORE_ARENA_H_
 
@@ -23,10 +23,10 @@
 
 namespace tfps {
 
-// Rows of one size with their weights in the same place: those of a policy that are admitted, or
-// are not. All arenas of a table number them alike.
+// Rows that have the same size and keep their weights in the same place: the admitted rows of a
+// policy, or the unadmitted ones. All arenas of a table use the same numbers for them.
 struct SizeClass {
-  // Before the first row of a chunk, for its key to begin a cache line.
+  // Bytes before the first row of a chunk, so that its key begins a cache line.
   static constexpr uint32_t kChunkMargin = 40;
 
   explicit SizeClass(int row_bytes, int mf_w_begin = 0, int mf_w_end = 0)
@@ -37,29 +37,29 @@ struct SizeClass {
         mf_begin(mf_w_begin),
         mf_end(mf_w_end) {}
 
-  // The number of the row that holds this place after the margin: place / places, exactly, as both
-  // are at most 2^10.
+  // The number of the row that holds this place, counted from the margin: place / places, exactly,
+  // because both are at most 2^10.
   uint32_t RowAt(uint32_t place) const { return place * reciprocal >> 20; }
 
   uint32_t bytes;        // of a row
   uint32_t places;       // of a row, each 16 bytes
   uint32_t capacity;     // rows in a chunk
   uint32_t reciprocal;   // 2^20 / places, rounded up
-  int mf_begin, mf_end;  // which of the floats are mf_w: those that pulls read without a lock
+  int mf_begin, mf_end;  // the floats that are mf_w, which pulls read without a lock
 };
 
-// What an arena notes about a chunk of its own. All zeros is a chunk that no arena has had.
+// What an arena notes about one of its chunks. All zeros: no arena has owned the chunk yet.
 struct ChunkOfRows {
   static constexpr uint32_t kNobody = 0;
   static constexpr uint16_t kNoRow = UINT16_MAX;
 
   std::atomic<uint32_t> owner;  // the number of the arena, plus one; or kNobody
-  uint32_t listed_at;           // place in the owner's list of chunks
-  uint32_t open_at;             // place in the owner's list of those of its size class with room
+  uint32_t listed_at;           // index in the owner's list of chunks
+  uint32_t open_at;             // index in the owner's list of chunks of this size class with room
   uint16_t size_class;
-  uint16_t live;        // rows in use
-  uint16_t carved;      // rows that were ever in use; those after have never been touched
-  uint16_t free;        // first free row, or kNoRow; the list goes on in their `unseen_days`
+  uint16_t live;    // rows in use
+  uint16_t carved;  // rows that were ever in use; memory after them is as the last owner left it
+  uint16_t free;    // first free row, or kNoRow; each free row links to the next by `unseen_days`
   uint64_t touched[8];  // a bit for every 32 bytes
 };
 static_assert(sizeof(ChunkOfRows) <= ChunkPool::kNotesBytes);
@@ -77,7 +77,8 @@ class Arena {
   // The most bytes that a row can have.
   static constexpr int kMostRowBytes = ChunkPool::kChunkBytes - SizeClass::kChunkMargin;
 
-  // Room for one row, or kNone if there is no memory left. Only key and flags (none) are set.
+  // Returns memory for one row, or kNone if there is none left. Sets only the key, and clears the
+  // flags.
   uint32_t Allocate(uint64_t key, int size_class);
   void Free(uint32_t handle);
 
@@ -86,8 +87,8 @@ class Arena {
     return reinterpret_cast<RowHead*>(base + uint64_t{handle} * ChunkPool::kPlaceBytes + kBias);
   }
 
-  // The row in use that has this key, which is not 0, if it is the one that the handle names;
-  // otherwise nullptr. Any number may be asked about: one that was a handle once, or never.
+  // Returns the row that `handle` names if it is in use and has this key, which must not be 0;
+  // otherwise nullptr. Any number may be passed, even one that never was a handle.
   RowHead* FindAt(uint32_t handle, uint64_t key) const {
     const uint32_t number = handle / kChunkPlaces;
     if (number >= pool_->num_chunks()) return nullptr;
@@ -96,7 +97,7 @@ class Arena {
     const SizeClass& size_class = classes_[chunk.size_class];
     const uint32_t place = handle % kChunkPlaces - kFirstPlace;
     const uint32_t row_number = size_class.RowAt(place);
-    // What lies beyond the carved rows is what the chunk's last owner left.
+    // Beyond the carved rows lies whatever the chunk's last owner left.
     if (place >= kChunkPlaces || row_number >= chunk.carved ||
         row_number * size_class.places != place) {
       return nullptr;
@@ -105,7 +106,7 @@ class Arena {
     return row->key == key ? row : nullptr;
   }
 
-  // Brings what FindAt looks at into the cache. Takes no lock, and any number.
+  // Prefetches what FindAt reads. Takes no lock; any number may be passed.
   [[gnu::always_inline]] void PrefetchFor(uint32_t handle) const {
     const uint32_t number = handle / kChunkPlaces;
     if (number >= pool_->num_chunks()) return;
@@ -117,17 +118,17 @@ class Arena {
 
   int RowBytes(uint32_t handle) const { return static_cast<int>(ClassOf(handle).bytes); }
 
-  // Calls visit(handle, row) for each row, chunk by chunk. It may free that row, and no
-  // other.
+  // Calls visit(handle, row) for each row, chunk by chunk. The visitor may free that row but
+  // no other.
   template <typename Visit>
   void ForEach(Visit visit) const {
-    // From the last: one that becomes empty makes room for the last.
+    // Backwards: when a chunk becomes empty, the last one of the list takes its index.
     for (size_t at = chunks_.size(); at-- > 0;) {
       const uint32_t number = chunks_[at];
       const ChunkOfRows& chunk = RowsOf(number);
       const uint32_t places = classes_[chunk.size_class].places;
       const uint32_t carved = chunk.carved;
-      // A chunk that its last row has left is somebody else's.
+      // Once its last row has been freed the chunk may belong to another arena.
       for (uint32_t i = 0; i < carved && chunk.owner.load() == owner_; ++i) {
         const uint32_t handle = number * kChunkPlaces + kFirstPlace + i * places;
         RowHead* row = At(handle);
@@ -136,7 +137,7 @@ class Arena {
     }
   }
 
-  // Marks a row; its flags must be set up.
+  // Marks a row as touched. Its flags must have been initialised.
   void Touch(uint32_t handle) {
     RowHead* row = At(handle);
     if (row->flags & kTouched) return;
@@ -153,7 +154,7 @@ class Arena {
         for (uint64_t bits = chunk.touched[word]; bits != 0; bits &= bits - 1) {
           const uint32_t place = (64 * word + __builtin_ctzll(bits)) * kPlacesPerBit;
           const uint32_t places = classes_[chunk.size_class].places;
-          // The one row that starts at this place or the next.
+          // The one row that begins at this place or the next.
           const uint32_t row_number = (place + places - 1) / places;
           visit(At(number * kChunkPlaces + kFirstPlace + row_number * places));
         }
@@ -161,10 +162,10 @@ class Arena {
     }
   }
 
-  // Forgets all marks.
+  // Marks all rows as untouched.
   void ClearTouched();
 
-  // Of the chunks that it holds.
+  // Bytes of all chunks that this arena owns.
   int64_t bytes() const { return static_cast<int64_t>(chunks_.size()) * ChunkPool::kChunkBytes; }
 
  private:
@@ -198,9 +199,9 @@ class Arena {
 
   const SizeClass* const classes_;
   ChunkPool* const pool_;
-  const uint32_t owner_;  // as the notes of its chunks name it
+  const uint32_t owner_;  // what `owner` is in its chunks
   std::vector<uint32_t> chunks_;
-  std::vector<std::vector<uint32_t>> open_;  // of each class, chunks with room; the last is filled
+  std::vector<std::vector<uint32_t>> open_;  // by class, chunks with room; the last is filled
                                              // first
 };
 

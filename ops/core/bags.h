@@ -21,12 +21,12 @@ struct Bags {
 
 namespace internal {
 
-// Both in blocks of a fixed size without branches, which the compiler vectorises.
+// Both checks work on blocks of a fixed size without branches, which the compiler vectorises.
 constexpr int kBlock = 64;
 
 // Whether one of splits[0 : n + 1] is less than the one before it.
 inline bool Decreases(const int64_t* splits, int64_t n) {
-  uint64_t decreases = 0;  // In the highest bit, since none is negative where the first is 0.
+  uint64_t decreases = 0;  // The highest bit; no split is negative as the first is 0.
   int64_t begin = 0;
   for (; begin + kBlock <= n; begin += kBlock) {
     for (int i = 0; i < kBlock; ++i) {
@@ -44,7 +44,7 @@ inline bool Decreases(const int64_t* splits, int64_t n) {
 // Whether one of n positions is neither -1 nor in [0, num_rows).
 inline bool Outside(const int32_t* positions, int64_t n, int32_t num_rows) {
   const uint32_t last = static_cast<uint32_t>(num_rows) - 1;
-  uint32_t outside = 0;  // In the highest bit.
+  uint32_t outside = 0;  // The highest bit.
   int64_t begin = 0;
   for (; begin + kBlock <= n; begin += kBlock) {
     for (int i = 0; i < kBlock; ++i) {
@@ -61,7 +61,8 @@ inline bool Outside(const int32_t* positions, int64_t n, int32_t num_rows) {
 
 }  // namespace internal
 
-// What is wrong with `bags` over `num_rows` pulled rows, in one sentence; empty if nothing.
+// Returns one sentence that says what is wrong with `bags` over `num_rows` pulled rows; empty if
+// they are right.
 inline std::string CheckBags(const Bags& bags, int64_t num_rows) {
   const int64_t num_bags = bags.num_slots * bags.batch_size;
   if (bags.row_splits[0] != 0 || bags.row_splits[num_bags] != bags.num_ids) {

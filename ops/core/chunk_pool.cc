@@ -15,8 +15,8 @@
 namespace tfps {
 namespace {
 
-// A table's first slabs are left to small pages until there are more: of a table with few rows per
-// shard, only the touched pages are resident then.
+// The first slabs of a table use small pages until there are more slabs, so that a table with few
+// rows per shard keeps only the pages that it has touched in memory.
 constexpr size_t kSmallPageSlabs = 16;
 
 size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -63,7 +63,7 @@ ChunkPool::ChunkPool(Readers* readers, size_t most_bytes) : readers_(readers) {
     reserved_ = static_cast<char*>(Map(reserved_bytes_, PROT_NONE, MAP_NORESERVE));
     if (reserved_ == nullptr) continue;
     base_ = reinterpret_cast<char*>(RoundUp(reinterpret_cast<uintptr_t>(reserved_), kSlabBytes));
-    // The last place has the number that means none.
+    // The number of the last place means none.
     most_slabs_ = bytes / kSlabBytes - (bytes == kMostBytes);
     return;
   }
@@ -81,7 +81,7 @@ bool ChunkPool::OpenSlab(size_t number) {
   if (number == most_slabs_) return false;
   char* const slab = SlabAt(number);
   if (mprotect(slab, kSlabBytes, PROT_READ | PROT_WRITE) != 0) return false;
-  // Only advice, as all that follows: failure is harmless.
+  // This and the calls below are only advice: failure is harmless.
   madvise(slab, kSlabBytes, number >= kSmallPageSlabs ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return true;
 }
@@ -96,7 +96,7 @@ void ChunkPool::PrepareAhead() {
   if (next < kLeastSlabs || !OpenSlab(next)) return;
   madvise(SlabAt(next), kSlabBytes, MADV_POPULATE_WRITE);
   lock.lock();
-  // Unless somebody who could not wait has taken it.
+  // Unless a thread that could not wait has taken it.
   if (slabs_.size() == next) AddSlab();
 }
 

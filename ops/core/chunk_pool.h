@@ -1,13 +1,13 @@
 // Memory in chunks of 16 KiB, for the rows and the indexes of all shards of a table.
 //
 // All chunks lie in one range of addresses that is reserved when the pool is made, so that 32 bits
-// name a place of 16 bytes in it. Slabs of 2 MiB are taken from the system one by one, from its
-// begin, and kept until the pool ends: freed memory is used again, and is never unmapped under a
-// reader. The first chunk of a slab holds the notes that the owners
-// of the others keep; the pool does not look at them.
+// name a place of 16 bytes in it. Slabs of 2 MiB are taken from the system one by one, from
+// the beginning of the range, and are kept until the pool is destroyed: freed memory is used again
+// and is never unmapped under a reader. The first chunk of a slab holds what the owners of the
+// other chunks note about them; the pool does not look at these notes.
 //
 // Invariant: a chunk is free (its bit in its slab is set), owned by exactly one caller, or freed
-// but perhaps still looked at by readers. Contents are whatever the last owner left. Thread-safe.
+// but perhaps still read. Its contents are whatever the last owner left. Thread-safe.
 #ifndef OPS_CORE_CHUNK_POOL_H_
 #define OPS_CORE_CHUNK_POOL_H_
 
@@ -32,37 +32,38 @@ class ChunkPool {
   static constexpr size_t kNotesBytes = 128;
   static constexpr uint32_t kNone = UINT32_MAX;
 
-  // Gives freed memory out again once `readers`, which must outlive it, no longer look at it.
-  // Reserves `most_bytes` of addresses, or as many as the system lets it have.
+  // Freed memory is used again once no reader of `readers`, which must outlive the pool, can see
+  // it. Reserves `most_bytes` of addresses, or as many as the system grants.
   explicit ChunkPool(Readers* readers, size_t most_bytes = kMostBytes);
   ~ChunkPool();
   ChunkPool(const ChunkPool&) = delete;
   ChunkPool& operator=(const ChunkPool&) = delete;
 
-  // The number of a chunk for rows, or kNone if there is no memory left.
+  // Returns the number of a chunk for rows, or kNone if there is no memory left.
   uint32_t Allocate();
   void Free(uint32_t chunk);
 
   char* base() const { return base_; }
   char* At(uint32_t chunk) const { return base_ + chunk * kChunkBytes; }
-  // Room for what the owner of a chunk notes about it: kNotesBytes, aligned to as many. All zeros
-  // before the first owner; later what the last one left. May be read whoever owns the chunk.
+  // Memory for what the owner of a chunk notes about it: kNotesBytes, aligned to as many. It is all
+  // zeros before the first owner, and keeps what the last one left. Anyone may read it.
   char* NotesOf(uint32_t chunk) const {
     return At(chunk / kSlabChunks * kSlabChunks) + chunk % kSlabChunks * kNotesBytes;
   }
-  // How many chunks there are, in use or not. Every number below names memory that may be read.
+  // The number of chunks, in use or not. The memory of every chunk below it may be read.
   uint32_t num_chunks() const { return num_chunks_.load(std::memory_order_acquire); }
 
-  // An array of a multiple of 64 bytes, aligned to 64, or nullptr. Large ones are whole chunks, and
-  // those larger than a slab come from the system directly and go back to it.
+  // Returns an array of a multiple of 64 bytes, aligned to 64, or nullptr. Large arrays are whole
+  // chunks; those larger than a slab come from the system and go back to it.
   char* AllocateArray(size_t bytes);
   void FreeArray(char* array, size_t bytes);
 
-  // Has the kernel make ready what will be handed out next, beside all who use the pool. Called by
-  // who holds no lock, the others need not wait for pages amid a change.
+  // Has the operating system prepare the pages that will be handed out next, while others use the
+  // pool. Called by a thread that holds no lock, it keeps others from waiting for pages in the
+  // middle of a change.
   void PrepareAhead();
 
-  // Bytes of what callers own.
+  // Bytes that callers own.
   int64_t bytes_in_use() const;
 
  private:
@@ -85,7 +86,7 @@ class ChunkPool {
   static constexpr int kMostRun = kSlabChunks - 1;
   static constexpr size_t kSmallArray = kChunkBytes;
 
-  // Of a table of so many slabs, the two that may be ready ahead are little.
+  // Next to this many slabs, the two that may be prepared ahead are little.
   static constexpr size_t kLeastSlabs = 64;
   static constexpr int kAheadChunks = kSlabChunks;
 

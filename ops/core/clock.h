@@ -1,4 +1,5 @@
-// Which batches of which tickets were applied, so that each is applied once however often it comes.
+// Which batches of which tickets were applied, so that each is applied once, however often it
+// arrives.
 //
 // A ticket has a number (0, 1, 2, ... in the order of scheduling) and its batches have theirs. A
 // ticket that is run again, because its worker was lost, sends its batches again. Only tickets that
@@ -19,28 +20,28 @@ namespace tfps {
 // The most batches a ticket may have: a bitmap of 2 MiB.
 constexpr int64_t kMaxBatchesOfTicket = int64_t{1} << 24;
 
-// Returns one sentence if this cannot be the step of a batch: (ticket number, batch number in the
-// ticket, the number below which all tickets are finished). A ticket of -1 is none.
+// Returns one sentence if this cannot be the step of a batch: (ticket number, batch number within
+// the ticket, number below which all tickets are finished). A ticket of -1 means no ticket.
 std::optional<std::string> CheckStep(int64_t ticket, int64_t batch, int64_t finished_below);
 
 // All methods may be called at the same time from any number of threads.
 class Clock {
  public:
-  // Whether this batch is new; from now on it is not. First forgets all tickets below
-  // `finished_below`; none of them is new, here and later. A negative ticket is no ticket: always
-  // new, and nothing is remembered. Otherwise the step must pass CheckStep.
+  // Returns whether this batch is new, and remembers it. Forgets all tickets below `finished_below`
+  // first; their batches are not new, now and later. A negative ticket means no ticket: it is
+  // always new and is not remembered. Otherwise the step must pass CheckStep.
   bool Claim(int64_t ticket, int64_t batch, int64_t finished_below);
 
-  // All tickets below are finished, and their batches are not new.
+  // Tickets below this number are finished; their batches are not new.
   int64_t finished_below() const;
 
-  // The clock of a restored state: all tickets below are finished, all others have not begun.
+  // Sets the clock of a restored state: tickets below are finished, all others have not begun.
   void SetFinishedBelow(int64_t finished_below);
 
-  // (ticket, how many of its batches are applied) of those that have not finished, in their order.
+  // (ticket, number of its batches that were applied) of each unfinished ticket, in order.
   std::vector<std::pair<int64_t, int64_t>> Running() const;
 
-  // The largest number of a ticket that claimed; one less than finished_below if none beyond did.
+  // The largest ticket number that was claimed; finished_below - 1 if there is no larger one.
   int64_t newest() const;
 
  private:

@@ -1,5 +1,5 @@
 // Rows outside of a table, as plain columns whose memory the caller owns: what a checkpoint holds
-// of one shard, and what an export takes to serving.
+// of one shard, and what an export holds for serving.
 #ifndef OPS_CORE_COLUMNS_H_
 #define OPS_CORE_COLUMNS_H_
 
@@ -24,47 +24,47 @@ struct RowColumnsSize {
   int64_t floats;  // of all rows together
 };
 
-// One of the rows, and where its floats begin.
+// The index of a row, and where its floats begin.
 struct RowAt {
   int64_t i;
   const float* floats;
 };
 
-// What else a shard has, beside its rows.
+// The state of a shard beside its rows.
 struct ShardState {
   int64_t finished_day = std::numeric_limits<int64_t>::min();
-  bool whole = true;  // the rows are all rows; otherwise those touched since the last reading
+  bool whole = true;  // whether these are all rows, or only those touched since the last read
   std::vector<uint64_t> removals;  // pending removals: keys that were served when they were evicted
 };
 
-// What a shard costs its server.
+// The load that a shard puts on its server.
 struct ShardLoad {
   int64_t rows;
   int64_t bytes;        // of chunks and index
   int64_t pulled_keys;  // since the table was made
 };
 
-// Which rows are read.
+// The rows to read.
 enum class Rows { kAll, kTouched };
 
-// Called once the size is known; returns where the columns are to be written.
+// Is called once the size is known; returns the columns to write to.
 using AllocateColumns = std::function<RowColumns(const RowColumnsSize& size)>;
 
-// A base holds every row that serving needs, a delta those that changed enough since.
+// A base holds every row that serving needs; a delta holds those that have changed enough since.
 enum class Export { kBase, kDelta };
 
 struct ExportColumns {
   uint64_t* keys;  // (n)
-  float* rows;     // (n, 1 + the largest mf_dim): lr_w, mf_w; zeros beyond the row's own mf, or
-                   // without one
-  double* delta_scores;  // (n): what to take off once the export is durable
+  float* rows;     // (n, 1 + the largest mf_dim): lr_w, mf_w; zeros where the row has no mf or a
+                   // shorter one
+  double* delta_scores;  // (n): what to subtract once the export is durable
 };
 
-// Called once the number of rows is known; returns where they are to be written, keys == nullptr
-// for nowhere.
+// Is called once the number of rows is known; returns the columns to write to, with keys == nullptr
+// if there is no memory.
 using AllocateExport = std::function<ExportColumns(int64_t rows)>;
 
-// A row that was captured, and the delta_score that it had.
+// The key of a captured row, and the delta_score that it had.
 struct CapturedKey {
   uint64_t key;
   double delta_score;

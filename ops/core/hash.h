@@ -7,7 +7,7 @@
 
 namespace tfps {
 
-// The key that fills up multi-valued slots: reads zeros, is never stored or counted.
+// The key that pads multi-valued slots: it reads as zeros and is never stored or counted.
 constexpr uint64_t kPadding = 0;
 
 // Serving's empty and deleted keys, the int64 values -2^63 and -2^63 + 1.
@@ -30,7 +30,7 @@ inline uint32_t ScaleToRange(uint32_t bits, uint32_t range) {
   return static_cast<uint32_t>((static_cast<uint64_t>(bits) * range) >> 32);
 }
 
-// The virtual shard of a key whose SplitMix64 is `hash`; it uses the upper 32 bits only.
+// The virtual shard of a key whose SplitMix64 is `hash`. Uses only the upper 32 bits.
 inline uint32_t VirtualShardOfHash(uint64_t hash, uint32_t num_shards) {
   return ScaleToRange(static_cast<uint32_t>(hash >> 32), num_shards);
 }

@@ -8,12 +8,11 @@ namespace {
 
 constexpr uint32_t kBucketsPerChunk = ChunkPool::kChunkBytes / sizeof(Bucket);
 
-// What an index with no row has: one bucket without entries, so that nobody asks whether there is
-// one.
+// An index without rows has one empty bucket, so that no search has to check whether there is one.
 Bucket no_rows = {};
 
-// Buckets for `rows` rows to fill at most 5/6 * 2/3 of the entries: powers of two up to 16, then
-// multiples of that, whole chunks from one on.
+// The number of buckets of which `rows` rows fill at most 5/6 * 2/3 of the entries: powers of two
+// up to 16, then multiples of 16, and whole chunks from one chunk on.
 uint32_t BucketsFor(uint32_t rows) {
   const uint64_t wanted = (uint64_t{rows} * 9 / 5 + Bucket::kEntries - 1) / Bucket::kEntries;
   if (wanted >= kBucketsPerChunk) {
@@ -57,7 +56,7 @@ void Index::Publish(BucketArray fresh, uint32_t size, uint32_t passed) {
   Free(old);
   size_ = size;
   passed_ = passed;
-  // There is room after every Rebuild, however the rows lie.
+  // After every Rebuild there is room, wherever the rows are.
   max_passed_ = std::max(fresh.count() / 2, passed);
   // From 3/4 to 5/6 of the entries.
   const double part = SplitMix64(number_) % 1024 / 1024.0;

@@ -1,15 +1,15 @@
 // Where the rows of one shard are: buckets of one cache line, each with 12 entries of an 8-bit tag
 // and a 32-bit handle.
 //
-// A row is in the bucket that its hash names or, where that was full, in one that follows; a bucket
-// that a row ever had to pass says so, also when that row or others are gone. Invariant: at most
-// 5/6 of the entries are taken. A search ends at a bucket that nobody passed, or where it began;
-// once half of the buckets were passed there is no room until they are replaced. A tag of 0 is an
-// empty entry.
+// A row is in the bucket that its hash names or, if that was full, in one of the next. A bucket
+// that a row had to skip is marked as passed and stays so, even after that row is removed. A search
+// ends at a bucket that is not passed, or after a whole round. Invariant: at most 5/6 of the
+// entries are taken. Once half of the buckets are passed the index has no room until it is rebuilt.
+// A tag of 0 is an empty entry.
 //
-// Whoever changes an index holds its shard's lock. Anyone may look at it at any time, while Readers
-// know of it: a look finds every row that is not put in, moved or taken out meanwhile, and what
-// else it finds must be looked at again; see ShardView.
+// Changes need the shard's lock. Searches need none while the thread holds a Readers::Reading: a
+// search finds every row that is not inserted, moved or removed meanwhile. Any other result must be
+// verified; see ShardView.
 #ifndef OPS_CORE_INDEX_H_
 #define OPS_CORE_INDEX_H_
 
@@ -28,7 +28,7 @@ struct alignas(64) Bucket {
   static constexpr uint32_t kAll = (1u << kEntries) - 1;
   static constexpr uint64_t kPassed = uint64_t{1} << 56;  // in tags[1]
 
-  std::atomic<uint64_t> tags[2];  // 12 bytes of tags, and whether a row had to pass
+  std::atomic<uint64_t> tags[2];  // 12 bytes of tags, and kPassed
   std::atomic<uint32_t> handles[kEntries];
 
   Tags LoadTags() const {
@@ -48,7 +48,7 @@ struct alignas(64) Bucket {
 };
 static_assert(sizeof(Bucket) == 64, "a bucket is one cache line");
 
-// The buckets of one index at one moment, in 64 bits.
+// The address and number of the buckets of an index, packed into 64 bits.
 class BucketArray {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
@@ -69,13 +69,13 @@ class BucketArray {
   }
   Bucket* After(Bucket* bucket) const { return ++bucket == begin() + count() ? begin() : bucket; }
 
-  // The low bits, which neither the shard nor the position depends on much.
+  // The low bits, on which shard and bucket hardly depend.
   static uint8_t Tag(uint64_t hash) {
     const uint8_t tag = hash & 0xff;
     return tag == 0 ? 1 : tag;
   }
 
-  // The handle for which matches(handle) is true, of those that the hash may have; or kNone.
+  // Returns the handle with matches(handle) among the candidates of this hash, or kNone.
   template <typename Matches>
   uint32_t Find(uint64_t hash, Matches matches) const {
     const uint8_t tag = Tag(hash);
@@ -93,7 +93,7 @@ class BucketArray {
     return kNone;
   }
 
-  // The likeliest handle of a hash, or kNone.
+  // Returns the first candidate of a hash in its own bucket, or kNone.
   uint32_t Guess(uint64_t hash) const {
     const Bucket* bucket = First(hash);
     const uint32_t bits = Bucket::Matches(bucket->LoadTags(), Tag(hash));
@@ -110,8 +110,8 @@ class Index {
  public:
   static constexpr uint32_t kNone = BucketArray::kNone;
 
-  // Publishes where the buckets are at `published`. `number` is that of the shard: shards fill up
-  // to different degrees, so that not all of a table grow at the same time.
+  // Stores the packed buckets in `published`. `number` is the shard's: each shard has its own
+  // maximal fill, so that the shards of a table do not all grow at the same time.
   Index(ChunkPool* pool, std::atomic<uint64_t>* published, uint32_t number);
   ~Index();
   Index(const Index&) = delete;
@@ -124,19 +124,19 @@ class Index {
     return buckets().Find(hash, matches);
   }
 
-  // Whether one more row can be put in.
+  // Whether one more row can be inserted.
   bool HasRoom() const { return size_ < max_size_ && passed_ <= max_passed_; }
 
-  // Puts in a row that is not there yet; there must be room.
+  // Inserts a row that is not in the index; there must be room.
   void Insert(uint64_t hash, uint32_t handle);
 
-  // Takes out a row that is there, or gives it another handle.
+  // Removes a row that is in the index, or gives it another handle.
   void Erase(uint64_t hash, uint32_t handle);
   void Replace(uint64_t hash, uint32_t handle, uint32_t new_handle);
 
-  // Replaces the buckets by others with room for `rows` rows and half as many again, and puts in
-  // what for_each(visit) visits as visit(hash, handle). Who looks meanwhile finds all or nothing
-  // new. False, and nothing changed, if there is no memory left.
+  // Replaces the buckets by others with room for 1.5 * `rows` rows, and inserts what
+  // for_each(visit) passes to visit(hash, handle). Concurrent searches see either the old buckets
+  // or the new ones. Returns false and changes nothing if there is no memory left.
   template <typename ForEach>
   bool Rebuild(uint32_t rows, ForEach for_each) {
     const BucketArray fresh = Allocate(rows);
@@ -152,13 +152,13 @@ class Index {
 
   int64_t bytes() const { return int64_t{buckets().count()} * sizeof(Bucket); }
 
-  // Whether it is much larger than `rows` rows need.
+  // Whether the index is much larger than `rows` rows need.
   bool IsWasteful(uint32_t rows) const;
 
  private:
-  // Returns how many buckets were passed for the first time.
+  // Returns the number of buckets that became passed.
   static uint32_t InsertInto(BucketArray buckets, uint64_t hash, uint32_t handle);
-  void SetEntry(uint64_t hash, uint32_t handle, uint32_t new_handle);  // kNone: takes it out
+  void SetEntry(uint64_t hash, uint32_t handle, uint32_t new_handle);  // kNone: removes it
 
   BucketArray Allocate(uint32_t rows) const;
   void Publish(BucketArray fresh, uint32_t size, uint32_t passed);
@@ -169,7 +169,7 @@ class Index {
   const uint32_t number_;
   uint32_t size_ = 0;
   uint32_t max_size_ = 0;
-  uint32_t passed_ = 0;  // how many buckets a row ever had to pass
+  uint32_t passed_ = 0;  // number of buckets that are passed
   uint32_t max_passed_ = 0;
 };
 

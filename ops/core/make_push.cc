@@ -9,7 +9,7 @@
 namespace tfps {
 namespace {
 
-constexpr uint32_t kMostWhole = 65535;  // a count that fits into uint16
+constexpr uint32_t kMostWhole = 65535;  // the largest count in uint16
 
 bool IsWhole(double count) {
   return count >= 0 && count <= kMostWhole && count == std::floor(count);
@@ -22,19 +22,19 @@ uint64_t Pack(float show, float click) {
 
 }  // namespace
 
-// The shows and clicks of the rows of a lookup. Where those of the examples are small whole numbers
-// they are summed in one integer, otherwise in doubles: the sums are the same.
+// The shows and clicks of the rows of a lookup. If those of the examples are small whole numbers
+// they are summed in one integer, otherwise in doubles; the sums are the same.
 class PushMaker::RowCounts {
  public:
   RowCounts() = default;
 
-  // `packed` holds the examples' counts, of which none is above `most`; it is empty if they are no
-  // whole numbers.
+  // `packed` holds the examples' counts, none above `most`; it is empty if they are not whole
+  // numbers.
   RowCounts(const Bags& bags, int64_t num_rows, const float* show, const float* click,
             const std::vector<uint64_t>& packed, uint32_t most) {
     const bool fits = most * static_cast<uint64_t>(bags.num_ids) >> 32 == 0;
     if (!packed.empty() && fits) {
-      packed_.resize(1 + num_rows);  // padding counts into the first
+      packed_.resize(1 + num_rows);  // padding is counted in the first
       ForEachId(bags, [&](int64_t row, int64_t b) { packed_[1 + row] += packed[b]; });
       return;
     }
@@ -113,7 +113,7 @@ class PushMaker::RowCounts {
   std::vector<Sums> sums_;
 };
 
-// The rows of one server, where several lookups were merged.
+// The merged rows of several lookups for one server.
 struct PushMaker::MergedRows {
   std::vector<int64_t> keys;
   std::vector<int32_t> slots;
@@ -122,7 +122,7 @@ struct PushMaker::MergedRows {
   RowCounts counts;
 };
 
-// What goes into the message to one server.
+// The content of the message to one server.
 struct PushMaker::Part {
   PushShape shape;
   std::vector<SlotRun> runs;
@@ -132,7 +132,7 @@ struct PushMaker::Part {
   int64_t first_row;  // in counts
   const float* gradients;
 
-  // From here on `runs`, and what the shape says of runs and counts, are right.
+  // After this, `runs` and the shape's numbers of runs and counts are right.
   void Finish(const int32_t* slots) {
     for (int64_t begin = 0, end; begin < shape.n; begin = end) {
       end = begin + 1;
@@ -199,7 +199,7 @@ PushMaker::Part PushMaker::OnlyPart(int server, int64_t first_row) const {
 }
 
 PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& first_rows) {
-  constexpr int64_t kBlock = 32;  // hashed ahead, so that their entries are on their way
+  constexpr int64_t kBlock = 32;  // hashed ahead, to prefetch their entries
   int64_t most_rows = 0;
   int width = 0;
   bool references = false;

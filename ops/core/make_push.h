@@ -1,4 +1,4 @@
-// The worker's side of a push: from the gradients of a step to one message for each server.
+// The worker's side of a push: turns the gradients of a step into one message for each server.
 #ifndef OPS_CORE_MAKE_PUSH_H_
 #define OPS_CORE_MAKE_PUSH_H_
 
@@ -11,7 +11,7 @@
 
 namespace tfps {
 
-// What one server holds of a lookup.
+// The part of a lookup that one server holds.
 struct PulledPart {
   int64_t n;
   const int64_t* keys;         // (n), each once
@@ -20,7 +20,7 @@ struct PulledPart {
   int64_t version;
 };
 
-// One pull of a step. Its rows are those of server 0, 1, ... one after the other.
+// One pull of a step. Its rows are those of server 0, then of server 1, and so on.
 struct PushedLookup {
   std::vector<PulledPart> parts;  // by server
   Bags bags;                      // must have passed CheckBags
@@ -32,18 +32,18 @@ struct MakePushInput {
   std::vector<PushedLookup> lookups;  // all of one table, and over as many servers
   const float* show;                  // (batch_size)
   const float* click;                 // (batch_size)
-  float scale;                        // what gradients are multiplied by
+  float scale;                        // gradients are multiplied by it
   Step step;
   WireDtype dtype;
 };
 
-// Adds up show and click over the occurrences of each feasign, one that is twice in an example
-// twice, and merges lookups: one row for each key, whose counts and gradients add up and whose slot
-// and reference are those of the first lookup that has it. A gradient that is narrower than another
-// ends in zeros.
+// Sums show and click over the occurrences of each feasign: a feasign that occurs twice in an
+// example counts twice. Merges the lookups: each key has one row, with the sums of its counts and
+// gradients and with the slot and reference of the first lookup that has it. A gradient that is
+// narrower than another is padded with zeros.
 class PushMaker {
  public:
-  // `input`, and what it points to, must outlive this.
+  // `input`, and what it points to, must outlive this object.
   explicit PushMaker(const MakePushInput& input);
   ~PushMaker();
 

@@ -85,7 +85,7 @@ Header MakeHeader(uint32_t magic, const MessageShape& shape, uint8_t flags) {
           shape.version};
 }
 
-// The up to 7 bytes between a part and the next are zero. A part begins at `begin` or is empty.
+// Zeroes the up to 7 bytes between a part and the next. A part begins at `begin` or is empty.
 void ZeroEnd(char* message, int64_t next) {
   if (next >= 8) std::memset(message + next - 8, 0, 8);
 }

@@ -4,12 +4,12 @@
 //   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts |
 //   gradients (n, width)
 //
-// Every part begins at a multiple of 8 bytes of the message, with zeros before it where the last
-// one ends earlier, so that a reader may point into a message. Keys come slot by slot: a run is a
-// slot and how many keys in a row are of it. Counts are pairs of show and click: uint16 where all
-// of the message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
+// Every part begins at a multiple of 8 bytes of the message, after zeros if needed, so that a
+// reader can point into the message. Keys are grouped by slot: a run is a slot and the number of
+// keys in a row that have it. Counts are pairs of show and click: uint16 if all counts of the
+// message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
 //
-// A reader checks every size before it looks: whatever the bytes, it reads no others.
+// A reader checks all sizes first: whatever the bytes are, it never reads outside of the message.
 #ifndef OPS_CORE_MESSAGE_H_
 #define OPS_CORE_MESSAGE_H_
 
@@ -22,15 +22,15 @@
 
 namespace tfps {
 
-// Where in the run a batch is: the number of its ticket (-1: none), its own number in the ticket,
-// and the number below which all tickets are finished.
+// The position of a batch in the run: the number of its ticket (-1: none), its number within the
+// ticket, and the number below which all tickets are finished.
 struct Step {
   int64_t ticket = -1;
   int64_t batch = 0;
   int64_t finished_below = 0;
 };
 
-// What both messages begin with.
+// The fields that both messages begin with.
 struct MessageShape {
   int64_t n = 0;
   int width = 0;
@@ -47,15 +47,15 @@ struct PulledMessage {
 
 int64_t PulledBytes(const MessageShape& shape);
 
-// Writes all but the references and rows of a message of PulledBytes at `message`, which begins at
-// a multiple of 8 bytes.
+// Writes everything except references and rows of a message of PulledBytes to `message`, which must
+// be aligned to 8 bytes.
 struct PulledParts {
   uint32_t* references;  // nullptr if there are none
   char* rows;
 };
 PulledParts WritePulledHeader(const MessageShape& shape, char* message);
 
-// What is wrong with a message, in one sentence; empty if nothing.
+// Returns one sentence that says what is wrong with a message; empty if it is right.
 std::string ReadPulled(const char* message, int64_t bytes, PulledMessage* pulled);
 
 struct SlotRun {
@@ -81,7 +81,7 @@ struct PushMessage {
 
 int64_t PushBytes(const PushShape& shape);
 
-// As WritePulledHeader.
+// See WritePulledHeader.
 struct PushParts {
   SlotRun* runs;
   uint64_t* keys;
@@ -94,11 +94,11 @@ PushParts WritePushHeader(const PushShape& shape, char* message);
 
 std::string ReadPush(const char* message, int64_t bytes, PushMessage* push);
 
-// How many of `bytes` the first of several push messages has; all, if that cannot be.
+// The size of the first of several push messages in `bytes`; all bytes if it says what cannot be.
 int64_t FirstPushBytes(const char* messages, int64_t bytes);
 
-// A message as a batch to push. Points into the message for keys, references and float32
-// gradients; owns the rest.
+// A message as a batch to push. Keys, references and float32 gradients point into the message; the
+// rest is owned.
 class DecodedPush {
  public:
   explicit DecodedPush(const PushMessage& message);

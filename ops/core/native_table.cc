@@ -13,22 +13,22 @@
 namespace tfps {
 namespace {
 
-// What one key costs, in cycles, for the thread pool to decide how finely to split.
+// The cycles of one key, from which the thread pool decides how finely to split.
 constexpr int64_t kPullCycles = 100;
 constexpr int64_t kPushCycles = 200;
 
-// A pull's block of keys; and how many keys ahead of the one in hand a push brings rows into the
-// cache, index buckets twice as far.
+// The keys of a block of a pull; and how many keys ahead a push prefetches rows. It prefetches
+// index buckets twice as far ahead.
 constexpr int64_t kBlockKeys = 16;
 constexpr int64_t kAhead = 16;
 
-// How often a pull looks again at a row that is being changed before it waits for the lock.
+// How often a pull retries a row that is being changed before it waits for the lock.
 constexpr int kMostLooks = 100;
 
 static_assert(Arena::kNone == kNoReference, "what a caller sees of an absent row");
 static_assert(Arena::kNone == Index::kNone, "one none for both");
 
-// Goes through the rows of a batch, and knows the shard of each.
+// Iterates over the rows of a batch and knows the shard of each.
 struct PushCursor {
   int64_t at;
   int64_t shard;
@@ -66,8 +66,8 @@ void NativeTable::Pull(const uint64_t* keys, int64_t n, float* rows, int width,
   });
 }
 
-// Block after block: while the rows of one are read, those of the next and the buckets of the one
-// after it are on their way into the cache.
+// Works in blocks: while the rows of a block are read, the rows of the next block and the index
+// buckets of the block after it are prefetched.
 void NativeTable::PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
                             uint32_t* references) const {
   struct Block {
@@ -178,7 +178,7 @@ bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t
   const int bytes = static_cast<int>(sizeof(RowHead)) + 4 * config_.row_floats();
   PushCursor far = {items.Begin(first_shard), first_shard};
   PushCursor near = far;
-  uint32_t guesses[kAhead];  // of the rows from the one in hand to `near`
+  uint32_t guesses[kAhead];  // of the rows from the current one to `near`
   const auto far_ahead = [&] {
     if (far.at == end) return;
     far.Settle(items);

@@ -1,8 +1,8 @@
 // The project's own engine: rows in arenas, found by open-addressing indexes.
 //
-// A pull goes through its keys in their order and takes no lock; see ShardView. A push is sorted by
-// shard first, and takes each shard's lock once. Both look ahead: the index of a key far away, and
-// the row of one nearer by, are on their way into the cache while the key in hand is dealt with.
+// A pull handles its keys in order and takes no lock; see ShardView. A push first sorts its keys by
+// shard and then takes each shard's lock once. Both prefetch: while one key is handled, the row of
+// a key further on and the index bucket of a key still further on are loaded into the cache.
 #ifndef OPS_CORE_NATIVE_TABLE_H_
 #define OPS_CORE_NATIVE_TABLE_H_
 
@@ -23,7 +23,7 @@ namespace tfps {
 class NativeTable final : public ShardedTable<Shard> {
  public:
   // `options` must be valid, as ParseTableOptions leaves them.
-  // It has room for `most_bytes` of rows and indexes.
+  // The table has room for `most_bytes` of rows and indexes.
   explicit NativeTable(const TableOptions& options, size_t most_bytes = ChunkPool::kMostBytes);
   ~NativeTable() override;
 
@@ -37,7 +37,7 @@ class NativeTable final : public ShardedTable<Shard> {
  private:
   void PullRange(const uint64_t* keys, int64_t n, float* rows, int width,
                  uint32_t* references) const;
-  // Reads the row of the key if it is the one guessed, and is not being changed.
+  // Reads the row of the key if the guess was right and the row is not being changed.
   bool PullGuessed(uint64_t key, uint32_t guess, uint32_t shard, int width, float* out) const;
   uint32_t PullOne(uint64_t key, uint64_t hash, uint32_t shard, int width, float* out) const;
   bool PushRange(const PushItems& items, int64_t first_shard, int64_t last_shard,
@@ -45,7 +45,7 @@ class NativeTable final : public ShardedTable<Shard> {
 
   mutable Readers readers_;
   ChunkPool pool_;
-  const std::unique_ptr<ShardView[]> views_;  // by shard; close together, as pulls look at all
+  const std::unique_ptr<ShardView[]> views_;  // by shard; close together, as pulls read all of them
 };
 
 }  // namespace tfps

@@ -1,7 +1,7 @@
 // One of the optimizers for vectors of one length, chosen when the table is made.
 //
-// Its step is compiled for each optimizer and each of the common lengths, so that the compiler
-// vectorises its loops, and is one call of a function that was chosen beforehand.
+// The step is compiled for each optimizer and each common length, so that the compiler vectorises
+// its loops. A step is one call through a function pointer that was chosen beforehand.
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 
@@ -31,7 +31,7 @@ class Optimizer {
   }
 
   // Applies a finite gradient to the weights of a row, which are written as StoreWeights does.
-  // `scratch` has room for as many floats.
+  // `scratch` has room for as many floats as there are weights.
   void Step(float* w, float* state, const float* g, float* scratch) const {
     step_(*this, w, state, g, scratch);
   }

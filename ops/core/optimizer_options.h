@@ -1,4 +1,4 @@
-// Which optimizer steps the lr weights or the mf vectors, and with what settings.
+// The optimizer of the lr weights or of the mf vectors, and its settings.
 #ifndef OPS_CORE_OPTIMIZER_OPTIONS_H_
 #define OPS_CORE_OPTIMIZER_OPTIONS_H_
 
@@ -6,7 +6,7 @@ namespace tfps {
 
 enum class OptimizerKind { kSgd, kAdagrad, kStdAdagrad, kAdam, kFtrl };
 
-// Each optimizer reads only its own; the clip to [weight_min, weight_max] is for all.
+// Each optimizer reads only its own settings; all clip weights to [weight_min, weight_max].
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::kAdagrad;
   double learning_rate = 0.05;  // sgd, adagrad, std_adagrad, adam (there 0.001 by default)

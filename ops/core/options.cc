@@ -119,7 +119,7 @@ std::optional<std::string> SetChoice(
   return "one of " + names;
 }
 
-// Each Set returns what the value should have been, if it is not.
+// Each Set returns what the value should be, if it is not.
 std::optional<std::string> Set(const Option&, std::string_view value, GradientScale* field) {
   return SetChoice(kGradientScales, value, field);
 }
@@ -140,7 +140,7 @@ template <typename Number>  // int or double
 std::optional<std::string> Set(const Option& option, std::string_view value, Number* field) {
   Number number;
   if (ParseNumber(value, &number) && number >= option.min &&
-      number <= option.max) {  // NaN is refused, too.
+      number <= option.max) {  // NaN is refused as well.
     *field = number;
     return std::nullopt;
   }
@@ -151,7 +151,7 @@ std::optional<std::string> Set(const Option& option, std::string_view value, Num
   return wanted + " from " + Text(option.min) + " to " + Text(option.max);
 }
 
-// The options that a text gives, by name; those of a slot without their prefix.
+// The options in a text, by name; those of a slot without their prefix.
 using GivenOptions = std::map<std::string, std::string_view>;
 
 struct GivenText {
@@ -161,7 +161,8 @@ struct GivenText {
 
 std::string SlotPrefix(int32_t slot) { return "slot." + std::to_string(slot) + "."; }
 
-// Finds whose option `name` is, and takes the prefix from it; null if that names no slot.
+// Finds the owner of option `name` and removes the prefix from it; null if the prefix names no
+// slot.
 GivenOptions* OwnerOf(GivenText* given, std::string* name) {
   constexpr std::string_view kSlot = "slot.";
   if (name->compare(0, kSlot.size(), kSlot) != 0) return &given->table;
@@ -237,8 +238,8 @@ std::optional<std::string> CheckRowFits(const std::string& prefix, const PolicyO
          " is the most.";
 }
 
-// Gives a learning rate that is in none of `given` the default of its optimizer, which may be of
-// another kind than the table's; then checks what no option shows by itself.
+// Sets a learning rate that is in none of `given` to the default of its optimizer, which may be of
+// another kind than the table's; then checks what involves several options.
 std::optional<std::string> Complete(const std::string& prefix,
                                     const std::vector<const GivenOptions*>& given,
                                     PolicyOptions* policy) {

@@ -1,4 +1,4 @@
-// How the core asks for threads: the caller hands in the pool.
+// How the core gets threads: the caller passes a function that runs loops on them.
 #ifndef OPS_CORE_PARALLEL_H_
 #define OPS_CORE_PARALLEL_H_
 
@@ -12,7 +12,7 @@ namespace tfps {
 using ParallelFor = std::function<void(int64_t total, int64_t cost_per_unit,
                                        std::function<void(int64_t begin, int64_t end)> work)>;
 
-// Everything on the calling thread.
+// Runs the whole loop on the calling thread.
 inline void SerialFor(int64_t total, int64_t, const std::function<void(int64_t, int64_t)>& work) {
   if (total > 0) work(0, total);
 }

@@ -1,5 +1,4 @@
-// What a thread does while it looks again and again at something that another one is about to
-// change.
+// A hint to the processor that this thread spins until another one changes something.
 #ifndef OPS_CORE_PAUSE_H_
 #define OPS_CORE_PAUSE_H_
 

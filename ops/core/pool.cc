@@ -11,7 +11,7 @@ float Weight(const PoolInput& input, int64_t i) {
   return input.weights == nullptr ? 1.0f : input.weights[i];
 }
 
-// What the weighted sum over ids [begin, end) is multiplied by.
+// The factor of the weighted sum over ids [begin, end).
 float Scale(const PoolInput& input, Combiner combiner, int64_t begin, int64_t end) {
   if (combiner == Combiner::kSum) return 1.0f;
   double divisor = 0;
@@ -24,12 +24,12 @@ float Scale(const PoolInput& input, Combiner combiner, int64_t begin, int64_t en
   return divisor == 0 ? 0.0f : static_cast<float>(1 / divisor);
 }
 
-// Examples are taken in blocks, slot after slot: the ids of two slots lie batch_size apart, which,
-// where that is a power of two, is the same place in the nearest cache.
+// Examples are handled in blocks, slot by slot: the ids of two slots are batch_size apart, which,
+// if that is a power of two, is the same set of the nearest cache.
 constexpr int64_t kBlockExamples = 16;
 
-// Calls visit(bag, begin, end, scale) for each bag of examples [first, last): its ids and what the
-// combiner multiplies them by.
+// Calls visit(bag, begin, end, scale) for each bag of examples [first, last): its ids and the
+// factor of the combiner.
 template <typename Visit>
 void ForEachBag(const PoolInput& input, int64_t first, int64_t last, const Visit& visit) {
   const int64_t num_slots = input.bags.num_slots;
@@ -45,7 +45,7 @@ void ForEachBag(const PoolInput& input, int64_t first, int64_t last, const Visit
   }
 }
 
-// sum[0 : size] = weight * values[0 : size]. In fours, which the compiler makes one instruction.
+// sum[0 : size] = weight * values[0 : size]. Blocks of four become one instruction.
 inline void SetScaled(float weight, const float* __restrict values, int64_t size,
                       float* __restrict sum) {
   const int64_t fours = size / 4 * 4;
@@ -65,7 +65,7 @@ inline void AddScaled(float weight, const float* __restrict values, int64_t size
   for (int64_t d = fours; d < size; ++d) sum[d] += weight * values[d];
 }
 
-// Calls work(mf_dim) with the usual ones as constants, for which the compiler unrolls the loops.
+// Calls work(mf_dim) with common values as constants, for which the compiler unrolls the loops.
 template <typename Work>
 void WithMfDim(int64_t mf_dim, const Work& work) {
   switch (mf_dim) {
@@ -136,7 +136,7 @@ void Pool(const PoolInput& input, const float* rows, float* lr, float* mf,
   const int64_t num_slots = input.bags.num_slots, batch_size = input.bags.batch_size;
   const int64_t width = input.row_width;
   if (num_slots == 0 || batch_size == 0) return;
-  // An id costs a row that is seldom in the nearest cache, and its floats.
+  // An id costs a cache miss for its row, and its floats.
   const int64_t cost = (10 + width) * (num_slots + input.bags.num_ids / batch_size);
   parallel_for(batch_size, cost, [&](int64_t begin, int64_t end) {
     WithMfDim(width - 1,

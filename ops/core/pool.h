@@ -1,4 +1,4 @@
-// Pooling: the rows of each bag added up, and the gradient of that.
+// Pooling: sums the rows of each bag; and its gradient.
 #ifndef OPS_CORE_POOL_H_
 #define OPS_CORE_POOL_H_
 
@@ -11,8 +11,8 @@
 
 namespace tfps {
 
-// As in tf.nn.embedding_lookup_sparse: mean divides by the sum of the weights, sqrtn by the root of
-// the sum of their squares. A bag whose divisor is 0 is 0.
+// The same as in tf.nn.embedding_lookup_sparse: mean divides by the sum of the weights, sqrtn by
+// the root of the sum of their squares. A bag whose divisor is 0 pools to 0.
 enum class Combiner : uint8_t { kSum, kMean, kSqrtn };
 
 // Sets `combiner` from "sum", "mean" or "sqrtn"; false if `name` is none of them.

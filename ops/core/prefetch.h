@@ -1,10 +1,11 @@
-// Bringing memory into the cache ahead of its use.
+// Loads memory into the cache before it is used.
 #ifndef OPS_CORE_PREFETCH_H_
 #define OPS_CORE_PREFETCH_H_
 
 namespace tfps {
 
-// Always inlined: GCC takes a function that does nothing else for one without effect, and drops it.
+// Always inlined: GCC would take a function that only prefetches for one without effect and drop
+// it.
 [[gnu::always_inline]] inline void Prefetch(const void* at) { __builtin_prefetch(at); }
 
 [[gnu::always_inline]] inline void PrefetchBytes(const char* begin, int bytes) {

@@ -1,4 +1,4 @@
-// What comes with a push and goes out to who inspects, in columns whose memory the caller owns.
+// The columns of a push and of an inspection, whose memory the caller owns.
 #ifndef OPS_CORE_PUSH_BATCH_H_
 #define OPS_CORE_PUSH_BATCH_H_
 
@@ -6,9 +6,9 @@
 
 namespace tfps {
 
-// A batch of pushes: n rows of key, slot, show, click and gradients of lr_w and mf_w. A row takes
-// as many of mf_w as it has; those beyond `width` are zero. References are what a pull returned for
-// the keys, at any time before: they save the look-up of rows that are still there.
+// A batch of pushes: n rows of key, slot, show, click and the gradients of lr_w and mf_w. A row
+// uses as many gradients as its mf_w is long; those beyond `width` are zero. References are what an
+// earlier pull returned for the keys: they save the look-up of rows that are still there.
 struct PushBatch {
   int64_t n;
   int width;
@@ -20,10 +20,10 @@ struct PushBatch {
   const uint32_t* references = nullptr;  // (n), or none
 };
 
-// What a reference is where there is no row, and in an engine that has none.
+// The reference of a key without a row, and of every key in an engine without references.
 inline constexpr uint32_t kNoReference = UINT32_MAX;
 
-// Where Inspect writes.
+// The columns that Inspect writes.
 struct InspectedRows {
   bool* found;           // (n)
   int32_t* slot;         // (n)

@@ -1,4 +1,4 @@
-// The rows of a batch of pushes, sorted by shard and in their order within one.
+// The rows of a batch of pushes, sorted by shard; rows of one shard keep their order.
 #ifndef OPS_CORE_PUSH_ITEMS_H_
 #define OPS_CORE_PUSH_ITEMS_H_
 
@@ -17,12 +17,12 @@ namespace tfps {
 
 class PushItems {
  public:
-  // Takes row `i` of the batch where wanted(i), which is asked twice and by several threads.
+  // Takes each row `i` with wanted(i), which is called twice for each row and by several threads.
   template <typename Wanted>
   PushItems(const PushBatch& batch, uint32_t num_shards, const ParallelFor& parallel_for,
             Wanted wanted)
       : ends_(num_shards) {
-    // Each block of rows counts for itself, then knows where its rows of each shard go.
+    // Each block counts its rows by shard; from these counts follows where its rows go.
     const int64_t blocks = std::clamp<int64_t>(batch.n / kBlockRows, 1, kMostBlocks);
     std::vector<uint32_t> places(blocks * num_shards);
     const auto for_each_row = [&](auto visit) {
@@ -62,13 +62,13 @@ class PushItems {
 
   int64_t size() const { return ends_.back(); }
 
-  // Where the rows of a shard begin; those of the next one follow.
+  // Where the rows of a shard begin; the next shard's rows follow them.
   int64_t Begin(int64_t shard) const { return shard == 0 ? 0 : ends_[shard - 1]; }
   const PushItem& operator[](int64_t i) const { return items_[i]; }
 
  private:
   static constexpr int64_t kBlockRows =
-      16384;  // Of fewer, waking a thread costs more than it saves.
+      16384;  // With fewer rows, waking a thread costs more than it saves.
   static constexpr int64_t kMostBlocks = 16;
   static constexpr int64_t kCyclesPerRow = 10;
 

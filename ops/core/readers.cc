@@ -22,14 +22,14 @@ Readers::Slot* Readers::Acquire() {
       }
       return slot;
     }
-    std::this_thread::yield();  // More threads than slots: looks are short.
+    std::this_thread::yield();  // More threads than slots; slots are held only briefly.
   }
 }
 
 uint64_t Readers::OldestEpoch() {
   uint64_t oldest = std::numeric_limits<uint64_t>::max();
   for (int i = 0; i < kSlots; ++i) {
-    // Read by a write: who takes the slot after it sees all that was done before it.
+    // A read-modify-write: a thread that takes the slot after it sees everything done before it.
     const uint64_t epoch = slots_[i].epoch.fetch_add(0, std::memory_order_acq_rel);
     if (epoch != 0) oldest = std::min(oldest, epoch);
   }

@@ -1,8 +1,9 @@
-// Who looks at a table without a lock, and what therefore must not be used for anything else yet.
+// Epoch-based reclamation: which threads read a table without a lock, and which freed memory they
+// may still see.
 //
-// Whoever looks holds a slot from the first look to the last. Memory that is let go of gets the
-// stamp of that moment, once nothing leads to it any more: it is free when every slot that is held
-// was taken later. Nobody waits for anybody.
+// A thread holds a slot while it reads. Memory gets a stamp once nothing leads to it any more; it
+// may be used again when every slot that is held was taken after that stamp. No thread waits for
+// another.
 #ifndef OPS_CORE_READERS_H_
 #define OPS_CORE_READERS_H_
 
@@ -14,9 +15,9 @@ namespace tfps {
 
 class Readers {
   struct alignas(64) Slot {
-    std::atomic<uint64_t> epoch{0};  // when it was taken; 0: nobody holds it
-    // By shard, how many keys were pulled; made by the first holder. Only the holder writes, so no
-    // addition need be one atomic step.
+    std::atomic<uint64_t> epoch{0};  // when it was taken; 0: not held
+    // The number of pulled keys by shard; allocated by the first holder. Only the holder writes, so
+    // additions need not be atomic.
     std::atomic<std::atomic<uint64_t>*> pulled{nullptr};
     ~Slot() { delete[] pulled.load(); }
   };
@@ -26,7 +27,7 @@ class Readers {
   Readers(const Readers&) = delete;
   Readers& operator=(const Readers&) = delete;
 
-  // While there is one, what was reachable at its making stays what it is.
+  // While it exists, memory that was reachable when it was made is not used for anything else.
   class Reading {
    public:
     explicit Reading(Readers* readers)
@@ -45,10 +46,10 @@ class Readers {
     std::atomic<uint64_t>* const pulled_;
   };
 
-  // The stamp of what nobody who begins to look from now on can reach.
+  // Returns the stamp for memory that no reader can reach who begins from now on.
   uint64_t Stamp() { return epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
-  // What has a smaller stamp is free.
+  // Memory with a smaller stamp may be used again.
   uint64_t OldestEpoch();
 
   int64_t PulledKeys(uint32_t shard) const;

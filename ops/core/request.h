@@ -1,4 +1,4 @@
-// What a worker sends to a server in one go: pushes, and then the keys of what it wants to pull.
+// One request of a worker to a server: pushes, and the keys to pull after them.
 //
 //   number of keys int64 | bytes of pushes int64 | keys uint64 (n) | push messages, one after the
 //   other
@@ -21,8 +21,8 @@ int64_t RequestBytes(int64_t n, int64_t push_bytes);
 
 void WriteRequest(const Request& request, char* message);
 
-// What is wrong with a request, in one sentence; empty if nothing. Points into the message, which
-// must begin at a multiple of 8 bytes. Whether its pushes are whole is not looked at.
+// Returns one sentence that says what is wrong with a request; empty if it is right. `request`
+// points into the message, which must be aligned to 8 bytes. Does not check the pushes.
 std::string ReadRequest(const char* message, int64_t bytes, Request* request);
 
 }  // namespace tfps

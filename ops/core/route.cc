@@ -59,7 +59,7 @@ std::string CheckRouteInput(const RouteInput& input) {
 }
 
 Route MakeRoute(const RouteInput& input, int32_t* positions) {
-  constexpr int64_t kBlock = 32;  // Hashed ahead, so that their entries are on their way.
+  constexpr int64_t kBlock = 32;  // Hashed ahead, to prefetch their entries.
   Route route;
   route.server_sizes.resize(input.num_servers);
   const bool many_servers = input.num_servers > 1;

@@ -1,4 +1,4 @@
-// The ids of a batch made unique and sorted by the parameter server that holds them.
+// Makes the ids of a batch unique and sorts them by the parameter server that holds them.
 #ifndef OPS_CORE_ROUTE_H_
 #define OPS_CORE_ROUTE_H_
 
@@ -20,14 +20,14 @@ struct RouteInput {
   int32_t num_servers;
 };
 
-// What is wrong with `input`, in one sentence; empty if nothing.
+// Returns one sentence that says what is wrong with `input`; empty if it is right.
 std::string CheckRouteInput(const RouteInput& input);
 
 // The distinct feasigns of a batch, in order of first appearance.
 struct Route {
   std::vector<int64_t> keys;
-  std::vector<int32_t> slots;         // Of the first occurrence.
-  std::vector<int32_t> servers;       // Empty where there is one server only.
+  std::vector<int32_t> slots;         // of the first occurrence
+  std::vector<int32_t> servers;       // empty if there is only one server
   std::vector<int64_t> server_sizes;  // (num_servers)
 };
 

@@ -1,13 +1,13 @@
-// How a row lies in memory: a 40-byte head, then floats.
+// The memory layout of a row: a 40-byte head, then floats.
 //
 //   RowHead | lr_w, lr state | mf_w[mf_dim], mf state
 //
-// The last part is there exactly when kAdmitted is set. Rows are multiples of 16 bytes and start at
-// one of 8. What a pull reads comes one after the other, from the key on. The key of a row in use
-// is never 0: padding is not stored, so a block whose key is 0 is free.
+// The last part exists exactly when kAdmitted is set. The size of a row is a multiple of 16 bytes;
+// a row is aligned to 8. All that a pull reads is contiguous, from the key on. The key of a row in
+// use is never 0: padding is not stored, so a block whose key is 0 is free.
 //
-// Pulls read without the lock that all others hold: key, slot, flags and weights are therefore
-// written by the functions here alone, and read by a pull by those.
+// Pulls read without the lock that all others hold. Therefore key, slot, flags and weights are
+// written only by the functions in this file, and a pull reads them only by those.
 #ifndef OPS_CORE_ROW_H_
 #define OPS_CORE_ROW_H_
 
@@ -21,7 +21,7 @@ namespace tfps {
 struct RowHead {
   double show;
   double click;
-  double delta_score;  // the scores of all pushes since the last export that contained the row
+  double delta_score;  // sum of the scores of pushes since an export last held the row
   uint64_t key;
   int32_t slot;  // of the push that created the row
   uint16_t unseen_days;
@@ -30,10 +30,9 @@ struct RowHead {
 static_assert(sizeof(RowHead) == 40, "a head is 40 bytes");
 
 constexpr uint16_t kAdmitted = 1;  // the row owns an mf vector
-constexpr uint16_t kServed = 2;    // the row is in what serving holds
+constexpr uint16_t kServed = 2;    // serving holds the row
 constexpr uint16_t kTouched = 4;   // the row was changed since its shard was last read; see Arena
-constexpr uint16_t kCaptured =
-    8;  // the row was in an export's capture; a row of its key that comes later was not
+constexpr uint16_t kCaptured = 8;  // an export captured this row, not an earlier one of its key
 constexpr uint16_t kSavedFlags = kAdmitted | kServed;
 
 template <typename T>
@@ -51,7 +50,7 @@ inline void SetFlags(RowHead* row, int flags) {
   StoreShared(&row->flags, static_cast<uint16_t>(flags));
 }
 
-// n weights of a row, of which each is read or written whole.
+// Each of the n weights of a row is read or written whole.
 inline void LoadWeights(const float* weights, int n, float* out) {
   const auto bits = [](const float* at) { return reinterpret_cast<const uint32_t*>(at); };
   int i = 0;
@@ -89,7 +88,7 @@ inline bool IsAdmitted(const RowHead* row) { return row->flags & kAdmitted; }
 inline float* Floats(RowHead* row) { return reinterpret_cast<float*>(row + 1); }
 inline const float* Floats(const RowHead* row) { return reinterpret_cast<const float*>(row + 1); }
 
-// Where the floats of a row are, counted from Floats(row). lr_w is at 0.
+// Offsets of the floats of a row from Floats(row). lr_w is at 0.
 struct RowLayout {
   int mf_dim;
   int lr_state_floats;
@@ -107,8 +106,8 @@ struct RowLayout {
   }
 };
 
-// The initial mf_w of a key: uniform in [-range, range), the same whatever the order of pushes, the
-// number of servers or a restart.
+// The initial mf_w of a key: uniform in [-range, range). It does not depend on the order of pushes,
+// on the number of servers or on restarts.
 inline void InitMf(uint64_t seed, uint64_t key, double range, float* mf_w, int mf_dim) {
   const uint64_t stream = SplitMix64(seed ^ key);
   for (int d = 0; d < mf_dim; ++d) {

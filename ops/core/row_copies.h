@@ -1,4 +1,4 @@
-// A row's way out of a table and back in, one copy for each form that it takes outside.
+// Copies rows out of a table and back, with one function for each form that they have outside.
 #ifndef OPS_CORE_ROW_COPIES_H_
 #define OPS_CORE_ROW_COPIES_H_
 
@@ -12,8 +12,8 @@
 
 namespace tfps {
 
-// Writes lr_w and mf_w, as much of it as the row has and `width` floats hold, and zeros up to
-// there. No row is nullptr. Needs no lock.
+// Writes lr_w and as much of mf_w as the row has and as fits into `width` floats, then zeros.
+// nullptr stands for no row. Needs no lock.
 inline void CopyPulled(const TableConfig& config, const RowHead* row, int width, float* out) {
   if (row == nullptr) {
     std::fill_n(out, width, 0.0f);
@@ -30,7 +30,7 @@ inline void CopyPulled(const TableConfig& config, const RowHead* row, int width,
   std::fill(out + copied, out + width, 0.0f);
 }
 
-// Writes all that is known of a row, nullptr for none, to the place `i`.
+// Writes everything about a row to index `i`. nullptr stands for no row.
 inline void CopyInspected(const TableConfig& config, const RowHead* row, int64_t i,
                           const InspectedRows& out) {
   static constexpr RowHead kAbsent = {};
@@ -50,7 +50,7 @@ inline void CopyInspected(const TableConfig& config, const RowHead* row, int64_t
   std::fill(floats, end, 0.0f);
 }
 
-// Writes a row to the place `i`, its floats from `floats` on; returns where they end.
+// Writes a row to index `i`, and its floats to `floats`; returns the end of the floats.
 inline float* CopyToColumns(const TableConfig& config, const RowHead* row, int64_t i,
                             const RowColumns& out, float* floats) {
   out.keys[i] = row->key;
@@ -63,7 +63,7 @@ inline float* CopyToColumns(const TableConfig& config, const RowHead* row, int64
   return std::copy_n(Floats(row), config.FloatsOf(row), floats);
 }
 
-// The other way: fills a row, in memory for it, with that at `i`, whose floats are at `floats`.
+// Fills a row from index `i` of `columns` and from `floats`. `row` has memory for all of it.
 inline void CopyFromColumns(const TableConfig& config, const RowColumns& columns, int64_t i,
                             const float* floats, RowHead* row) {
   const double* statistics = columns.statistics + 3 * i;
@@ -77,7 +77,7 @@ inline void CopyFromColumns(const TableConfig& config, const RowColumns& columns
   StoreWeights(floats, config.FloatsOf(columns, i), Floats(row));
 }
 
-// Writes a row to the place `i` of an export.
+// Writes a row to index `i` of an export.
 inline void CopyExported(const TableConfig& config, const RowHead* row, int64_t i,
                          const ExportColumns& out) {
   const int width = 1 + config.mf_dim();

@@ -26,7 +26,7 @@ double RowLimit::Fullness(int64_t rows, int64_t bytes) const {
 std::vector<LeavingRow> RowLimit::Leaving(std::vector<LeavingRow> rows, int64_t bytes) const {
   const int64_t most_rows = rows_ == kNone ? kNone : rows_ - rows_ / kPart;
   const int64_t most_bytes = bytes_ == kNone ? kNone : bytes_ - bytes_ / kPart;
-  // A heap, whose first leaves first.
+  // A heap whose first row leaves first.
   const auto leaves_after = [](const LeavingRow& a, const LeavingRow& b) {
     return b.LeavesBefore(a);
   };

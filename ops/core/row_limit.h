@@ -1,4 +1,4 @@
-// How much a shard may hold, and which rows leave when it holds more.
+// How much a shard may hold, and which rows are evicted when it holds more.
 #ifndef OPS_CORE_ROW_LIMIT_H_
 #define OPS_CORE_ROW_LIMIT_H_
 
@@ -9,8 +9,8 @@
 
 namespace tfps {
 
-// What decides whether a row leaves: the lowest score first; of equals the one that was not seen
-// for longest, then that of the smallest key, as a signed number.
+// The order of eviction: the lowest score first; among equals the row that has been unseen for
+// longest, then the smallest key, as a signed number.
 struct LeavingRow {
   double score;
   int32_t unseen_days;
@@ -27,7 +27,7 @@ struct LeavingRow {
 
 class RowLimit {
  public:
-  // A shard's share of what the options say of the table.
+  // A shard's share of the table's limits.
   explicit RowLimit(const TableOptions& options);
 
   bool exists() const { return rows_ != kNone || bytes_ != kNone; }
@@ -35,15 +35,14 @@ class RowLimit {
 
   bool IsPassed(int64_t rows, int64_t bytes) const { return rows > rows_ || bytes > bytes_; }
 
-  // How many bytes are left until MakeRoom makes some, where it is called before the limit is
-  // passed.
+  // The bytes that may still be added before rows must be evicted, a little below the limit.
   int64_t Left(int64_t bytes) const { return bytes_ - bytes_ / (2 * kPart) - bytes; }
 
-  // The larger share that is used of the rows or the bytes; 0 where there is no limit.
+  // The used share of the rows or of the bytes, whichever is larger; 0 without a limit.
   double Fullness(int64_t rows, int64_t bytes) const;
 
-  // Those of a shard's rows that leave, so that a 32nd of its share is free afterwards: the fewest
-  // that must, in the order of LeavesBefore. `rows` are all of the shard's.
+  // Returns the fewest rows whose eviction leaves 1/32 of the shard's share free, in the order of
+  // LeavesBefore. `rows` are all rows of the shard.
   std::vector<LeavingRow> Leaving(std::vector<LeavingRow> rows, int64_t bytes) const;
 
  private:

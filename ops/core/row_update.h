@@ -1,5 +1,5 @@
-// What a push, a day and an export mean for one row, whichever engine keeps it. The caller finds or
-// makes the row, holds its lock, and gives it room for its mf part when it is admitted.
+// What a push, a day's end and an export do to one row, in any engine. The caller finds or creates
+// the row, holds its lock, and gives it memory for its mf part when it is admitted.
 #ifndef OPS_CORE_ROW_UPDATE_H_
 #define OPS_CORE_ROW_UPDATE_H_
 
@@ -18,7 +18,7 @@ namespace tfps {
 
 constexpr int kMaxRowFloats = ChunkPool::kChunkBytes / sizeof(float);
 
-// What one row of a batch brings.
+// One row of a batch.
 struct RowPush {
   int32_t slot;
   float show;
@@ -27,13 +27,13 @@ struct RowPush {
   int width;
 };
 
-// Room to compute in.
+// Scratch memory.
 struct PushScratch {
   float gradient[kMaxRowFloats];
   float weights[kMaxRowFloats];
 };
 
-// Calls visit(i) for i from 0 to n - 1, by eights, which the compiler vectorises.
+// Calls visit(i) for i from 0 to n - 1, in blocks of eight, which the compiler vectorises.
 template <typename Visit>
 [[gnu::always_inline]] inline void ForEachFloat(int n, Visit visit) {
   int begin = 0;
@@ -54,7 +54,7 @@ inline bool AllFinite(const float* values, int n) {
   return bad == 0;
 }
 
-// Makes an unadmitted row that was never pushed, in memory for one.
+// Initialises an unadmitted row that was never pushed. `row` has memory for one.
 inline void InitRow(uint64_t key, int32_t slot, const Policy& policy, RowHead* row) {
   row->show = row->click = row->delta_score = 0;
   row->unseen_days = 0;
@@ -67,7 +67,7 @@ inline void InitRow(uint64_t key, int32_t slot, const Policy& policy, RowHead* r
   policy.lr.InitState(floats + policy.layout.lr_state());
 }
 
-// Admits a row that lies in memory for an admitted one.
+// Admits a row. It has memory for an admitted one.
 inline void InitMfPart(const TableOptions& options, const Policy& policy, RowHead* row) {
   const RowLayout& layout = policy.layout;
   float mf_w[kMaxRowFloats];
@@ -77,7 +77,7 @@ inline void InitMfPart(const TableOptions& options, const Policy& policy, RowHea
   SetFlags(row, row->flags | kAdmitted);
 }
 
-// The gradient of an occurrence of a row, 1 + mf_dim floats at least, perhaps in `scratch`.
+// Returns the gradient to step with, at least 1 + mf_dim floats, perhaps in `scratch`.
 inline const float* ScaleGradient(const TableOptions& options, const RowPush& push, int mf_dim,
                                   PushScratch* scratch) {
   const int given = std::min(push.width, 1 + mf_dim);
@@ -90,9 +90,9 @@ inline const float* ScaleGradient(const TableOptions& options, const RowPush& pu
   return scratch->gradient;
 }
 
-// Applies one push to a row: its counts, and one step of each optimizer that it has a state for. A
-// row that did not exist before this push may be admitted already; its mf vector takes no step.
-// `policy` is that of the row's slot. Returns whether the row is to be admitted now.
+// Applies one push to a row: adds its counts, and takes one step with each optimizer that the row
+// has a state of. A row that did not exist before this push may be admitted already, but its mf
+// vector takes no step. `policy` is that of the row's slot. Returns whether to admit the row now.
 [[gnu::always_inline]] inline bool UpdateRow(const TableOptions& options, const Policy& policy,
                                              bool existed, const RowPush& push, RowHead* row,
                                              PushScratch* scratch, ShardStatistics* statistics) {
@@ -123,7 +123,7 @@ inline const float* ScaleGradient(const TableOptions& options, const RowPush& pu
   return !IsAdmitted(row) && accessor.Admits(row->show, row->click);
 }
 
-// Whether the row leaves at a day's end.
+// Whether the row is evicted at a day's end.
 inline bool IsDue(const TableConfig& config, const RowHead* row) {
   return config.PolicyOf(row).accessor.Evicts(row->show, row->click, row->unseen_days);
 }

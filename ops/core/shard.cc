@@ -26,7 +26,7 @@ bool Shard::PushOne(const PushItem& item, uint32_t guess, const RowPush& push) {
   uint32_t handle = guess;
   RowHead* row = nullptr;
   if (guess != Arena::kNone) {
-    // A row that has left its place since then has no key there.
+    // If the row has moved since then, there is no key at its old place.
     row = arena_.At(guess);
     if (row->key != item.key) row = nullptr;
   } else if (item.reference != Arena::kNone) {
@@ -49,13 +49,13 @@ bool Shard::PushOne(const PushItem& item, uint32_t guess, const RowPush& push) {
   PushScratch scratch;
   const bool admit =
       UpdateRow(config_.options(), policy, existed, push, row, &scratch, &statistics_);
-  // A row that is admitted now did exist: one that is admitted by its first push was made so.
+  // A row that is admitted here existed before: one that its first push admits is created admitted.
   return !admit || Admit(item.hash, handle, policy);
 }
 
 uint32_t Shard::AllocateIndexed(uint64_t key, uint64_t hash, int size_class) {
   if (!index_.HasRoom()) {
-    // Every row is whole, and pulls need not wait for a larger index.
+    // All rows are whole, so pulls need not wait for the larger index.
     view_->EndChange();
     const bool rebuilt = RebuildIndex();
     view_->BeginChange();
@@ -121,7 +121,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   if (finished_day_ >= day) return 0;
   const int64_t rows_before = statistics_.rows;
   statistics_.show = statistics_.click = 0;
-  // A pull sees a row that leaves or does not, and nothing else that changes here.
+  // Of what changes here, a pull sees only whether an evicted row is still there.
   arena_.ForEach([&](uint32_t handle, RowHead* row) {
     if (IsDue(config_, row) &&
         (announced == nullptr ||
@@ -137,7 +137,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   });
   const int64_t evicted = rows_before - statistics_.rows;
   statistics_.evicted += evicted;
-  // If there is no memory for a smaller one, the large one stays.
+  // Without memory for a smaller index the large one stays.
   if (index_.IsWasteful(static_cast<uint32_t>(statistics_.rows))) RebuildIndex();
   finished_day_ = day;
   all_touched_ = true;

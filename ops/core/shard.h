@@ -1,8 +1,7 @@
 // One virtual shard: a lock, the rows of its keys, and the index that finds them.
 //
 // Invariant: every row in the arena is in the index exactly once, and the totals are those of the
-// rows. Everything that writes holds the lock, and so does all that reads, except for pulls: see
-// ShardView.
+// rows. Writers and readers hold the lock, except for pulls: see ShardView.
 #ifndef OPS_CORE_SHARD_H_
 #define OPS_CORE_SHARD_H_
 
@@ -35,8 +34,8 @@ inline constexpr char kNoRoom[] =
 struct PushItem {
   uint64_t key;
   uint32_t position;   // in the batch
-  uint32_t reference;  // a handle that the row had once, or anything: it is a hint only
-  uint32_t hash;       // the low bits, which are all that an index looks at
+  uint32_t reference;  // a handle that the row once had, or any number: only a hint
+  uint32_t hash;       // the low bits; an index uses no others
   int32_t slot;
   float show;
   float click;
@@ -44,13 +43,13 @@ struct PushItem {
 
 class alignas(64) Shard {
  public:
-  // `number` is the shard's own; what pulls need to know of it is kept in `view`.
+  // `number` is the shard's own. The shard keeps in `view` what pulls need to know.
   Shard(const TableConfig* config, ChunkPool* pool, const Readers* readers, ShardView* view,
         uint32_t number);
 
   // Applies this shard's part of a batch whose gradients have `width` floats each. next_guess() is
-  // called before each row and returns what the index guessed for it a moment ago, or kNone;
-  // Readers must know of the caller since then. Returns false if there was no room for some rows.
+  // called before each row and returns the index's recent guess for it, or kNone; the caller must
+  // have held a Readers::Reading since that guess. Returns false if some rows found no room.
   template <typename NextGuess>
   bool Push(const PushItem* items, int64_t n, const float* gradients, int width,
             NextGuess next_guess) {
@@ -68,21 +67,22 @@ class alignas(64) Shard {
     return room;
   }
 
-  // A pull of one key that waits for whoever changes the rows. Returns the row's handle.
+  // Pulls one key under the lock. Returns the row's handle.
   uint32_t PullLocked(uint64_t key, int width, float* out) const;
 
-  // Brings what a push by this reference looks at into the cache; needs no lock.
+  // Prefetches what a push with this reference reads. Needs no lock.
   [[gnu::always_inline]] void PrefetchReference(uint32_t reference) const {
     arena_.PrefetchFor(reference);
   }
 
-  // The end of `day`, unless it has been here: rows that are due leave, the others age. Returns how
-  // many left. `announced`, if given, are the keys that may leave, in order; `left`, if given, gets
-  // the heads of those that did.
+  // Ends `day`, unless this shard has already ended it: evicts the rows that are due and ages the
+  // others. Returns the number of evicted rows. `announced`, if given, holds the keys that may be
+  // evicted, sorted; `left`, if given, receives the heads of the evicted rows.
   int64_t EndOfDay(int64_t day, const std::vector<uint64_t>* announced = nullptr,
                    std::vector<RowHead>* left = nullptr);
 
-  // Calls visit(head) for each row that would leave if `day` ended now; none if it has ended here.
+  // Calls visit(head) for each row that would be evicted if `day` ended now; for none if this shard
+  // has already ended it.
   template <typename Visit>
   void ForEachDue(int64_t day, Visit visit) const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -97,41 +97,41 @@ class alignas(64) Shard {
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
 
-  // Copies rows, as of one moment, to where `allocate` says. Where only touched rows are asked for,
-  // it is still all of them if the state says `whole`: after a day's end, which touches every row,
-  // or before the first reading. From here on no row counts as touched.
+  // Copies rows, as of one moment, to the columns that `allocate` returns. If only touched rows are
+  // asked for, it copies all of them after a day's end, which touches every row, and on the first
+  // read; the state then says `whole`. Afterwards no row counts as touched.
   ShardState ReadRows(Rows which, const AllocateColumns& allocate);
 
-  // What was read last did not reach its goal: every row counts as touched.
+  // To be called if rows that were read could not be saved: every row counts as touched again.
   void TouchAll();
 
-  // Puts these rows, if state.whole, in the place of what there was, otherwise over it, row by row.
-  // Returns one sentence if they do not fit: then there is what there was, or, if that was found
-  // out late, a part of it.
+  // If state.whole, replaces all rows of the shard by these; otherwise inserts or overwrites them
+  // one by one. Returns one sentence if they do not fit; the shard then holds what it held before,
+  // or a part of it.
   std::optional<std::string> WriteRows(const RowColumns& columns, const RowColumnsSize& size,
                                        const ShardState& state);
 
-  // Puts some of the rows in or over what there was, in order. Returns one sentence if there is no
-  // room.
+  // Inserts or overwrites some of the rows, in order. Returns one sentence if there is no room.
   std::optional<std::string> Upsert(const RowColumns& columns, const std::vector<RowAt>& rows);
 
-  // How many rows an export of this moment holds.
+  // The number of rows that an export would hold now.
   int64_t CountExported(Export which) const;
 
-  // Writes those rows, `room` at most, and appends the keys that serving is to drop: pending
-  // removals and, for a delta, served rows that a base would not hold. Marks the rows, and changes
-  // nothing else. Returns how many there are.
+  // Writes those rows, at most `room` of them, and appends the keys that serving is to drop:
+  // pending removals and, for a delta, served rows that a base would not hold. Marks the rows as
+  // captured and changes nothing else. Returns the number of rows that there are.
   int64_t Capture(Export which, int64_t room, const ExportColumns& out,
                   std::vector<uint64_t>* removed);
 
-  // The export is durable: what was captured leaves delta_score and is served, what was removed is
-  // not. A base is all that serving holds, so that every other row is not served. A captured row
-  // that was evicted meanwhile becomes a pending removal, also where there is a new row of its key.
+  // To be called once the export is durable: the captured scores are subtracted from delta_score,
+  // captured rows are served, and removed keys are not. A base is all that serving holds, so after
+  // it no other row is served. A captured row that was evicted meanwhile becomes a pending removal,
+  // even if there is a new row of its key.
   void Commit(Export which, const std::vector<CapturedKey>& captured,
               const std::vector<uint64_t>& removed);
 
  private:
-  // The handle of a key's row, or kNone.
+  // Returns the handle of a key's row, or kNone.
   uint32_t Find(uint64_t hash, uint64_t key) const {
     return index_.Find(hash, [&](uint32_t handle) { return arena_.At(handle)->key == key; });
   }
@@ -141,12 +141,12 @@ class alignas(64) Shard {
   }
   void SetServed(uint32_t handle, bool served);
 
-  // Called when rows were put in: those that are over the limit leave, beside pulls, as at a day's
-  // end. See RowLimit.
+  // To be called after rows were inserted: evicts rows if the shard is over its limit, while pulls
+  // go on. See RowLimit.
   void KeepLimit();
 
   bool PushOne(const PushItem& item, uint32_t guess, const RowPush& push);
-  // Room for a row that is not there yet, found by the index; kNone if there is none.
+  // Allocates and indexes a row for a new key; returns kNone if there is no room.
   uint32_t AllocateIndexed(uint64_t key, uint64_t hash, int size_class);
   RowHead* Create(uint64_t key, uint64_t hash, int32_t slot, const Policy& policy, bool admitted);
   bool Admit(uint64_t hash, uint32_t handle, const Policy& policy);
@@ -169,9 +169,9 @@ class alignas(64) Shard {
   Index index_;
   ShardStatistics statistics_;
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
-  bool all_touched_ = true;  // then no row is marked one by one
+  bool all_touched_ = true;  // if true, rows are not marked individually
   std::vector<uint64_t> removals_;
-  int64_t look_again_at_ = 0;  // pushed keys, before which the limit is not passed
+  int64_t look_again_at_ = 0;  // number of pushed keys before which the limit cannot be passed
 };
 
 }  // namespace tfps

@@ -31,7 +31,7 @@ int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
   });
   for (const uint64_t key : removals_) {
     const RowHead* row = FindRow(key);
-    // A key that is back is in the export with its new row.
+    // A key that was pushed again is in the export with its new row.
     if (row == nullptr || !IsExported(config_, which, row)) removed->push_back(key);
   }
   return rows;

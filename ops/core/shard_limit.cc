@@ -10,7 +10,7 @@ void Shard::KeepLimit() {
   const int64_t most_bytes = config_.LimitBytes(statistics_.rows, statistics_.admitted);
   if (!limit.IsPassed(statistics_.rows, most_bytes)) return;
   const bool too_many = limit.IsPassed(statistics_.rows, /*bytes=*/0);
-  // Rows of several lengths must be looked at to know what they take.
+  // The size of rows of several lengths is known only from a scan.
   if (!too_many && !config_.one_policy() && statistics_.pushed_keys < look_again_at_) return;
   std::vector<LeavingRow> rows;
   rows.reserve(statistics_.rows);
@@ -20,7 +20,7 @@ void Shard::KeepLimit() {
     bytes += rows.back().bytes;
   });
   if (!too_many && !config_.one_policy() && limit.Left(bytes) > 0) {
-    // No push adds more than the longest row.
+    // A push adds at most the longest row.
     look_again_at_ = statistics_.pushed_keys + limit.Left(bytes) / config_.LimitBytes(1, 1);
     return;
   }
@@ -34,7 +34,7 @@ void Shard::KeepLimit() {
   }
   if (statistics_.rows == rows_before) return;
   statistics_.evicted_at_limit += rows_before - statistics_.rows;
-  all_touched_ = true;  // An increment of touched rows would not say which are gone.
+  all_touched_ = true;  // An increment of touched rows could not say which rows are gone.
 }
 
 }  // namespace tfps

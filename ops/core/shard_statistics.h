@@ -1,4 +1,4 @@
-// What a table counts, shard by shard.
+// The numbers that a table counts in each shard.
 #ifndef OPS_CORE_SHARD_STATISTICS_H_
 #define OPS_CORE_SHARD_STATISTICS_H_
 
@@ -18,7 +18,7 @@ struct ShardStatistics {
   int64_t evicted = 0;
   int64_t evicted_at_limit = 0;
   int64_t pulled_keys = 0;
-  int64_t bytes = 0;    // beside what all shards share
+  int64_t bytes = 0;    // without what all shards share
   double fullness = 0;  // of the limit
 
   void operator+=(const ShardStatistics& other) {

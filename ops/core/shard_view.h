@@ -1,9 +1,9 @@
-// What a pull needs of a shard: where its rows are, and whether they change while it looks.
+// What a pull needs to know of a shard: where its rows are, and whether they change meanwhile.
 //
-// A pull takes no lock. Whoever changes rows makes `sequence` odd before and even after, so that
-// who finds the same even number before and after a look has seen one moment. What leaves without
-// that (an evicted row, an index that was replaced) is at its place until Readers let go of it, and
-// a row that has gone has no key.
+// A pull takes no lock: this is a seqlock. Writers make `sequence` odd before a change and even
+// after it, so that a reader who finds the same even number before and after has seen one moment.
+// Evicted rows and replaced indexes do not change the sequence; their memory stays as it is until
+// Readers allow its reuse, and an evicted row has no key.
 #ifndef OPS_CORE_SHARD_VIEW_H_
 #define OPS_CORE_SHARD_VIEW_H_
 
@@ -22,7 +22,8 @@ struct ShardView {
     return BucketArray(packed_buckets.load(std::memory_order_acquire));
   }
 
-  // Calls read() and returns whether it saw one moment. It loads what others store by acquire only.
+  // Calls read() and returns whether it saw one moment. read() must use acquire loads for all that
+  // others store.
   template <typename Read>
   bool TryRead(Read read) const {
     const uint32_t before = sequence.load(std::memory_order_acquire);
@@ -31,7 +32,7 @@ struct ShardView {
     return sequence.load(std::memory_order_relaxed) == before;
   }
 
-  // Around changes, by the one who holds the shard's lock. Changes are stores by release.
+  // Called around changes by the thread that holds the shard's lock. Changes are release stores.
   void BeginChange() {
     sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
@@ -40,7 +41,7 @@ struct ShardView {
   }
 };
 
-// A change from its making to its end.
+// A change lasts as long as this object.
 class Change {
  public:
   explicit Change(ShardView* view) : view_(view) { view_->BeginChange(); }

@@ -1,5 +1,5 @@
-// A table of virtual shards, each with its own lock and rows: all that a table does shard by shard.
-// How a batch comes to the shards, an engine says itself: see NativeTable.
+// A table of virtual shards, each with its own lock and rows: everything that a table
+// does shard by shard. An engine adds how a batch reaches the shards: see NativeTable.
 //
 // `Shard` is a class with the members of tfps::Shard that are called here.
 #ifndef OPS_CORE_SHARDED_TABLE_H_
@@ -168,18 +168,18 @@ class ShardedTable : public Table {
     return total;
   }
 
-  // What one shard's part of so many keys costs.
+  // The cost of one shard's part of so many keys.
   int64_t CostOfShard(int64_t keys, int64_t cycles_per_key) const {
     return 1 + keys * cycles_per_key / num_shards();
   }
 
-  std::vector<std::unique_ptr<Shard>> shards_;  // num_shards of them, from the engine's constructor
+  std::vector<std::unique_ptr<Shard>> shards_;  // num_shards; filled by the engine's constructor
 
  private:
   static constexpr int64_t kScanCycles = 20;
 
-  // Calls visit(number from 0 on, shard) for those of [first_shard, last_shard), in parallel, with
-  // the work of looking at every row in mind.
+  // Calls visit(i, shard) in parallel for the shards [first_shard, last_shard), with i counted from
+  // 0. The cost is that of a scan of all rows.
   template <typename Visit>
   void ForEachShard(int first_shard, int last_shard, const ParallelFor& parallel_for,
                     Visit visit) const {

@@ -1,12 +1,11 @@
-// A loop whose blocks go to whoever has time for them: the caller and, if they come, helpers.
+// A loop whose blocks are taken by the caller and by helper threads, as they have time.
 //
-// The caller never waits for a helper that has not begun: where all threads are busy it does the
-// whole loop itself, and who comes late finds nothing left. Helpers go, after the block in hand,
-// while more threads of the process are at such loops than there are processors for: a short loop
-// then runs beside a long one, and neither loses its processor amid a block.
+// The caller never waits for a helper that has not started: if all threads are busy the caller does
+// the whole loop itself, and a late helper finds nothing left. A helper leaves after its block if
+// more threads of the process are in such loops than there are processors: a short loop then runs
+// beside a long one, and neither loses its processor in the middle of a block.
 //
-// An exception in a block, on whichever thread, is thrown to the caller once no thread is at the
-// loop.
+// An exception in a block, on any thread, is rethrown in the caller once no thread is in the loop.
 #ifndef OPS_CORE_SHARED_WORK_H_
 #define OPS_CORE_SHARED_WORK_H_
 
@@ -26,9 +25,9 @@
 namespace tfps {
 
 struct Helpers {
-  int most = 0;        // at one loop
+  int most = 0;        // in one loop
   int processors = 1;  // for all loops of the process
-  // Has another thread, perhaps soon and perhaps never, call what it is given.
+  // Has another thread call the function, perhaps soon, perhaps late.
   std::function<void(std::function<void()>)> schedule;
 };
 
@@ -36,13 +35,13 @@ class SharedWork {
  public:
   using Work = std::function<void(int64_t begin, int64_t end)>;
 
-  // Blocks that are worth another thread's while, and for each thread some, to end at the same
-  // time.
+  // A block must be worth another thread's while, and each thread gets several blocks so that all
+  // end at the same time.
   static constexpr int64_t kLeastCycles = 50'000;
   static constexpr int64_t kBlocksOfThread = 8;
 
   // Does `work` for all of [0, total), whose units cost about `cost_per_unit` cycles; returns when
-  // all is done. Throws the first exception that a block threw; the other blocks were done.
+  // all is done. If blocks threw, all blocks have run, and the first exception is rethrown.
   static void Run(int64_t total, int64_t cost_per_unit, const Helpers& helpers, Work work) {
     if (total <= 0) return;
     const int64_t least = (kLeastCycles - 1) / std::max<int64_t>(cost_per_unit, 1) + 1;
@@ -61,7 +60,7 @@ class SharedWork {
       while (at_work_.load(std::memory_order_relaxed) <= processors && shared->DoBlock()) {
       }
     };
-    // The caller does what a helper that cannot be had would have done.
+    // If a helper cannot be scheduled, the caller does its share.
     for (int64_t i = 0; i < wanted && Schedules(helpers, help); ++i) {
     }
     while (shared->DoBlock()) {
@@ -92,7 +91,7 @@ class SharedWork {
     }
   }
 
-  // False if none was left.
+  // Returns false if no block was left.
   bool DoBlock() {
     const int64_t begin = next_.fetch_add(block_);
     if (begin >= total_) return false;
@@ -110,7 +109,7 @@ class SharedWork {
     return true;
   }
 
-  // For helpers' last blocks, which end soon unless a processor was taken away.
+  // Waits for the helpers' last blocks, which end soon unless a helper has lost its processor.
   void Wait() {
     for (int looks = 0; looks < 1000; ++looks) {
       if (left_.load() == 0) return;
@@ -120,13 +119,13 @@ class SharedWork {
     done_.wait(lock, [&] { return left_.load() == 0; });
   }
 
-  inline static std::atomic<int> at_work_{0};  // threads of the process, at any loop
+  inline static std::atomic<int> at_work_{0};  // threads of the process that are in any loop
 
   const int64_t total_, block_;
   const Work work_;
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> left_;
-  std::exception_ptr exception_;  // the first; under the mutex until nothing is left
+  std::exception_ptr exception_;  // the first; guarded by the mutex until all blocks are done
   std::mutex mutex_;
   std::condition_variable done_;
 };

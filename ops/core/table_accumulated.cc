@@ -1,4 +1,4 @@
-// Batches that wait to be pushed as one.
+// Accumulated batches, which are pushed as one.
 #include <algorithm>
 #include <new>
 #include <string>

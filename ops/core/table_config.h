@@ -1,5 +1,5 @@
-// What all shards of a table share and nobody changes: its options, and what follows from them for
-// the rows of each slot.
+// What all shards of a table share and what never changes: its options, and what follows from them
+// for the rows of each slot.
 #ifndef OPS_CORE_TABLE_CONFIG_H_
 #define OPS_CORE_TABLE_CONFIG_H_
 
@@ -20,7 +20,7 @@
 
 namespace tfps {
 
-// How a row lies in memory, lives and steps: the slot that created it decides.
+// The layout, accessor and optimizers of a row; the slot that created it decides.
 struct Policy {
   explicit Policy(const PolicyOptions& options);
 
@@ -39,7 +39,7 @@ class TableConfig {
 
   const TableOptions& options() const { return options_; }
 
-  // The policy of the rows that `slot` creates. A table of one policy looks nothing up.
+  // The policy of the rows that `slot` creates. A table with one policy needs no look-up.
   const Policy& PolicyOf(int32_t slot) const {
     const uint32_t number = static_cast<uint32_t>(slot);
     if (number < by_slot_.size()) return *by_slot_[number];
@@ -49,7 +49,7 @@ class TableConfig {
   }
   const Policy& PolicyOf(const RowHead* row) const { return PolicyOf(row->slot); }
 
-  // How many floats a row has, in a table or at `i` of columns, and where in the arena that goes.
+  // The number of floats and the size class of a row, in a table or at index `i` of columns.
   int FloatsOf(const RowHead* row) const { return PolicyOf(row).layout.floats(IsAdmitted(row)); }
   int FloatsOf(const RowColumns& columns, int64_t i) const {
     return PolicyOf(columns.slots[i]).layout.floats((columns.flags[i] & kAdmitted) != 0);
@@ -58,15 +58,15 @@ class TableConfig {
     return PolicyOf(columns.slots[i]).size_class[(columns.flags[i] & kAdmitted) != 0];
   }
 
-  // Returns one sentence unless there are as many floats as these rows have.
+  // Returns one sentence if the number of floats is not that of these rows.
   std::optional<std::string> CheckFloats(const RowColumns& columns,
                                          const RowColumnsSize& size) const;
 
   // Of each shard.
   const RowLimit& limit() const { return limit_; }
 
-  // What rows take as the limit counts: themselves, and the index that finds them. Where those of
-  // slots differ, several are taken to be as long as the longest.
+  // The bytes of rows as the limit counts them: the rows and their part of the index. If slots
+  // differ, every row of several is counted as long as the longest.
   int LimitBytes(const RowHead* row) const {
     return LimitBytes(PolicyOf(row).layout, IsAdmitted(row));
   }
@@ -78,7 +78,7 @@ class TableConfig {
     return limit_.Fullness(shard.rows, LimitBytes(shard.rows, shard.admitted));
   }
 
-  // What a row is to the limit.
+  // A row as the limit sees it.
   LeavingRow Leaving(const RowHead* row, uint32_t handle) const {
     const double score = PolicyOf(row).accessor.Score(row->show, row->click);
     return {score, row->unseen_days, LimitBytes(row), row->key, handle};
@@ -88,17 +88,17 @@ class TableConfig {
 
   bool one_policy() const { return policies_.size() == 1; }
 
-  // The table's own, then those of slots.
+  // The table's own policy, then those of slots.
   const std::vector<Policy>& policies() const { return policies_; }
 
-  // The most of any policy:
+  // The largest of any policy:
   int mf_dim() const { return mf_dim_; }
   int row_floats() const { return row_floats_; }      // lr_w, lr state, mf_w, mf state
   int row_bytes() const { return row_bytes_; }        // with the head
   int pulled_bytes() const { return pulled_bytes_; }  // up to the end of mf_w
 
  private:
-  // Slots with a smaller number have a place in a vector; a program numbers its slots from 1.
+  // Slots with smaller numbers are looked up in a vector; programs number their slots from 1.
   static constexpr int32_t kLargeSlot = 65536;
 
   static int LimitBytes(const RowLayout& layout, bool admitted) {
@@ -109,7 +109,8 @@ class TableConfig {
 
   const TableOptions options_;
   const RowLimit limit_;
-  std::vector<Policy> policies_;  // the table's own, then those of slots; never grows once made
+  std::vector<Policy>
+      policies_;  // the table's own, then those of slots; does not grow after construction
   std::vector<const Policy*> by_slot_;
   std::unordered_map<int32_t, const Policy*> by_large_slot_;
   std::vector<SizeClass> size_classes_;

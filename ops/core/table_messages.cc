@@ -1,4 +1,4 @@
-// What workers sent, applied once each, and how stale it was.
+// Applies the messages of workers, each once, and measures their staleness.
 #include <algorithm>
 #include <string>
 
@@ -25,7 +25,7 @@ std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool 
   }
   if (step.ticket >= 0) RaiseTo(clock_.newest() - step.ticket, &tickets_ahead_max_);
   const DecodedPush push(message);
-  // Of another table, or of this one before a restart, if it lies ahead.
+  // A version ahead of this table's is from before a restart, or from another table.
   const int64_t pulled = std::clamp<int64_t>(message.shape.version, 0, version_);
   const int64_t staleness =
       std::max<int64_t>((accumulate ? version_.load() : version_++) - pulled, 0);

@@ -1,4 +1,4 @@
-// The tags of a bucket: 16 bytes, compared with one tag all at once.
+// The tags of a bucket: 16 bytes that are compared with one tag at once.
 #ifndef OPS_CORE_TAGS_H_
 #define OPS_CORE_TAGS_H_
 
@@ -12,7 +12,7 @@
 
 namespace tfps {
 
-// On any processor: a bit for each byte of low and high that is `tag`.
+// For any processor: a bit for each byte of low and high that equals `tag`.
 inline uint32_t MatchesOneByOne(uint64_t low, uint64_t high, uint8_t tag) {
   uint32_t matches = 0;
   for (int i = 0; i < 8; ++i) {
@@ -47,7 +47,7 @@ class Tags {
       : bytes_(vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(low), vcreate_u64(high)))) {}
 
   uint32_t Matches(uint8_t tag) const {
-    // Of each byte that matches its own bit; those of one half are added up.
+    // Each matching byte keeps its own bit; the sum of a half has the bits of its bytes.
     const uint8x16_t bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
     const uint8x16_t matches = vandq_u8(vceqq_u8(bytes_, vdupq_n_u8(tag)), bits);
     return uint32_t{vaddv_u8(vget_low_u8(matches))} | uint32_t{vaddv_u8(vget_high_u8(matches))}

@@ -1,4 +1,4 @@
-// Finds a key's place among distinct keys.
+// Finds the index of a key among distinct keys.
 #ifndef OPS_CORE_UNIQUE_INDEX_H_
 #define OPS_CORE_UNIQUE_INDEX_H_
 

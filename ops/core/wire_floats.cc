@@ -8,7 +8,7 @@
 namespace tfps {
 namespace {
 
-// Loops run over blocks of a fixed size without branches, which is what -O2 vectorises.
+// Loops run over blocks of a fixed size without branches, so that -O2 vectorises them.
 constexpr int kBlockFloats = 64;
 
 constexpr uint32_t kInfinityBits = 0x7f800000;   // as float32
@@ -27,7 +27,7 @@ float FromBits(uint32_t bits) {
   return value;
 }
 
-// Round up with the probability of the bits that are cut off: `noise` is 16 random bits.
+// Rounds up with a probability given by the bits that are cut off. `noise` is 16 random bits.
 struct AtRandom {
   static uint32_t ToBfloat16(uint32_t magnitude, uint32_t noise) {
     return (magnitude + noise) >> 16;

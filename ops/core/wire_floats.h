@@ -1,7 +1,7 @@
 // The floats of messages: float32 as they are, or rounded to the 16 bits of bfloat16 or float16.
 //
-// NaN and infinities stay what they are. A finite value beyond the largest of the format becomes
-// that one.
+// NaN and infinities stay what they are. A finite value beyond the range of the format becomes
+// its largest value.
 #ifndef OPS_CORE_WIRE_FLOATS_H_
 #define OPS_CORE_WIRE_FLOATS_H_
 

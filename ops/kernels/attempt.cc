@@ -39,7 +39,7 @@ class AttemptOp : public AsyncOpKernel {
     std::vector<Tensor> results;
   };
 
-  // Runs the function, which calls `done` at its end; an error says that it was not begun.
+  // Starts the function; its end calls `done`. On an error it was not started.
   absl::Status Start(OpKernelContext* ctx, const DoneCallback& done) {
     FunctionLibraryRuntime* library = ctx->function_library();
     if (library == nullptr) return Internal("there is no function library");
@@ -56,12 +56,12 @@ class AttemptOp : public AsyncOpKernel {
     options.stats_collector = ctx->stats_collector();
     options.runner = ctx->runner();
     options.run_all_kernels_inline = ctx->run_all_kernels_inline();
-    // An error cancels what the function does, and nothing around it.
+    // An error cancels what the function runs, but nothing outside of it.
     options.create_rendezvous = true;
     options.cancellation_manager = attempt->cancellation.get();
     library->Run(options, handle, arguments, &attempt->results,
                  [this, ctx, attempt, done](const absl::Status& status) {
-                   // If all of the step is cancelled, that is no error of the function's own.
+                   // A cancelled step is not an error of the function itself.
                    const bool is_cancelled = ctx->cancellation_manager() != nullptr &&
                                              ctx->cancellation_manager()->IsCancelled();
                    if (!status.ok() && is_cancelled) {
@@ -70,7 +70,7 @@ class AttemptOp : public AsyncOpKernel {
                      ctx->SetStatus(
                          Guarded(*this, [&] { return SetOutputs(ctx, status, attempt->results); }));
                    }
-                   // The step's cancellation, to which the attempt's belongs, ends with done.
+                   // The parent cancellation manager may be gone after done().
                    attempt->cancellation.reset();
                    done();
                  });

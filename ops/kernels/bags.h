@@ -1,4 +1,4 @@
-// What the kernels over bags share: reading and checking their inputs.
+// Reads and checks the inputs of the kernels over bags.
 #ifndef OPS_KERNELS_BAGS_H_
 #define OPS_KERNELS_BAGS_H_
 
@@ -18,8 +18,8 @@ inline absl::Status CheckRank(const char* name, const tensorflow::Tensor& tensor
                          tensor.shape().DebugString(), ".");
 }
 
-// Bags of these positions and row_splits. One of num_slots and batch_size may be -1, for row_splits
-// to tell.
+// Bags of these positions and row_splits. One of num_slots and batch_size may be -1: it then
+// follows from row_splits.
 inline absl::Status ReadBags(const tensorflow::Tensor& positions,
                              const tensorflow::Tensor& row_splits, int64_t num_slots,
                              int64_t batch_size, int64_t num_rows, Bags* bags) {

@@ -1,5 +1,5 @@
-// The index of a tensor bundle: TensorFlow reads its last bytes, which no checksum covers, without
-// looking whether what they say can be.
+// Checks the index of a tensor bundle: no checksum covers its last bytes, and TensorFlow does not
+// check whether they are possible.
 #ifndef OPS_KERNELS_BUNDLE_INDEX_H_
 #define OPS_KERNELS_BUNDLE_INDEX_H_
 

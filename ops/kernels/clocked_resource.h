@@ -1,4 +1,4 @@
-// A resource to which workers send the batches of tickets, each to be applied once.
+// A resource to which workers send batches of tickets, each of which is applied once.
 #ifndef OPS_KERNELS_CLOCKED_RESOURCE_H_
 #define OPS_KERNELS_CLOCKED_RESOURCE_H_
 
@@ -14,7 +14,8 @@ class ClockedResource : public tensorflow::ResourceBase {
  public:
   virtual Clock& clock() = 0;
 
-  // The state was restored: tickets below are finished, and nothing of the others was applied.
+  // To be called after a restore: tickets below are finished, and no batch of the others is
+  // applied.
   virtual void SetClock(int64_t finished_below) { clock().SetFinishedBelow(finished_below); }
 };
 
@@ -41,7 +42,7 @@ class ClockedKernel : public Kernel {
  private:
   absl::Status Run(tensorflow::OpKernelContext* ctx) final {
     TF_RETURN_IF_ERROR(RequireOneHandle(ctx, "table"));
-    tensorflow::ResourceBase* found = nullptr;  // Of any type, as only this overload finds.
+    tensorflow::ResourceBase* found = nullptr;  // of any type: only this overload finds it
     TF_RETURN_IF_ERROR(
         tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &found));
     const tensorflow::core::RefCountPtr<tensorflow::ResourceBase> any(found);

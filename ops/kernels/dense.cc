@@ -34,7 +34,7 @@ absl::Status FindVariable(OpKernelContext* ctx, int index, DenseVariable* variab
       ", but dense weights must be float32, int64 or int32: leave it out or change its dtype.");
 }
 
-// Holds on to the variables under this name, or finds that who did so before holds the same ones.
+// Keeps the variables under this name, or checks that the dense weights of this name hold the same.
 class DenseOp : public Kernel {
  public:
   using Kernel::Kernel;

@@ -30,14 +30,14 @@ absl::Status RequireUnchanged(const DenseVariable& variable, size_t index) {
       " when TfpsDense was made and does no more: make another TfpsDense of it.");
 }
 
-// Where the variable's new value goes: its own tensor, or a new one if somebody still reads that.
-// The caller holds the variable's lock alone.
+// Returns the tensor for the variable's new value: its own one, or a new one if that is still read.
+// The caller holds the variable's lock exclusively.
 absl::Status TensorToWrite(tensorflow::OpKernelContext* ctx, Var* var, Tensor* tensor) {
   if (var->tensor()->RefCountIsOne()) {
     *tensor = *var->tensor();
     return absl::OkStatus();
   }
-  tensorflow::AllocatorAttributes attributes;  // As TensorFlow's own kernels of variables ask for.
+  tensorflow::AllocatorAttributes attributes;  // as TensorFlow's variable kernels do
   attributes.set_gpu_compatible(true);
   attributes.set_nic_compatible(true);
   return ctx->allocate_temp(var->tensor()->dtype(), var->tensor()->shape(), tensor, attributes);
@@ -99,7 +99,7 @@ absl::Status DenseResource::Merge(tensorflow::OpKernelContext* ctx, int64_t tick
   for (Var* var : in_lock_order_) {
     variable_locks.push_back(std::make_unique<tensorflow::mutex_lock>(*var->mu()));
   }
-  // All that can fail comes before the claim.
+  // Everything that can fail comes before the claim.
   std::vector<Tensor> written(variables_.size());
   for (size_t i = 0; i < variables_.size(); ++i) {
     TF_RETURN_IF_ERROR(RequireUnchanged(variables_[i], i));

@@ -1,9 +1,9 @@
-// The dense weights of one parameter server: the tf.Variables that live there, read and merged as
-// one.
+// The dense weights of one parameter server: the tf.Variables that live there, which are read
+// and merged together.
 //
-// Invariant: whoever reads holds `mutex_` shared and whoever merges holds it alone, so that no
-// reader sees a part of a merge. Beneath it each variable's own lock is held, as all of
-// TensorFlow's kernels do; several of them are taken in the order of their addresses.
+// Invariant: reads hold `mutex_` shared and merges hold it exclusively, so that no read sees a part
+// of a merge. After it they take each variable's own lock, as TensorFlow's kernels do; several of
+// these are taken in the order of their addresses.
 #ifndef OPS_KERNELS_DENSE_RESOURCE_H_
 #define OPS_KERNELS_DENSE_RESOURCE_H_
 
@@ -23,7 +23,7 @@
 
 namespace tfps {
 
-// One float32, int64 or int32 variable. Its dtype and number of elements stay what they were.
+// One float32, int64 or int32 variable. Its dtype and number of elements must not change.
 struct DenseVariable {
   tensorflow::core::RefCountPtr<tensorflow::Var> var;
   tensorflow::DataType dtype;
@@ -44,9 +44,9 @@ class DenseResource : public ClockedResource {
   // Copies all values, in the order of the variables.
   absl::Status Read(float* floats, int64_t* integers, const ParallelFor& parallel_for);
 
-  // If this batch of this ticket is new (see Clock::Claim): a float variable i becomes
-  // decays[i] * variable + its part of floats, an integer variable gets its part of integers added.
-  // All variables change or, on an error, none, and then the batch is still new.
+  // If this batch of this ticket is new (see Clock::Claim), a float variable i becomes decays[i] *
+  // variable + its part of floats, and an integer variable is increased by its part of integers. On
+  // an error no variable changes and the batch is still new.
   absl::Status Merge(tensorflow::OpKernelContext* ctx, int64_t ticket, int64_t batch,
                      int64_t finished_below, const float* floats, const int64_t* integers,
                      const float* decays, const ParallelFor& parallel_for);

@@ -15,7 +15,7 @@ using ConstValues = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <typename T>
 using Values = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-// after = decay * before + part; exactly `part` for a decay of 0, whatever there was.
+// after = decay * before + part; exactly `part` for a decay of 0, even if before is NaN.
 inline void Decay(const float* before, float decay, const float* part, int64_t n, float* after) {
   const ConstValues<float> old(before, n), added(part, n);
   if (decay == 0) {
@@ -27,7 +27,7 @@ inline void Decay(const float* before, float decay, const float* part, int64_t n
   }
 }
 
-// after = before + part, which wraps where it overflows.
+// after = before + part, which wraps around on overflow.
 template <typename T>
 void Add(const T* before, const int64_t* part, int64_t n, T* after) {
   using Unsigned = std::make_unsigned_t<T>;

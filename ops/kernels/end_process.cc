@@ -8,7 +8,7 @@ namespace {
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-// The exit code that the chief has sent to this process, or -1.
+// The exit code that the chief sent to this process, or -1.
 std::atomic<int> end_signal{-1};
 
 class EndProcessOp : public Kernel {
@@ -35,5 +35,5 @@ REGISTER_KERNEL_BUILDER(Name("TfpsEndProcess").Device(tensorflow::DEVICE_CPU), E
 }  // namespace
 }  // namespace tfps
 
-// For the main loop of a worker or parameter server, through ctypes.
+// Called through ctypes by the main loop of a worker or parameter server.
 extern "C" __attribute__((visibility("default"))) int tfps_end_signal() { return tfps::end_signal; }

@@ -1,5 +1,4 @@
-// Errors of ops, whose message is a sequence of pieces. TensorFlow's own are deprecated from 2.21
-// on.
+// Errors whose message is joined from pieces. TensorFlow's own functions are deprecated since 2.21.
 #ifndef OPS_KERNELS_ERRORS_H_
 #define OPS_KERNELS_ERRORS_H_
 

@@ -52,7 +52,7 @@ class JoinRunOp : public Kernel {
     static auto* const mutex = new std::mutex;
     return *mutex;
   }
-  // The run that this process serves, empty before any; under the mutex.
+  // The run that this process serves, or empty. Guarded by the mutex.
   static std::string& served() {
     static auto* const served = new std::string;
     return *served;

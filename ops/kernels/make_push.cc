@@ -78,7 +78,7 @@ class MakePushOp : public Kernel {
     return absl::OkStatus();
   }
 
-  // `bytes` keeps what the lookups point into.
+  // `bytes` owns the memory that the lookups point to.
   absl::Status ReadLookups(OpKernelContext* ctx, int64_t batch_size,
                            std::vector<PushedLookup>* lookups,
                            std::deque<AlignedBytes>* bytes) const {

@@ -8,7 +8,7 @@ namespace {
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
-// What the process has last told of itself.
+// The share that the process last reported.
 std::atomic<double> memory_share{0};
 
 class MemoryShareOp : public Kernel {
@@ -28,7 +28,7 @@ REGISTER_KERNEL_BUILDER(Name("TfpsMemoryShare").Device(tensorflow::DEVICE_CPU), 
 }  // namespace
 }  // namespace tfps
 
-// For whoever watches the process's memory, through ctypes.
+// Called through ctypes by the thread that watches the process's memory.
 extern "C" __attribute__((visibility("default"))) void tfps_tell_memory_share(double share) {
   tfps::memory_share = share;
 }

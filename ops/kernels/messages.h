@@ -1,4 +1,4 @@
-// What the kernels of messages share.
+// Reads attributes and bytes for the kernels of messages.
 #ifndef OPS_KERNELS_MESSAGES_H_
 #define OPS_KERNELS_MESSAGES_H_
 
@@ -25,7 +25,7 @@ inline char* BytesOf(tensorflow::Tensor* message) {
   return reinterpret_cast<char*>(message->flat<uint8_t>().data());
 }
 
-// The bytes of a message at a multiple of 8, where they are as a rule.
+// The bytes of a message, aligned to 8. They usually are, and are copied otherwise.
 class AlignedBytes {
  public:
   explicit AlignedBytes(const tensorflow::Tensor& message)

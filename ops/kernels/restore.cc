@@ -16,7 +16,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// Cycles for one shard: enough for the pool to give every thread a part.
+// The cycles of one shard: so many that the pool gives every thread a part.
 constexpr int64_t kShardCycles = 1'000'000;
 
 // Reads one tensor of the dtype that `tensor` has. The bundle checks its crc32c.
@@ -42,7 +42,7 @@ absl::Status ReadTensor(BundleReader* reader, const std::string& prefix, const s
   return DataLoss("The tensor '", name, "' in ", prefix, " cannot be read: ", status.message());
 }
 
-// The slots' numbers in the bundle, and in the table.
+// From slot numbers in the bundle to those in the table.
 using SlotNumbers = std::unordered_map<int32_t, int32_t>;
 
 absl::Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs, int shard,
@@ -94,7 +94,7 @@ class RestoreOp : public TableKernel {
     std::atomic<int64_t> rows{0};
     std::mutex mutex;
     absl::Status first_error;
-    // Each part has its own reader: one serves one thread.
+    // Each part has its own reader, as a reader is not thread-safe.
     WorkerPool(ctx)(inputs.shards->NumElements(), kShardCycles, [&](int64_t begin, int64_t end) {
       BundleReader reader(ctx->env(), inputs.prefix);
       absl::Status status = reader.status();

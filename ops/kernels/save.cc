@@ -28,7 +28,7 @@ class SaveOp : public TableKernel {
     written->scalar<int64_t>()() = 0;
     const absl::Status status =
         Guarded(*this, [&] { return Write(ctx, inputs, &table, written, load); });
-    // Rows that were read are no longer marked as touched, but they are in no checkpoint.
+    // Rows that were read are no longer marked as touched, although no checkpoint holds them.
     if (!status.ok()) {
       for (int64_t i = 0; i < num_shards; ++i) table.TouchAll(inputs[i]);
     }

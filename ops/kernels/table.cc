@@ -13,7 +13,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// Creates the table, or finds the one of this name, and hands out its handle.
+// Creates the table or finds the one of this name, and returns its handle.
 class TableOp : public Kernel {
  public:
   explicit TableOp(OpKernelConstruction* ctx) : Kernel(ctx) {

@@ -1,6 +1,5 @@
-// A table as a TensorFlow resource, and what the kernels of all verbs share: finding it and
-// checking inputs. A resource's options never change: whoever asks for the same name with others is
-// refused.
+// A table as a TensorFlow resource, and what all its kernels share: they find the table and check
+// inputs. The options of a resource never change: the same name with other options is an error.
 #ifndef OPS_KERNELS_TABLE_RESOURCE_H_
 #define OPS_KERNELS_TABLE_RESOURCE_H_
 
@@ -63,7 +62,7 @@ inline absl::Status RequireShape(const char* name, const tensorflow::Tensor& ten
                          tensor.shape().DebugString(), ".");
 }
 
-// The input that holds keys: one dimension, and few enough for 32-bit positions.
+// Keys must have one dimension, and be few enough for 32-bit positions.
 inline absl::Status RequireKeys(const tensorflow::Tensor& keys) {
   if (keys.dims() != 1) {
     return InvalidArgument("keys must have one dimension, not the shape ",
@@ -76,7 +75,7 @@ inline absl::Status RequireKeys(const tensorflow::Tensor& keys) {
   return absl::OkStatus();
 }
 
-// An attribute or width that the table's options decide.
+// An attribute or width that follows from the table's options.
 inline absl::Status RequireWidth(const char* name, int64_t value, const char* meaning,
                                  int64_t wanted) {
   if (value == wanted) return absl::OkStatus();
@@ -84,7 +83,7 @@ inline absl::Status RequireWidth(const char* name, int64_t value, const char* me
                          ".");
 }
 
-// The floats of a pulled or pushed row: lr_w and as much of mf_w as the caller wants.
+// The number of floats of a pulled or pushed row: lr_w and as much of mf_w as the caller wants.
 inline absl::Status RequireRowWidth(const char* name, int64_t value, const Table& table) {
   if (2 <= value && value <= table.row_width()) return absl::OkStatus();
   return InvalidArgument(

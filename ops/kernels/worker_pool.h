@@ -1,4 +1,4 @@
-// The threads of the op's device, as the core's ParallelFor.
+// The threads of the op's device as a ParallelFor.
 #ifndef OPS_KERNELS_WORKER_POOL_H_
 #define OPS_KERNELS_WORKER_POOL_H_
 
@@ -25,7 +25,7 @@ inline ParallelFor PoolOf(tensorflow::OpKernelContext* ctx, int left_alone) {
 
 inline ParallelFor WorkerPool(tensorflow::OpKernelContext* ctx) { return PoolOf(ctx, 0); }
 
-// For what takes long: pulls and pushes go on beside it.
+// For long work: leaves a thread to pulls and pushes.
 inline ParallelFor BackgroundPool(tensorflow::OpKernelContext* ctx) { return PoolOf(ctx, 1); }
 
 }  // namespace tfps

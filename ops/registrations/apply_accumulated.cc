@@ -18,12 +18,12 @@ REGISTER_OP("TfpsApplyAccumulated")
 Pushes all messages that were accumulated as one batch, so that each feasign takes one step.
 
 Shows and clicks of a feasign add up in double, its gradients in float, in the order of (ticket,
-batch), whatever order they came in; its slot is that of the first. Gradients of different
-row_widths add up to the widest. With nothing accumulated nothing is done. ResourceExhausted if rows
-found no room; all others are applied.
+batch), in whatever order they arrived; its slot is that of the first. Gradients of different
+row_widths are summed in the widest. Does nothing if nothing was accumulated. ResourceExhausted if
+rows found no room; all others are applied.
 
 table: of TfpsTable.
-rows: scalar, how many distinct feasigns it was.
+rows: scalar, the number of distinct feasigns.
 )doc");
 
 }  // namespace tfps

@@ -20,12 +20,12 @@ REGISTER_OP("TfpsAttempt")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Runs a function whose error is a result like another.
+Runs a function and returns its error as a result.
 
 inputs: of the function.
 ok: scalar, whether the function ended without an error.
-message: scalar, that of the error; empty where there is none.
-outputs: of the function; empty tensors where it failed.
+message: scalar, the error's message; empty without one.
+outputs: of the function; empty tensors if it failed.
 f: the function.
 )doc");
 

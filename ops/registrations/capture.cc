@@ -25,16 +25,17 @@ REGISTER_OP("TfpsCapture")
     .Doc(R"doc(
 Copies the rows that an export of this moment holds; changes nothing.
 
-An error if the table is pushed to meanwhile. Once the export is durable, give TfpsCommitCapture what
-this returned.
+FailedPrecondition if the table is pushed to meanwhile. Once the export is durable, pass these
+outputs to TfpsCommitCapture.
 
 table: of TfpsTable.
 keys: [n].
 rows: [n, 1 + the largest mf_dim], lr_w and mf_w; zeros beyond the row's own mf, or without one.
 delta_scores: [n], the delta_score of each row.
-removed: [r], keys that serving is to drop: served rows that were evicted and, in a delta, served rows
-  that a base would not hold.
-which: a base is everything that serving needs, a delta what changed enough since the last export.
+removed: [r], keys that serving is to drop: served rows that were evicted and, in a delta, served
+  rows that a base would not hold.
+which: a base holds all that serving needs; a delta holds what has changed enough since the last
+  export.
 )doc");
 
 }  // namespace tfps

@@ -17,13 +17,13 @@ REGISTER_OP("TfpsClock")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Which tickets' batches were applied here.
+Reports which batches of which tickets were applied here.
 
 table: of TfpsTable or TfpsDense.
-finished_below: scalar, all tickets with a smaller number are finished, and what comes of them is
+finished_below: scalar, all tickets with a smaller number are finished; messages of them are
   dropped.
-running: [k, 2], of the other tickets, in their order: the ticket's number and how many of its
-  batches are applied.
+running: [k, 2], for the other tickets, in order: the ticket's number and the number of its batches
+  that were applied.
 )doc");
 
 }  // namespace tfps

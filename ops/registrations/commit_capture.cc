@@ -18,14 +18,15 @@ REGISTER_OP("TfpsCommitCapture")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-What TfpsCapture copied is durable now: it leaves delta_score, and the rows are served.
+Commits what TfpsCapture copied, once it is durable: subtracts it from delta_score and marks the
+rows as served.
 
 After a base no other row is served. Removed keys are no longer pending. A captured row that was
-evicted meanwhile is a pending removal. Not to be called twice for one capture.
+evicted meanwhile becomes a pending removal. Call it only once for each capture.
 
 table: of TfpsTable.
 keys, delta_scores, removed: what TfpsCapture returned.
-which: as it was captured.
+which: as in TfpsCapture.
 )doc");
 
 }  // namespace tfps

@@ -19,14 +19,14 @@ REGISTER_OP("TfpsCountEvictable")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-How many feasigns of each slot would be evicted if a day ended now.
+Counts the feasigns of each slot that would be evicted if a day ended now.
 
-Changes nothing. Shards that have finished with the day already count none.
+Changes nothing. Shards that have already ended the day count none.
 
 table: of TfpsTable.
 day: scalar, the ordinal of the day.
-slots: [k], the slots of which any would be, ascending.
-rows: [k], how many.
+slots: [k], the slots with such feasigns, ascending.
+rows: [k], their numbers.
 )doc");
 
 }  // namespace tfps

@@ -20,12 +20,12 @@ REGISTER_OP("TfpsDense")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The dense weights of this device: tf.Variables that TfpsReadDense reads and TfpsMergeDense changes in
-one go, with a clock of their own.
+The dense weights of this device: tf.Variables that TfpsReadDense reads and TfpsMergeDense changes
+together, with their own clock.
 
 variables: handles of resource variables on this device, float32, int64 or int32, initialized, each
-  once. They live at least as long as `dense`; their sizes must stay. InvalidArgument for another
-  dtype, FailedPrecondition for one that is not initialized.
+  once. They live at least as long as `dense`; their sizes must not change. InvalidArgument for
+  another dtype, FailedPrecondition for one that is not initialized.
 dense: its handle, for the other ops.
 container: as for any TensorFlow resource.
 shared_name: the name; the node's name if empty, which in eager mode is not unique. InvalidArgument

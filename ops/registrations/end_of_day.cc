@@ -17,16 +17,16 @@ REGISTER_OP("TfpsEndOfDay")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Ends a day: first evicts what is due, then ages what stays.
+Ends a day: first evicts the feasigns that are due, then ages the others.
 
 A feasign is evicted if its unseen_days are more than accessor.delete_after_unseen_days or its score
 is below accessor.delete_threshold. The others' unseen_days grow by one; their show and click are
-multiplied by accessor.decay_rate. Each shard remembers the last day that it has finished, and skips
-a day that is not later: an end that was interrupted can be run again.
+multiplied by accessor.decay_rate. Each shard remembers the last day that it has ended and skips
+a day that is not later: a day's end that was interrupted can be run again.
 
 table: of TfpsTable.
 day: scalar, the ordinal of the day.
-evicted: scalar, how many feasigns were evicted.
+evicted: scalar, the number of evicted feasigns.
 )doc");
 
 }  // namespace tfps

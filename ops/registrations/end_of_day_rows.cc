@@ -27,7 +27,7 @@ REGISTER_OP("TfpsEndOfDayRows")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Ends a day in a range of virtual shards, as TfpsEndOfDay does, and returns what was evicted.
+Ends a day in a range of virtual shards, as TfpsEndOfDay does, and returns the evicted feasigns.
 
 table: of TfpsTable.
 first_shard: scalar.
@@ -36,10 +36,10 @@ day: scalar, the ordinal of the day.
 announced: [m], keys in any order; read only if only_announced is set.
 keys: [n], in no particular order.
 slots: [n], of the push that created the feasign.
-statistics: [n, 3], show, click, delta_score, as they were.
+statistics: [n, 3], show, click, delta_score before the eviction.
 unseen_days: [n], whole days since the last push.
-only_announced: evicts only what is due and among `announced`, the keys that TfpsEvictable gave for
-  this range. What has become due since was pushed since: it stays and ages.
+only_announced: evicts only feasigns that are due and among `announced`, the keys that TfpsEvictable
+  returned for this range. A feasign that has become due since was pushed since: it stays and ages.
 )doc");
 
 }  // namespace tfps

@@ -12,8 +12,8 @@ REGISTER_OP("TfpsEndProcess")
       return c->WithRank(c->input(0), 0, &scalar);
     })
     .Doc(R"doc(
-Tells the process that runs this op to end: its main loop finds the code in tfps_end_signal(), which
-is -1 before.
+Tells the process that runs this op to end: its main loop reads the exit code from
+tfps_end_signal(), which returns -1 before.
 
 exit_code: scalar, from 0 to 255.
 )doc");

@@ -23,9 +23,9 @@ REGISTER_OP("TfpsEvictable")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The feasigns of a range of virtual shards that would be evicted if a day ended now.
+Lists the feasigns of a range of virtual shards that would be evicted if a day ended now.
 
-Changes nothing. A shard that has finished with the day already has none.
+Changes nothing. A shard that has already ended the day lists none.
 
 table: of TfpsTable.
 first_shard: scalar.

@@ -22,26 +22,28 @@ REGISTER_OP("TfpsExchange")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Applies the pushes of a request, each (ticket, batch) once, and then pulls the rows it asks for.
+Applies the pushes of a request, each (ticket, batch) once, and then pulls the rows that it asks
+for.
 
 A push is applied as TfpsPush applies a batch. One whose ticket and batch the table's clock has
-seen, or whose ticket is finished, is dropped and counted. A pull reads what TfpsPull does, and so
-what the pushes of the same request have left.
+seen, or whose ticket is finished, is dropped and counted. The pull reads the same as
+TfpsPull, after the pushes of the same request.
 
-InvalidArgument, and nothing applied, if the request does not hold the keys and pushes that it names.
-Pushes are applied in their order: InvalidArgument at the first that is damaged or not of this
-table's width, ResourceExhausted at the first of which rows found no room (all its others are
-applied). Those before it stay applied, those after it are not, and nothing is pulled.
+InvalidArgument, and nothing applied, if the request does not hold the keys and pushes that it
+names. Pushes are applied in order: InvalidArgument at the first that is damaged or has a width that
+this table does not have, ResourceExhausted at the first of which some rows found no room (its other
+rows are applied). Pushes before it stay applied, those after it are not applied, and nothing is
+pulled.
 
 table: of TfpsTable.
 request: [m] bytes of TfpsMakeRequest.
-reply: [k] bytes for TfpsReadPulled and TfpsMakePush: how many messages were applied to the table so
+reply: [k] bytes for TfpsReadPulled and TfpsMakePush: the number of messages applied to the table so
   far, the rows and, if asked for, their references.
 row_width: of the rows pulled, from 2 to 1 + the largest mf_dim of any slot. A shorter mf_w ends in
   zeros, a longer one is cut.
-wire_dtype: what the rows are rounded to, to the nearest. A finite weight beyond the largest of half
-  becomes that one.
-references: whether the reply says where each row is, which saves the push the look-ups.
+wire_dtype: the dtype that rows are rounded to, to the nearest. A finite weight beyond the range of
+  half becomes its largest value.
+references: whether the reply has a reference to each row, which saves the push the look-ups.
 accumulate: keeps the pushes for the next TfpsApplyAccumulated.
 )doc");
 

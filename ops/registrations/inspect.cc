@@ -31,11 +31,11 @@ REGISTER_OP("TfpsInspect")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-All that a table holds of some feasigns, for tests and tools.
+Returns all that a table holds of some feasigns, for tests and tools.
 
 table: of TfpsTable.
 keys: [n]
-found: [n], false for an absent key; all else is then zero.
+found: [n], false for an absent key, whose other outputs are zero.
 slot: [n], of the push that created the feasign.
 statistics: [n, 3], show, click, delta_score.
 unseen_days: [n], whole days since the last push.
@@ -44,7 +44,8 @@ served: [n], whether serving holds it.
 floats: [n, row_floats], lr_w, lr state, mf_w, mf state of the row's slot, then zeros. The state
   of dim weights is for sgd nothing; adagrad g2sum; std_adagrad g2sum[dim]; adam m[dim], v[dim],
   beta1^t, beta2^t; ftrl z[dim], n[dim].
-row_floats: the floats of an admitted row, 1 + lr state + mf_dim + mf state, of the slot with most.
+row_floats: the floats of an admitted row, 1 + lr state + mf_dim + mf state, of the slot with the
+  most.
 )doc");
 
 }  // namespace tfps

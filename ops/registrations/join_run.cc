@@ -15,12 +15,12 @@ REGISTER_OP("TfpsJoinRun")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Lets the process that runs this op serve a run, the first that asks for it and no other after.
+Makes the process that runs this op serve a run: the first one that asks, and no other.
 
-FailedPrecondition if it serves another one: what it holds is that run's.
+FailedPrecondition if it serves another run, to which its state belongs.
 
 run: scalar, an id that no other run has.
-incarnation: scalar, a random number that is this process's own: another one at the same address has
+incarnation: scalar, a random number of this process; a later process at the same address has
   another.
 )doc");
 

@@ -17,7 +17,7 @@ REGISTER_OP("TfpsKeys")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The keys that a range of virtual shards holds, in no particular order.
+Lists the keys of a range of virtual shards, in no particular order.
 
 table: of TfpsTable.
 first_shard: scalar.

@@ -45,25 +45,27 @@ REGISTER_OP("TfpsMakePush")
     .Doc(R"doc(
 Packs what one step pushes to one table: a message for each parameter server.
 
-Adds up the shows and clicks over the occurrences of each feasign; one that is twice in an example counts
-twice. The lookups of a table are merged: each feasign is in one row, whose counts and gradients add up, with the slot of the first lookup that has
-it; a gradient that is narrower than another ends in zeros.
+Sums shows and clicks over the occurrences of each feasign: one that occurs twice in an example
+counts twice. Merges the lookups of the table: each feasign has one row, with the sums of its counts
+and gradients and with the slot of the first lookup that has it. A gradient that is narrower than
+another is padded with zeros.
 
 keys: for each lookup and server, lookup after lookup, the feasigns that were pulled, each once.
 slots: the slot of each.
-pulled: the replies of TfpsExchange for them: their versions and references go into the push.
+pulled: the replies of TfpsExchange for them, whose versions and references go into the push.
 positions: for each lookup [N_l], the row of each id; -1 for padding.
 row_splits: for each lookup [S_l * B + 1], bag s * B + b holds slot s of example b.
-gradients: for each lookup [U_l, row_width_l], of the loss with respect to the rows of server 0, 1, ...
-show: [B], what an occurrence in each example adds to its feasign's show.
-click: [B], what it adds to its click.
-scale: what gradients are multiplied by.
-step: [3], the number of the ticket (-1: none, nothing is checked), that of the batch in it, and the
-  number below which all tickets are finished.
+gradients: for each lookup [U_l, row_width_l], of the loss with respect to the rows of server 0, 1,
+  ...
+show: [B], the show that an occurrence in each example adds to its feasign.
+click: [B], the click that it adds.
+scale: the factor of the gradients.
+step: [3], the number of the ticket (-1: none, nothing is checked), the number of the batch within
+  it, and the number below which all tickets are finished.
 messages: one for each parameter server, for TfpsMakeRequest.
-wire_dtype: what the gradients are rounded to: up or down at random, so that the mean is the gradient
-  itself; ticket, batch and place in the message decide. A finite gradient beyond the largest of half
-  becomes that one, and NaN and infinities stay.
+wire_dtype: the dtype that gradients are rounded to, up or down at random so that the mean is the
+  gradient itself; the randomness is a function of ticket, batch and position in the message. A
+  finite gradient beyond the range of half becomes its largest value; NaN and infinities stay.
 )doc");
 
 }  // namespace tfps

@@ -17,9 +17,9 @@ REGISTER_OP("TfpsMakeRequest")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Makes one message for one server: pushes, and then the feasigns that are wanted of it.
+Makes one message for one server: pushes, and the feasigns to pull after them.
 
-keys: [n], the feasigns, with the bits of the unsigned number; none to only push.
+keys: [n], the feasigns as the bits of unsigned numbers; none to only push.
 pushes: [m] bytes, any number of messages of TfpsMakePush, one after the other; none to only pull.
 request: [16 + 8 n + m] bytes for TfpsExchange.
 )doc");

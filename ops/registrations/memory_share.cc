@@ -9,10 +9,10 @@ REGISTER_OP("TfpsMemoryShare")
     .SetIsStateful()
     .SetShapeFn(tensorflow::shape_inference::ScalarShape)
     .Doc(R"doc(
-How much of the memory that it could have the process that runs this op holds, as it has last told
+Returns how much of its available memory the process that runs this op holds, as it last reported
 with tfps_tell_memory_share().
 
-share: scalar, from 0 to 1; 0 where it has not told.
+share: scalar, from 0 to 1; 0 before the first report.
 )doc");
 
 }  // namespace tfps

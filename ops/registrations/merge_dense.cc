@@ -21,20 +21,20 @@ REGISTER_OP("TfpsMergeDense")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Changes all variables, once for each (ticket, batch): a message that comes again, or that is of a
-finished ticket, changes nothing.
+Changes all variables, once for each (ticket, batch): a repeated message or one of a finished ticket
+changes nothing.
 
-A float32 variable i becomes decays[i] * variable + its part of floats: exactly the sum for a decay of 1,
-exactly the part for a decay of 0, also where the variable holds a NaN or infinity. An int64 or int32
-variable gets its part of integers added, which wraps where it overflows. InvalidArgument, with
-nothing changed, for a wrong size or a step that cannot be.
+A float32 variable i becomes decays[i] * variable + its part of floats: exactly the sum for a decay
+of 1, exactly the part for a decay of 0, even if the variable holds a NaN or infinity. An int64 or
+int32 variable is increased by its part of integers, which wraps around on overflow.
+InvalidArgument, with nothing changed, for a wrong size or an impossible step.
 
 dense: of TfpsDense.
 step: [3], ticket number, batch number in the ticket, and the number below which all tickets are
-  finished. Ticket -1 is none: applied without a check.
+  finished. Ticket -1 means none: the message is applied without a check.
 floats: [F], as TfpsReadDense packs them.
 integers: [I], as TfpsReadDense packs them.
-decays: [N], one for each variable; those of integer variables are not looked at.
+decays: [N], one for each variable; those of integer variables are ignored.
 )doc");
 
 }  // namespace tfps

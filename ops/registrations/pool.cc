@@ -42,7 +42,7 @@ Pools the pulled rows of each bag: slot s of example b is bag s * B + b.
 rows: [U, W], lr weight and mf vector of each distinct feasign.
 positions: [N], the row of each id; -1 for padding, which adds nothing.
 row_splits: [S * B + 1], bag i holds positions[row_splits[i] : row_splits[i + 1]].
-weights: [N], or [0] where every weight is 1. No gradient reaches them.
+weights: [N], or [0] if every weight is 1. They have no gradient.
 lr: [B, S], the pooled lr weights.
 mf: [B, S, W - 1], the pooled mf vectors; zeros for an empty bag.
 combiners: for each slot sum (of weight times row), mean (that over the sum of the weights) or

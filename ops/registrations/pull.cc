@@ -27,11 +27,11 @@ REGISTER_OP("TfpsPull")
 Reads the weights of feasigns. Changes nothing.
 
 table: of TfpsTable.
-keys: [n], the feasigns, with the bits of the unsigned number.
+keys: [n], the feasigns as the bits of unsigned numbers.
 rows: [n, row_width], lr_w and then mf_w; zeros for a key that is absent, padding (0) or reserved
   (-2^63, -2^63 + 1), and for the mf_w of a feasign that is not admitted.
-row_width: from 2 to 1 + the largest mf_dim of any slot. A shorter mf_w ends in zeros, a longer one
-  is cut.
+row_width: from 2 to 1 + the largest mf_dim of any slot. A shorter mf_w is padded with zeros, a
+  longer one is cut.
 )doc");
 
 }  // namespace tfps

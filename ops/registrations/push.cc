@@ -29,25 +29,25 @@ REGISTER_OP("TfpsPush")
       return c->Merge(n, c->Dim(gradients, 0), &n);
     })
     .Doc(R"doc(
-Sends the counts and gradients of a batch: one atomic step per row, in the order of the rows.
+Applies the counts and gradients of a batch: one atomic step per row, in the order of the rows.
 
 An absent feasign is created. Its counts grow, its lr weight and, if it is admitted, its mf vector
 take one step of their optimizers, and it is admitted when its score reaches
 accessor.create_threshold; the gradient of that push does not reach the new mf vector. A key that
-comes twice is pushed twice: merge a batch first. Padding (0) is dropped. Reserved keys (-2^63,
+occurs twice is pushed twice: merge a batch first. Padding (0) is dropped. Reserved keys (-2^63,
 -2^63 + 1) and rows whose show or click is not finite are dropped and counted. A row with a NaN or
-infinity in its gradient, also once that is divided by show, takes no step, but its counts count. A
-push of another slot than the one that created the feasign is applied and counted. ResourceExhausted
-if rows found no room; all others are applied.
+infinity in its gradient, before or after its division by show, takes no step, but its counts are
+added. A push of another slot than the one that created the feasign is applied and counted.
+ResourceExhausted if rows found no room; all others are applied.
 
 table: of TfpsTable.
-keys: [n], the feasigns, with the bits of the unsigned number.
+keys: [n], the feasigns as the bits of unsigned numbers.
 slots: [n], the slot of each.
 show: [n], how often each occurred in the batch.
 click: [n], how often it did so in a clicked example.
 gradients: [n, row_width], of the summed loss with respect to lr_w and mf_w, where row_width is from
-  2 to 1 + the largest mf_dim of any slot. A row with a longer mf_w takes zeros for the rest, one
-  with a shorter only its own.
+  2 to 1 + the largest mf_dim of any slot. The gradient of a longer mf_w is padded with zeros,
+  that of a shorter one is cut.
 )doc");
 
 }  // namespace tfps

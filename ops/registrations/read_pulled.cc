@@ -28,7 +28,7 @@ Unpacks the rows that TfpsExchange sent. InvalidArgument if a message is damaged
 messages: one from each parameter server.
 rows: [U, row_width], the rows of the first message, then those of the second, and so on.
 num_servers: the number of parameter servers.
-row_width: that of the pull.
+row_width: as in the pull.
 )doc");
 
 }  // namespace tfps

@@ -23,18 +23,18 @@ REGISTER_OP("TfpsRestore")
     .Doc(R"doc(
 Reads virtual shards from a tensor bundle that TfpsSave wrote, bit for bit.
 
-The rows take the place of what the shards held or, where the bundle has only those that were
-touched, go over it. Every tensor is checked against its crc32c; one
-that is missing, damaged or does not fit the table's options is an error that names it, and its
-shard then holds what it held or a part of it.
+The rows replace all that the shards held or, if the bundle has only touched rows, overwrite the
+rows of their keys. Every tensor is checked against its crc32c. A tensor that is missing, damaged or
+does not fit the table's options is an error that names it; its shard then holds what it held
+before, or a part of it.
 
 table: of TfpsTable.
 prefix: scalar, path of the bundle without its endings .index and .data-00000-of-00001.
-table_name: scalar, what the names of the tensors begin with.
+table_name: scalar, the prefix of the tensors' names.
 shards: [k], numbers of virtual shards, each once.
-saved_slots: [m], numbers of slots in the bundle. The others keep theirs.
+saved_slots: [m], numbers of slots in the bundle. Other slots keep their numbers.
 slots: [m], their numbers in the table.
-rows: scalar, how many rows were read.
+rows: scalar, the number of rows that were read.
 )doc");
 
 }  // namespace tfps

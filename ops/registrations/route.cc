@@ -32,9 +32,10 @@ ids: [N], the feasigns of all slots, slot after slot. 0 is padding.
 slot_ends: [S], the end of each slot's ids.
 slot_ids: [S], the number of each slot.
 assignment: [num_shards], the server of each virtual shard.
-keys: for each server its distinct ids but padding and reserved keys, in order of first appearance.
+keys: for each server its distinct ids except padding and reserved keys, in order of first
+  appearance.
 slots: for each key the number of the slot that it first appeared in.
-positions: [N], the place of each id in the concatenation of keys; -1 for padding and reserved keys.
+positions: [N], the index of each id in the concatenation of keys; -1 for padding and reserved keys.
 num_servers: the number of parameter servers.
 )doc");
 

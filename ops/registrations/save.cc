@@ -36,16 +36,16 @@ of the largest. The tensors of shard 12 are
   <table_name>/shard-00012/finished_day: int64 [], the last day that the shard has finished
   <table_name>/shard-00012/removals: int64 [r], keys that were served when they were evicted
   <table_name>/shard-00012/whole: bool [], whether these are all rows of the shard.
-From here on no row of these shards counts as touched; if writing fails, all do.
+Afterwards no row of these shards counts as touched; if writing fails, all do.
 
 table: of TfpsTable.
 prefix: scalar, path of the bundle without its endings .index and .data-00000-of-00001.
-table_name: scalar, what the names of the tensors begin with.
+table_name: scalar, the prefix of the tensors' names.
 shards: [k], numbers of virtual shards, each once.
-written: scalar, how many rows were written.
+written: scalar, the number of rows that were written.
 load: [k, 3], rows, bytes and pulled keys of each shard.
-only_touched: write only the rows that were touched since the shard was last saved; still all of
-  them after a day's end, which touches every row, and at the first time.
+only_touched: write only the rows that were touched since the shard was last saved; still all rows
+  after a day's end, which touches every row, and in the first save.
 )doc");
 
 }  // namespace tfps

@@ -14,11 +14,11 @@ REGISTER_OP("TfpsSetClock")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Sets the clock to that of a restored state: tickets below a number are finished, and no batch of any
-other was applied.
+Sets the clock of a restored state: tickets below a number are finished, and no batch of any other
+was applied.
 
-What a table has accumulated is dropped. Call it at a moment: a running ticket that is run again would
-be applied twice.
+Drops what a table has accumulated. Call it while no ticket is running: the batches of a running
+ticket could be applied twice.
 
 table: of TfpsTable or TfpsDense.
 finished_below: scalar, 0 or more; it may be less than before.

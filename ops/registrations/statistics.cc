@@ -18,7 +18,7 @@ REGISTER_OP("TfpsStatistics")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The numbers that describe a table.
+Returns the numbers that describe a table.
 
 table: of TfpsTable.
 names: [k], rows, admitted, bytes (that rows and indexes have reserved), show and click (totals over

@@ -19,9 +19,10 @@ REGISTER_OP("TfpsUpsert")
       return c->WithRank(c->input(3), 2, &shape);
     })
     .Doc(R"doc(
-Puts whole rows in the table, or over those that have their keys.
+Inserts whole rows, or overwrites those with the same keys.
 
-Each row is one atomic step. Rows that do not fit the table's options are an error, and none is put.
+Each row is one atomic step. If any row does not fit the table's options it is an error, and no row
+is written.
 
 table: of TfpsTable.
 keys: [n], none of them padding or reserved.

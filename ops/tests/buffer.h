@@ -1,4 +1,4 @@
-// Memory exactly as long as a message, so that a sanitizer sees whoever reads beyond.
+// Memory exactly as long as a message, so that a sanitizer reports reads beyond it.
 #ifndef OPS_TESTS_BUFFER_H_
 #define OPS_TESTS_BUFFER_H_
 
@@ -12,7 +12,7 @@ namespace tfps_test {
 struct Buffer {
   explicit Buffer(int64_t bytes) : words(new int64_t[(bytes + 7) / 8]), size(bytes) {}
   Buffer(const char* from, int64_t bytes) : Buffer(bytes) {
-    // An allocation of the very size, which malloc aligns.
+    // An allocation of exactly this size, which malloc aligns.
     exact.reset(new char[bytes]);
     if (bytes > 0) std::memcpy(exact.get(), from, bytes);
   }

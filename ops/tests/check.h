@@ -1,6 +1,6 @@
-// A test program in one header: include it in exactly one .cc, write TEST(Name) { CHECK_EQ(a, b);
-// }. A failed check is printed, fails its test, and lets the test go on. The program exits non-zero
-// if any failed.
+// A test program in one header: include it in exactly one .cc and write TEST(Name) { CHECK_EQ(a,
+// b); }. A failed check is printed and fails its test, which goes on. The program exits with 1 if
+// any test failed.
 #ifndef OPS_TESTS_CHECK_H_
 #define OPS_TESTS_CHECK_H_
 

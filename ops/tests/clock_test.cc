@@ -31,9 +31,9 @@ TEST(AFinishedTicketIsForgottenAndNeverNew) {
   CHECK_EQ(clock.finished_below(), 3);
   CHECK_TRUE((clock.Running() == Counts{{3, 1}, {4, 1}}));
   CHECK_FALSE(clock.Claim(2, 0, 3));
-  CHECK_FALSE(clock.Claim(2, 9, 0));  // A message from before, late.
+  CHECK_FALSE(clock.Claim(2, 9, 0));  // A late message.
   CHECK_EQ(clock.finished_below(), 3);
-  CHECK_FALSE(clock.Claim(4, 1, 5));  // It says itself that it is finished.
+  CHECK_FALSE(clock.Claim(4, 1, 5));  // Its own finished_below says that it is finished.
   CHECK_TRUE(clock.Running().empty());
 }
 
@@ -80,7 +80,7 @@ TEST(AStepThatCannotBeIsNamed) {
   CHECK_EQ(CheckStep(0, 0, -1)->substr(0, 7), "step[2]");
 }
 
-// Four threads send the same batches, each in an order of its own.
+// Four threads send the same batches, each in its own order.
 TEST(OneOfManyThreadsClaimsEachBatch) {
   constexpr int kThreads = 4, kTickets = 40, kBatches = 50;
   Clock clock;

@@ -1,4 +1,4 @@
-// Shards' rows as columns, in the hands of a test.
+// The rows of shards as columns, for tests.
 #ifndef OPS_TESTS_COLUMNS_TESTING_H_
 #define OPS_TESTS_COLUMNS_TESTING_H_
 
@@ -10,7 +10,7 @@
 
 namespace tfps_test {
 
-// One shard's columns, in memory of their own.
+// The columns of one shard and their memory.
 struct Columns {
   std::vector<uint64_t> keys;
   std::vector<int32_t> slots;

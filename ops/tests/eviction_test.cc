@@ -1,5 +1,5 @@
-// The rows that a day's end evicts: listed before, handed out when they leave, each once. Also run
-// under ThreadSanitizer.
+// The rows that a day's end evicts: they are listed before, and returned when evicted, each once.
+// Also run under ThreadSanitizer.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -21,7 +21,7 @@ using tfps_test::PushedRow;
 using tfps_test::TestedTable;
 
 constexpr int kShards = 16;
-// A show is worth 1, a row with less than 4 leaves, half of them every day.
+// A show is worth 1, a row with less than 4 is evicted, and a day halves shows.
 const char kOptions[] =
     "mf_dim=2;num_shards=16;accessor.nonclk_coeff=1;accessor.create_threshold=6;"
     "accessor.delete_threshold=4;accessor.decay_rate=0.5";
@@ -128,7 +128,8 @@ TEST(AnInterruptedDayEndsLikeAWholeOne) {
   }
 }
 
-// Between any two shards' ends, others pull from all shards: no lock is held for longer than that.
+// Other threads pull from all shards between the ends of any two shards: no lock is held for
+// longer.
 TEST(PullsGoOnWhileADayEnds) {
   std::atomic<int64_t> pulls{0};
   std::atomic<bool> done{false}, stuck{false};
@@ -165,7 +166,7 @@ TEST(PullsGoOnWhileADayEnds) {
   CHECK_FALSE(stuck);
 }
 
-// Each key gets one show in its life, so each is either handed out once or still there.
+// Each key gets one show, so it is either returned once or still there.
 TEST(WhatLeavesIsHandedOutOnceUnderFire) {
   constexpr int kThreads = 3, kBatches = 20, kRows = 500;
   TestedTable table(

@@ -33,7 +33,7 @@ Buffer MakePulled(int64_t n, int width, WireDtype dtype, bool references) {
   return buffer;
 }
 
-// Keys 1 to n, each seen as often as its number says, three slots.
+// Keys 1 to n in three slots; key k has k shows.
 struct TestPush {
   TestPush(int64_t n, int width, WireDtype dtype, bool references, float show_of_each = 1) {
     for (int64_t i = 0; i < n; ++i) {
@@ -78,7 +78,7 @@ struct TestPush {
 
 constexpr WireDtype kDtypes[] = {WireDtype::kFloat32, WireDtype::kBfloat16, WireDtype::kFloat16};
 
-// Looks at everything that a message says it has.
+// Reads everything that a message says it has.
 void Use(const PushMessage& message) {
   const DecodedPush push(message);
   const PushBatch& batch = push.batch();
@@ -103,7 +103,7 @@ void Use(const PulledMessage& message) {
   (void)used;
 }
 
-// What an op does with several messages: how many are whole, before the first that is refused.
+// Reads several messages as an op does: counts those before the first that is refused.
 int ReadAll(const char* messages, int64_t bytes, std::string* problem) {
   int whole = 0;
   problem->clear();

@@ -1,4 +1,4 @@
-// References save look-ups and decide nothing: right, stale or made up, a push does the same.
+// References only save look-ups: whether right, stale or made up, a push does the same.
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -64,7 +64,7 @@ void CheckSame(const FoundRow& a, const FoundRow& b) {
   CHECK_TRUE(a.floats == b.floats);
 }
 
-// Some rows share places with the memory of others that are gone: chunks of three sizes.
+// Some rows reuse the memory of rows that are gone: chunks of three sizes.
 const std::vector<SizeClass> kSizes = {SizeClass(48), SizeClass(96), SizeClass(64)};
 
 }  // namespace

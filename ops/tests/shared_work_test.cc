@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kTotal = 1000;
 
-// How often each unit was done.
+// Counts how often each unit was done.
 class Counts {
  public:
   SharedWork::Work Work() {
@@ -46,7 +46,7 @@ TEST(EveryUnitIsDoneOnceByWhoeverHelps) {
                       {helpers, helpers + 1,
                        [&](std::function<void()> help) { threads.emplace_back(std::move(help)); }},
                       counts.Work());
-      CHECK_TRUE(counts.AllOnce());  // before anybody is waited for
+      CHECK_TRUE(counts.AllOnce());  // before any thread is joined
       CHECK_LT(static_cast<int>(threads.size()), helpers + 1);
       for (std::thread& thread : threads) thread.join();
     }
@@ -63,7 +63,7 @@ TEST(NobodyWaitsForAHelperThatDoesNotCome) {
     CHECK_TRUE(counts.AllOnce());
   }
   CHECK_EQ(late.size(), 3u);
-  for (const auto& help : late) help();  // What the work was about is gone.
+  for (const auto& help : late) help();  // The data of the work is gone.
 }
 
 TEST(AHelpersBlockIsWaitedFor) {

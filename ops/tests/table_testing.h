@@ -1,4 +1,4 @@
-// A table in the hands of a test: pushes and pulls in one line.
+// A table for tests, with pushes and pulls in one line.
 #ifndef OPS_TESTS_TABLE_TESTING_H_
 #define OPS_TESTS_TABLE_TESTING_H_
 
@@ -48,7 +48,7 @@ class TestedTable {
     CHECK_EQ(TryPush(rows, gradients), "");
   }
 
-  // With `gradients` row by row; returns what was wrong.
+  // Pushes `gradients` row by row; returns the error.
   std::string TryPush(const std::vector<PushedRow>& rows, const std::vector<float>& gradients) {
     std::vector<uint64_t> keys;
     std::vector<int32_t> slots;

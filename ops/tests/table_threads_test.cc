@@ -1,4 +1,4 @@
-// Many threads at one table: nothing is lost, nothing is torn. Also run under ThreadSanitizer.
+// Many threads use one table: nothing is lost, nothing is torn. Also run under ThreadSanitizer.
 #include <algorithm>
 #include <atomic>
 #include <random>
@@ -59,7 +59,7 @@ TEST(PushesFromManyThreadsLoseNothing) {
   CHECK_EQ(table.Statistic("rows"), 50.0);
 }
 
-// A pull sees a row before or after a push, never within: all weights of a row step alike.
+// A pull sees a row before or after a push, never in between: all weights of a row step alike.
 TEST(PullsSeeWholeSteps) {
   TestedTable table(
       "mf_dim=16;num_shards=2;mf_init_range=0;accessor.create_threshold=-inf;gradient_scale=sum;"

@@ -1,4 +1,4 @@
-// What a checkpoint between two full ones holds: the rows that were touched, and only those.
+// An incremental checkpoint holds the rows that were touched, and only those.
 #include <algorithm>
 #include <random>
 #include <set>

@@ -17,7 +17,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// What a table's methods want of a kernel: a device, and nothing else.
+// All that a table's methods need of a kernel: a device.
 class Context {
  public:
   explicit Context(tensorflow::DeviceBase* device) : context_(Params(device), 0) {}
@@ -50,8 +50,8 @@ absl::Status CuckooTable::Create(OpKernelContext* ctx, int dim,
                          .Attr("value_shape", TensorShape({dim}))
                          .Finalize(&node));
   auto* device = static_cast<tensorflow::DeviceBase*>(ctx->device());
-  // The table's only name is in here, so that it lives as long as the reference that is kept. (The
-  // device's own manager may be locked: it is making whatever this table is for.)
+  // Only this manager names the table, so that it lives as long as the reference that is kept. The
+  // device's own manager may be locked, as it is creating the resource that this table belongs to.
   tensorflow::ResourceMgr names;
   absl::Status status;
   const std::unique_ptr<OpKernel> kernel =

@@ -2,7 +2,7 @@
 //
 // TFRA's own op makes it, and everything else goes through TensorFlow's LookupInterface. Each call
 // runs on the calling thread. All methods may be called at the same time from any number of
-// threads: TFRA finds, inserts and removes one key as one atomic step, not more.
+// threads: TFRA finds, inserts or removes each key atomically, but not several keys.
 #ifndef OPS_TFRA_CUCKOO_TABLE_H_
 #define OPS_TFRA_CUCKOO_TABLE_H_
 
@@ -24,13 +24,13 @@ class CuckooTable {
 
   int dim() const { return dim_; }
 
-  // Bytes of one key and its vector. What TFRA keeps free beside them, it does not say.
+  // Bytes of one key and its vector. TFRA does not report its spare memory.
   int64_t entry_bytes() const { return 8 + 4 * dim_; }
 
-  // Writes the vectors of n keys to values (n, dim): zeros of an absent key.
+  // Writes the vectors of n keys to values (n, dim); zeros for an absent key.
   void Find(const uint64_t* keys, int64_t n, float* values) const;
 
-  // Puts values (n, dim) in or over what there was. Throws what TFRA throws if there is no memory.
+  // Inserts or overwrites values (n, dim). Throws what TFRA throws if there is no memory.
   void Insert(const uint64_t* keys, int64_t n, const float* values);
 
   void Remove(const uint64_t* keys, int64_t n);
@@ -42,7 +42,7 @@ class CuckooTable {
 
   int dim_;
   tensorflow::core::RefCountPtr<Interface> table_;
-  // A device without threads of its own: who calls has parted the work already.
+  // A device without threads of its own: the caller has already split the work.
   mutable tensorflow::DeviceBase device_;
   tensorflow::DeviceBase::CpuWorkerThreads one_thread_;
 };

@@ -8,8 +8,8 @@
 
 namespace tensorflow {
 
-// Of TensorFlow's framework library, which has no header for it. Unlike dlopen, it lets Python load
-// the same library later and still learn which ops are in it.
+// In TensorFlow's framework library, which has no header for it. Unlike dlopen, it lets Python load
+// the same library later and still learn which ops it has.
 absl::Status LoadDynamicLibrary(const char* library_filename, void** result, const void** buf,
                                 size_t* len);
 
@@ -19,7 +19,7 @@ namespace tfps {
 namespace {
 
 std::mutex mutex;
-std::string* path = nullptr;  // where Python found the library; none if TFRA is not installed
+std::string* path = nullptr;  // where Python found the library; null if TFRA is not installed
 
 bool IsLoaded() {
   const tensorflow::OpRegistrationData* unused;
@@ -50,7 +50,7 @@ absl::Status LoadTfra() {
 
 }  // namespace tfps
 
-// Says where TFRA's op library is; Python calls it at most once, when it loads this one.
+// Sets the path of TFRA's op library. Python calls it at most once, when it loads this library.
 extern "C" __attribute__((visibility("default"))) void tfps_set_tfra_library(const char* library) {
   std::lock_guard<std::mutex> lock(tfps::mutex);
   tfps::path = new std::string(library);

@@ -1,5 +1,5 @@
-// TensorFlow Recommenders Addons' (TFRA's) op library, which is loaded into this process once a
-// table asks for it.
+// TensorFlow Recommenders Addons' (TFRA's) op library, which is loaded into this process when
+// the first table needs it.
 #ifndef OPS_TFRA_LIBRARY_H_
 #define OPS_TFRA_LIBRARY_H_
 
@@ -10,7 +10,7 @@ namespace tfps {
 // The op that makes one of TFRA's tables in memory.
 inline constexpr char kCuckooTableOp[] = "TFRA>CuckooHashTableOfTensors";
 
-// Makes sure that TFRA's ops are there; otherwise returns one sentence.
+// Makes sure that TFRA's ops are loaded; returns one sentence if they cannot be.
 absl::Status LoadTfra();
 
 }  // namespace tfps

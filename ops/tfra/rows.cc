@@ -59,7 +59,8 @@ void TfraRows::Write(const std::vector<const RowHead*>& rows, Part part) {
     const RowLayout& layout = policy.layout;
     heads.keys.push_back(row->key);
     const size_t begin = heads.values.size();
-    heads.values.resize(begin + heads_->dim());  // with zeros where this slot's lr state is shorter
+    // Padded with zeros if this slot's lr state is shorter.
+    heads.values.resize(begin + heads_->dim());
     std::memcpy(&heads.values[begin], row, sizeof(RowHead));
     std::copy_n(Floats(row), layout.head_floats(), &heads.values[begin + kHeadFloats]);
     if (part == Part::kHead || !IsAdmitted(row)) continue;
@@ -68,7 +69,7 @@ void TfraRows::Write(const std::vector<const RowHead*>& rows, Part part) {
     its.values.insert(its.values.end(), Floats(row) + layout.mf_w(),
                       Floats(row) + layout.admitted_floats());
   }
-  // Heads last: what a head says is admitted has its mf part already.
+  // Heads last: when a head says that the row is admitted, its mf part is already there.
   for (const auto& [table, its] : mf) {
     table->Insert(its.keys.data(), its.keys.size(), its.values.data());
   }

@@ -1,8 +1,8 @@
-// The rows of a table in TFRA's tables, and on their way there and back.
+// Reads and writes the rows of a table in TFRA's tables.
 //
 // A row's head, lr_w and lr state are one vector, in a table that holds every row; mf_w and mf
 // state, once the row is admitted, are another, in a table for vectors of that length. Vectors hold
-// the bytes of a row as it lies in memory (see row.h): its key, which is never 0, is there too, so
+// the bytes of a row as it is in memory (see row.h). They include the key, which is never 0, so
 // that an absent row reads as one whose key is 0.
 #ifndef OPS_TFRA_ROWS_H_
 #define OPS_TFRA_ROWS_H_
@@ -18,7 +18,7 @@
 
 namespace tfps {
 
-// Room for some rows, each as long as the longest.
+// Memory for some rows, each as long as the longest.
 class RowBuffer {
  public:
   RowBuffer(const TableConfig& config, int64_t rows)
@@ -45,8 +45,8 @@ class TfraRows {
   // Reads the rows of n keys.
   void Read(const uint64_t* keys, int64_t n, Part part, RowBuffer* rows) const;
 
-  // Writes rows, in the place of those of their keys, which must have the same slots and must not
-  // be admitted if these are not.
+  // Writes rows over those with the same keys. The old rows must have the same slots, and must not
+  // be admitted if the new ones are not.
   void Write(const std::vector<const RowHead*>& rows, Part part);
 
   void Remove(const std::vector<const RowHead*>& rows);
@@ -64,7 +64,7 @@ class TfraRows {
 
   const TableConfig& config_;
   std::unique_ptr<CuckooTable> heads_;
-  std::map<int, std::unique_ptr<CuckooTable>> mf_;  // by the floats of mf_w and mf state
+  std::map<int, std::unique_ptr<CuckooTable>> mf_;  // by the number of floats of mf_w and mf state
 };
 
 }  // namespace tfps

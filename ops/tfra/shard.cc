@@ -61,11 +61,11 @@ int64_t TfraShard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
   });
   const ShardStatistics aged = statistics_;
   RemoveRows(due);
-  statistics_.show = aged.show;  // which held none of what was due
+  statistics_.show = aged.show;  // which has no rows that were due
   statistics_.click = aged.click;
   const int64_t evicted = static_cast<int64_t>(due.size());
   statistics_.evicted += evicted;
-  if (evicted > 0) keys_ = std::vector<uint64_t>(kept);  // without the room for more
+  if (evicted > 0) keys_ = std::vector<uint64_t>(kept);  // without spare capacity
   finished_day_ = day;
   all_touched_ = true;
   return evicted;
@@ -86,7 +86,7 @@ void TfraShard::KeepLimit() {
   if (!limit.IsPassed(statistics_.rows, bytes)) return;
   std::vector<uint64_t> leaving;
   for (const LeavingRow& row : limit.Leaving(std::move(rows), bytes)) {
-    if (row.handle != 0) removals_.push_back(row.key);  // It is served.
+    if (row.handle != 0) removals_.push_back(row.key);  // served
     leaving.push_back(row.key);
   }
   RemoveRows(leaving);
@@ -94,7 +94,7 @@ void TfraShard::KeepLimit() {
   const auto is_gone = [&](uint64_t key) { return gone.count(key) != 0; };
   keys_.erase(std::remove_if(keys_.begin(), keys_.end(), is_gone), keys_.end());
   statistics_.evicted_at_limit += static_cast<int64_t>(leaving.size());
-  all_touched_ = true;  // An increment of touched rows would not say which are gone.
+  all_touched_ = true;  // An increment of touched rows could not say which rows are gone.
 }
 
 ShardStatistics TfraShard::Statistics() const {
@@ -189,7 +189,7 @@ std::optional<std::string> TfraShard::Upsert(const RowColumns& columns,
   return std::nullopt;
 }
 
-// Puts rows in or over what there was; of one key, the last.
+// Inserts or overwrites rows; of several rows of one key the last one counts.
 void TfraShard::PutRows(const RowColumns& columns, const std::vector<RowAt>& rows) {
   std::unordered_map<uint64_t, RowAt> last;
   std::vector<uint64_t> keys;
@@ -211,7 +211,7 @@ void TfraShard::PutRows(const RowColumns& columns, const std::vector<RowAt>& row
       touched.push_back(existed && (buffer[i]->flags & kTouched));
       if (!existed) keys_.push_back(keys[begin + i]);
     }
-    RemoveRows(old);  // their mf parts may be of another length, or not be wanted
+    RemoveRows(old);  // their mf parts may have another length, or be superfluous
     for (int64_t i = 0; i < count; ++i) {
       const RowAt& from = last.at(keys[begin + i]);
       CopyFromColumns(config_, columns, from.i, from.floats, buffer[i]);
@@ -246,7 +246,7 @@ int64_t TfraShard::Capture(Export which, int64_t room, const ExportColumns& out,
     row->flags |= kCaptured;
     return true;
   });
-  // A key that is back is in the export with its new row.
+  // A key that was pushed again is in the export with its new row.
   std::unordered_set<uint64_t> exported;
   Scan(removals_, Part::kHead, [&](const RowHead* row) {
     if (IsExported(config_, which, row)) exported.insert(row->key);
@@ -290,7 +290,7 @@ void TfraShard::Commit(Export which, const std::vector<CapturedKey>& captured,
     Touch(row);
     return true;
   });
-  for (const uint64_t key : keys) {  // What is left over was evicted meanwhile.
+  for (const uint64_t key : keys) {  // The remaining keys were evicted meanwhile.
     if (delta_scores.count(key) != 0) removals_.push_back(key);
   }
 }

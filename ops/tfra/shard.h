@@ -1,9 +1,9 @@
-// One virtual shard of a table whose rows are TFRA's: a lock, and what TFRA's tables do not know.
+// One virtual shard of a table whose rows are in TFRA's tables: a lock, and what those do not know.
 //
-// They cannot list the keys of one shard, nor find those that changed, so a shard keeps its keys
-// and those touched since it was last read: 8 bytes each. Invariant: `keys_` are those of the
-// shard's rows, each once, and `statistics_` their totals; a key is in `touched_` once if its row
-// has kTouched set. Pulls and inspections hold the lock shared, everything that writes alone.
+// TFRA's tables can list neither the keys of one shard nor those that changed, so a shard keeps its
+// keys and the keys touched since it was last read: 8 bytes each. Invariant: `keys_` are those of
+// the shard's rows, each once, and `statistics_` their totals; a key is in `touched_` once if its
+// row has kTouched set. Pulls and inspections hold the lock shared; writers hold it exclusively.
 #ifndef OPS_TFRA_SHARD_H_
 #define OPS_TFRA_SHARD_H_
 
@@ -30,19 +30,19 @@ class alignas(64) TfraShard {
  public:
   TfraShard(const TableConfig* config, TfraRows* rows) : config_(*config), rows_(*rows) {}
 
-  // For batches, which hold the locks of several shards, in their order.
+  // For batches, which hold the locks of several shards, taken in order.
   std::shared_mutex& mutex() const { return mutex_; }
 
-  // Pushes one row of a batch; the lock is held. `row` is what was read of the key, perhaps absent,
-  // and is written by the caller.
+  // Pushes one row of a batch; the caller holds the lock. `row` was read before, may be absent, and
+  // is written back by the caller.
   void PushOne(const PushBatch& batch, int64_t position, RowHead* row, PushScratch* scratch);
 
-  // What is over the limit leaves; the lock is held. As tfps::Shard does after a push.
+  // Evicts rows over the limit, as tfps::Shard does after a push; the caller holds the lock.
   void KeepLimit();
 
   void CountPulled(int64_t keys) const { pulled_keys_.fetch_add(keys, std::memory_order_relaxed); }
 
-  // As those of tfps::Shard.
+  // The same as in tfps::Shard.
   int64_t EndOfDay(int64_t day, const std::vector<uint64_t>* announced = nullptr,
                    std::vector<RowHead>* left = nullptr);
 
@@ -73,9 +73,9 @@ class alignas(64) TfraShard {
               const std::vector<uint64_t>& removed);
 
  private:
-  static constexpr int64_t kScanRows = 256;  // that are read at a time
+  static constexpr int64_t kScanRows = 256;  // rows that are read at a time
 
-  // Reads the rows of `keys`, some at a time, and calls visit(row) for each that is there.
+  // Reads the rows of `keys`, some at a time, and calls visit(row) for each that exists.
   template <typename Visit>
   void Scan(const std::vector<uint64_t>& keys, Part part, Visit visit) const {
     const int64_t n = static_cast<int64_t>(keys.size());
@@ -89,7 +89,8 @@ class alignas(64) TfraShard {
     }
   }
 
-  // The same for visit(row) that changes heads, and returns whether it did: those are written.
+  // The same for a visit(row) that may change the head and returns whether it did; changed heads
+  // are written back.
   template <typename Visit>
   void Update(const std::vector<uint64_t>& keys, Part part, Visit visit) {
     const int64_t n = static_cast<int64_t>(keys.size());
@@ -119,7 +120,7 @@ class alignas(64) TfraShard {
   std::vector<uint64_t> touched_;
   ShardStatistics statistics_;  // `bytes` are those of the rows
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
-  bool all_touched_ = true;  // then no row is marked one by one
+  bool all_touched_ = true;  // if true, rows are not marked individually
   std::vector<uint64_t> removals_;
   mutable std::atomic<int64_t> pulled_keys_{0};
 };

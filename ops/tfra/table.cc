@@ -14,16 +14,16 @@
 namespace tfps {
 namespace {
 
-// What one key costs, in cycles, for the thread pool to decide how finely to split.
+// The cycles of one key, from which the thread pool decides how finely to split.
 constexpr int64_t kPullCycles = 600;
 constexpr int64_t kPushCycles = 1500;
 
-// Shards are handled together until they have so many keys of a batch.
+// Shards are grouped until a group has this many keys of a batch.
 constexpr int64_t kGroupKeys = 256;
 
 }  // namespace
 
-// The positions of a batch by shard, and in their order within one.
+// The positions of a batch, sorted by shard; within a shard they keep their order.
 class TfraTable::Batch {
  public:
   template <typename Wanted>
@@ -58,8 +58,7 @@ class TfraTable::Batch {
     }
   }
 
-  // The locks of those of the shards [first, last) that have keys, in order, so that nobody waits
-  // in a circle.
+  // Locks the shards of [first, last) that have keys, in order, so that threads cannot deadlock.
   template <typename Lock>
   std::vector<Lock> LockAll(const std::vector<std::unique_ptr<TfraShard>>& shards, int64_t first,
                             int64_t last) const {
@@ -145,7 +144,7 @@ std::optional<std::string> TfraTable::Push(const PushBatch& batch,
 
 void TfraTable::PushGroup(const Batch& by_shard, int64_t first, int64_t last,
                           const PushBatch& batch) {
-  // A key that comes twice is one row.
+  // A key that occurs twice has one row.
   const int64_t begin = by_shard.Begin(first), count = by_shard.End(last - 1) - begin;
   std::vector<int64_t> keys;
   std::vector<uint32_t> row_of(count);

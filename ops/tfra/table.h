@@ -1,7 +1,7 @@
 // The engine that keeps its rows in TFRA's tables.
 //
-// A batch is parted by shard. Some shards' locks are held at a time, while their rows are found,
-// changed and inserted again: so that is one atomic step, which TFRA's tables do not offer.
+// A batch is split by shard. The locks of a few shards are held while their rows are found, changed
+// and inserted again. This makes it one atomic step, which TFRA's tables do not offer.
 #ifndef OPS_TFRA_TABLE_H_
 #define OPS_TFRA_TABLE_H_
 
