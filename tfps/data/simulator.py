@@ -39,6 +39,9 @@ _DEVICE_BIAS = 0.2
 _HOUR_BIAS = 0.3
 
 
+_Simulated = tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]
+
+
 class ClickStream(Source):
   """Days of simulated clicks of users who come and go on items that are born and fade.
 
@@ -116,9 +119,30 @@ class ClickStream(Source):
     values, _, _ = self._simulate(day, tf.range(count, dtype=tf.int64))
     return {slot: ids.numpy() for slot, ids in values.items()}
 
-  def _simulate(
-    self, day: tf.Tensor | int, examples: tf.Tensor
-  ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+  def _simulate(self, day: tf.Tensor | int, examples: tf.Tensor) -> _Simulated:
+    """Simulates some examples of a day; see `_World.simulate`."""
+    scalars = (self._seed, self._examples_per_day, day)
+    return _simulated(*(tf.cast(scalar, tf.int64) for scalar in scalars), examples)
+
+
+# Its graph is large: it is made once in a process, and not anew wherever a ticket is opened.
+@tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 3 + [tf.TensorSpec([None], tf.int64)])
+def _simulated(
+  seed: tf.Tensor, examples_per_day: tf.Tensor, day: tf.Tensor, examples: tf.Tensor
+) -> _Simulated:
+  return _World(seed, examples_per_day).simulate(day, examples)
+
+
+class _World:
+  """What a seed makes: its users, its items and what happens on a day."""
+
+  slots = ClickStream.slots
+
+  def __init__(self, seed: tf.Tensor, examples_per_day: tf.Tensor):
+    self._seed = seed
+    self._examples_per_day = examples_per_day
+
+  def simulate(self, day: tf.Tensor, examples: tf.Tensor) -> _Simulated:
     """Simulates some examples of a day.
 
     Args:
