@@ -10,14 +10,18 @@ spark := $(VENV)/installed-spark
 docs := $(DOCS_VENV)/installed
 wheel_tools := $(VENV)/installed-wheel
 
-.PHONY: help quickstart online lint lint-python lint-cpp format format-cpp test wheel matrix aarch64 bench docs \
-  ops bazel clean
+# Long files begin first; see tests/conftest.py.
+suite := -n 3 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help quickstart online lint lint-python lint-cpp format format-cpp test test-busy wheel matrix aarch64 bench \
+  docs ops bazel clean
 help:
 	@echo "make quickstart  set everything up in $(VENV) and train the main job"
 	@echo "make online      users, join, trainer and server on this machine: a model that follows its users"
 	@echo "make lint        check style and types, in seconds, with the tools in $(LINT_VENV)"
 	@echo "make format      write the sources as the style wants them"
 	@echo "make test        set everything up in $(VENV) and run all tests (Python, C++, Bazel)"
+	@echo "make test-busy   run all Python tests three times, beside six processes that compute for nothing"
 	@echo "make wheel       build one wheel for every TensorFlow that tfps runs on, which needs no compiler"
 	@echo "                 WHEEL='2.20 2.21' holds the ops for these"
 	@echo "make matrix      try that wheel on every TensorFlow; writes the table of docs/versions.md"
@@ -56,7 +60,10 @@ format: $(linters) format-cpp
 	$(LINT_VENV)/bin/ruff format --quiet
 
 test: $(linters) ops bazel $(spark)
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
+	$(VENV)/bin/python -m pytest $(suite)
+
+test-busy: ops $(spark)
+	$(VENV)/bin/python -m tests.busy -- $(suite)
 
 wheel: $(wheel_tools)
 	$(VENV)/bin/python build_backend/make_wheel.py $(WHEEL)

@@ -342,10 +342,11 @@ class Slowed:
     try:
       while not self._ended.is_set():
         began = time.perf_counter()
+        os.kill(self._pid, signal.SIGCONT)
         self._ended.wait(self.RUN_SECONDS)
         os.kill(self._pid, signal.SIGSTOP)
         self._ended.wait((time.perf_counter() - began) * (SLOWDOWN - 1))
-        os.kill(self._pid, signal.SIGCONT)
+      os.kill(self._pid, signal.SIGCONT)
     except ProcessLookupError:
       pass
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from tests.patience import PATIENCE
 from tfps.cli import main
 
 
@@ -37,5 +38,5 @@ def fails(capsys, *arguments, code=1):
 def run_process(*arguments):
   """The same in a process of its own, as (exit code, stdout, stderr)."""
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
-  done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+  done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
   return done.returncode, done.stdout, done.stderr

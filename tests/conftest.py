@@ -12,7 +12,9 @@ os.environ.setdefault(
 import hypothesis
 import pytest
 
-_ALWAYS = dict(deadline=None, print_blob=True)
+_ALWAYS = dict(
+  deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 
 hypothesis.settings.register_profile(
   "quick", max_examples=10, stateful_step_count=12, derandomize=True, **_ALWAYS
@@ -21,6 +23,30 @@ hypothesis.settings.register_profile(
   "thorough", max_examples=100, stateful_step_count=30, **_ALWAYS
 )
 hypothesis.settings.load_profile("quick")
+
+# Files that take long as a whole begin first, so that no worker of pytest-xdist ends long after the
+# others: with --dist loadfile --no-loadscope-reorder.
+_LONG = (
+  "test_cpp.py",
+  "test_benchmarks.py",
+  "test_worker.py",
+  "soak/test_faults.py",
+  "test_bad_records.py",
+  "test_conformance.py",
+  "test_restarts.py",
+  "soak/test_stream.py",
+  "soak/test_crashes.py",
+  "soak/test_pushes.py",
+  "soak/test_load.py",
+  "test_stream_runs.py",
+  "test_cluster_training.py",
+  "test_launch.py",
+  "test_delivery.py",
+  "test_evaluation_runs.py",
+  "test_export_runs.py",
+  "test_resume.py",
+  "test_fit.py",
+)
 
 
 def pytest_configure():
@@ -34,7 +60,10 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-  """Marks the tests of the modules that tests/quick.txt names."""
+  """Marks the tests of the modules that tests/quick.txt names, and puts long files first."""
+  folder = pathlib.Path(__file__).parent
+  places = {folder / name: place for place, name in enumerate(_LONG)}
+  items.sort(key=lambda item: places.get(item.path, len(places)))
   quick = set(pathlib.Path(__file__).with_name("quick.txt").read_text().split())
   for item in items:
     if item.path.name in quick:

@@ -18,6 +18,8 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
+from tests.patience import PATIENCE
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "ctr"
 BINARY = shutil.which("tensorflow_model_server")
@@ -67,19 +69,19 @@ class ModelServer:
       command, env=environment, stdout=self._log, stderr=subprocess.STDOUT
     )
 
-  def wait(self, seconds=120):
+  def wait(self):
     """Waits until it serves a version; returns the versions."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = MODEL
     try:
-      reply = self._models.GetModelStatus(request, seconds, wait_for_ready=True)
+      reply = self._models.GetModelStatus(request, PATIENCE, wait_for_ready=True)
     except grpc.RpcError as error:
       self._log.flush()
       text = pathlib.Path(self._log.name).read_text(errors="replace")
       raise AssertionError(f"{self.address}: {error.details()}\n{text[-3000:]}") from None
     return [status.version for status in reply.model_version_status if status.state == 30]
 
-  def call(self, inputs, signature="serving_default", version=None, timeout=30.0):
+  def call(self, inputs, signature="serving_default", version=None):
     """{name: array} of a signature's outputs."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = MODEL
@@ -88,7 +90,7 @@ class ModelServer:
       request.model_spec.version.value = version
     for name, value in inputs.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    outputs = self._stub.Predict(request, timeout, wait_for_ready=True).outputs
+    outputs = self._stub.Predict(request, PATIENCE, wait_for_ready=True).outputs
     return {name: tf.make_ndarray(value) for name, value in outputs.items()}
 
   def status(self, version=None):

@@ -12,6 +12,8 @@ import zipfile
 import pytest
 import tensorflow as tf
 
+from tests.patience import PATIENCE
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "build_backend"))
 import installed_tensorflow  # noqa: E402
@@ -26,7 +28,12 @@ def _run(*command, cwd=None):
   environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
   environment.pop("PYTHONPATH", None)
   ran = subprocess.run(
-    list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    list(map(str, command)),
+    cwd=cwd,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=PATIENCE,
   )
   assert ran.returncode == 0, ran.stdout + ran.stderr
   return ran.stdout

@@ -16,6 +16,7 @@ import tfps
 from models.deepfm import DeepFM
 from tests import reference
 from tests.checkpoints import make_table
+from tests.patience import PATIENCE
 from tfps.cli import config as cli_config
 from tfps.job import train as run
 
@@ -389,7 +390,7 @@ def test_hooks_and_summaries_on_a_cluster(tmp_path):
   launch = ["launch", "--workers=1", "--ps=2", f"--log-dir={logs}", "--", script, events]
   done = subprocess.run(
     [sys.executable, "-m", "tfps", *launch],
-    env=env, capture_output=True, text=True, timeout=120, check=False,
+    env=env, capture_output=True, text=True, timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   evicted = int(done.stdout.split("evicted")[1])

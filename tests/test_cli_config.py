@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.patience import PATIENCE
 from tfps.cli import config as config_lib
 from tfps.cli import main
 from tfps.errors import ConfigError
@@ -145,7 +146,7 @@ def _tfps(*arguments):
     [sys.executable, "-m", "tfps", *arguments],
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=PATIENCE,
     check=False,
   )
 

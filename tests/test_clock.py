@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 
+from tests.patience import PATIENCE
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TFPS = ROOT / "tfps"
 # What compares moments of several machines or of the data, and only reports it.
@@ -45,7 +47,7 @@ def test_a_run_does_not_notice_that_the_clock_jumps(tmp_path):
   trained = subprocess.run(
     [sys.executable, "-m", "tests.clock_trainer", tmp_path],
     cwd=ROOT, env={**os.environ, "LD_PRELOAD": str(clock)}, capture_output=True, text=True,
-    timeout=300, check=False,
+    timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert trained.returncode == 0, trained.stdout[-2000:] + trained.stderr[-4000:]
   assert "as if no clock had jumped" in trained.stdout

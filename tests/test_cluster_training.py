@@ -5,10 +5,11 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests import held
+from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs
 from tfps.cli import launch
 
@@ -59,7 +60,9 @@ print("admitted", found["admitted"].sum(), "as imported", as_imported, flush=Tru
 def run_tfps(*arguments, log_level=1):
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
   env = jobs.environment(TF_CPP_MIN_LOG_LEVEL=str(log_level))
-  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+  done = subprocess.run(
+    command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+  )
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done
 
@@ -120,8 +123,11 @@ def test_a_cluster_shows_progress_in_finished_tickets(cluster):
 
 
 def test_a_lost_worker_is_survived_and_its_ticket_runs_again(alone, tmp_path):
-  path = tmp_path / "summary.json"
-  command = [sys.executable, "-m", "tfps", "train", f"--config={CONFIG}", *SMALL]
+  path, hold = tmp_path / "summary.json", tmp_path / "hold"
+  # It does not end before the worker is killed.
+  config = held.config_file(tmp_path, hold, first=30)
+  hold.touch()
+  command = [sys.executable, "-m", "tfps", "train", f"--config={config}", *SMALL]
   command += ["--config.batches_per_ticket=2", f"--config.summary_file={path}"]
   processes = {}
   try:
@@ -134,14 +140,15 @@ def test_a_lost_worker_is_survived_and_its_ticket_runs_again(alone, tmp_path):
           env=jobs.environment(TF_CONFIG=json.dumps(config)),
         )
     chief_output = tmp_path / "chief0.txt"
-    deadline = time.monotonic() + 200
-    while not re.search(r"\b([5-9]|\d\d)/72 \[", chief_output.read_text()):
-      assert time.monotonic() < deadline, chief_output.read_text()[-3000:]
-      time.sleep(0.02)
-    assert processes["chief", 0].poll() is None
+    wait_until(
+      lambda: re.search(r"\b([5-9]|\d\d)/72 \[", chief_output.read_text()),
+      lambda: processes["chief", 0].poll() is None,
+      lambda: chief_output.read_text()[-3000:],
+    )
     processes["worker", 0].kill()
-    assert processes["chief", 0].wait(200) == 0, chief_output.read_text()[-3000:]
-    assert processes["worker", 1].wait(30) == processes["ps", 0].wait(30) == 0
+    hold.unlink()
+    assert processes["chief", 0].wait(PATIENCE) == 0, chief_output.read_text()[-3000:]
+    assert processes["worker", 1].wait(PATIENCE) == processes["ps", 0].wait(PATIENCE) == 0
   finally:
     for process in processes.values():
       process.kill()

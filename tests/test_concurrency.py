@@ -1,5 +1,6 @@
 """Several threads on one table: nothing lost, nothing twice, no row seen half written."""
 
+import functools
 import threading
 import time
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conformance import Pair
 from tests.engines import ENGINES
+from tests.patience import wait_until
 from tests.reference import Accessor, Optimizer
 
 EXACT_SGD = Optimizer("sgd", learning_rate=2.0**-6, weight_min=-1e6, weight_max=1e6)
@@ -39,6 +41,18 @@ def run_threads(*functions):
     thread.join()
   if errors:
     raise errors[0]
+
+
+def until_first_ends(running, *functions):
+  """The same, where `running` is cleared when any of the functions has ended, in whatever way."""
+
+  def ending(function):
+    try:
+      function()
+    finally:
+      running.clear()
+
+  run_threads(*(functools.partial(ending, function) for function in functions))
 
 
 def eighths(rng, shape):
@@ -208,11 +222,10 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
     np.testing.assert_array_equal(mf[:, 0], np.where(lr == 0, 0, lr + step))
 
   def push():
-    try:
-      for _ in range(60):
-        engine.push(keys, ones, ones, 0 * ones, gradients)
-    finally:
-      running.clear()
+    for _ in range(60):
+      engine.push(keys, ones, ones, 0 * ones, gradients)
+    while running.is_set() and not all(seen.values()):
+      engine.push(keys, ones, ones, 0 * ones, gradients)
 
   def pull():
     while running.is_set():
@@ -235,7 +248,7 @@ def test_no_row_is_ever_seen_half_written(engine_class, num_shards):
       day += 1
       time.sleep(0.002)
 
-  run_threads(push, push, pull, inspect, end_days)
+  until_first_ends(running, push, push, pull, inspect, end_days)
   assert all(seen.values()), seen
   engine.close()
 
@@ -278,17 +291,21 @@ def test_days_end_while_others_pull_and_push(engine_class):
       time.sleep(0.002)
 
   def pull():
-    while running.is_set():
-      pulled = pair.engine.pull(aging)
-      there = pulled.any(axis=1)
-      np.testing.assert_array_equal(pulled[there], rows[there])
-      seen["there"] += np.count_nonzero(there)
-      seen["gone"] += np.count_nonzero(~there)
+    try:
+      while running.is_set():
+        pulled = pair.engine.pull(aging)
+        there = pulled.any(axis=1)
+        np.testing.assert_array_equal(pulled[there], rows[there])
+        seen["there"] += np.count_nonzero(there)
+        seen["gone"] += np.count_nonzero(~there)
+    finally:
+      running.clear()
 
   evicted = []
 
   def end_days():
     try:
+      wait_until(lambda: seen["there"], running.is_set)
       for day in range(10, 20):
         for shards in [(0, 5), (5, 16)]:
           due = pair.engine.evictable(day, *shards)
@@ -296,6 +313,7 @@ def test_days_end_while_others_pull_and_push(engine_class):
           np.testing.assert_array_equal(np.sort(left.keys), np.sort(due.keys))
           evicted.extend(left.keys)
         time.sleep(0.005)
+      wait_until(lambda: seen["gone"], running.is_set)
     finally:
       running.clear()
 
@@ -340,6 +358,7 @@ def test_what_is_evicted_and_what_stays_is_all_that_was_pushed(engine_class):
   ender.start()
   try:
     run_threads(lambda: push(0), lambda: push(1), lambda: push(2))
+    wait_until(lambda: sum(evicted), ender.is_alive)
   finally:
     running.clear()
     ender.join()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.patience import PATIENCE, wait_until
 from tfps.cli import launch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -96,12 +97,12 @@ class Cluster:
 
   def wait(self, mode, condition):
     """The events once `condition` holds of them."""
-    deadline = time.monotonic() + 120
-    while not condition(events := self.events(mode)):
-      assert time.monotonic() < deadline, self.output()[-3000:]
-      assert self.processes["chief", 0].poll() in (None, 0), self.output()[-3000:]
-      time.sleep(0.02)
-    return events
+    wait_until(
+      lambda: condition(self.events(mode)),
+      lambda: self.processes["chief", 0].poll() is None,
+      lambda: self.output()[-3000:],
+    )
+    return self.events(mode)
 
   def hold(self):
     """From now on the slow ticket does not end, once it has begun."""
@@ -174,7 +175,7 @@ def test_the_modes_while_one_ticket_takes_long(cluster):
   cluster.wait_for_straggler("sync", slow, slow + PER_STEP - 1)
   cluster.processes["worker", 0].kill()
   cluster.release()
-  assert cluster.processes["chief", 0].wait(120) == 0, cluster.output()[-3000:]
+  assert cluster.processes["chief", 0].wait(PATIENCE) == 0, cluster.output()[-3000:]
   names = [name for name, number in cluster.events("sync")]
   assert names == [*["begin"] * PER_STEP, *["finish"] * PER_STEP, "step"] * (
     TICKETS // PER_STEP

@@ -21,6 +21,7 @@ import tfps
 from examples.online import server as stand_in
 from tests import commands, cut_connection, exports
 from tests.model_server import MODEL, ModelServer
+from tests.patience import PATIENCE
 from tfps.delivery import catch_up as catch_up_lib
 from tfps.delivery.channel import open_channel
 from tfps.delivery.deltas import ExportFolder
@@ -115,6 +116,7 @@ def predict(server, version=None):
 
 
 def push(capsys, folder, *servers, **options):
+  options = {"timeout": PATIENCE} | options
   flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
   addresses = [f"--server={getattr(server, 'address', server)}" for server in servers]
   return commands.run(capsys, "push-delta", folder, *addresses, *flags)
@@ -139,8 +141,8 @@ class Listener:
     self.applied_deltas.append(delta.sequence)
 
 
-def catch_up(address, folder, chunk_bytes, listener, timeout=30):
-  replica = Replica(address, open_channel(address), MODEL, timeout)
+def catch_up(address, folder, chunk_bytes, listener):
+  replica = Replica(address, open_channel(address), MODEL, PATIENCE)
   try:
     return catch_up_lib.catch_up(replica, ExportFolder(folder), chunk_bytes, listener)
   finally:
@@ -229,7 +231,7 @@ def test_two_senders_with_chunks_of_their_own(server, made, expected):
 
 def test_what_cannot_be_sent_is_said_and_others_go_on(server, folder, capsys):
   dead = ModelServer.free_address()
-  code, out, err = push(capsys, folder, dead, server, timeout=2)
+  code, out, err = push(capsys, folder, dead, server, timeout=20)
   assert code == 1 and f"{server.address}: base 1 is at delta {DELTAS}" in out
   assert err.startswith(f"tfps: error: {dead} does not answer") and err.count("\n") == 1
   code, out, err = push(capsys, folder, server, model_name="other")
@@ -307,7 +309,7 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
     server.wait()
     process = tfps_process(
       "sync", folder, f"--server={server.address}", "--poll=0.2",
-      f"--tensorboard={tmp_path / 'logs'}", "--timeout=30",
+      f"--tensorboard={tmp_path / 'logs'}", f"--timeout={PATIENCE}",
     )  # fmt: skip
     try:
       assert "lag" in read_until(process, "delta 2 of base 1")
@@ -325,7 +327,7 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
       assert server.status(2) == (1, 0)
     finally:
       process.send_signal(signal.SIGTERM)
-      _out, err = process.communicate(timeout=20)
+      _out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
   (events,) = (tmp_path / "logs").glob("events*")
   tags = {

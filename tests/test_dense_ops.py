@@ -1,5 +1,6 @@
 """The ops of dense weights, clocks and accumulated pushes, in one process with real variables."""
 
+import itertools
 import threading
 import uuid
 from concurrent import futures
@@ -261,20 +262,23 @@ def test_nobody_sees_half_a_merge():
 
   def send(_):
     try:
-      for batch in range(20_000):
-        if torn or len(seen) > 50:
+      for batch in itertools.count():
+        if done.is_set() or torn or len(seen) > 50:
           return batch
         merge(dense, [0, batch, 0], np.ones(4 * size), [1], [1] * 5)
     finally:
       done.set()
 
   def read(_):
-    while not done.is_set():
-      floats, integers = native.ops.tfps_read_dense(dense=dense)
-      values = set(np.unique(floats)) | set(np.unique(integers))
-      seen.update(values)
-      if len(values) != 1:
-        torn.append(values)
+    try:
+      while not done.is_set():
+        floats, integers = native.ops.tfps_read_dense(dense=dense)
+        values = set(np.unique(floats)) | set(np.unique(integers))
+        seen.update(values)
+        if len(values) != 1:
+          torn.append(values)
+    finally:
+      done.set()
 
   done = threading.Event()
   with futures.ThreadPoolExecutor(5) as pool:

@@ -3,7 +3,6 @@
 import re
 import shutil
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 import tfps
 from models.deepfm import DeepFM
 from tests.evaluations import events_of, naive_gauc
+from tests.patience import Clock
 from tfps.checkpoint import CheckpointError, CheckpointManager, ended
 from tfps.cluster import liveness
 from tfps.evaluation import Evaluator, ExampleScores, watch
@@ -222,30 +222,30 @@ def test_wrong_settings(run, tmp_path, setting, message):
 
 
 def test_training_is_over_when_its_mark_is_there_and_its_chief_gone(monkeypatch, tmp_path):
-  monkeypatch.setattr(liveness, "PROBE_SECONDS", 0.01)
-  monkeypatch.setattr(watch, "_GONE_SECONDS", 0.2)
+  clock = Clock()
+  monkeypatch.setattr(liveness, "time", clock)
   ended.mark(str(tmp_path))
   server = socket.create_server(("127.0.0.1", 0))
   address = f"127.0.0.1:{server.getsockname()[1]}"
 
   def poll(seconds):
-    deadline = time.monotonic() + seconds
-    while (told := training_watch.poll()) is None and time.monotonic() < deadline:
-      time.sleep(0.02)
+    end = clock.monotonic() + seconds
+    while (told := training_watch.poll()) is None and clock.monotonic() < end:
+      clock.sleep(1)
     return told
 
-  training_watch = watch.TrainingWatch(str(tmp_path), liveness.ChiefWatch(address, 0.6))
+  training_watch = watch.TrainingWatch(str(tmp_path), liveness.ChiefWatch(address, 30))
   with server:
-    assert poll(0.8) is None  # An old mark: the chief is just starting.
+    assert poll(40) is None  # An old mark: the chief is just starting.
     ended.clear(str(tmp_path))
-  assert poll(0.4) is None  # It may be started again.
-  assert f"The chief at {address} is lost" in poll(1.0)
+  assert poll(20) is None  # It may be started again.
+  assert f"The chief at {address} is lost" in poll(50)
   ended.mark(str(tmp_path))
-  assert poll(0.1) == watch.ENDED
+  assert poll(5) == watch.ENDED
   # An evaluator that is started when all is over gives a chief some time to appear.
-  training_watch = watch.TrainingWatch(str(tmp_path), liveness.ChiefWatch(address, 0.6))
-  assert poll(0.4) is None
-  assert poll(1.0) == watch.ENDED
+  training_watch = watch.TrainingWatch(str(tmp_path), liveness.ChiefWatch(address, 30))
+  assert poll(20) is None
+  assert poll(50) == watch.ENDED
 
 
 def test_only_an_end_in_order_leaves_the_mark(run, tmp_path):

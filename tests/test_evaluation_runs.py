@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 import tfps
 from models.deepfm import DeepFM
 from tests.evaluations import events_of, naive_gauc
+from tests.patience import PATIENCE
 from tests.soak import jobs
 from tfps.checkpoint import CheckpointManager
 from tfps.checkpoint.folder import CHECKPOINTS
@@ -111,7 +112,7 @@ def test_an_evaluator_follows_a_cluster_and_another_goes_on_after_it(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "tfps", "launch", "--workers=1", "--ps=1", "--evaluator",
      f"--log-dir={logs}", "--", *_train(tmp_path, followed)],
-    env=jobs.environment(), capture_output=True, text=True, timeout=200, check=False,
+    env=jobs.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
   assert "ended with" not in done.stderr
@@ -133,10 +134,11 @@ def test_an_evaluator_follows_a_cluster_and_another_goes_on_after_it(tmp_path):
     line = next((line for line in first.stdout if line.startswith("checkpoint-2 ")), None)
     first.send_signal(signal.SIGKILL)
   assert line is not None
-  second = subprocess.run(command, **pipes, timeout=100, check=False)
+  second = subprocess.run(command, **pipes, timeout=PATIENCE, check=False)
   assert second.returncode == 0, second.stdout[-3000:]
+  # What the first had evaluated by then is not evaluated again.
   evaluated = re.findall(r"^checkpoint-(\d) ", second.stdout, re.MULTILINE)
-  assert evaluated in (list("3456"), list("456")), second.stdout
+  assert len(evaluated) <= 4 and evaluated == list("123456")[6 - len(evaluated) :], second.stdout
   _assert_events(killed, expected)
 
 
@@ -156,7 +158,7 @@ def test_an_evaluator_that_fails_does_not_end_training(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "tfps", "launch", "--workers=1", "--ps=1", "--evaluator",
      f"--log-dir={tmp_path}", "--", str(tmp_path / "plain.py")],
-    env=jobs.environment(), capture_output=True, text=True, timeout=60, check=False,
+    env=jobs.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == 0
   assert f"evaluator ended with exit code 1; {tmp_path}/evaluator.log ends with:" in done.stderr
@@ -169,7 +171,7 @@ def test_an_evaluator_needs_its_folders(tmp_path):
   command = [sys.executable, "-m", "tfps", "train", f"--config={ROOT}/configs/quickstart.py"]
   done = subprocess.run(
     command, env=jobs.environment(TF_CONFIG=json.dumps(tf_config)), capture_output=True, text=True,
-    timeout=60, check=False,
+    timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == 1
   assert done.stderr.startswith("tfps: error: config.checkpoint.folder is empty: the evaluator")

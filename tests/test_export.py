@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import tfps
 from tests import checkpoints, exports
+from tests.patience import PATIENCE
 from tfps.export import artifact, extras, trained
 from tfps.export.artifact import ARTIFACTS
 from tfps.export.checking import verify as verify_lib
@@ -252,7 +253,7 @@ exporter.base()
 def test_a_killed_export_leaves_nothing_that_a_server_would_load(tmp_path, point):
   done = subprocess.run(
     [sys.executable, "-c", KILLED, str(tmp_path), point],
-    capture_output=True, text=True, timeout=120, check=False,
+    capture_output=True, text=True, timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
   assert sorted(os.listdir(tmp_path / "base")) == ["1", "writing-2"]

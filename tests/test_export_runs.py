@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfps
 from tests import checkpoints, exports
+from tests.patience import PATIENCE
 from tfps.checkpoint import CheckpointManager
 from tfps.export.artifact import ARTIFACTS
 from tfps.storage import bundles
@@ -22,7 +23,9 @@ def run_tfps(*arguments):
   env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
   command = [sys.executable, "-m", "tfps", *map(str, arguments)]
-  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+  done = subprocess.run(
+    command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+  )
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return done.stdout
 
@@ -53,7 +56,8 @@ def served_without_tfps(path, tmp_path):
   script = tmp_path / "stock.py"
   script.write_text(STOCK)
   done = subprocess.run(
-    [sys.executable, script, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    [sys.executable, script, str(path)], cwd=tmp_path, capture_output=True, text=True,
+    timeout=PATIENCE,
     env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]

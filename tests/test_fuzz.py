@@ -3,12 +3,19 @@
 import pytest
 
 from tests.fuzz import __main__ as command
+from tests.patience import PATIENCE
+
+# Some two seconds of each.
+INPUTS = dict(
+  tf_config=4000, config=60, records=40, streams=4, manifests=250, checkpoints=200, exports=200,
+  ops=200,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("target", command.TARGETS)
 def test_nothing_ends_a_process(tmp_path, target):
-  tried, crashes = command.fuzz(target, 2, seed=1, folder=tmp_path)
-  assert tried > 0 and crashes == []
+  inputs = INPUTS[target]
+  assert command.fuzz(target, PATIENCE, seed=1, folder=tmp_path, inputs=inputs) == (inputs, [])
 
 
 def test_what_ends_a_process_is_counted(tmp_path, monkeypatch):
@@ -27,7 +34,7 @@ def test_what_ends_a_process_is_counted(tmp_path, monkeypatch):
     "  return one\n"
   )
   monkeypatch.setenv("TFPS_FUZZ_TARGETS", str(tmp_path))
-  tried, crashes = command.fuzz("bad", 3, seed=1, folder=tmp_path / "kept")
+  tried, crashes = command.fuzz("bad", PATIENCE, seed=1, folder=tmp_path / "kept", inputs=400)
   assert tried > 0
   assert any("ended with -6" in crash for crash in crashes)
   kept = next((tmp_path / "kept").glob("crash-bad-*"))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests import join_logs
+from tests.patience import PATIENCE
 from tfps.errors import ConfigError
 from tfps.join import kafka
 from tfps.join import run as join_run
@@ -19,9 +20,9 @@ TOPICS = ("features", "actions", "samples")
 def brokers():
   """The addresses of a broker that lives as long as its client."""
   client = confluent_kafka.Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
-  broker = next(iter(client.list_topics(timeout=60).brokers.values()))
+  broker = next(iter(client.list_topics(timeout=PATIENCE).brokers.values()))
   for topic in TOPICS:
-    client.list_topics(topic, timeout=60)  # makes it, with 4 partitions
+    client.list_topics(topic, timeout=PATIENCE)  # makes it, with 4 partitions
   yield f"{broker.host}:{broker.port}"
   del client
 
@@ -32,7 +33,7 @@ def produce(brokers, topic, rows):
     producer.produce(topic, json.dumps(row).encode(), partition=i % 4)
     if i % 1000 == 0:
       producer.poll(0)
-  assert producer.flush(60) == 0
+  assert producer.flush(PATIENCE) == 0
 
 
 def consume(brokers, topic):
@@ -41,11 +42,13 @@ def consume(brokers, topic):
     {"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False}
   )
   partitions = [confluent_kafka.TopicPartition(topic, partition, 0) for partition in range(4)]
-  wanted = sum(consumer.get_watermark_offsets(partition, timeout=60)[1] for partition in partitions)
+  wanted = sum(
+    consumer.get_watermark_offsets(partition, timeout=PATIENCE)[1] for partition in partitions
+  )
   consumer.assign(partitions)
   messages = []
   while len(messages) < wanted:
-    messages += consumer.consume(wanted - len(messages), timeout=60)
+    messages += consumer.consume(wanted - len(messages), timeout=PATIENCE)
   consumer.close()
   assert not any(message.error() for message in messages)
   return messages
@@ -58,7 +61,19 @@ def config(folder, brokers, **fields):
   )
 
 
-def test_topics_in_and_out_over_restarts(tmp_path, brokers):
+@pytest.fixture
+def whole_reads(monkeypatch):
+  """Each read has all partitions up to their ends, however slowly their messages come."""
+
+  class Consumer(confluent_kafka.Consumer):
+    def consume(self, num_messages, timeout):
+      return super().consume(1, PATIENCE)
+
+  monkeypatch.setattr(kafka.confluent_kafka, "Consumer", Consumer)
+
+
+def test_topics_in_and_out_over_restarts(tmp_path, brokers, whole_reads):
+  """What several partitions hold is joined over restarts, where none is read ahead of another."""
   features, actions = join_logs.make(1200)
   for part in range(3):
     for topic, rows in (("features", features), ("actions", actions)):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests import commands, join_logs
+from tests.patience import PATIENCE, wait_until
 from tests.soak import join as soak
 from tfps.join import run as run_lib
 
@@ -122,12 +123,11 @@ def test_follows_files_that_grow_and_ends_with_sigterm(tmp_path, capsys):
         time.sleep(0.3)
         file.write(text[-20:])
         file.flush()
-    for _ in range(600):
-      if (tmp_path / "samples").is_dir() and list((tmp_path / "samples").glob("samples-*")):
-        break
-      time.sleep(0.1)
+    wait_until(
+      lambda: list((tmp_path / "samples").glob("samples-*")), lambda: process.poll() is None
+    )
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
   finally:
     process.kill()
   assert process.returncode == 0, err
@@ -219,10 +219,8 @@ def test_one_process_at_a_time_and_the_same_join(tmp_path, capsys):
   join_logs.write_json(tmp_path / "actions", "a", actions)
   process = start(tmp_path)
   try:
-    for _ in range(600):
-      if (tmp_path / "state" / "metrics.json").exists():
-        break
-      time.sleep(0.1)
+    metrics = tmp_path / "state" / "metrics.json"
+    wait_until(metrics.exists, lambda: process.poll() is None)
     assert "Another process is joining" in fails(capsys, tmp_path)
   finally:
     process.kill()

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests import commands, join_logs
+from tests.patience import PATIENCE
 
 pyspark = pytest.importorskip("pyspark")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -34,7 +35,7 @@ def _java():
   if gateway is not None:
     gateway.shutdown()
     gateway.proc.stdin.close()
-    gateway.proc.wait(60)
+    gateway.proc.wait(PATIENCE)
     pyspark.SparkContext._gateway = pyspark.SparkContext._jvm = None
 
 

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests.patience import PATIENCE, Clock, wait_until
 from tests.soak import jobs
 from tfps.cli import launch, supervisor
 from tfps.cluster import exit_codes, failures, liveness, tf_config
@@ -24,10 +25,9 @@ CHIEF_LOST_SECONDS = 4
 # What every role runs; the chief does what the first argument says.
 PROGRAM = """
 import sys
-import time
 import tfps.cluster
 
-strategy = tfps.cluster.strategy(connect_timeout=120)
+strategy = tfps.cluster.strategy(connect_timeout=float(sys.argv[2]))
 import tensorflow as tf
 
 assert tfps.cluster.strategy() is strategy
@@ -78,13 +78,6 @@ def _text(path):
   return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _wait_until(condition, timeout, what):
-  deadline = time.monotonic() + timeout
-  while not condition():
-    assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-    time.sleep(0.1)
-
-
 @contextlib.contextmanager
 def _launched(*arguments, log_dir):
   """Runs `tfps launch` in the background; its output goes to out.txt and err.txt in `log_dir`."""
@@ -113,7 +106,7 @@ def _roles(program, mode, workers, ps, folder):
     for job, index, config in launch._tf_configs(workers, ps):
       with open(folder / f"{job}{index}.txt", "wb") as out:
         processes[f"{job}{index}"] = subprocess.Popen(
-          [sys.executable, program, mode],
+          [sys.executable, program, mode, str(PATIENCE)],
           stdout=out,
           stderr=subprocess.STDOUT,
           env=_environment(TF_CONFIG=json.dumps(config)),
@@ -126,8 +119,8 @@ def _roles(program, mode, workers, ps, folder):
 
 
 def test_normal_end(program, tmp_path):
-  with _launched("--", program, "count", log_dir=tmp_path / "logs") as launcher:
-    assert launcher.wait(150) == 0, _text(tmp_path / "logs" / "err.txt")
+  with _launched("--", program, "count", str(PATIENCE), log_dir=tmp_path / "logs") as launcher:
+    assert launcher.wait(PATIENCE) == 0, _text(tmp_path / "logs" / "err.txt")
   out = (tmp_path / "logs" / "out.txt").read_bytes().decode()
   err = _text(tmp_path / "logs" / "err.txt")
   assert out == "\r1/3\r2/3\r3/3\ntotals [30.0, 30.0]\n"
@@ -143,9 +136,9 @@ def test_normal_end(program, tmp_path):
 
 def test_exception_on_the_chief_ends_all_and_says_its_cause(program, tmp_path):
   with _roles(program, "fail", workers=1, ps=1, folder=tmp_path) as processes:
-    assert processes["chief0"].wait(120) == 1
+    assert processes["chief0"].wait(PATIENCE) == 1
     for name in ("worker0", "ps0"):
-      assert processes[name].wait(30) == 1, _text(tmp_path / f"{name}.txt")
+      assert processes[name].wait(PATIENCE) == 1, _text(tmp_path / f"{name}.txt")
   lines = _text(tmp_path / "chief0.txt").splitlines()
   sentence = next(line for line in lines if line.startswith("tfps: "))
   assert re.fullmatch(
@@ -159,13 +152,12 @@ def test_exception_on_the_chief_ends_all_and_says_its_cause(program, tmp_path):
 
 def test_lost_parameter_server_is_named_by_the_chief(program, tmp_path):
   logs = tmp_path / "logs"
-  with _launched(
-    "--workers=1", "--ps=2", "--max-restarts=0", "--", program, "loop", log_dir=logs
-  ) as launcher:
-    _wait_until(lambda: "looping" in _text(logs / "out.txt"), 120, "training")
+  arguments = ["--workers=1", "--ps=2", "--max-restarts=0", "--", program, "loop", str(PATIENCE)]
+  with _launched(*arguments, log_dir=logs) as launcher:
+    wait_until(lambda: "looping" in _text(logs / "out.txt"), lambda: launcher.poll() is None)
     address, pid = re.search(r"Serving at (\S+) \(pid (\d+)\)", _text(logs / "ps-1.log")).groups()
     os.kill(int(pid), signal.SIGKILL)
-    assert launcher.wait(60) == exit_codes.RESTART
+    assert launcher.wait(PATIENCE) == exit_codes.RESTART
   err = _text(logs / "err.txt")
   assert f"tfps: Parameter server 1 at {address} is lost (" in err
   assert "ps 1 ended with signal SIGKILL" in err
@@ -173,13 +165,14 @@ def test_lost_parameter_server_is_named_by_the_chief(program, tmp_path):
 
 def test_lost_chief_ends_the_others(program, tmp_path):
   with _roles(program, "loop", workers=1, ps=1, folder=tmp_path) as processes:
-    _wait_until(lambda: "looping" in _text(tmp_path / "chief0.txt"), 120, "training")
+    chief = processes["chief0"]
+    wait_until(lambda: "looping" in _text(tmp_path / "chief0.txt"), lambda: chief.poll() is None)
     # Training goes on for longer than the limit: the probes find the chief, and do it no harm.
     time.sleep(CHIEF_LOST_SECONDS + 2)
     assert all(process.poll() is None for process in processes.values())
-    processes["chief0"].kill()
+    chief.kill()
     for name in ("worker0", "ps0"):
-      assert processes[name].wait(CHIEF_LOST_SECONDS + 10) == exit_codes.RESTART
+      assert processes[name].wait(PATIENCE) == exit_codes.RESTART
       assert re.search(r"The chief at 127.0.0.1:\d+ is lost", _text(tmp_path / f"{name}.txt"))
 
 
@@ -190,9 +183,11 @@ task = json.loads(os.environ["TF_CONFIG"])["task"]
 name = f"{task['type']} {task['index']}"
 print("pid", os.getpid(), flush=True)
 if name == sys.argv[1]:
+  while sys.argv[3:] and not os.path.exists(sys.argv[3]):
+    time.sleep(0.02)
   print("the reason", file=sys.stderr)
   sys.exit(int(sys.argv[2]))
-time.sleep(100)
+time.sleep(10_000)
 """
 
 
@@ -206,8 +201,7 @@ def _plain(tmp_path_factory):
 def _pids(logs):
   names = ("chief", "worker-0", "ps-0")
   # The line may come in parts.
-  said = lambda n: re.search(r"pid \d+\n", _text(logs / f"{n}.log"))
-  _wait_until(lambda: all(said(n) for n in names), 20, "start")
+  wait_until(lambda: all(re.search(r"pid \d+\n", _text(logs / f"{n}.log")) for n in names))
   return [int(_text(logs / f"{n}.log").split()[1]) for n in names]
 
 
@@ -226,17 +220,18 @@ def test_nobody_outlives_the_launcher(plain, tmp_path, signum):
     pids = _pids(logs)
     assert all(_alive(pid) for pid in pids)
     launcher.send_signal(signum)
-    code = launcher.wait(20)
-    _wait_until(lambda: not any(_alive(pid) for pid in pids), 5, "the end of all")
+    code = launcher.wait(PATIENCE)
+    wait_until(lambda: not any(_alive(pid) for pid in pids))
   assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
 
 
 def test_task_that_fails_early_is_named(plain, tmp_path):
-  logs = tmp_path / "logs"
-  arguments = ("--workers=1", "--ps=1", "--", plain, "worker 0", "7")
+  logs, all_run = tmp_path / "logs", tmp_path / "all_run"
+  arguments = ("--workers=1", "--ps=1", "--", plain, "worker 0", "7", str(all_run))
   with _launched(*arguments, log_dir=logs) as launcher:
     pids = _pids(logs)
-    assert launcher.wait(20) == 1
+    all_run.touch()
+    assert launcher.wait(PATIENCE) == 1
     assert not any(_alive(pid) for pid in pids)
   err = _text(logs / "err.txt")
   assert "[worker 0] the reason" in err
@@ -292,7 +287,14 @@ def _listening():
   return server, f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_waiting_names_what_is_missing():
+@pytest.fixture(name="clock")
+def _clock(monkeypatch):
+  clock = Clock()
+  monkeypatch.setattr(liveness, "time", clock)
+  return clock
+
+
+def test_waiting_names_what_is_missing(clock):
   server, there = _listening()
   absent, missing = _listening()
   absent.close()
@@ -304,21 +306,20 @@ def test_waiting_names_what_is_missing():
   assert lines and set(lines) == {f"Waiting for ps 0 ({missing})."}
 
 
-def test_chief_watch(monkeypatch):
-  monkeypatch.setattr(liveness, "PROBE_SECONDS", 0.01)
+def test_chief_watch(clock):
   server, address = _listening()
-  watch = liveness.ChiefWatch(address, lost_seconds=0.3)
+  watch = liveness.ChiefWatch(address, lost_seconds=30)
   with server:
-    time.sleep(0.5)
+    clock.sleep(50)
     assert watch.poll() is None
-  time.sleep(0.1)
+  clock.sleep(10)
   assert watch.poll() is None  # unreachable, but not for long
-  time.sleep(0.3)
+  clock.sleep(30)
   assert f"The chief at {address} is lost" in watch.poll()
-  never = liveness.ChiefWatch(address, lost_seconds=0.1, appear_seconds=0.4)
-  time.sleep(0.2)
+  never = liveness.ChiefWatch(address, lost_seconds=10, appear_seconds=40)
+  clock.sleep(20)
   assert never.poll() is None
-  time.sleep(0.3)
+  clock.sleep(30)
   assert "did not appear" in never.poll()
 
 

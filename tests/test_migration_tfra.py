@@ -12,6 +12,7 @@ import pytest
 import tfps
 from tests.checkpoints import make_table
 from tests.migrations import assert_is, expect, pair
+from tests.patience import PATIENCE
 from tfps import migration
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -23,8 +24,8 @@ def _tfra(tmp_path_factory):
   folder = tmp_path_factory.mktemp("tfra")
   done = subprocess.run(
     [sys.executable, "-m", "tests.tfra_tables", str(folder)], cwd=ROOT,
-    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, timeout=200,
-    check=False,
+    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True,
+    timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
   with np.load(folder / "tables.npz") as saved:

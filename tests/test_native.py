@@ -8,6 +8,7 @@ import sys
 import pytest
 import tensorflow as tf
 
+from tests.patience import PATIENCE
 from tfps import native, versions
 
 PACKAGE = pathlib.Path(native.__file__).parent
@@ -38,7 +39,7 @@ def _import_error(package, before="", after=""):
     cwd=package.parent,
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=PATIENCE,
   )
   assert ran.returncode == 0, ran.stderr
   return ran.stdout.strip(), ran.stderr

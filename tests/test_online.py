@@ -8,6 +8,7 @@ import pytest
 
 from examples.online import report, traffic, world
 from examples.online.circle import Circle
+from tests.patience import PATIENCE
 
 
 def test_taste_changes_to_the_hot_topic():
@@ -32,7 +33,8 @@ def test_users_click_on_what_is_ranked_well_and_all_is_logged(tmp_path, monkeypa
   )
   counts = report.Counts(10)
   users = traffic.Traffic(one, tmp_path, rank, 1000, 0.5, seed=1)
-  users.run(2, lambda *seen: counts.add(1, *seen))
+  while counts.shows["ranked"].sum() < 2000 or counts.shows["random"].sum() < 2000:
+    users.run(0.2, lambda *seen: counts.add(1, *seen))
   ranked, random = (counts.rate(kind, 0, 10) for kind in ("ranked", "random"))
   assert ranked == pytest.approx(counts.best(0, 10), abs=0.1) and ranked > 2 * random
   logs = {
@@ -79,7 +81,7 @@ def test_the_circle_closes(tmp_path):
   """Users are shown what was learned from those before them, and deltas keep it up to date."""
   one, counts = world.World(1), report.Counts(60)
   settings = ["--config.export.delta_every_minutes=0.03"]
-  deadline = time.monotonic() + 400
+  deadline = time.monotonic() + PATIENCE
   with Circle(tmp_path, settings, deltas=True) as circle:
     users = traffic.Traffic(one, tmp_path, circle.rank, 40, 0.25, seed=1)
     sync = tmp_path / "sync.log"

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs
 from tfps.cli import launch
 from tfps.cluster import exit_codes
@@ -16,8 +17,9 @@ from tfps.cluster import exit_codes
 PROGRAM = """
 import os, sys, time
 import tfps
-from tfps.cluster import ending
+from tfps.cluster import ending, members
 ending._RAISE_SECONDS = float(os.environ.get("RAISE_SECONDS", ending._RAISE_SECONDS))
+members._ANSWER_SECONDS = float(os.environ["PATIENCE"])
 strategy = tfps.strategy()
 import tensorflow as tf
 from tfps import native
@@ -79,7 +81,8 @@ class Cluster:
 
   def __init__(self, folder):
     self.folder = folder
-    self.environment = {}
+    # Only a port that refuses connections tells that a task is lost.
+    self.environment = dict(TFPS_CHIEF_LOST_SECONDS=str(PATIENCE), PATIENCE=str(PATIENCE))
     (folder / "program.py").write_text(PROGRAM)
     self.configs = {(job, i): config for job, i, config in launch._tf_configs(workers=1, ps=2)}
     self.processes = {}
@@ -110,11 +113,11 @@ class Cluster:
     return self.logs[task].read_text(errors="replace")
 
   def wait_for(self, text, *task):
-    deadline = time.monotonic() + 400
-    while text not in self.said(*task):
-      ended = self.processes[task].poll() is not None and text not in self.said(*task)
-      assert not ended and time.monotonic() < deadline, self.said(*task)
-      time.sleep(0.05)
+    wait_until(
+      lambda: text in self.said(*task),
+      lambda: self.processes[task].poll() is None,
+      lambda: self.said(*task),
+    )
 
   def kill(self, *task):
     self.processes[task].kill()
@@ -137,12 +140,12 @@ def test_a_new_chief_does_not_take_an_old_ones_servers(cluster):
   cluster.start_all()
   cluster.kill("chief", 0)
   cluster.start("chief", 0)  # Before the others can know that theirs is lost.
-  assert cluster.processes["chief", 0].wait(120) == exit_codes.RESTART
+  assert cluster.processes["chief", 0].wait(PATIENCE) == exit_codes.RESTART
   assert "worker 0 still serves an earlier chief, and holds that chief's rows" in cluster.said(
     "chief", 0
   )
   for task in (("worker", 0), ("ps", 0), ("ps", 1)):
-    assert cluster.processes[task].wait(30) == exit_codes.RESTART
+    assert cluster.processes[task].wait(PATIENCE) == exit_codes.RESTART
   # And as its supervisor would: all again.
   cluster.start_all()
 
@@ -150,7 +153,7 @@ def test_a_new_chief_does_not_take_an_old_ones_servers(cluster):
 def test_a_restarted_parameter_server_is_no_parameter_server(cluster):
   """It is empty, at the address of one with rows: nothing makes a table there, nor trains on it."""
   # What the program does then is seen by its own means: it is not ended from outside before.
-  cluster.environment["RAISE_SECONDS"] = "600"
+  cluster.environment["RAISE_SECONDS"] = str(PATIENCE)
   cluster.start_all()
   cluster.kill("ps", 1)
   cluster.start("ps", 1)
@@ -163,11 +166,13 @@ def test_a_restarted_parameter_server_is_no_parameter_server(cluster):
   cluster.wait_for("tried all", "chief", 0)
   assert " worked\n" not in cluster.said("chief", 0)
   cluster.tell("go on")  # Nobody catches what that raises, whatever TensorFlow calls it.
-  assert cluster.processes["chief", 0].wait(120) == exit_codes.RESTART, cluster.said("chief", 0)
+  assert cluster.processes["chief", 0].wait(PATIENCE) == exit_codes.RESTART, cluster.said(
+    "chief", 0
+  )
   address = cluster.configs["ps", 1]["cluster"]["ps"][1]
   assert f"tfps: ps 1 ({address}) is lost." in cluster.said("chief", 0)
   for task in (("worker", 0), ("ps", 0)):
-    assert cluster.processes[task].wait(60) == exit_codes.RESTART
+    assert cluster.processes[task].wait(PATIENCE) == exit_codes.RESTART
 
 
 def test_a_restarted_worker_rejoins_and_a_lost_server_ends_a_chief_that_is_busy_otherwise(cluster):
@@ -180,5 +185,5 @@ def test_a_restarted_worker_rejoins_and_a_lost_server_ends_a_chief_that_is_busy_
   cluster.wait_for("went on", "chief", 0)
   cluster.kill("ps", 0)  # The program waits for its input, and does not notice.
   for task in (("chief", 0), ("worker", 0), ("ps", 1)):
-    assert cluster.processes[task].wait(90) == exit_codes.RESTART, cluster.said(*task)
+    assert cluster.processes[task].wait(PATIENCE) == exit_codes.RESTART, cluster.said(*task)
   assert "tfps: error: parameter server 0 at " in cluster.said("chief", 0)

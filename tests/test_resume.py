@@ -16,7 +16,9 @@ import tf_keras as keras
 
 import tfps
 from models.deepfm import DeepFM
+from tests import held
 from tests.checkpoints import keys_of, saved_rows
+from tests.patience import PATIENCE, wait_until
 from tfps.checkpoint import CheckpointManager
 from tfps.checkpoint.folder import CHECKPOINTS
 from tfps.training.position import Position
@@ -254,10 +256,10 @@ def test_wrong_numbers(setting):
     tfps.callbacks.Checkpoint("folder", **{setting: -1})
 
 
-def train(folder, *overrides, launch=()):
+def train(folder, *overrides, launch=(), config=CONFIG):
   env = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-  command = [sys.executable, "-m", "tfps", *launch, "train", f"--config={CONFIG}", *SMALL,
+  command = [sys.executable, "-m", "tfps", *launch, "train", f"--config={config}", *SMALL,
              f"--config.checkpoint.folder={folder}", *overrides]  # fmt: skip
   return subprocess.Popen(
     command,
@@ -271,7 +273,7 @@ def train(folder, *overrides, launch=()):
 
 def finish(process):
   try:
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=PATIENCE)
   finally:
     if process.poll() is None:
       os.killpg(process.pid, signal.SIGKILL)
@@ -287,9 +289,7 @@ def newest(folder):
 def kill_after(process, folder, checkpoint, delay):
   """kill -9 some time after a checkpoint is there."""
   try:
-    deadline = time.monotonic() + 120
-    while newest(folder) < checkpoint and process.poll() is None and time.monotonic() < deadline:
-      time.sleep(0.01)
+    wait_until(lambda: newest(folder) >= checkpoint, lambda: process.poll() is None)
     time.sleep(delay)
     assert process.poll() is None, process.communicate()[0][-3000:]
   finally:
@@ -308,8 +308,11 @@ def final_state(folder):
 def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   every = "--config.checkpoint.every_tickets=2"
-  kill_after(train(killed, every), killed, checkpoint=3, delay=0.07)
-  assert 3 <= newest(killed) <= 8  # in the middle: of 15 tickets and 9 checkpoints
+  hold = tmp_path / "hold"
+  config = held.config_file(tmp_path, hold, first=10)
+  hold.touch()
+  kill_after(train(killed, every, config=config), killed, checkpoint=3, delay=0.07)
+  assert 3 <= newest(killed) <= 6  # in the middle: of 15 tickets and 9 checkpoints
   resumed, uninterrupted = train(killed, every), train(whole)
   try:
     out = finish(resumed)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import tfps
 from tests import exports, reference
 from tests.checkpoints import make_table
+from tests.patience import PATIENCE
 from tests.test_fold import apply
 from tfps.checkpoint import CheckpointManager
 from tfps.export import artifact
@@ -308,7 +309,7 @@ def test_a_killed_delta_is_whole_or_not_there_and_counts_nothing(tmp_path, point
   folder, checkpoints = tmp_path / "export", tmp_path / "checkpoints"
   done = subprocess.run(
     [sys.executable, "-c", KILLED, folder, checkpoints, point],
-    capture_output=True, text=True, timeout=120, check=False,
+    capture_output=True, text=True, timeout=PATIENCE, check=False,
   )  # fmt: skip
   assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
   assert ARTIFACTS.numbers(f"{folder}/delta/1") == deltas

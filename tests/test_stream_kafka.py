@@ -4,10 +4,12 @@ import json
 
 import confluent_kafka
 import pytest
+import tf_keras as keras
 
 import tfps
 from tests import streams
-from tests.test_stream_fit import Crash, CrashAfter, make_model, shows, wait_until
+from tests.patience import PATIENCE, wait_until
+from tests.test_stream_fit import Crash, CrashAfter, make_model, shows
 from tests.test_stream_reading import make
 from tfps.data.streaming import kafka
 
@@ -18,7 +20,7 @@ class Broker:
   def __init__(self):
     settings = {"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 3}
     self._producer = confluent_kafka.Producer(settings)
-    (broker,) = self._producer.list_topics(timeout=30).brokers.values()
+    (broker,) = self._producer.list_topics(timeout=PATIENCE).brokers.values()
     self.address = f"{broker.host}:{broker.port}"
 
   def send(self, topic, numbers, partitions=3):
@@ -26,7 +28,7 @@ class Broker:
       self._producer.produce(
         topic, streams.example(number, 1_000_000_000 + 2000 * number), partition=number % partitions
       )
-    assert self._producer.flush(30) == 0
+    assert self._producer.flush(PATIENCE) == 0
 
 
 @pytest.fixture(scope="module", name="broker")
@@ -36,7 +38,19 @@ def _broker():
 
 def stream(broker, topic, folder, **arguments):
   where = tfps.data.Topic(broker.address, topic, folder / "spool")
-  return make(None, arrivals=where, stop_after_idle=1.5, **arguments)
+  return make(None, arrivals=where, stop_after_idle=PATIENCE, **arguments)
+
+
+class StopAfter(keras.callbacks.Callback):
+  """Ends a stream once a table has so many shows of users."""
+
+  def __init__(self, source, table, total):
+    super().__init__()
+    self._source, self._table, self._total = source, table, total
+
+  def on_train_batch_end(self, batch, logs=None):
+    if sum(shows(self._table, self._total)) >= self._total:
+      self._source.stop()
 
 
 def spooled(folder):
@@ -59,6 +73,7 @@ def test_each_message_is_trained_once_whatever_crashes(broker, tmp_path, crashes
       assert spooled(tmp_path)  # What was fetched and not trained.
       broker.send(topic, range(90, 100) if tickets == crashes[-1] else [])
     else:
+      callbacks.append(StopAfter(source, table, 100))
       model.fit(source, callbacks=callbacks, verbose=0)
   assert shows(table, 100) == [1] * 100
   assert spooled(tmp_path) == []

@@ -8,17 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 import tfps
 from tests import streams
+from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs
+from tfps.checkpoint.folder import CHECKPOINTS
+from tfps.errors import CheckpointError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WAIT_SECONDS = 240
 SMALL = [
   "--config.batch_size=16", "--config.batches_per_ticket=2", "--config.table.num_shards=16",
   "--config.model.args.hidden=(4,)", "--config.stream.poll_seconds=0.05",
@@ -73,17 +74,13 @@ class Run:
     return self.wait_until(lambda: re.search(pattern, self.output))
 
   def wait_until(self, condition):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := condition()):
-      assert self.process.poll() is None and time.monotonic() < deadline, self.output[-3000:]
-      time.sleep(0.05)
-    return found
+    return wait_until(condition, lambda: self.process.poll() is None, lambda: self.output[-3000:])
 
   def end(self, signum=None):
     """The exit code, after a signal if one is given."""
     if signum is not None:
       self.process.send_signal(signum)
-    return self.process.wait(timeout=WAIT_SECONDS)
+    return self.process.wait(timeout=PATIENCE)
 
 
 def write(folder, number, samples, times=None):
@@ -105,6 +102,16 @@ def check(folder, files):
   assert rows.keys.tolist() == sorted(expected)
   found = rows.columns["statistics"][:, :2].tolist()
   assert found == [expected[key].tolist() for key in sorted(expected)]
+
+
+def trained_offsets(folder):
+  """The sum of the offsets in the newest checkpoint's cursor."""
+  try:
+    newest = max(CHECKPOINTS.numbers(str(folder)), default=0)
+    calendar = CHECKPOINTS.read(CHECKPOINTS.path_of(str(folder), newest)).calendar
+  except CheckpointError:  # There is a newer one by now.
+    return 0
+  return sum(calendar["cursor"]["arrivals"]["offsets"].values())
 
 
 @pytest.mark.parametrize("cluster, later", [(0, 0), (2, 1)], ids=["one process", "cluster"])
@@ -136,7 +143,7 @@ def test_a_topic_on_a_cluster_is_trained_once_over_a_restart(tmp_path):
   producer = kafka.Producer(
     {"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 3}
   )
-  (broker,) = producer.list_topics(timeout=30).brokers.values()
+  (broker,) = producer.list_topics(timeout=PATIENCE).brokers.values()
   topic = [
     f"--config.data.brokers={broker.host}:{broker.port}", "--config.data.topic=samples",
     f"--config.data.spool={tmp_path / 'spool'}", "--config.checkpoint.every_tickets=1",
@@ -146,7 +153,7 @@ def test_a_topic_on_a_cluster_is_trained_once_over_a_restart(tmp_path):
     for number in numbers:
       value = streams.joined(number, int(1e3 * (1.7e9 + number)))
       producer.produce("samples", value, partition=number % 3)
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE) == 0
 
   send(range(600))
   with Run(tmp_path, *topic, cluster=1) as run:
@@ -155,8 +162,9 @@ def test_a_topic_on_a_cluster_is_trained_once_over_a_restart(tmp_path):
     send(range(600, 610))
   send(range(610, 640))
   (tmp_path / "spool" / "samples-of-the-dead.tfrecord").write_bytes(b"what was not trained")
-  with Run(tmp_path, *topic, "--config.stream.stop_after_idle=2") as run:
-    assert run.end() == 0, run.output
+  with Run(tmp_path, *topic) as run:
+    run.wait_until(lambda: trained_offsets(tmp_path / "checkpoints") == 640)
+    assert run.end(signal.SIGTERM) == 0, run.output
     assert "Going on from" in run.output
   check(tmp_path, [640])
   assert not list((tmp_path / "spool").iterdir())

@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs
 from tfps.cluster import exit_codes
 
@@ -21,14 +21,14 @@ folder = pathlib.Path(sys.argv[1])
 task = json.loads(os.environ["TF_CONFIG"])["task"]
 name = f"{task['type']}-{task['index']}"
 start = 1 + len(list(folder.glob(f"{name}.started.*")))
+if (folder / f"{name}.finishes").exists():
+  signal.signal(signal.SIGTERM, lambda *_: (folder / "done").touch())
 (folder / f"{name}.started.{start}").write_text(str(os.getpid()))
 print("start", start, flush=True)
 for plan in (folder / f"{name}.{start}", folder / f"{name}.always"):
   if plan.exists():
     print("the reason", file=sys.stderr, flush=True)
     sys.exit(int(plan.read_text()))
-if (folder / f"{name}.finishes").exists():
-  signal.signal(signal.SIGTERM, lambda *_: (folder / "done").touch())
 while not (folder / "done").exists():
   time.sleep(0.05)
 if (folder / f"{name}.finishes").exists():
@@ -59,15 +59,14 @@ class Cluster:
   def pid(self, name, start):
     """The process of a task's n-th start, once it has begun."""
     path = self.folder / f"{name}.started.{start}"
-    deadline = time.monotonic() + 60
-    while not (path.exists() and path.read_text()):
-      assert time.monotonic() < deadline and self.process.poll() is None, self.errors.read_text()
-      time.sleep(0.02)
-    return int(path.read_text())
+    return int(self.wait_until(lambda: path.exists() and path.read_text()))
+
+  def wait_until(self, condition):
+    return wait_until(condition, lambda: self.process.poll() is None, self.errors.read_text)
 
   def finish(self):
     (self.folder / "done").touch()
-    return self.process.wait(60), self.errors.read_text()
+    return self.process.wait(PATIENCE), self.errors.read_text()
 
 
 @pytest.fixture(name="start")
@@ -130,7 +129,7 @@ def test_a_program_that_fails_is_not_started_again(start, tmp_path, failing):
   cluster = start()
   if failing == "chief-0":
     (tmp_path / "done").touch()
-  assert cluster.process.wait(60) == 1
+  assert cluster.process.wait(PATIENCE) == 1
   assert set(cluster.starts().values()) == {1}
   assert "again" not in cluster.errors.read_text()
 
@@ -139,7 +138,7 @@ def test_a_program_that_fails_is_not_started_again(start, tmp_path, failing):
 def test_it_gives_up_what_ends_at_once_again_and_again(start, tmp_path, failing):
   (tmp_path / f"{failing}.always").write_text("139")  # as a shell says SIGSEGV
   cluster = start("--max-restarts=2")
-  assert cluster.process.wait(90) == (139 if failing == "chief-0" else 1)
+  assert cluster.process.wait(PATIENCE) == (139 if failing == "chief-0" else 1)
   assert cluster.starts()[failing] == 3
   errors = cluster.errors.read_text()
   pauses = re.findall(r"again in (\d+) s \(restart (\d) of at most 2 in a row\)", errors)
@@ -157,10 +156,7 @@ def test_an_evaluator_is_started_again_and_given_up_alone(start, tmp_path):
   (tmp_path / "evaluator-0.always").write_text("137")
   cluster = start("--evaluator", "--max-restarts=1")
   cluster.pid("evaluator-0", 2)
-  deadline = time.monotonic() + 60
-  while "Giving up" not in cluster.errors.read_text():
-    assert time.monotonic() < deadline and cluster.process.poll() is None
-    time.sleep(0.05)
+  cluster.wait_until(lambda: "Giving up" in cluster.errors.read_text())
   assert cluster.finish()[0] == 0
   assert cluster.starts() == {"chief-0": 1, "ps-0": 1, "worker-0": 1, "evaluator-0": 2}
 
@@ -170,8 +166,7 @@ def test_a_chief_may_finish_on_sigterm(start, tmp_path):
   cluster = start()
   for name in ("chief-0", "ps-0", "worker-0"):
     cluster.pid(name, 1)
-  time.sleep(0.5)  # For it to be ready for the signal.
   cluster.process.send_signal(signal.SIGTERM)
-  assert cluster.process.wait(60) == 0
+  assert cluster.process.wait(PATIENCE) == 0
   errors = cluster.errors.read_text()
   assert "Ending the cluster: SIGTERM." in errors and "ended with" not in errors

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tfps
 from tests import checkpoints, exports
+from tests.patience import PATIENCE
 from tfps import native
 from tfps.checkpoint import CheckpointManager
 from tfps.export.capture import TableCapture
@@ -27,7 +28,7 @@ importlib.util.find_spec = lambda name, *rest: None if name == gone else find(na
 def run(program):
   """What a Python process of its own prints."""
   done = subprocess.run(
-    [sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False
+    [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
   )
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout.strip()

@@ -14,6 +14,7 @@ import pytest
 
 import tfps
 from tests import worker_cases
+from tests.patience import PATIENCE
 from tests.worker_cases import ASYNC, CASES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def _folder(tmp_path_factory):
   command = [sys.executable, "-m", "tfps", "launch", "--workers=2", "--ps=2"]
   command += [f"--log-dir={folder / 'logs'}", "--", str(ROOT / "tests" / "worker_cases.py")]
   done = subprocess.run(
-    [*command, str(folder)], env=env, capture_output=True, text=True, timeout=400, check=False
+    [*command, str(folder)], env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
   )
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
   return folder

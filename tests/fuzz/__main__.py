@@ -31,14 +31,15 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MOST_CRASHES = 20  # of a target; then it is given up
 
 
-def fuzz(target, seconds, seed, folder):
-  """Runs one target for so long; returns (inputs tried, [what went wrong])."""
+def fuzz(target, seconds, seed, folder, inputs=sys.maxsize):
+  """Runs a target for some seconds or inputs; returns (inputs tried, [what went wrong])."""
   folder.mkdir(parents=True, exist_ok=True)
   until, tried, crashes = time.monotonic() + seconds, 0, []
-  while (left := until - time.monotonic()) > 0 and len(crashes) < _MOST_CRASHES:
+  while (left := until - time.monotonic()) > 0 and tried < inputs and len(crashes) < _MOST_CRASHES:
     journal = folder / f"{target}-{seed}.txt"
+    limits = [f"{left:.1f}", str(inputs - tried)]
     done = subprocess.run(
-      [sys.executable, "-m", "tests.fuzz.target", target, str(seed), f"{left:.1f}", str(journal)],
+      [sys.executable, "-m", "tests.fuzz.target", target, str(seed), *limits, str(journal)],
       cwd=_ROOT,
       env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
       capture_output=True,

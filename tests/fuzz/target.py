@@ -1,4 +1,7 @@
-"""One target in a process of its own: python -m tests.fuzz.target TARGET SEED SECONDS JOURNAL."""
+"""One target in a process of its own.
+
+python -m tests.fuzz.target TARGET SEED SECONDS INPUTS JOURNAL
+"""
 
 import importlib
 import json
@@ -15,7 +18,7 @@ _MOST_BYTES = 12 << 30  # of memory: who asks for more is told that there is non
 
 
 def main():
-  name, seed, seconds, journal = sys.argv[1:]
+  name, seed, seconds, inputs, journal = sys.argv[1:]
   journal = pathlib.Path(journal).absolute()
   report = journal.with_suffix(".json")
   tried, crashes = 0, []
@@ -41,7 +44,7 @@ def main():
 
     one = target.make(pathlib.Path(folder), note)
     until = time.monotonic() + float(seconds)
-    while time.monotonic() < until:
+    while tried < int(inputs) and time.monotonic() < until:
       rng = random.Random(f"{seed} {tried}")
       try:
         one(rng)

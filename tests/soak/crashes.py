@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+from tests.patience import PATIENCE
 from tests.soak import jobs
 
 KINDS = ["checkpoint", "day's end", "between"]
@@ -131,9 +132,7 @@ class Job:
   def finish(self):
     """Waits for the job's own end; returns the rows of its last checkpoint."""
     try:
-      if (
-        self._process.wait(timeout=20 * jobs.START_SECONDS) or not (self._folder / "done").exists()
-      ):
+      if self._process.wait(timeout=PATIENCE) or not (self._folder / "done").exists():
         raise AssertionError(f"the job failed:\n{self._log.read_text()[-3000:]}")
     finally:
       self._kill_group()
@@ -157,7 +156,7 @@ class Job:
     return any((self._folder / "checkpoints").glob("writing-checkpoint-*"))
 
   def _wait(self, condition):
-    deadline = time.monotonic() + jobs.START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not condition():
       if self._process.poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the job did not go on:\n{self._log.read_text()[-3000:]}")

@@ -26,6 +26,7 @@ import time
 
 import numpy as np
 
+from tests.patience import PATIENCE
 from tests.soak import jobs
 from tfps.export.artifact import ARTIFACTS
 from tfps.export.checking.verify import verify
@@ -252,7 +253,7 @@ class Job:
     return []
 
   def _check(self, begin):
-    if self._launcher.poll() is not None or time.monotonic() - begin > jobs.START_SECONDS:
+    if self._launcher.poll() is not None or time.monotonic() - begin > PATIENCE:
       raise AssertionError(f"the job did not go on:\n{self._log.read_text()[-5000:]}")
 
 

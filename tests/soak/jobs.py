@@ -9,7 +9,6 @@ import numpy as np
 from tfps.checkpoint.reader import open_checkpoint
 
 HERE = pathlib.Path(__file__).resolve().parent
-START_SECONDS = 600  # in which a job that was started, or has lost a process, must have got on
 
 
 def environment(**more):

@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from tests import join_logs
+from tests.patience import PATIENCE
 from tfps.join.settings import ENGINES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -97,8 +98,8 @@ def count(folder):
   return len(list((folder / "samples").glob("samples-*.tfrecord")))
 
 
-def wait(ready, process, seconds=240):
-  until = time.monotonic() + seconds
+def wait(ready, process):
+  until = time.monotonic() + PATIENCE
   while not ready() and process.poll() is None:
     if time.monotonic() > until:
       raise AssertionError("the join did not go on")

@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 
+from tests.patience import PATIENCE
 from tests.soak import jobs
 
 SAMPLE_SECONDS = 1.0
@@ -84,19 +85,23 @@ def run(folder, flags):
     process = subprocess.Popen(command, stdout=out, stderr=out, env=jobs.environment())
   samples = {}
   try:
-    deadline = time.monotonic() + jobs.START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while "batches" not in output.read_text():
       if process.poll() is not None or time.monotonic() > deadline:
         raise RuntimeError(f"The job did not begin:\n{output.read_text()[-3000:]}")
       time.sleep(SAMPLE_SECONDS)
     tasks = jobs.tasks_of(process.pid)
+    samples = {task: [] for task in tasks}
     end = time.monotonic() + 60 * flags.minutes
-    while time.monotonic() < end and process.poll() is None:
+    # Of each third of the time there is a sample.
+    while (
+      time.monotonic() < end or min(map(len, samples.values())) < 3
+    ) and process.poll() is None:
       for task, pid in tasks.items():
-        samples.setdefault(task, []).append(resident_bytes(pid))
+        samples[task].append(resident_bytes(pid))
       time.sleep(SAMPLE_SECONDS)
     (folder / "stop").touch()
-    code = process.wait(jobs.START_SECONDS)
+    code = process.wait(PATIENCE)
   finally:
     if process.poll() is None:
       process.terminate()  # `tfps launch` ends its processes.

@@ -22,6 +22,7 @@ import time
 
 import numpy as np
 
+from tests.patience import PATIENCE
 from tests.soak import jobs, push_trainer
 from tfps.cli import launch
 
@@ -99,7 +100,7 @@ class Job:
 
   def wait_for_ticket(self, worker, more_than=0):
     """The last ticket that the worker has begun since its start, once it has begun enough."""
-    log, deadline = self._logs["worker", worker], time.monotonic() + jobs.START_SECONDS
+    log, deadline = self._logs["worker", worker], time.monotonic() + PATIENCE
     while len(begun := log.read_text().split("Ticket ")[1:]) <= more_than:
       if self._processes["chief", 0].poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the job did not go on:\n{self._log_of_chief()[-3000:]}")
@@ -123,7 +124,7 @@ class Job:
     """Lets the job come to its end; returns what the chief says about it."""
     (self._folder / "stop").touch()
     with contextlib.suppress(subprocess.TimeoutExpired):
-      self._processes["chief", 0].wait(jobs.START_SECONDS)
+      self._processes["chief", 0].wait(PATIENCE)
     if self._processes["chief", 0].poll() != 0:
       raise AssertionError(f"the job failed:\n{self._log_of_chief()[-3000:]}")
     return json.loads((self._folder / "trained.json").read_text())

@@ -26,6 +26,7 @@ import time
 import numpy as np
 
 import tfps
+from tests.patience import PATIENCE
 from tests.soak import jobs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -185,14 +186,14 @@ class Process:
     return self._log.read_text()
 
   def _wait(self, condition):
-    deadline = time.monotonic() + jobs.START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not condition():
       if self._process.poll() is not None or time.monotonic() > deadline:
         raise AssertionError(f"the {self.name} did not go on:\n{self._output()[-3000:]}")
       time.sleep(0.01)
 
   def _wait_for_end(self):
-    if self._process.wait(timeout=jobs.START_SECONDS) != 0:
+    if self._process.wait(timeout=PATIENCE) != 0:
       raise AssertionError(f"the {self.name} did not end with 0:\n{self._output()[-3000:]}")
 
   def _kill_group(self):
