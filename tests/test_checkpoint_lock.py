@@ -15,6 +15,7 @@ import tfps
 from tests import exports
 from tests.checkpoints import KEYS, make_table, push
 from tests.commands import fails, run
+from tests.patience import PATIENCE
 from tests.test_checkpoint import ROOT, manager
 from tfps.checkpoint import ended, reader
 from tfps.errors import LockError
@@ -22,38 +23,76 @@ from tfps.export import artifact
 from tfps.export.artifact import ARTIFACTS
 from tfps.storage import lock
 
-# Holds the lock until its input ends, or it is killed.
-HOLDER = """
+# The holders of leases here write them anew twice a second.
+LEASE_SECONDS = 3.0
+
+# Holds the lock of each folder that it reads, until it reads an empty line or is killed.
+HOLDER = f"""
 import sys
 from tfps.storage import lock
-lock.LEASE_SECONDS = float(sys.argv[2])
-hold = lock.Hold(sys.argv[1])
-print("held", flush=True)
-sys.stdin.read()
-hold.check()
-hold.release()
-print("released", flush=True)
+lock.LEASE_SECONDS = {LEASE_SECONDS}
+for folder in sys.stdin:
+  hold = lock.Hold(folder.strip())
+  print("held", flush=True)
+  sys.stdin.readline()
+  hold.check()
+  hold.release()
+  print("released", flush=True)
 """
 
 
-@contextlib.contextmanager
-def _holder(folder, lease_seconds=3.0):
-  process = subprocess.Popen(
-    [sys.executable, "-c", HOLDER, str(folder), str(lease_seconds)],
-    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-  )  # fmt: skip
-  try:
-    assert process.stdout.readline() == "held\n"
-    yield process
-  finally:
-    process.kill()
-    process.communicate()
+class Holder:
+  """Another process that holds one folder's lock after the other; killed, it is another process."""
+
+  def __init__(self):
+    self.process = None
+    self._holds = False
+
+  @contextlib.contextmanager
+  def __call__(self, folder):
+    if self.process is None or self.process.poll() is not None:
+      self.process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+      )  # fmt: skip
+    self._holds = True
+    self.process.stdin.write(f"{folder}\n")
+    assert self.process.stdout.readline() == "held\n"
+    yield self.process
+    if self._holds:
+      assert self.let_go() == "released\n"
+
+  def let_go(self):
+    """Has it let go of the folder; returns what it says, "" where it ended instead."""
+    self._holds = False
+    self.process.stdin.write("\n")
+    return self.process.stdout.readline()
+
+  def kill(self):
+    self._holds = False
+    self.process.kill()
+    self.process.wait()
+
+
+@pytest.fixture(name="holder", scope="module")
+def _holder():
+  holder = Holder()
+  yield holder
+  if holder.process is not None:
+    holder.kill()
 
 
 @pytest.fixture(name="soon", autouse=True)
 def _soon(monkeypatch):
   monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.3)
-  monkeypatch.setattr(lock, "LEASE_SECONDS", 3.0)
+  monkeypatch.setattr(lock, "LEASE_SECONDS", LEASE_SECONDS)
+
+
+@pytest.fixture(name="patient")
+def _patient(monkeypatch):
+  """A holder that hardly gets any time is not taken for dead."""
+  monkeypatch.setattr(lock, "LEASE_SECONDS", PATIENCE)
+  monkeypatch.setattr(lock, "_RENEWALS_PER_LEASE", 2 * PATIENCE)
 
 
 # The same folder by its path, and through TensorFlow's file systems as one without locks of a
@@ -62,14 +101,13 @@ SCHEMES = pytest.mark.parametrize("scheme", ["", "file://"])
 
 
 @SCHEMES
-def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path, scheme):
+def test_a_second_process_is_refused_until_the_first_lets_go(holder, patient, tmp_path, scheme):
   folder = f"{scheme}{tmp_path}/checkpoints"
-  with _holder(folder) as process:
+  with holder(folder) as process:
     with pytest.raises(LockError) as raised:
       lock.Hold(folder)
     assert f"checkpoints is in use by process {process.pid} on " in str(raised.value)
-    out, _ = process.communicate()  # It lets go.
-    assert out == "released\n"
+    assert holder.let_go() == "released\n"
   assert os.listdir(tmp_path / "checkpoints") == []
   with lock.Hold(folder):
     assert os.listdir(tmp_path / "checkpoints") == ["lock"]
@@ -77,24 +115,23 @@ def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path, scheme):
 
 
 @SCHEMES
-def test_a_killed_process_locks_nobody_out(tmp_path, scheme):
+def test_a_killed_process_locks_nobody_out(holder, tmp_path, scheme):
   folder = f"{scheme}{tmp_path}"
-  with _holder(folder) as process:
-    process.kill()
-    process.wait()
+  with holder(folder):
+    holder.kill()
   with lock.Hold(folder) as hold:
     hold.check()
 
 
-def test_who_lost_its_lease_is_told(tmp_path):
+def test_who_lost_its_lease_is_told(holder, tmp_path):
   """As one that was frozen for longer than a lease lasts."""
   folder = f"file://{tmp_path}"
-  with _holder(folder) as process:
+  with holder(folder) as process:
     process.send_signal(signal.SIGSTOP)
     with lock.Hold(folder):
       process.send_signal(signal.SIGCONT)
-      out, _ = process.communicate()
-  assert process.returncode != 0 and "released" not in out
+      assert holder.let_go() == ""
+  assert process.wait() == 1
 
 
 def test_managers_of_one_process_share_the_lock(tmp_path):
@@ -111,19 +148,19 @@ def test_managers_of_one_process_share_the_lock(tmp_path):
   assert not (tmp_path / "lock").exists()
 
 
-def test_a_job_that_is_refused_leaves_the_folder_as_it_is(tmp_path):
+def test_a_job_that_is_refused_leaves_the_folder_as_it_is(holder, tmp_path):
   ended.mark(str(tmp_path))
   (tmp_path / "writing-checkpoint-3").mkdir()
   callback = tfps.callbacks.Checkpoint(str(tmp_path), tables=[make_table()])
   callback.set_model(keras.Sequential())
-  with _holder(tmp_path), pytest.raises(LockError, match="is in use by process"):
+  with holder(tmp_path), pytest.raises(LockError, match="is in use by process"):
     callback.on_train_begin()
   assert ended.is_marked(str(tmp_path)) and (tmp_path / "writing-checkpoint-3").exists()
   callback.on_train_begin()
   assert not ended.is_marked(str(tmp_path)) and not (tmp_path / "writing-checkpoint-3").exists()
 
 
-def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
+def test_no_command_changes_a_folder_in_use(holder, tmp_path, capsys):
   table = make_table(2)
   table.slot_id("user")
   push(table, KEYS)
@@ -132,7 +169,7 @@ def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
   saver.close()
   names = sorted(os.listdir(tmp_path))
   manifest = (tmp_path / "checkpoint-1" / "manifest.json").read_bytes()
-  with _holder(tmp_path) as process:
+  with holder(tmp_path) as process:
     for command in (["evict"], ["rebalance", "--servers=3", "--apply"]):
       error = fails(capsys, command[0], tmp_path, *command[1:])
       assert f"{tmp_path} is in use by process {process.pid}" in error
@@ -145,7 +182,7 @@ def test_no_command_changes_a_folder_in_use(tmp_path, capsys):
   assert run(capsys, "rebalance", tmp_path, "--servers=3", "--apply")[0] == 0
 
 
-def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
+def test_nobody_else_exports_to_a_folder_in_use(holder, tmp_path, capsys):
   model, _ = exports.make_small_model()
   make = lambda: tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
   exporter = make()
@@ -158,7 +195,7 @@ def test_nobody_else_exports_to_a_folder_in_use(tmp_path, capsys):
   del exporter
   gc.collect()
   assert not (tmp_path / "lock").exists()
-  with _holder(tmp_path) as process:
+  with holder(tmp_path) as process:
     with pytest.raises(LockError, match=f"{tmp_path} is in use by process {process.pid} on "):
       make()
     assert f"{tmp_path} is in use by process" in fails(capsys, "fold", base, delta)
