@@ -1,6 +1,7 @@
 """The job whose workers `pushes.py` kills: it trains until the file `<folder>/stop` is there.
 
-Every worker says on stderr when it begins a ticket. The chief leaves a checkpoint, and
+Every worker says on stderr when it begins a ticket. The chief keeps in `<folder>/progress` how many
+tickets are finished and how many pushes came twice, and leaves a checkpoint and
 `<folder>/trained.json`.
 """
 
@@ -44,6 +45,22 @@ class StopAtFile(keras.callbacks.Callback):
       self.model.stop_training = True
 
 
+class Progress(keras.callbacks.Callback):
+  """Writes how many tickets are finished, and how many pushes to a table came twice."""
+
+  def __init__(self, path, table):
+    super().__init__()
+    self._path, self._table = path, table
+    self._tickets = 0
+
+  def on_train_batch_end(self, batch, logs=None):
+    self._tickets += 1
+    repeated = int(self._table.statistics()["repeated_pushes"])
+    written = self._path.with_suffix(".new")
+    written.write_text(f"{self._tickets} {repeated}")
+    written.replace(self._path)
+
+
 def source(kind=tfps.data.ClickStream):
   return kind(
     days=200, examples_per_day=64 * BATCHES_PER_TICKET * 50, batch_size=64,
@@ -66,7 +83,8 @@ def main():
   communication = tfps.Communication(flags.consistency, max_delay=4, dense_sync_every=5)
   stop = StopAtFile(flags.folder / "stop")
   saver = tfps.callbacks.Checkpoint(str(flags.folder / "checkpoints"), every_days=10**9)
-  model.fit(source(ToldClicks), communication=communication, callbacks=[stop, saver], verbose=0)
+  callbacks = [Progress(flags.folder / "progress", table), stop, saver]
+  model.fit(source(ToldClicks), communication=communication, callbacks=callbacks, verbose=0)
   trained = {
     "tickets": stop.tickets,
     "iterations": int(model.optimizer.iterations),

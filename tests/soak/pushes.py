@@ -22,7 +22,7 @@ import time
 
 import numpy as np
 
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs, push_trainer
 from tfps.cli import launch
 
@@ -52,6 +52,10 @@ def soak(folder, flags):
       ticket = job.kill_within_a_ticket(worker, rng)
       print(f"  kill {kill} of {flags.kills}: worker {worker} in ticket {ticket}", flush=True)
       job.start("worker", worker)
+    # Where all kills were between the pushes of two tickets, there are more.
+    while not job.has_repeated(within_tickets=4 * WORKERS):
+      job.kill_within_a_ticket(0, rng)
+      job.start("worker", 0)
     # Both have trained since.
     for worker in range(WORKERS):
       job.wait_for_ticket(worker)
@@ -119,6 +123,21 @@ class Job:
     self._processes["worker", worker].kill()
     self._processes["worker", worker].wait()
     return ticket
+
+  def has_repeated(self, within_tickets):
+    """Whether a push came twice before so many more tickets are finished."""
+    last = self._progress()[0] + within_tickets
+    wait_until(
+      lambda: self._progress()[0] >= last or self._progress()[1],
+      lambda: self._processes["chief", 0].poll() is None,
+      self._log_of_chief,
+    )
+    return self._progress()[1] > 0
+
+  def _progress(self):
+    with contextlib.suppress(FileNotFoundError):
+      return [int(number) for number in (self._folder / "progress").read_text().split()]
+    return [0, 0]
 
   def finish(self):
     """Lets the job come to its end; returns what the chief says about it."""
