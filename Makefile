@@ -100,7 +100,7 @@ bazel: $(installed)
 aarch64:
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64-static; do command -v $$tool >/dev/null || { \
 	  echo "$$tool is missing: apt install g++-aarch64-linux-gnu qemu-user-static"; exit 1; }; done
-	@$(MAKE) -s -f ops/ops.mk run-aarch64 PYTHON=$(PYTHON)
+	@$(MAKE) -s -f ops/ops.mk -j2 run-aarch64 PYTHON=$(PYTHON)
 	@echo "Left out: ops/kernels and ops/tfra, which need TensorFlow's headers."
 
 # Newer than all that says what belongs in the environment, so that a second call installs nothing.
