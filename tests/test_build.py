@@ -94,8 +94,7 @@ def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
   information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
   assert {name.split("/")[0] for name in names} == {"tfps", information}
   assert set(names) > {
-    "tfps/_tfps_ops.so",
-    "tfps/_build_info.py",
+    LIBRARY,
     "tfps/table/feasign_table.py",
     "tfps/cli/main.py",
   }
