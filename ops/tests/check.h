@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -34,7 +35,9 @@ inline int Register(const char* name, void (*run)()) {
   return 0;
 }
 
-template <typename A, typename B, typename Holds>
+// One instance of this for all checks of a kind of two types: a lambda at each check would make one
+// each, and they would be most of what a test costs to compile.
+template <typename Holds, typename A, typename B>
 void Check(const A& a, const B& b, Holds holds, const char* what, const char* file, int line) {
   if (holds(a, b)) return;
   ++FailedChecks();
@@ -44,6 +47,14 @@ void Check(const A& a, const B& b, Holds holds, const char* what, const char* fi
   std::cerr << message.str();
 }
 
+struct Near {
+  double tolerance;
+  template <typename A, typename B>
+  bool operator()(const A& a, const B& b) const {
+    return std::fabs(a - b) <= tolerance;
+  }
+};
+
 }  // namespace tfps_test
 
 #define TEST(name)                                                              \
@@ -51,21 +62,17 @@ void Check(const A& a, const B& b, Holds holds, const char* what, const char* fi
   static const int registered_##name = tfps_test::Register(#name, &Test##name); \
   static void Test##name()
 
-#define CHECK_OP(a, op, b)                                                        \
-  tfps_test::Check((a), (b), [](const auto& x, const auto& y) { return x op y; }, \
-                   #a " " #op " " #b, __FILE__, __LINE__)
-#define CHECK_EQ(a, b) CHECK_OP(a, ==, b)
-#define CHECK_NE(a, b) CHECK_OP(a, !=, b)
-#define CHECK_LT(a, b) CHECK_OP(a, <, b)
-#define CHECK_LE(a, b) CHECK_OP(a, <=, b)
-#define CHECK_GT(a, b) CHECK_OP(a, >, b)
-#define CHECK_GE(a, b) CHECK_OP(a, >=, b)
+#define CHECK_THAT(a, b, holds, what) tfps_test::Check((a), (b), holds, what, __FILE__, __LINE__)
+#define CHECK_EQ(a, b) CHECK_THAT(a, b, std::equal_to<>(), #a " == " #b)
+#define CHECK_NE(a, b) CHECK_THAT(a, b, std::not_equal_to<>(), #a " != " #b)
+#define CHECK_LT(a, b) CHECK_THAT(a, b, std::less<>(), #a " < " #b)
+#define CHECK_LE(a, b) CHECK_THAT(a, b, std::less_equal<>(), #a " <= " #b)
+#define CHECK_GT(a, b) CHECK_THAT(a, b, std::greater<>(), #a " > " #b)
+#define CHECK_GE(a, b) CHECK_THAT(a, b, std::greater_equal<>(), #a " >= " #b)
 #define CHECK_TRUE(a) CHECK_EQ(static_cast<bool>(a), true)
 #define CHECK_FALSE(a) CHECK_EQ(static_cast<bool>(a), false)
-#define CHECK_NEAR(a, b, tolerance)                                                               \
-  tfps_test::Check((a), (b),                                                                      \
-                   [&](const auto& x, const auto& y) { return std::fabs(x - y) <= (tolerance); }, \
-                   #a " is within " #tolerance " of " #b, __FILE__, __LINE__)
+#define CHECK_NEAR(a, b, tolerance) \
+  CHECK_THAT(a, b, (tfps_test::Near{tolerance}), #a " is within " #tolerance " of " #b)
 
 int main() {
   int failed = 0;
