@@ -8,6 +8,7 @@ and rounded once. An engine that computes in float32 agrees to a few float32 rou
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def splitmix64(x):
   return x ^ (x >> 31)
 
 
+@functools.lru_cache(1 << 20)
 def virtual_shard(key, num_shards):
   """The virtual shard, in [0, num_shards), of an int64 key."""
   return ((splitmix64(key & UINT64) >> 32) * num_shards) >> 32
@@ -282,6 +284,8 @@ class ReferenceTable:
 
   def _keep_limit(self, shard):
     """A shard that holds more than its share evicts its lowest scores until a 32nd is free."""
+    if self.shard_rows == self.shard_bytes == np.inf:
+      return
     keys = self._keys_of(shard)
     if len(keys) <= self.shard_rows and self._bytes(keys) <= self.shard_bytes:
       return

@@ -11,7 +11,7 @@ import pytest
 from tests import held
 from tests.patience import PATIENCE, wait_until
 from tests.soak import jobs
-from tfps.cli import launch
+from tfps.cli import launch, main
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -70,7 +70,7 @@ def run_tfps(*arguments, log_level=1):
 @pytest.fixture(name="alone", scope="module")
 def _alone(tmp_path_factory):
   path = tmp_path_factory.mktemp("alone") / "summary.json"
-  run_tfps("train", f"--config={CONFIG}", *SMALL, f"--config.summary_file={path}")
+  assert main.main(["train", f"--config={CONFIG}", *SMALL, f"--config.summary_file={path}"]) == 0
   return json.loads(path.read_text())
 
 

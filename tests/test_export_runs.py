@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfps
-from tests import checkpoints, exports
+from tests import checkpoints, commands, exports
 from tests.patience import PATIENCE
 from tfps.checkpoint import CheckpointManager
 from tfps.export.artifact import ARTIFACTS
@@ -82,7 +82,7 @@ def delta_rows_of(path, table):
   return keys[np.argsort(keys)], rows[np.argsort(keys)]
 
 
-def test_the_quickstart_exports_at_days_ends(tmp_path):
+def test_the_quickstart_exports_at_days_ends(tmp_path, capsys):
   out = run_tfps(
     "train", f"--config={ROOT / 'configs' / 'quickstart.py'}", "--config.data.days=3",
     "--config.data.examples_per_day=3000", "--config.progressive_test=False",
@@ -91,7 +91,8 @@ def test_the_quickstart_exports_at_days_ends(tmp_path):
   assert f"Exported {tmp_path}/base/3." in out
   assert sorted(os.listdir(tmp_path / "base")) == ["2", "3"]
   assert ARTIFACTS.read(f"{tmp_path}/base/3").day == 2
-  checked = run_tfps("verify-export", tmp_path / "base" / "3")
+  code, checked, _ = commands.run(capsys, "verify-export", tmp_path / "base" / "3")
+  assert code == 0
   assert "256 examples differ by" in checked and "rows of ctr" in checked
   examples, _, difference = served_without_tfps(tmp_path / "base" / "3", tmp_path)
   assert examples == 256 and difference <= 1e-6
@@ -168,7 +169,7 @@ with strategy.scope():
 """
 
 
-def test_a_cluster_exports_what_one_process_exports(tmp_path):
+def test_a_cluster_exports_what_one_process_exports(tmp_path, capsys):
   model, table = exports.make_small_model()
   CheckpointManager(tmp_path / "checkpoints", model, [table]).save({})
   exporter = tfps.export.Exporter(model, tmp_path / "alone", exports.SMALL_RAW)
@@ -189,7 +190,7 @@ def test_a_cluster_exports_what_one_process_exports(tmp_path):
   assert len(keys) > 5
   np.testing.assert_array_equal(keys, cluster_keys)
   np.testing.assert_array_equal(rows, cluster_rows)
-  assert "20 examples differ by" in run_tfps("verify-export", exported)
+  assert "20 examples differ by" in commands.run(capsys, "verify-export", exported)[1]
   # What was pushed since is in the delta, from both servers.
   (keys, rows), (cluster_keys, cluster_rows) = (
     delta_rows_of(path, "small") for path in (alone_delta, f"{tmp_path}/cluster/delta/1/1")

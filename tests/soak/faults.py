@@ -128,7 +128,7 @@ class Job:
 
   Args:
     folder: is made where there is none; a job in one goes on from what it holds.
-    flags: those of this program.
+    flags: those of this program; without workers the job is one process.
     days: train so many, and without a pause; else until `stop`.
   """
 
@@ -140,10 +140,11 @@ class Job:
       f"--base-days={flags.base_days}",
     ]  # fmt: skip
     program.append(f"--pause={flags.pause}" if days is None else f"--days={days}")
-    self._command = [
-      sys.executable, "-m", "tfps", "launch", f"--workers={flags.workers}", f"--ps={flags.ps}",
-      "--max-restarts=1000", f"--log-dir={folder / 'logs'}", "--", *program,
+    launch = [
+      "-m", "tfps", "launch", f"--workers={flags.workers}", f"--ps={flags.ps}",
+      "--max-restarts=1000", f"--log-dir={folder / 'logs'}", "--",
     ]  # fmt: skip
+    self._command = [sys.executable, *(launch if flags.workers else []), *program]
     self._log = folder / "log"
     self._launcher = None
 
