@@ -44,6 +44,8 @@ class BuildOps(build_ext.build_ext):
           f"OUT={out}",
           f"TENSORFLOW={tensorflow.folder}",
           f"PYTHON={sys.executable}",
+          # In a wheel that is made for others, a deprecated call of TensorFlow is an error.
+          f"WERROR={'-Werror' if installed_tensorflow.unpacked() else ''}",
         ],
         cwd=ROOT,
         check=True,

@@ -19,7 +19,7 @@ kernels := $(wildcard $(addprefix ops/,$(KERNELS)))
 registrations := $(sort $(wildcard $(addprefix ops/,$(REGISTRATIONS))))
 tests := $(wildcard $(addprefix ops/,$(TESTS)))
 settings := ops/sources.bzl ops/ops.mk
-compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) -fPIC -MMD -MP -I. -c $< -o $@
+compile = @mkdir -p $(@D) && echo "$(CXX) $<" && $(CXX) $(COPTS) $(WERROR) -fPIC -MMD -MP -I. -c $< -o $@
 
 # The op library. It is linked again when a source is removed, which changes the time of its folder.
 library_objects := $(OUT)/ops_as_one.o $(patsubst %.cc,$(OUT)/%.o,$(core))

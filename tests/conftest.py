@@ -68,14 +68,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Marks the tests of the modules that tests/quick.txt names, and puts long files first."""
+  """Puts long files first, marks those of tests/quick.txt, and skips what needs a missing TFRA."""
   folder = pathlib.Path(__file__).parent
   places = {folder / name: place for place, name in enumerate(_LONG)}
   items.sort(key=lambda item: places.get(item.path, len(places)))
   quick = set(pathlib.Path(__file__).with_name("quick.txt").read_text().split())
+  tfra = importlib.util.find_spec("tensorflow_recommenders_addons")
+  without = pytest.mark.skip(reason="TFRA is not installed: it has no release for every TensorFlow")
   for item in items:
     if item.path.name in quick:
       item.add_marker("quick")
+    if tfra is None and "tfra" in item.nodeid.lower():
+      item.add_marker(without)
 
 
 _servers = []  # that served the exports of this run, also in pytest-xdist's workers

@@ -243,7 +243,7 @@ class CheckpointMachine(test_conformance.TableMachine):
     ("adagrad", False, ["native"]),
     ("adam", False, ["native"]),
     ("sgd", True, ["native"]),
-    ("adam", True, ["tfra", "tfra", "native"]),
+    pytest.param("adam", True, ["tfra", "tfra", "native"], id="adam-True-tfra"),
   ],
 )
 def test_any_operations_with_checkpoints_and_kills_leave_the_rows_of_the_reference(

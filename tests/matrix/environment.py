@@ -53,9 +53,9 @@ class Environment:
       self._log(
         "venv", [_interpreter(self.combination.python), "-m", "venv", self._python.parents[1]]
       )
-    self.run("tensorflow", "-m", "pip", "install", f"tensorflow=={self.combination.tensorflow}")
     self.run("uninstall", "-m", "pip", "uninstall", "--yes", "tfps")
-    self.run("install", "-m", "pip", "install", f"tfps[test,kafka] @ {wheel.as_uri()}")
+    tensorflow = f"tensorflow=={self.combination.tensorflow}"
+    self.run("install", "-m", "pip", "install", tensorflow, f"tfps[test,kafka] @ {wheel.as_uri()}")
     self.run("check", "-m", "pip", "check")
     found = self.version("tensorflow")
     if found != self.combination.tensorflow:
