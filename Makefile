@@ -74,8 +74,7 @@ matrix: $(wheel_tools)
 	$(VENV)/bin/python build_backend/make_wheel.py --dist=build/matrix/dist \
 	  $(sort $(foreach item,$(MATRIX),$(firstword $(subst @, ,$(item)))))
 	$(VENV)/bin/python -m tests.matrix $(MATRIX)
-	$(if $(MATRIX),,$(MAKE) aarch64)
-	$(MAKE) aarch64 PYTHON=$(PYTHON)
+	$(if $(MATRIX),,$(MAKE) aarch64 PYTHON=$(PYTHON))
 
 bench: ops
 	$(VENV)/bin/python benchmarks/report.py $(BENCH)
