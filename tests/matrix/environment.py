@@ -111,6 +111,9 @@ class Environment:
     return ran.stdout
 
 
+_WHICH_PYTHON = "import sys; print('.'.join(map(str, sys.version_info[:2])), sys.executable)"
+
+
 def _interpreter(version: str) -> str:
   """Returns the Python of a version: PYTHON310=..., or one on PATH, or pyenv's."""
   named = os.environ.get("PYTHON" + version.replace(".", ""))
@@ -121,11 +124,12 @@ def _interpreter(version: str) -> str:
     *pyenv.glob(f"versions/{version}.*/bin/python"),
   ]
   for candidate in filter(None, candidates):
-    asked = [str(candidate), "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
+    asked = [str(candidate), "-c", _WHICH_PYTHON]
     try:
       answer = subprocess.run(asked, capture_output=True, text=True)
     except OSError:
       continue
-    if answer.stdout.strip() == version:
-      return str(candidate)
+    found, _, executable = answer.stdout.strip().partition(" ")
+    if found == version:
+      return executable  # Not the candidate: it may be a name or a script that needs this PATH.
   raise Missing(f"no Python {version} (PYTHON{version.replace('.', '')}=... names one)")
