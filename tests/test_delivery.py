@@ -231,7 +231,7 @@ def test_two_senders_with_chunks_of_their_own(server, made, expected):
 
 def test_what_cannot_be_sent_is_said_and_others_go_on(server, folder, capsys):
   dead = ModelServer.free_address()
-  code, out, err = push(capsys, folder, dead, server, timeout=20)
+  code, out, err = push(capsys, folder, dead, server, timeout=60)
   assert code == 1 and f"{server.address}: base 1 is at delta {DELTAS}" in out
   assert err.startswith(f"tfps: error: {dead} does not answer") and err.count("\n") == 1
   code, out, err = push(capsys, folder, server, model_name="other")

@@ -11,7 +11,7 @@ from tfps.table.row import RowLayout, split_rows
 OPTIMIZERS = [tfps.SGD(), tfps.Adagrad(), tfps.StdAdagrad(), tfps.Adam(), tfps.FTRL()]
 
 
-@pytest.mark.parametrize("lr, mf", itertools.product(OPTIMIZERS, OPTIMIZERS))
+@pytest.mark.parametrize("lr, mf", list(itertools.product(OPTIMIZERS, OPTIMIZERS)))
 @pytest.mark.parametrize("admitted", [False, True])
 def test_join_is_the_inverse_of_split(lr, mf, admitted):
   layout = RowLayout(3, lr, mf)

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import tfps
+from tests.patience import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -58,9 +59,8 @@ def check(checker, folder, text):
       f'{{"typeCheckingMode": "basic", "reportMissingImports": false, "extraPaths": ["{ROOT}"]}}'
     )
     command, environment = [tool("basedpyright"), "--project", folder, program], os.environ
-  done = subprocess.run(
-    list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
-  )
+  options = dict(cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+  done = subprocess.run(list(map(str, command)), **options)
   assert done.returncode in (0, 1) and not done.stderr, done.stderr
   wrong = {int(line) for line in re.findall(r"program\.py:(\d+)(?::\d+)?.* error:", done.stdout)}
   wrong |= {int(line) for line in re.findall(r"program\.py:(\d+):\d+ - error", done.stdout)}
