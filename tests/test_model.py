@@ -196,13 +196,6 @@ def test_a_table_in_a_plain_keras_model_is_refused():
     model.fit({"user": features()["user"]}, LABELS, verbose=0)
 
 
-def test_save_says_to_export(tmp_path):
-  model = Linear(make_table(), ["user"])
-  train_once(model)
-  with pytest.raises(NotImplementedError, match="export"):
-    model.save(tmp_path / "model")
-
-
 @pytest.mark.parametrize(
   "arguments, field",
   [

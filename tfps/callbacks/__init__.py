@@ -1,6 +1,7 @@
 """Keras callbacks that follow the training calendar of a source; `Callback` lists their hooks."""
 
 from tfps.callbacks.base_export import BaseExport
+from tfps.callbacks.best_checkpoint import BestCheckpoint
 from tfps.callbacks.checkpoint import Checkpoint
 from tfps.callbacks.delta_export import DeltaExport
 from tfps.callbacks.end_of_day import EndOfDay
@@ -13,6 +14,7 @@ from tfps.training.callback import Callback
 
 __all__ = [
   "BaseExport",
+  "BestCheckpoint",
   "Callback",
   "Checkpoint",
   "DeltaExport",

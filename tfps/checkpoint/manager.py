@@ -148,6 +148,8 @@ class CheckpointManager:
 
     number = CHECKPOINTS.next_number(self.folder)
     path = CHECKPOINTS.publish(self.folder, number, write, self._devices())
+    for table in self._tables:
+      tables_lib.mark_since(table, path)
     self._last = path
     if before is None:
       self._increments, self._increment_rows = 0, 0
@@ -231,6 +233,7 @@ class CheckpointManager:
     rows = sum(table.statistics()["rows"] for table in self._tables)
     return (
       self._last is not None
+      and all(tables_lib.are_marked_since(table, self._last) for table in self._tables)
       and CHECKPOINTS.exists(self._last)
       and self._increments < _MOST_INCREMENTS
       and self._increment_rows < rows

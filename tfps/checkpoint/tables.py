@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # that saves and the run that restores.
 _LAYOUT = ("mf_dim", "lr.optimizer", "mf.optimizer")
 
+# The checkpoint since which a table marks the rows that are touched, whichever manager saved it.
+_marked_since: weakref.WeakKeyDictionary[FeasignTable, str] = weakref.WeakKeyDictionary()
+
 
 def save(table: FeasignTable, folder: str, *, only_touched: bool) -> tuple[TableManifest, int]:
   """Writes rows, one tensor bundle `<table>/server-<i>` for each server.
@@ -35,6 +39,7 @@ def save(table: FeasignTable, folder: str, *, only_touched: bool) -> tuple[Table
   Returns:
     What the manifest says of the table, and how many rows were written.
   """
+  _marked_since.pop(table, None)
   prefixes = [f"{table.name}/server-{i}" for i in range(table.num_servers)]
   load = np.zeros([table.num_shards, 3], np.int64)
 
@@ -65,6 +70,16 @@ def save(table: FeasignTable, folder: str, *, only_touched: bool) -> tuple[Table
     clock=table.clocks(),
   )
   return saved, written
+
+
+def mark_since(table: FeasignTable, path: str) -> None:
+  """Notes that `save` wrote the table to the checkpoint `path`, which is now complete."""
+  _marked_since[table] = path
+
+
+def are_marked_since(table: FeasignTable, path: str | None) -> bool:
+  """Whether all rows that were touched after the checkpoint `path`, and no others, are marked."""
+  return path is not None and _marked_since.get(table) == path
 
 
 def check(table: FeasignTable, saved: TableManifest) -> None:
@@ -104,6 +119,7 @@ def restore(table: FeasignTable, chain: Sequence[tuple[str, TableManifest]]) -> 
     table: the table.
     chain: (folder, table in it) of the full checkpoint, then of each increment on top of it.
   """
+  _marked_since.pop(table, None)
   for folder, saved in chain:
     _restore_one(table, folder, saved)
   _, newest = chain[-1]

@@ -128,6 +128,9 @@ _SCRATCH_GRAPH = Private(
 _IS_COMPILED = Private("tf_keras", "Model._assert_compile_was_called")
 _VALIDATE_LOSS = Private("tf_keras", "Model._validate_target_and_loss")
 _COMPILED_LOSS = Private("tf_keras", "Model.compile", "self.compiled_loss")
+_SAVED_CHILDREN = Private("tf_keras", "layers.Layer._trackable_children")
+_SAVER = Private("tf_keras", "layers.Layer._trackable_saved_model_saver")
+_TRAIN_COUNTER = Private("tf_keras", "Model._init_batch_counters", "self._train_counter")
 _BATCH_HOOKS = Private("tf_keras", "callbacks.CallbackList._disallow_batch_hooks_in_ps_strategy")
 _CHECK_TIMING = Private("tf_keras", "callbacks.CallbackList.__init__", "self._check_timing")
 _RANDOM_LAYER = Private("tf_keras", "layers.Dropout.call", "self._random_generator")
@@ -296,6 +299,36 @@ def untracked(*names: str) -> Callable[[_Class], _Class]:
     return cls
 
   return decorate
+
+
+def never_in_saved_model(cls: _Class) -> _Class:
+  """A class decorator for a Keras layer or model, whose `check_saved_model()` is called first.
+
+  Whoever saves it, or something that has it, as a SavedModel then gets the error that it raises.
+  """
+  _SAVED_CHILDREN.get()
+  _SAVER.get()
+  changed: Any = cls
+
+  def children(self: Any, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+    if save_type == "savedmodel":
+      self.check_saved_model()
+    return super(changed, self)._trackable_children(save_type, **kwargs)
+
+  def saver(self: Any) -> Any:
+    # A model that is saved traces its layers before it comes to their children.
+    self.check_saved_model()
+    return super(changed, self)._trackable_saved_model_saver
+
+  changed._trackable_children = children
+  changed._trackable_saved_model_saver = property(saver)
+  return cls
+
+
+def count_trained(model: Any, number: int) -> None:
+  """Tells a model how many batches its `fit` has trained so far, for callbacks that ask it."""
+  _TRAIN_COUNTER.get()
+  model._train_counter.assign(number)
 
 
 def with_batch_hooks(cls: _Class) -> _Class:

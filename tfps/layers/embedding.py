@@ -48,6 +48,7 @@ class EmbeddingOutput(NamedTuple):
   sequences: dict[str, tf.Tensor]
 
 
+@compat.never_in_saved_model
 class Embedding(keras.layers.Layer):
   """Looks up the feasigns of several slots and pools them per slot.
 
@@ -151,9 +152,18 @@ class Embedding(keras.layers.Layer):
     return EmbeddingOutput(lr_logit, lr, mf, sequences)
 
   def get_config(self) -> dict:
-    raise ValueError(
+    raise NotImplementedError(
       f"layer '{self.name}' looks up table '{self._table.name}', whose rows are no part of a Keras "
-      "config: export the model instead."
+      "config: make the model or the layer again with the code that made it, keep a model with "
+      "tfps.checkpoint.CheckpointManager, and serve it with tfps.export.Exporter."
+    )
+
+  def check_saved_model(self) -> None:
+    """Called before Keras saves the layer in a SavedModel: raises NotImplementedError."""
+    raise NotImplementedError(
+      f"a SavedModel would leave out the rows of table '{self._table.name}', which layer "
+      f"'{self.name}' looks up: serve the model with tfps.callbacks.BaseExport or "
+      "tfps.export.Exporter."
     )
 
   def _read(self, features: Mapping[str, Any]) -> dict[str, Column]:

@@ -129,6 +129,12 @@ class FeasignTable:
       self._handles.append(handle)
       weakref.finalize(self, native.free, handle, device).atexit = False
 
+  def __reduce__(self) -> Any:
+    raise NotImplementedError(
+      f"the rows of table '{self.name}' are on parameter servers, and cannot be copied or pickled: "
+      "keep them with tfps.checkpoint.CheckpointManager, and restore them into another table."
+    )
+
   @property
   def options(self) -> str:
     """The settings in the form that the engine reads: `name=value` pairs separated by ";"."""

@@ -9,6 +9,7 @@ import tf_keras as keras
 from tfps.graph import compat
 from tfps.training.callback import check_hooks
 from tfps.training.position import Position
+from tfps.training.without_rows import check_callbacks
 
 
 # The logs of a finished ticket are numbers, and hooks may take longer than a batch.
@@ -24,12 +25,25 @@ class CallbackList(keras.callbacks.CallbackList):
     **kwargs: as `keras.callbacks.CallbackList` takes them.
 
   Raises:
-    ValueError: a callback has a method that looks like a hook of `tfps.callbacks.Callback`.
+    ValueError: a callback has a method that looks like a hook of `tfps.callbacks.Callback`, or
+      keeps dense weights without the rows that belong to them.
   """
 
   def __init__(self, callbacks: Any, **kwargs: Any):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+      callbacks = callbacks.callbacks
     super().__init__(callbacks, **kwargs)
     check_hooks(self.callbacks)
+    check_callbacks(self.model, self.callbacks)
+    boards = keras.callbacks.TensorBoard
+    self._counts = any(isinstance(callback, boards) for callback in self.callbacks)
+    self._trained = 0
+
+  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    self._trained += 1
+    if self._counts:
+      compat.count_trained(self.model, self._trained)
+    super().on_train_batch_end(batch, logs)
 
   def call(self, hook: str, *args: Any) -> None:
     """Calls a hook of all callbacks that have it, in order."""

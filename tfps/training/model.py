@@ -17,13 +17,14 @@ from tfps.layers.step import Step, current_exchange
 from tfps.training.communication import Communication
 from tfps.training.scoring import check_features
 from tfps.training.trainer import Trainer
+from tfps.training.without_rows import WithoutRows, check_callbacks
 
 _Functional: Any = compat.functional_model()
 
 
 # tf.Module looks for layers in all attributes and sorts the keys of dicts; sources have no order.
 @compat.untracked("_trainer")
-class Model(keras.Model):
+class Model(WithoutRows, keras.Model):
   """A Keras model with feasign tables; subclass it or call `tfps.Model(inputs, outputs)`.
 
   `compile`, `fit`, `evaluate` and `predict` are Keras's. Given a `tfps.data` source they run its
@@ -172,6 +173,7 @@ class Model(keras.Model):
           "communication says how a source's tickets run; wrap x in tfps.data.source, or leave it "
           "out."
         )
+      check_callbacks(self, callbacks)
       return super().fit(
         x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
         class_weight, sample_weight, initial_epoch, **kwargs,
@@ -210,6 +212,7 @@ class Model(keras.Model):
   ) -> Any:
     """Evaluates, as `keras.Model.evaluate` does; with a source, scores each example once."""
     if not isinstance(x, Source):
+      check_callbacks(self, callbacks)
       return super().evaluate(
         x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=return_dict,
         **kwargs,
@@ -261,13 +264,6 @@ class Model(keras.Model):
     """
     check_features(source, features)
     return trainer_of(self).scorer.score(source, tickets, features)
-
-  def save(self, *args: Any, **kwargs: Any) -> None:
-    """Refused: the rows are on the parameter servers, where Keras's formats do not reach."""
-    raise NotImplementedError(
-      f"model '{self.name}' has feasign tables, which model.save cannot hold: keep the dense "
-      "weights with model.save_weights, or export the model for serving."
-    )
 
   def build_for(self, source: Source) -> None:
     """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
