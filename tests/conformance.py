@@ -31,11 +31,18 @@ class Pair:
   def close(self):
     self.engine.close()
 
-  def push(self, keys, slots, show, click, gradients):
+  def push(self, keys, slots, show, click, gradients, frozen=None):
     width = np.shape(gradients)[1] if len(keys) else 1 + self.engine.mf_dim
     gradients = np.asarray(gradients, np.float32).reshape(len(keys), width)
-    self.engine.push(keys, slots, np.float32(show), np.float32(click), gradients)
-    self.reference.push(keys, slots, np.float32(show), np.float32(click), gradients)
+    show, click = np.float32(show), np.float32(click)
+    if frozen is None:
+      self.engine.push(keys, slots, show, click, gradients)
+      self.reference.push(keys, slots, show, click, gradients)
+      return
+    # As messages, in which counts are finite.
+    step_show = np.where(frozen, np.nan, show)
+    self.engine.push_messages(keys, slots, show, click, gradients, frozen)
+    self.reference.push(keys, slots, show, click, gradients, step_show)
 
   def end_of_day(self, day):
     assert self.engine.end_of_day(day) == self.reference.end_of_day(day)

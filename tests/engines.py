@@ -97,6 +97,10 @@ class Engine(abc.ABC):
     """As ReferenceTable.push."""
 
   @abc.abstractmethod
+  def push_messages(self, keys, slots, show, click, gradients, frozen):
+    """The same through messages, one for rows of the same frozen: bool [n]; counts are finite."""
+
+  @abc.abstractmethod
   def end_of_day(self, day):
     """As ReferenceTable.end_of_day."""
 
@@ -178,6 +182,11 @@ class NativeEngine(Engine):
       gradients=_array(gradients, np.float32),
     )
 
+  def push_messages(self, keys, slots, show, click, gradients, frozen):
+    for begin, end in _runs(frozen):
+      columns = (column[begin:end] for column in (keys, slots, show, click, gradients))
+      exchanges.push(self._table, _message(*columns, frozen=bool(frozen[begin])))
+
   def end_of_day(self, day):
     return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))
 
@@ -244,26 +253,21 @@ class NativeMessages(NativeEngine):
     return native.ops.tfps_read_pulled(messages=[reply], row_width=width).numpy()
 
   def push(self, keys, slots, show, click, gradients):
-    n = len(keys)
+    finite = np.isfinite(show) & np.isfinite(click)
+    for begin, end in _runs(finite):
+      columns = [column[begin:end] for column in (keys, slots, show, click, gradients)]
+      if finite[begin]:
+        self._push_finite(*columns)
+      else:  # There is no message that says so.
+        super().push(*columns)
+
+  def _push_finite(self, keys, *columns):
     with self._lock:
       ticket = next(self._tickets)
       self._running.add(ticket)
       finished_below = min(self._running)
-    gradients = np.asarray(gradients, np.float32)
     references = [self._references.get(key, key % 5000) for key in np.asarray(keys).tolist()]
-    (message,) = native.ops.tfps_make_push(
-      keys=[_array(keys, np.int64)],
-      slots=[_array(slots, np.int32)],
-      pulled=[messages.make_pulled(references, gradients.shape[1])],
-      positions=[tf.range(n)],
-      row_splits=[tf.range(n + 1, dtype=tf.int64)],
-      gradients=[gradients],
-      show=_array(show, np.float32),
-      click=_array(click, np.float32),
-      scale=1.0,
-      step=_array([ticket, 0, finished_below], np.int64),
-      num_servers=1,
-    )
+    message = _message(keys, *columns, references=references, step=(ticket, 0, finished_below))
     exchanges.push(self._table, message, message)  # The second is dropped.
     with self._lock:
       self._running.remove(ticket)
@@ -273,6 +277,35 @@ class TfraEngine(NativeEngine):
   """Rows in the tables of TensorFlow Recommenders Addons."""
 
   ENGINE = "tfra"
+
+
+def _message(keys, slots, show, click, gradients, frozen=False, references=None, step=(-1, 0, 0)):
+  """The message that pushes these rows; a key that repeats is a row each time."""
+  n = len(keys)
+  gradients = _array(gradients, np.float32)
+  references = [messages.NONE] * n if references is None else references
+  (message,) = native.ops.tfps_make_push(
+    keys=[_array(keys, np.int64)],
+    slots=[_array(slots, np.int32)],
+    pulled=[messages.make_pulled(references, gradients.shape[1])],
+    positions=[tf.range(n)],
+    row_splits=[tf.range(n + 1, dtype=tf.int64)],
+    gradients=[gradients],
+    frozen=[frozen],
+    show=_array(show, np.float32),
+    click=_array(click, np.float32),
+    scale=1.0,
+    step=_array(step, np.int64),
+    num_servers=1,
+  )
+  return message
+
+
+def _runs(flags):
+  """(begin, end) of the longest runs of equal flags."""
+  changes = np.flatnonzero(np.diff(np.asarray(flags, np.int8))) + 1
+  ends = [*changes.tolist(), len(flags)]
+  return [(begin, end) for begin, end in zip([0, *ends[:-1]], ends) if begin < end]
 
 
 def _array(values, dtype):

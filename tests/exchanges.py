@@ -95,7 +95,7 @@ class Lookup:
     return zip(*(np.split(column, ends) for column in columns))
 
 
-def make_push(lookups, show, click, scale=1.0, step=(-1, 0, 0), wire_dtype=tf.float32):
+def make_push(lookups, show, click, scale=1.0, step=(-1, 0, 0), wire_dtype=tf.float32, frozen=None):
   columns = [
     [part for lookup in lookups for part in getattr(lookup, name)]
     for name in ("keys", "slots", "pulled")
@@ -105,6 +105,7 @@ def make_push(lookups, show, click, scale=1.0, step=(-1, 0, 0), wire_dtype=tf.fl
     positions=[lookup.positions for lookup in lookups],
     row_splits=[lookup.row_splits for lookup in lookups],
     gradients=[lookup.gradients for lookup in lookups],
+    frozen=[False] * len(lookups) if frozen is None else frozen,
     show=np.float32(show),
     click=np.float32(click),
     scale=scale,
@@ -124,6 +125,7 @@ def good_push(**changed):
     positions=[[0, 1]],
     row_splits=[int64s(0, 1, 2)],
     gradients=[tf.zeros([2, 9])],
+    frozen=[False],
     show=[1.0, 1.0],
     click=[0.0, 0.0],
     scale=1.0,

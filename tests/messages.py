@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 _HEADER = struct.Struct("<IHBBqq")  # magic, width, dtype, flags, n, version
-_PUSH_HEADER = struct.Struct("<IHBBqqqqqII")  # and the step, how many runs, 0
+_PUSH_HEADER = struct.Struct("<IHBBqqqqqII")  # and the step, how many runs, nonfinite counts
 _PULLED_MAGIC, _PUSH_MAGIC = (int.from_bytes(name, "little") for name in (b"TPL1", b"TPH1"))
 _DTYPES = [np.float32, tf.bfloat16.as_numpy_dtype, np.float16]
 NONE = 2**32 - 1  # the reference of an absent row
@@ -26,7 +26,9 @@ class Push(typing.NamedTuple):
   slots: np.ndarray  # int32 [n]
   references: np.ndarray | None  # uint32 [n]
   counts: np.ndarray  # [n, 2] show and click, in the dtype of the message
+  step_show: np.ndarray | None  # float32 [n], NaN where a row is frozen
   gradients: np.ndarray  # [n, width], likewise
+  nonfinite_counts: int  # examples
 
 
 class _Parts:
@@ -72,13 +74,17 @@ def make_pulled(references, width, version=0):
 def read_push(message):
   """The `Push` of a uint8 array."""
   message = message.tobytes()
-  magic, width, dtype, flags, n, version, *step, runs, zero = _PUSH_HEADER.unpack_from(message)
-  assert magic == _PUSH_MAGIC and flags < 4 and zero == 0
+  magic, width, dtype, flags, n, version, *step, runs, nonfinite = _PUSH_HEADER.unpack_from(message)
+  assert magic == _PUSH_MAGIC and flags < 8
   parts = _Parts(message, _PUSH_HEADER.size)
   slots, lengths = parts.take(np.int32, runs, 2).T
   keys = parts.take(np.int64, n)
   references = parts.take(np.uint32, n) if flags & 1 else None
   counts = parts.take(np.uint16 if flags & 2 else np.float32, n, 2)
+  step_show = parts.take(np.float32, n) if flags & 4 else None
   gradients = parts.take(_DTYPES[dtype], n, width)
   parts.check_end()
-  return Push(version, tuple(step), keys, np.repeat(slots, lengths), references, counts, gradients)
+  slots = np.repeat(slots, lengths)
+  return Push(
+    version, tuple(step), keys, slots, references, counts, step_show, gradients, nonfinite
+  )

@@ -96,8 +96,8 @@ class Optimizer:
     w, state, g = w.astype(np.float64), state.astype(np.float64), g.astype(np.float64)
     w, state = getattr(self, "_" + self.optimizer)(w, state, g)
     w = np.clip(w, self.weight_min, self.weight_max)
-    state = np.clip(state, -FLOAT32_MAX, FLOAT32_MAX)
-    return w.astype(np.float32), state.astype(np.float32)
+    with np.errstate(over="ignore"):
+      return w.astype(np.float32), state.astype(np.float32)
 
   def _sgd(self, w, state, g):
     return w - self.learning_rate * g, state
@@ -128,7 +128,8 @@ class Optimizer:
     sigma = (np.sqrt(n + g**2) - np.sqrt(n)) / self.alpha
     z, n = z + g - sigma * w, n + g**2
     w = -(z - np.sign(z) * self.l1) / ((self.beta + np.sqrt(n)) / self.alpha + self.l2)
-    return np.where(np.abs(z) <= self.l1, 0.0, w), np.concatenate([z, n])
+    state = np.clip(np.concatenate([z, n]), -FLOAT32_MAX, FLOAT32_MAX)
+    return np.where(np.abs(z) <= self.l1, 0.0, w), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,18 +229,21 @@ class ReferenceTable:
       self.counters["pulled_keys"] += key != PADDING and key not in RESERVED
     return whole[:, :width]
 
-  def push(self, keys, slots, show, click, gradients):
+  def push(self, keys, slots, show, click, gradients, step_show=None):
     """Pushes n rows: keys, slots, show, click [n], gradients [n, .], the last 3 float32.
 
     The gradients are of lr_w and mf_w, as many as in the widest row or fewer. A key that repeats is
-    pushed again, in order.
+    pushed again, in order. `step_show` [n] is the show that the gradient is of, NaN where the row
+    is frozen; `show` by default.
     """
-    for key, slot, show_b, click_b, g in zip(keys, slots, show, click, gradients, strict=True):
-      self._push_row(int(key), int(slot), float(show_b), float(click_b), np.asarray(g, np.float32))
+    step_show = show if step_show is None else step_show
+    columns = zip(keys, slots, show, click, step_show, gradients, strict=True)
+    for key, slot, *counts, g in columns:
+      self._push_row(int(key), int(slot), *map(float, counts), np.asarray(g, np.float32))
     for shard in {virtual_shard(int(key), self.num_shards) for key in keys}:
       self._keep_limit(shard)
 
-  def _push_row(self, key, slot, show, click, gradient):
+  def _push_row(self, key, slot, show, click, step_show, gradient):
     if key == PADDING:
       return
     if key in RESERVED:
@@ -261,18 +265,16 @@ class ReferenceTable:
     row.click += click
     row.delta_score += policy.accessor.score(show, click)
     row.unseen_days = 0
+    if np.isnan(step_show):
+      return
 
     # The row's own weights: those that the push does not reach have a gradient of zero.
     gradient = gradient[: 1 + policy.mf_dim]
     gradient = np.pad(gradient, (0, 1 + policy.mf_dim - gradient.size))
-    if self.gradient_scale == "per_show" and show > 0:
+    if self.gradient_scale == "per_show" and step_show > 0:
       with np.errstate(over="ignore"):
-        gradient = np.float32(np.float64(gradient) / show)
-    if np.all(np.isfinite(gradient)):
-      row.lr = policy.lr.step(*row.lr, gradient[:1])
-      if row.mf:
-        row.mf = policy.mf.step(*row.mf, gradient[1:])
-    else:
+        gradient = np.float32(np.float64(gradient) / step_show)
+    if not (np.all(np.isfinite(gradient)) and self._step(row, policy, gradient)):
       self.counters["nonfinite_gradients"] += 1
 
     accessor = policy.accessor
@@ -281,6 +283,15 @@ class ReferenceTable:
         initial_mf(self.seed, key, policy.mf_dim, self.mf_init_range),
         policy.mf.initial_state(policy.mf_dim),
       )
+
+  def _step(self, row, policy, gradient):
+    """Takes the steps of a row, all or none: returns whether what they leave is finite."""
+    lr = policy.lr.step(*row.lr, gradient[:1])
+    mf = row.mf and policy.mf.step(*row.mf, gradient[1:])
+    if not all(np.all(np.isfinite(part)) for part in (*lr, *(mf or ()))):
+      return False
+    row.lr, row.mf = lr, mf
+    return True
 
   def _keep_limit(self, shard):
     """A shard that holds more than its share evicts its lowest scores until a 32nd is free."""

@@ -77,6 +77,12 @@ class ServersEngine(NativeEngine):
     for server, view in enumerate(self._servers()):
       view.push(*(np.asarray(column)[server_of == server] for column in columns))
 
+  def push_messages(self, keys, slots, show, click, gradients, frozen):
+    server_of = self._server_of(keys)
+    columns = [np.asarray(keys, np.int64), slots, show, click, gradients, frozen]
+    for server, view in enumerate(self._servers()):
+      view.push_messages(*(np.asarray(column)[server_of == server] for column in columns))
+
   def end_of_day(self, day):
     return self.table.end_of_day(day)
 

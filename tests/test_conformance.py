@@ -31,7 +31,7 @@ keys_ = st.sampled_from(KEYS)
 finite_counts = st.sampled_from([0.0, 0.0625, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0])
 counts = finite_counts | finite_counts | finite_counts | st.sampled_from([np.nan, np.inf])
 usual = st.floats(-4, 4, width=32)
-gradients = usual | usual | usual | st.sampled_from([0.0, 50.0, -1e-20, np.nan, -np.inf])
+gradients = usual | usual | usual | st.sampled_from([0.0, 50.0, -1e-20, 1e25, np.nan, -np.inf])
 
 
 @pytest.fixture(params=ENGINES, scope="module")
@@ -83,7 +83,10 @@ class TableMachine(stateful.RuleBasedStateMachine):
     rows = [np.roll(finite, i) for i in range(n)]
     if n:
       rows[data.draw(st.integers(0, n - 1))] = gradient  # perhaps with a NaN or an infinity
-    self.pair.push(keys, slots, show, click, rows)
+    frozen = None
+    if data.draw(st.integers(0, 3)) == 0 and np.isfinite([show, click]).all():
+      frozen = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    self.pair.push(keys, slots, show, click, rows, frozen)
 
   @stateful.rule(data=st.data(), keys=st.lists(keys_, max_size=12))
   def pull(self, data, keys):

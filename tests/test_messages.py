@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.exchanges import BATCH, Lookup, good_push, int64s, make_push, pull, push_all, table
+from tests.exchanges import (
+  BATCH,
+  Lookup,
+  good_push,
+  int64s,
+  make_push,
+  pull,
+  push_all,
+  statistics,
+  table,
+)
 from tests.messages import NONE, make_pulled, read_pulled, read_push
 from tfps import native
 
@@ -52,7 +62,7 @@ def test_one_lookup_is_packed_as_count_and_numpy_say(num_servers, references):
 @pytest.mark.parametrize(
   "show, dtype",
   [(1.0, np.uint16), (65_535.0, np.float32), (0.5, np.float32), (-1.0, np.float32)]
-  + [(np.nan, np.float32), (np.inf, np.float32), (1e10, np.float32), (4e9, np.float32)],
+  + [(1e10, np.float32), (4e9, np.float32)],
 )
 def test_counts_are_short_where_they_are_small_and_whole(show, dtype):
   servers = [table()]
@@ -64,7 +74,25 @@ def test_counts_are_short_where_they_are_small_and_whole(show, dtype):
   np.testing.assert_array_equal(pushed.counts.T, lookup.counts(shows, clicks))
 
 
-def test_lookups_of_a_table_are_merged_by_key():
+def test_counts_that_are_not_finite_add_nothing_and_their_examples_are_counted():
+  servers = [table(), table()]
+  lookup = Lookup(np.random.default_rng(3), servers, largest=20)
+  shows, clicks = np.ones(BATCH, np.float32), np.ones(BATCH, np.float32)
+  shows[[1, 4]] = np.nan, -np.inf
+  clicks[[4, 9]] = np.inf, np.nan
+  messages = [read_push(message.numpy()) for message in make_push([lookup], shows, clicks)]
+  assert [message.nonfinite_counts for message in messages] == [3, 0]
+  good_shows, good_clicks = shows.copy(), clicks.copy()
+  good_shows[[1, 4]] = good_clicks[[1, 4, 9]] = 0
+  expected = lookup.by_server([*lookup.counts(good_shows, good_clicks), lookup.gradients])
+  for message, (show, click, _) in zip(messages, expected):
+    np.testing.assert_array_equal(message.counts.T, [show, click])
+  push_all(servers, make_push([lookup], shows, clicks))
+  assert [statistics(server)["nonfinite_counts"] for server in servers] == [3, 0]
+
+
+@pytest.mark.parametrize("frozen", [[False, False, False], [False, True, False], [True] * 3])
+def test_lookups_of_a_table_are_merged_by_key(frozen):
   rng = np.random.default_rng(4)
   servers = [table(), table()]
   fill(servers, rng)
@@ -72,9 +100,9 @@ def test_lookups_of_a_table_are_merged_by_key():
   push_all(servers, make_push(lookups[:1], *whole(rng)))
   lookups.append(Lookup(rng, servers, 3, references=False))
   for show, click in [whole(rng), rng.random([2, BATCH]).astype(np.float32)]:
-    messages = make_push(lookups, show, click, scale=0.5)
+    messages = make_push(lookups, show, click, scale=0.5, frozen=frozen)
     expected = [{}, {}]
-    for lookup in lookups:
+    for lookup, is_frozen in zip(lookups, frozen):
       columns = [*lookup.counts(show, click), lookup.gradients]
       for server, parts in enumerate(lookup.by_server(columns)):
         references = read_pulled(lookup.pulled[server].numpy()).references
@@ -85,11 +113,14 @@ def test_lookups_of_a_table_are_merged_by_key():
               slot=lookup.slots[server].numpy()[i],
               reference=NONE if references is None else references[i],
               counts=np.zeros(2),
+              step_show=np.nan,
               gradient=np.zeros(9, np.float32),
             ),
           )
           row["counts"] += [parts[0][i], parts[1][i]]
-          row["gradient"][: lookup.gradients.shape[1]] += parts[2][i]
+          if not is_frozen:
+            row["step_show"] = np.nansum([row["step_show"], parts[0][i]])
+            row["gradient"][: lookup.gradients.shape[1]] += parts[2][i]
     for server, rows in enumerate(expected):
       pushed = read_push(messages[server].numpy())
       assert pushed.version == 3  # that of the oldest pull
@@ -98,6 +129,12 @@ def test_lookups_of_a_table_are_merged_by_key():
       assert pushed.references.tolist() == [row["reference"] for row in rows.values()]
       counts = np.array([row["counts"] for row in rows.values()])
       np.testing.assert_allclose(pushed.counts, counts, rtol=1e-6)
+      if any(frozen):
+        step_shows = [row["step_show"] for row in rows.values()]
+        np.testing.assert_allclose(pushed.step_show, step_shows, rtol=1e-6)
+        assert np.isnan(step_shows).any() and np.isnan(step_shows).all() == all(frozen)
+      else:
+        assert pushed.step_show is None
       gradients = np.array([row["gradient"] for row in rows.values()]) * np.float32(0.5)
       np.testing.assert_array_equal(pushed.gradients, gradients)
 
@@ -158,6 +195,7 @@ def test_pulled_rows_are_those_of_a_pull(wire_dtype, references):
       "gradients must have one row of 2 to 65535 floats per key, 2",
     ),
     (dict(gradients=[tf.zeros([2, 1])]), "gradients must have one row of 2 to 65535 floats"),
+    (dict(frozen=[False, True]), "frozen must have one element per lookup, 1"),
     (dict(click=[0.0]), "show and click must have one element per example"),
     (dict(step=int64s(0, 0)), "step must be|must be 3"),
     (dict(scale=[1.0]), "scale must have rank 0|must be rank 0"),

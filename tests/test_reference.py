@@ -147,6 +147,36 @@ def test_nonfinite_counts_drop_the_row(show, click):
   assert table.counters["nonfinite_gradients"] == 0
 
 
+def test_a_frozen_row_counts_and_takes_no_step_and_is_not_admitted():
+  table = sgd_table(accessor=Accessor(create_threshold=0.2), lr=Optimizer("adam"))
+  for show in (1.0, 1.0, 4.0):
+    table.push([1], [2], [show], [1.0], [[1.0] * 3], [NAN])
+  row = table.row(1)
+  assert (row.slot, row.show, row.click, row.mf) == (2, 6.0, 3.0, None)
+  np.testing.assert_array_equal(np.concatenate(row.lr), [0, 0, 0, 1, 1])
+  table.push([1], [2], [1.0], [0.0], [[1.0] * 3])
+  assert row.mf is not None and row.lr[0] != 0
+  lr, mf = row.lr, row.mf
+  table.push([1], [2], [1.0], [0.0], [[1.0] * 3], [NAN])
+  assert row.lr is lr and row.mf is mf and row.show == 8
+
+
+def test_the_step_uses_the_mean_over_the_show_that_its_gradient_is_of():
+  table = sgd_table()
+  table.push([1], [1], [8.0], [0.0], [[8.0, 0.0, 0.0]], [2.0])
+  assert table.row(1).show == 8 and table.row(1).lr[0] == [-2.0]
+
+
+@pytest.mark.parametrize("name", ["adagrad", "std_adagrad", "adam"])
+def test_a_step_that_leaves_what_is_not_finite_is_not_taken(name):
+  table = sgd_table(accessor=Accessor(create_threshold=0), mf=Optimizer(name))
+  push_one(table, 1)
+  for gradient in [(1.0, 1e30, 0.0), (1.0, 0.0, 1e30)]:
+    push_one(table, 1, g=gradient)
+  assert table.row(1).lr[0] == [0.0] and table.row(1).show == 3
+  assert table.counters["nonfinite_gradients"] == 2
+
+
 def step(optimizer, w, gradients):
   w = np.float32(w)
   state = optimizer.initial_state(w.size)

@@ -102,6 +102,18 @@ def test_sync_is_the_joined_batch(folder, name):
   assert np.abs(result.weights[-1] - result.initial[-1]).max() > 1e-3
 
 
+def test_a_frozen_layer_in_sync(folder):
+  result = trained(folder, "sync frozen")
+  compare(result, alone(folder, "sync frozen", result.initial))
+  source = CASES["sync frozen"].make_source(folder)
+  counts = {
+    slot: sum(worker_cases.counts_of(source, [slot]).values()) for slot in ("user_id", "item_id")
+  }
+  expected = counts["user_id"] + 2 * counts["item_id"]
+  statistics = result.statistics["ctr"]
+  assert [statistics["show"], statistics["click"]] == expected.tolist()
+
+
 @pytest.mark.parametrize("name", ["bounded", "bounded each", "bounded bare"])
 def test_bounded_without_delay_is_one_process(folder, name):
   result = trained(folder, name)

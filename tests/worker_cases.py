@@ -139,6 +139,17 @@ def without_dense_weights():
   return compiled(tfps.Model(inputs, tf.sigmoid(embedded.lr_logit + product)))
 
 
+def partly_frozen():
+  inputs = {slot: keras.Input([], dtype=tf.int64, name=slot) for slot in ("user_id", "item_id")}
+  table = make_table()
+  left, right = tfps.Embedding(table, ["user_id", "item_id"]), tfps.Embedding(table, ["item_id"])
+  right.trainable = False
+  left, right = left(inputs), right(inputs)
+  vectors = tf.concat([left.mf, right.mf], axis=1)
+  logit = keras.layers.Dense(1)(keras.layers.Flatten()(vectors))
+  return compiled(tfps.Model(inputs, tf.sigmoid(left.lr_logit + right.lr_logit + logit)))
+
+
 def all_features():
   # Random layers whose states are variables.
   keras.backend.experimental.enable_tf_random_generator()
@@ -223,6 +234,7 @@ CASES = {
   "sync adam": Case(tower(), clicks(), dict(consistency="sync"), 2),
   "sync adagrad": Case(tower(optimizer="adagrad"), clicks(), dict(consistency="sync"), 2),
   "sync sum": Case(tower_of_sums, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
+  "sync frozen": Case(partly_frozen, clicks(), dict(consistency="sync"), 2),
   "bounded": Case(tower(), clicks(batches_per_ticket=4), dict(consistency="bounded")),
   "bounded each": Case(
     tower(), clicks(batches_per_ticket=4), dict(consistency="bounded", dense_sync_every=1)

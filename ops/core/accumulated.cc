@@ -11,27 +11,34 @@ namespace {
 // Sums the batches that it is given, row by row.
 class Merger {
  public:
-  Merger(int64_t max_rows, int width) : index_(max_rows) { merged_.width = width; }
+  Merger(int64_t max_rows, int width, bool with_step_show)
+      : index_(max_rows), with_step_show_(with_step_show) {
+    merged_.width = width;
+  }
 
   void Add(const OwnedBatch& batch) {
     for (size_t i = 0; i < batch.keys.size(); ++i) {
       const int64_t key = batch.keys[i];
       if (static_cast<uint64_t>(key) == kPadding) continue;
       uint32_t& entry = index_.Find(key, SplitMix64(static_cast<uint64_t>(key)), merged_.keys);
-      const float* const gradient = &batch.gradients[i * batch.width];
       if (entry == 0) {
         merged_.keys.push_back(key);
         merged_.slots.push_back(batch.slots[i]);
-        show_.push_back(batch.show[i]);
-        click_.push_back(batch.click[i]);
-        merged_.gradients.insert(merged_.gradients.end(), gradient, gradient + batch.width);
+        show_.push_back(0);
+        click_.push_back(0);
+        if (with_step_show_) step_show_.push_back(kFrozen);
         merged_.gradients.resize(merged_.keys.size() * merged_.width);
         entry = static_cast<uint32_t>(merged_.keys.size());
-        continue;
       }
       const size_t row = entry - 1;
       show_[row] += batch.show[i];
       click_[row] += batch.click[i];
+      if (with_step_show_) {
+        const float show = batch.step_show.empty() ? batch.show[i] : batch.step_show[i];
+        if (IsFrozen(show)) continue;
+        step_show_[row] = IsFrozen(step_show_[row]) ? show : step_show_[row] + show;
+      }
+      const float* const gradient = &batch.gradients[i * batch.width];
       float* const sum = &merged_.gradients[row * merged_.width];
       for (int d = 0; d < batch.width; ++d) sum[d] += gradient[d];
     }
@@ -40,13 +47,15 @@ class Merger {
   OwnedBatch Take() {
     merged_.show.assign(show_.begin(), show_.end());
     merged_.click.assign(click_.begin(), click_.end());
+    merged_.step_show.assign(step_show_.begin(), step_show_.end());
     return std::move(merged_);
   }
 
  private:
   UniqueIndex index_;
   OwnedBatch merged_;
-  std::vector<double> show_, click_;
+  const bool with_step_show_;
+  std::vector<double> show_, click_, step_show_;
 };
 
 }  // namespace
@@ -57,7 +66,9 @@ OwnedBatch::OwnedBatch(const PushBatch& batch)
       slots(batch.slots, batch.slots + batch.n),
       show(batch.show, batch.show + batch.n),
       click(batch.click, batch.click + batch.n),
-      gradients(batch.gradients, batch.gradients + batch.n * batch.width) {}
+      gradients(batch.gradients, batch.gradients + batch.n * batch.width) {
+  if (batch.step_show != nullptr) step_show.assign(batch.step_show, batch.step_show + batch.n);
+}
 
 PushBatch OwnedBatch::View() const {
   PushBatch view = {};
@@ -68,6 +79,7 @@ PushBatch OwnedBatch::View() const {
   view.show = show.data();
   view.click = click.data();
   view.gradients = gradients.data();
+  if (!step_show.empty()) view.step_show = step_show.data();
   return view;
 }
 
@@ -81,11 +93,13 @@ OwnedBatch Accumulated::TakeMerged() {
   Batches batches = TakeAll();
   size_t rows = 0;
   int width = 0;
+  bool with_step_show = false;
   for (const auto& [step, batch] : batches) {
     rows += batch.keys.size();
     width = std::max(width, batch.width);
+    with_step_show |= !batch.step_show.empty();
   }
-  Merger merger(static_cast<int64_t>(rows), width);
+  Merger merger(static_cast<int64_t>(rows), width, with_step_show);
   // A batch is freed as soon as it is merged.
   for (auto next = batches.begin(); next != batches.end(); next = batches.erase(next)) {
     merger.Add(next->second);

@@ -84,6 +84,11 @@ class PushMaker::RowCounts {
     }
   }
 
+  double show(int64_t row) const {
+    return packed_.empty() ? sums_[1 + row].show
+                           : static_cast<double>(packed_[1 + row] & UINT32_MAX);
+  }
+
  private:
   struct Sums {
     double show = 0;
@@ -101,10 +106,6 @@ class PushMaker::RowCounts {
     }
   }
 
-  double show(int64_t row) const {
-    return packed_.empty() ? sums_[1 + row].show
-                           : static_cast<double>(packed_[1 + row] & UINT32_MAX);
-  }
   double click(int64_t row) const {
     return packed_.empty() ? sums_[1 + row].click : static_cast<double>(packed_[1 + row] >> 32);
   }
@@ -119,6 +120,7 @@ struct PushMaker::MergedRows {
   std::vector<int32_t> slots;
   std::vector<uint32_t> references;
   std::vector<float> gradients;
+  std::vector<double> step_shows;  // empty: shows
   RowCounts counts;
 };
 
@@ -129,7 +131,8 @@ struct PushMaker::Part {
   const int64_t* keys;
   const uint32_t* references;
   const RowCounts* counts;
-  int64_t first_row;  // in counts
+  int64_t first_row;              // in counts
+  std::vector<float> step_shows;  // empty: shows
   const float* gradients;
 
   // After this, `runs` and the shape's numbers of runs and counts are right.
@@ -142,10 +145,12 @@ struct PushMaker::Part {
     shape.runs = static_cast<uint32_t>(runs.size());
     shape.references = references != nullptr;
     shape.whole_counts = counts->AreWhole(first_row, shape.n);
+    shape.step_show = !step_shows.empty();
   }
 };
 
 PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
+  ReadCounts();
   CountRows();
   const size_t num_servers = input.lookups.front().parts.size();
   std::vector<int64_t> first_rows(input.lookups.size());
@@ -154,6 +159,7 @@ PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
                                                : MergedPart(static_cast<int>(server), first_rows));
     parts_.back().shape.dtype = input.dtype;
     parts_.back().shape.step = input.step;
+    parts_.back().shape.nonfinite_counts = server == 0 ? nonfinite_counts_ : 0;
     for (size_t l = 0; l < input.lookups.size(); ++l) {
       first_rows[l] += input.lookups[l].parts[server].n;
     }
@@ -162,22 +168,34 @@ PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
 
 PushMaker::~PushMaker() = default;
 
-void PushMaker::CountRows() {
+void PushMaker::ReadCounts() {
   const int64_t batch_size = input_.lookups.front().bags.batch_size;
+  show_.assign(input_.show, input_.show + batch_size);
+  click_.assign(input_.click, input_.click + batch_size);
+  for (int64_t b = 0; b < batch_size; ++b) {
+    if (std::isfinite(show_[b]) && std::isfinite(click_[b])) continue;
+    ++nonfinite_counts_;
+    click_[b] = 0;
+    if (!std::isfinite(show_[b])) show_[b] = 0;
+  }
+}
+
+void PushMaker::CountRows() {
+  const int64_t batch_size = static_cast<int64_t>(show_.size());
   std::vector<uint64_t> packed(batch_size);
   double most = 0;
   for (int64_t b = 0; b < batch_size; ++b) {
-    if (!IsWhole(input_.show[b]) || !IsWhole(input_.click[b])) {
+    if (!IsWhole(show_[b]) || !IsWhole(click_[b])) {
       packed.clear();
       break;
     }
-    packed[b] = Pack(input_.show[b], input_.click[b]);
-    most = std::max<double>({most, input_.show[b], input_.click[b]});
+    packed[b] = Pack(show_[b], click_[b]);
+    most = std::max<double>({most, show_[b], click_[b]});
   }
   for (const PushedLookup& lookup : input_.lookups) {
     int64_t num_rows = 0;
     for (const PulledPart& part : lookup.parts) num_rows += part.n;
-    counts_.emplace_back(lookup.bags, num_rows, input_.show, input_.click, packed,
+    counts_.emplace_back(lookup.bags, num_rows, show_.data(), click_.data(), packed,
                          static_cast<uint32_t>(most));
   }
 }
@@ -193,6 +211,7 @@ PushMaker::Part PushMaker::OnlyPart(int server, int64_t first_row) const {
   part.references = pulled.references;
   part.counts = &counts_.front();
   part.first_row = first_row;
+  if (lookup.frozen) part.step_shows.assign(pulled.n, kFrozen);
   part.gradients = lookup.gradients + first_row * lookup.width;
   part.Finish(pulled.slots);
   return part;
@@ -202,11 +221,12 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
   constexpr int64_t kBlock = 32;  // hashed ahead, to prefetch their entries
   int64_t most_rows = 0;
   int width = 0;
-  bool references = false;
+  bool references = false, some_frozen = false;
   for (const PushedLookup& lookup : input_.lookups) {
     most_rows += lookup.parts[server].n;
     width = std::max(width, lookup.width);
     references |= lookup.parts[server].references != nullptr;
+    some_frozen |= lookup.frozen;
   }
   merged_.push_back(std::make_unique<MergedRows>());
   MergedRows& rows = *merged_.back();
@@ -231,14 +251,24 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
         rows.references.push_back(pulled.references == nullptr ? kNoReference
                                                                : pulled.references[i]);
         rows.counts.Append(counts_[l], first_rows[l] + i);
-        rows.gradients.insert(rows.gradients.end(), gradient, gradient + lookup.width);
+        if (some_frozen) rows.step_shows.push_back(kFrozen);
+        if (!lookup.frozen) {
+          rows.gradients.insert(rows.gradients.end(), gradient, gradient + lookup.width);
+        }
         rows.gradients.resize(rows.keys.size() * width);
         entry = static_cast<uint32_t>(rows.keys.size());
-        continue;
+      } else {
+        rows.counts.Add(entry - 1, counts_[l], first_rows[l] + i);
+        if (!lookup.frozen) {
+          float* sum = rows.gradients.data() + int64_t{entry - 1} * width;
+          for (int d = 0; d < lookup.width; ++d) sum[d] += gradient[d];
+        }
       }
-      rows.counts.Add(entry - 1, counts_[l], first_rows[l] + i);
-      float* sum = rows.gradients.data() + int64_t{entry - 1} * width;
-      for (int d = 0; d < lookup.width; ++d) sum[d] += gradient[d];
+      if (some_frozen && !lookup.frozen) {
+        const double show = counts_[l].show(first_rows[l] + i);
+        double& step_show = rows.step_shows[entry - 1];
+        step_show = IsFrozen(step_show) ? show : step_show + show;
+      }
     }
   }
   Part part = {};
@@ -251,6 +281,7 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
   part.keys = rows.keys.data();
   part.references = references ? rows.references.data() : nullptr;
   part.counts = &rows.counts;
+  part.step_shows.assign(rows.step_shows.begin(), rows.step_shows.end());
   part.gradients = rows.gradients.data();
   part.Finish(rows.slots.data());
   return part;
@@ -270,6 +301,7 @@ void PushMaker::Write(int server, char* message) const {
   } else {
     part.counts->Write(part.first_row, shape.n, out.counts);
   }
+  if (shape.step_show) std::copy(part.step_shows.begin(), part.step_shows.end(), out.step_show);
   const uint64_t seed =
       SplitMix64(SplitMix64(static_cast<uint64_t>(shape.step.ticket)) + shape.step.batch);
   RoundAtRandom(part.gradients, shape.n * shape.width, input_.scale, seed, shape.dtype,

@@ -26,6 +26,7 @@ struct PushedLookup {
   Bags bags;                      // must have passed CheckBags
   const float* gradients;         // (rows, width)
   int width;
+  bool frozen = false;  // It adds counts only, and its gradients may be anything.
 };
 
 struct MakePushInput {
@@ -38,9 +39,11 @@ struct MakePushInput {
 };
 
 // Sums show and click over the occurrences of each feasign: a feasign that occurs twice in an
-// example counts twice. Merges the lookups: each key has one row, with the sums of its counts and
+// example counts twice. An example whose show is not finite adds nothing, one whose click is not
+// finite its show only. Merges the lookups: each key has one row, with the sums of its counts and
 // gradients and with the slot and reference of the first lookup that has it. A gradient that is
-// narrower than another is padded with zeros.
+// narrower than another is padded with zeros. A row that only frozen lookups have is frozen; of
+// others the step show is that of the lookups that are not.
 class PushMaker {
  public:
   // `input`, and what it points to, must outlive this object.
@@ -57,11 +60,14 @@ class PushMaker {
   struct MergedRows;
   struct Part;
 
+  void ReadCounts();
   void CountRows();
   Part OnlyPart(int server, int64_t first_row) const;
   Part MergedPart(int server, const std::vector<int64_t>& first_rows);
 
   const MakePushInput& input_;
+  std::vector<float> show_, click_;                  // (batch_size), finite
+  uint32_t nonfinite_counts_ = 0;                    // examples with a count that was not
   std::vector<RowCounts> counts_;                    // by lookup
   std::vector<std::unique_ptr<MergedRows>> merged_;  // what parts point to
   std::vector<Part> parts_;                          // by server

@@ -12,6 +12,8 @@ constexpr uint32_t kPushMagic = 0x31485054;    // "TPH1"
 
 constexpr uint8_t kHasReferences = 1;
 constexpr uint8_t kHasWholeCounts = 2;
+constexpr uint8_t kHasStepShow = 4;
+constexpr uint8_t kPushFlags = kHasReferences | kHasWholeCounts | kHasStepShow;
 
 struct Header {
   uint32_t magic;
@@ -29,7 +31,7 @@ struct PushHeader {
   int64_t batch;
   int64_t finished_below;
   uint32_t runs;
-  uint32_t unused;
+  uint32_t nonfinite_counts;
 };
 static_assert(sizeof(PushHeader) == 56, "a header has no holes");
 
@@ -69,11 +71,12 @@ struct PushLayout {
     keys = layout.Add(8 * shape.n);
     references = layout.Add(shape.references ? 4 * shape.n : 0);
     counts = layout.Add((shape.whole_counts ? 4 : 8) * shape.n);
+    step_show = layout.Add(shape.step_show ? 4 * shape.n : 0);
     gradients = layout.Add(shape.n * shape.width * WireBytes(shape.dtype));
     end = layout.end();
   }
 
-  int64_t runs, keys, references, counts, gradients, end;
+  int64_t runs, keys, references, counts, step_show, gradients, end;
 };
 
 Header MakeHeader(uint32_t magic, const MessageShape& shape, uint8_t flags) {
@@ -122,6 +125,13 @@ std::string ReadHeader(const char* name, const char* message, int64_t bytes, int
   return "";
 }
 
+// Reads what the layout of a push depends on beside the MessageShape.
+void ReadSizes(const PushHeader& header, uint8_t flags, PushShape* shape) {
+  shape->runs = header.runs;
+  shape->whole_counts = flags & kHasWholeCounts;
+  shape->step_show = flags & kHasStepShow;
+}
+
 std::string CheckBytes(const char* name, int64_t bytes, int64_t wanted) {
   if (bytes == wanted) return "";
   return std::string(name) + " has " + std::to_string(bytes) + " bytes, but its header says " +
@@ -162,14 +172,17 @@ int64_t PushBytes(const PushShape& shape) { return PushLayout(shape).end; }
 
 PushParts WritePushHeader(const PushShape& shape, char* message) {
   const PushLayout layout(shape);
-  for (const int64_t next : {layout.counts, layout.gradients, layout.end}) ZeroEnd(message, next);
-  const uint8_t flags = shape.whole_counts ? kHasWholeCounts : 0;
+  for (const int64_t next : {layout.counts, layout.step_show, layout.gradients, layout.end}) {
+    ZeroEnd(message, next);
+  }
+  const uint8_t flags =
+      (shape.whole_counts ? kHasWholeCounts : 0) | (shape.step_show ? kHasStepShow : 0);
   const PushHeader header = {MakeHeader(kPushMagic, shape, flags),
                              shape.step.ticket,
                              shape.step.batch,
                              shape.step.finished_below,
                              shape.runs,
-                             0};
+                             shape.nonfinite_counts};
   std::memcpy(message, &header, sizeof(header));
   char* counts = message + layout.counts;
   return {reinterpret_cast<SlotRun*>(message + layout.runs),
@@ -177,6 +190,7 @@ PushParts WritePushHeader(const PushShape& shape, char* message) {
           shape.references ? reinterpret_cast<uint32_t*>(message + layout.references) : nullptr,
           shape.whole_counts ? reinterpret_cast<uint16_t*>(counts) : nullptr,
           shape.whole_counts ? nullptr : reinterpret_cast<float*>(counts),
+          shape.step_show ? reinterpret_cast<float*>(message + layout.step_show) : nullptr,
           message + layout.gradients};
 }
 
@@ -184,14 +198,14 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
   constexpr char kName[] = "A push message";
   PushShape& shape = push->shape;
   uint8_t flags;
-  std::string problem = ReadHeader(kName, message, bytes, sizeof(PushHeader), kPushMagic,
-                                   kHasReferences | kHasWholeCounts, &shape, &flags);
+  std::string problem =
+      ReadHeader(kName, message, bytes, sizeof(PushHeader), kPushMagic, kPushFlags, &shape, &flags);
   if (!problem.empty()) return problem;
   PushHeader header;
   std::memcpy(&header, message, sizeof(header));
   shape.step = {header.ticket, header.batch, header.finished_below};
-  shape.runs = header.runs;
-  shape.whole_counts = flags & kHasWholeCounts;
+  shape.nonfinite_counts = header.nonfinite_counts;
+  ReadSizes(header, flags, &shape);
   const PushLayout layout(shape);
   problem = CheckBytes(kName, bytes, layout.end);
   if (!problem.empty()) return problem;
@@ -202,6 +216,8 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
   const char* counts = message + layout.counts;
   push->whole_counts = shape.whole_counts ? reinterpret_cast<const uint16_t*>(counts) : nullptr;
   push->counts = shape.whole_counts ? nullptr : reinterpret_cast<const float*>(counts);
+  push->step_show =
+      shape.step_show ? reinterpret_cast<const float*>(message + layout.step_show) : nullptr;
   push->gradients = message + layout.gradients;
   int64_t keys = 0;
   for (uint32_t r = 0; r < shape.runs; ++r) keys += push->runs[r].count;
@@ -215,15 +231,13 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
 int64_t FirstPushBytes(const char* messages, int64_t bytes) {
   PushShape shape;
   uint8_t flags;
-  if (!ReadHeader("", messages, bytes, sizeof(PushHeader), kPushMagic,
-                  kHasReferences | kHasWholeCounts, &shape, &flags)
+  if (!ReadHeader("", messages, bytes, sizeof(PushHeader), kPushMagic, kPushFlags, &shape, &flags)
            .empty()) {
     return bytes;
   }
   PushHeader header;
   std::memcpy(&header, messages, sizeof(header));
-  shape.runs = header.runs;
-  shape.whole_counts = flags & kHasWholeCounts;
+  ReadSizes(header, flags, &shape);
   return std::min(bytes, PushLayout(shape).end);
 }
 
@@ -246,8 +260,8 @@ DecodedPush::DecodedPush(const PushMessage& message) {
     ReadWire(message.gradients, shape.n * shape.width, shape.dtype, gradients_.get());
     gradients = gradients_.get();
   }
-  batch_ = {shape.n,     shape.width,  message.keys, slots_.get(),
-            show_.get(), click_.get(), gradients,    message.references};
+  batch_ = {shape.n,      shape.width, message.keys,       slots_.get(),     show_.get(),
+            click_.get(), gradients,   message.references, message.step_show};
 }
 
 }  // namespace tfps

@@ -2,7 +2,7 @@
 //
 //   pulled  header | references uint32 (n), if asked for | rows (n, width)
 //   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts |
-//   gradients (n, width)
+//           step shows float32 (n), if they differ from shows | gradients (n, width)
 //
 // Every part begins at a multiple of 8 bytes of the message, after zeros if needed, so that a
 // reader can point into the message. Keys are grouped by slot: a run is a slot and the number of
@@ -67,6 +67,8 @@ struct PushShape : MessageShape {
   Step step;
   uint32_t runs = 0;
   bool whole_counts = false;
+  bool step_show = false;
+  uint32_t nonfinite_counts = 0;  // examples that added no show or no click: it was not finite
 };
 
 struct PushMessage {
@@ -76,6 +78,7 @@ struct PushMessage {
   const uint32_t* references;    // (n), or nullptr
   const uint16_t* whole_counts;  // (n, 2), or nullptr
   const float* counts;           // (n, 2), or nullptr
+  const float* step_show;        // (n), or nullptr; see PushBatch
   const char* gradients;         // (n, width)
 };
 
@@ -88,6 +91,7 @@ struct PushParts {
   uint32_t* references;
   uint16_t* whole_counts;
   float* counts;
+  float* step_show;
   char* gradients;
 };
 PushParts WritePushHeader(const PushShape& shape, char* message);
@@ -97,8 +101,8 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push);
 // The size of the first of several push messages in `bytes`; all bytes if it says what cannot be.
 int64_t FirstPushBytes(const char* messages, int64_t bytes);
 
-// A message as a batch to push. Keys, references and float32 gradients point into the message; the
-// rest is owned.
+// A message as a batch to push. Keys, references, step shows and float32 gradients point into the
+// message; the rest is owned.
 class DecodedPush {
  public:
   explicit DecodedPush(const PushMessage& message);

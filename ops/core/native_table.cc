@@ -210,7 +210,7 @@ bool NativeTable::PushRange(const PushItems& items, int64_t first_shard, int64_t
   for (int64_t s = first_shard; s < last_shard; ++s) {
     const int64_t count = items.Begin(s + 1) - at;
     if (count == 0) continue;
-    room &= shards_[s]->Push(&items[at], count, batch.gradients, batch.width, [&] {
+    room &= shards_[s]->Push(&items[at], count, batch, [&] {
       const uint32_t guess = guesses[at++ % kAhead];
       far_ahead();
       near_ahead();

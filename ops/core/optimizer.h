@@ -5,13 +5,11 @@
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 
-#include <algorithm>
 #include <type_traits>
 #include <variant>
 
 #include "ops/core/optimizer_options.h"
 #include "ops/core/optimizers.h"
-#include "ops/core/row.h"
 
 namespace tfps {
 
@@ -30,16 +28,12 @@ class Optimizer {
     std::visit([=](const auto& chosen) { chosen.InitState(state, dim_); }, chosen_);
   }
 
-  // Applies a finite gradient to the weights of a row, which are written as StoreWeights does.
-  // `scratch` has room for as many floats as there are weights.
-  void Step(float* w, float* state, const float* g, float* scratch) const {
-    step_(*this, w, state, g, scratch);
-  }
+  // Applies a finite gradient to weights and their state, which no pull reads meanwhile.
+  void Step(float* w, float* state, const float* g) const { step_(*this, w, state, g); }
 
  private:
   using Any = std::variant<Sgd, Adagrad, StdAdagrad, Adam, Ftrl>;
-  using StepFunction = void (*)(const Optimizer& optimizer, float* w, float* state, const float* g,
-                                float* scratch);
+  using StepFunction = void (*)(const Optimizer& optimizer, float* w, float* state, const float* g);
 
   static Any Choose(const OptimizerOptions& options) {
     switch (options.kind) {
@@ -65,20 +59,13 @@ class Optimizer {
   }
 
   template <typename Chosen, int kDim>
-  static void StepOf(const Optimizer& optimizer, float* w, float* state, const float* g, float*) {
-    float stepped[kDim];
-    std::copy_n(w, kDim, stepped);
-    std::get_if<Chosen>(&optimizer.chosen_)
-        ->Step(stepped, state, g, std::integral_constant<int, kDim>());
-    StoreWeights(stepped, kDim, w);
+  static void StepOf(const Optimizer& optimizer, float* w, float* state, const float* g) {
+    std::get_if<Chosen>(&optimizer.chosen_)->Step(w, state, g, std::integral_constant<int, kDim>());
   }
 
   template <typename Chosen>
-  static void StepOfAny(const Optimizer& optimizer, float* w, float* state, const float* g,
-                        float* scratch) {
-    std::copy_n(w, optimizer.dim_, scratch);
-    std::get_if<Chosen>(&optimizer.chosen_)->Step(scratch, state, g, optimizer.dim_);
-    StoreWeights(scratch, optimizer.dim_, w);
+  static void StepOfAny(const Optimizer& optimizer, float* w, float* state, const float* g) {
+    std::get_if<Chosen>(&optimizer.chosen_)->Step(w, state, g, optimizer.dim_);
   }
 
   Any chosen_;

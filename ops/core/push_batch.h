@@ -2,9 +2,15 @@
 #ifndef OPS_CORE_PUSH_BATCH_H_
 #define OPS_CORE_PUSH_BATCH_H_
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace tfps {
+
+// The step_show of a row that is frozen: it takes no step and is not admitted; its counts count.
+inline constexpr float kFrozen = std::numeric_limits<float>::quiet_NaN();
+inline bool IsFrozen(double step_show) { return std::isnan(step_show); }
 
 // A batch of pushes: n rows of key, slot, show, click and the gradients of lr_w and mf_w. A row
 // uses as many gradients as its mf_w is long; those beyond `width` are zero. References are what an
@@ -18,6 +24,9 @@ struct PushBatch {
   const float* click;                    // (n)
   const float* gradients;                // (n, width)
   const uint32_t* references = nullptr;  // (n), or none
+  const float* step_show = nullptr;      // (n), the show that the gradient is of; or none: `show`
+
+  float StepShow(int64_t i) const { return step_show == nullptr ? show[i] : step_show[i]; }
 };
 
 // The reference of a key without a row, and of every key in an engine without references.

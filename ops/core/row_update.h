@@ -23,6 +23,7 @@ struct RowPush {
   int32_t slot;
   float show;
   float click;
+  float step_show;        // the show that the gradient is of, or kFrozen
   const float* gradient;  // (width)
   int width;
 };
@@ -30,7 +31,7 @@ struct RowPush {
 // Scratch memory.
 struct PushScratch {
   float gradient[kMaxRowFloats];
-  float weights[kMaxRowFloats];
+  float stepped[kMaxRowFloats];
 };
 
 // Calls visit(i) for i from 0 to n - 1, in blocks of eight, which the compiler vectorises.
@@ -81,18 +82,44 @@ inline void InitMfPart(const TableOptions& options, const Policy& policy, RowHea
 inline const float* ScaleGradient(const TableOptions& options, const RowPush& push, int mf_dim,
                                   PushScratch* scratch) {
   const int given = std::min(push.width, 1 + mf_dim);
-  const bool scaled =
-      options.gradient_scale == GradientScale::kPerShow && push.show > 0 && push.show != 1;
+  const bool scaled = options.gradient_scale == GradientScale::kPerShow && push.step_show > 0 &&
+                      push.step_show != 1;
   if (!scaled && given > mf_dim) return push.gradient;
-  const float show = scaled ? push.show : 1;
+  const float show = scaled ? push.step_show : 1;
   ForEachFloat(given, [&](int d) { scratch->gradient[d] = push.gradient[d] / show; });
   std::fill(scratch->gradient + given, scratch->gradient + 1 + mf_dim, 0.0f);
   return scratch->gradient;
 }
 
-// Applies one push to a row: adds its counts, and takes one step with each optimizer that the row
-// has a state of. A row that did not exist before this push may be admitted already, but its mf
-// vector takes no step. `policy` is that of the row's slot. Returns whether to admit the row now.
+// Takes one step with the optimizer of lr_w and, if asked to, with that of mf_w; or none and
+// returns false, if a weight or a state would not be finite. `stepped` is scratch memory.
+inline bool StepRow(const Policy& policy, bool with_mf, const float* g, RowHead* row,
+                    float* stepped) {
+  const RowLayout& layout = policy.layout;
+  float* const floats = Floats(row);
+  const int n = layout.floats(with_mf);
+  std::copy_n(floats, n, stepped);
+  policy.lr.Step(stepped, stepped + layout.lr_state(), g);
+  if (with_mf) policy.mf.Step(stepped + layout.mf_w(), stepped + layout.mf_state(), g + 1);
+  if (!AllFinite(stepped, n)) return false;
+  StoreWeights(stepped, 1, floats);
+  std::copy_n(stepped + layout.lr_state(), layout.lr_state_floats, floats + layout.lr_state());
+  if (with_mf) {
+    StoreWeights(stepped + layout.mf_w(), layout.mf_dim, floats + layout.mf_w());
+    std::copy_n(stepped + layout.mf_state(), layout.mf_state_floats, floats + layout.mf_state());
+  }
+  return true;
+}
+
+// Whether this push admits a row that has no mf vector and these counts after it.
+inline bool IsAdmittedBy(const RowPush& push, const Accessor& accessor, double show, double click) {
+  return !IsFrozen(push.step_show) && accessor.Admits(show, click);
+}
+
+// Applies one push to a row: adds its counts and, unless it is frozen, takes one step with each
+// optimizer that the row has a state of. A row that did not exist before this push may be admitted
+// already, but its mf vector takes no step. `policy` is that of the row's slot. Returns whether to
+// admit the row now.
 [[gnu::always_inline]] inline bool UpdateRow(const TableOptions& options, const Policy& policy,
                                              bool existed, const RowPush& push, RowHead* row,
                                              PushScratch* scratch, ShardStatistics* statistics) {
@@ -110,17 +137,13 @@ inline const float* ScaleGradient(const TableOptions& options, const RowPush& pu
   statistics->show += show;
   statistics->click += click;
 
+  if (IsFrozen(push.step_show)) return false;
   const float* g = ScaleGradient(options, push, layout.mf_dim, scratch);
-  if (AllFinite(g, std::min(push.width, 1 + layout.mf_dim))) {
-    float* floats = Floats(row);
-    policy.lr.Step(floats, floats + layout.lr_state(), g, scratch->weights);
-    if (existed && IsAdmitted(row)) {
-      policy.mf.Step(floats + layout.mf_w(), floats + layout.mf_state(), g + 1, scratch->weights);
-    }
-  } else {
+  if (!AllFinite(g, std::min(push.width, 1 + layout.mf_dim)) ||
+      !StepRow(policy, existed && IsAdmitted(row), g, row, scratch->stepped)) {
     ++statistics->nonfinite_gradients;
   }
-  return !IsAdmitted(row) && accessor.Admits(row->show, row->click);
+  return !IsAdmitted(row) && IsAdmittedBy(push, accessor, row->show, row->click);
 }
 
 // Whether the row is evicted at a day's end.

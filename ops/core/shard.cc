@@ -43,7 +43,7 @@ bool Shard::PushOne(const PushItem& item, uint32_t guess, const RowPush& push) {
     Touch(handle);
   } else {
     row = Create(item.key, item.hash, item.slot, policy,
-                 policy.accessor.Admits(item.show, item.click));
+                 IsAdmittedBy(push, policy.accessor, item.show, item.click));
     if (row == nullptr) return false;
   }
   PushScratch scratch;

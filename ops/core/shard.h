@@ -47,20 +47,22 @@ class alignas(64) Shard {
   Shard(const TableConfig* config, ChunkPool* pool, const Readers* readers, ShardView* view,
         uint32_t number);
 
-  // Applies this shard's part of a batch whose gradients have `width` floats each. next_guess() is
-  // called before each row and returns the index's recent guess for it, or kNone; the caller must
-  // have held a Readers::Reading since that guess. Returns false if some rows found no room.
+  // Applies this shard's part of a batch. next_guess() is called before each row and returns the
+  // index's recent guess for it, or kNone; the caller must have held a Readers::Reading since that
+  // guess. Returns false if some rows found no room.
   template <typename NextGuess>
-  bool Push(const PushItem* items, int64_t n, const float* gradients, int width,
-            NextGuess next_guess) {
+  bool Push(const PushItem* items, int64_t n, const PushBatch& batch, NextGuess next_guess) {
     std::lock_guard<std::mutex> lock(mutex_);
     bool room = true;
     view_->BeginChange();
     for (int64_t i = 0; i < n; ++i) {
+      const PushItem& item = items[i];
       const uint32_t guess = next_guess();
-      const float* const gradient = gradients + int64_t{items[i].position} * width;
-      room &=
-          PushOne(items[i], guess, {items[i].slot, items[i].show, items[i].click, gradient, width});
+      const float step_show =
+          batch.step_show == nullptr ? item.show : batch.step_show[item.position];
+      const float* const gradient = batch.gradients + int64_t{item.position} * batch.width;
+      room &= PushOne(item, guess,
+                      {item.slot, item.show, item.click, step_show, gradient, batch.width});
     }
     view_->EndChange();
     KeepLimit();

@@ -66,8 +66,8 @@ class Table {
   std::optional<std::string> ApplyMessage(const PushMessage& message, bool accumulate,
                                           const ParallelFor& parallel_for);
 
-  // Keeps a copy of a batch for ApplyAccumulated: 20 + 4 * width bytes per row. Returns one
-  // sentence if there is no memory for it.
+  // Keeps a copy of a batch for ApplyAccumulated: 20 + 4 * width bytes per row, and 4 more where
+  // something is frozen. Returns one sentence if there is no memory for it.
   std::optional<std::string> Accumulate(const PushBatch& batch, int64_t ticket,
                                         int64_t batch_number);
 

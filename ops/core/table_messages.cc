@@ -23,6 +23,7 @@ std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool 
     ++repeated_pushes_;
     return std::nullopt;
   }
+  nonfinite_counts_ += message.shape.nonfinite_counts;
   if (step.ticket >= 0) RaiseTo(clock_.newest() - step.ticket, &tickets_ahead_max_);
   const DecodedPush push(message);
   // A version ahead of this table's is from before a restart, or from another table.

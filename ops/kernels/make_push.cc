@@ -83,12 +83,18 @@ class MakePushOp : public Kernel {
                            std::vector<PushedLookup>* lookups,
                            std::deque<AlignedBytes>* bytes) const {
     OpInputList keys, slots, pulled, positions, row_splits, gradients;
+    const Tensor* frozen;
     TF_RETURN_IF_ERROR(ctx->input_list("keys", &keys));
     TF_RETURN_IF_ERROR(ctx->input_list("slots", &slots));
     TF_RETURN_IF_ERROR(ctx->input_list("pulled", &pulled));
     TF_RETURN_IF_ERROR(ctx->input_list("positions", &positions));
     TF_RETURN_IF_ERROR(ctx->input_list("row_splits", &row_splits));
     TF_RETURN_IF_ERROR(ctx->input_list("gradients", &gradients));
+    TF_RETURN_IF_ERROR(ctx->input("frozen", &frozen));
+    if (frozen->shape() != TensorShape({num_lookups_})) {
+      return InvalidArgument("frozen must have one element per lookup, ", num_lookups_,
+                             ", not the shape ", frozen->shape().DebugString(), ".");
+    }
     for (int l = 0; l < num_lookups_; ++l) {
       PushedLookup lookup;
       int64_t num_rows = 0;
@@ -111,6 +117,7 @@ class MakePushOp : public Kernel {
       }
       lookup.gradients = gradients[l].flat<float>().data();
       lookup.width = static_cast<int>(width);
+      lookup.frozen = frozen->vec<bool>()(l);
       lookups->push_back(std::move(lookup));
     }
     return absl::OkStatus();

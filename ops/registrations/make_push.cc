@@ -15,6 +15,7 @@ REGISTER_OP("TfpsMakePush")
     .Input("positions: num_lookups * int32")
     .Input("row_splits: num_lookups * int64")
     .Input("gradients: num_lookups * float")
+    .Input("frozen: bool")
     .Input("show: float")
     .Input("click: float")
     .Input("scale: float")
@@ -27,8 +28,8 @@ REGISTER_OP("TfpsMakePush")
     .SetShapeFn([](InferenceContext* c) {
       std::vector<ShapeHandle> inputs;
       ShapeHandle unused;
-      for (const char* name :
-           {"keys", "slots", "pulled", "positions", "row_splits", "show", "click", "step"}) {
+      for (const char* name : {"keys", "slots", "pulled", "positions", "row_splits", "frozen",
+                               "show", "click", "step"}) {
         TF_RETURN_IF_ERROR(c->input(name, &inputs));
         for (ShapeHandle input : inputs) TF_RETURN_IF_ERROR(c->WithRank(input, 1, &unused));
       }
@@ -57,8 +58,11 @@ positions: for each lookup [N_l], the row of each id; -1 for padding.
 row_splits: for each lookup [S_l * B + 1], bag s * B + b holds slot s of example b.
 gradients: for each lookup [U_l, row_width_l], of the loss with respect to the rows of server 0, 1,
   ...
-show: [B], the show that an occurrence in each example adds to its feasign.
-click: [B], the click that it adds.
+frozen: [num_lookups], whether the lookup adds counts only. A feasign that only such lookups have
+  takes no step and is not admitted.
+show: [B], the show that an occurrence in each example adds to its feasign; nothing where it is not
+  finite.
+click: [B], the click that it adds, if both are finite.
 scale: the factor of the gradients.
 step: [3], the number of the ticket (-1: none, nothing is checked), the number of the batch within
   it, and the number below which all tickets are finished.

@@ -37,7 +37,7 @@ accessor.create_threshold; the gradient of that push does not reach the new mf v
 occurs twice is pushed twice: merge a batch first. Padding (0) is dropped. Reserved keys (-2^63,
 -2^63 + 1) and rows whose show or click is not finite are dropped and counted. A row with a NaN or
 infinity in its gradient, before or after its division by show, takes no step, but its counts are
-added. A push of another slot than the one that created the feasign is applied and counted.
+added; so does one whose step would leave a weight or a state that is not finite. A push of another slot than the one that created the feasign is applied and counted.
 ResourceExhausted if rows found no room; all others are applied.
 
 table: of TfpsTable.

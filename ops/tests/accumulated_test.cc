@@ -26,7 +26,9 @@ struct Part {
 };
 
 void AddRow(OwnedBatch* batch, uint64_t key, int32_t slot, float show, float click,
-            const std::vector<float>& gradient) {
+            const std::vector<float>& gradient, bool frozen = false) {
+  if (frozen && batch->step_show.empty()) batch->step_show = batch->show;
+  if (frozen || !batch->step_show.empty()) batch->step_show.push_back(frozen ? kFrozen : show);
   batch->width = static_cast<int>(gradient.size());
   batch->keys.push_back(static_cast<int64_t>(key));
   batch->slots.push_back(slot);
@@ -192,6 +194,33 @@ TEST(SpecialKeysAndNumbersAreThoseOfOnePush) {
   CHECK_EQ(table.Statistic("nonfinite_gradients"), 1.0);
   CHECK_EQ(table.Inspect(8).show, 2.0);
   CHECK_EQ(table.Statistic("rows"), 1.0);
+}
+
+TEST(WhatWasFrozenInAllPartsIsFrozen) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  Accumulated accumulated;
+  OwnedBatch one, two, three;
+  AddRow(&one, 7, 1, 1, 0, {1, 2});
+  AddRow(&one, 8, 1, 1, 1, {kNan, 4}, /*frozen=*/true);
+  AddRow(&one, 9, 1, 2, 0, {kNan, kNan}, /*frozen=*/true);
+  AddRow(&two, 7, 1, 4, 0, {kNan, 1}, /*frozen=*/true);
+  AddRow(&two, 8, 1, 2, 0, {7, 7}, /*frozen=*/true);
+  AddRow(&three, 9, 1, 3, 1, {5, 6});
+  AddRow(&three, 10, 1, 1, 0, {8, 9});
+  int64_t number = 0;
+  for (const OwnedBatch* batch : {&one, &two, &three}) accumulated.Add(batch->View(), 0, number++);
+  const OwnedBatch merged = accumulated.TakeMerged();
+  CHECK_TRUE((merged.keys == std::vector<int64_t>{7, 8, 9, 10}));
+  CHECK_TRUE((merged.show == std::vector<float>{5, 3, 5, 1}));
+  CHECK_TRUE((merged.click == std::vector<float>{0, 1, 1, 0}));
+  CHECK_TRUE((merged.gradients == std::vector<float>{1, 2, 0, 0, 5, 6, 8, 9}));
+  CHECK_EQ(merged.step_show[0], 1.0f);
+  CHECK_TRUE(IsFrozen(merged.step_show[1]));
+  CHECK_EQ(merged.step_show[2], 3.0f);
+  CHECK_EQ(merged.step_show[3], 1.0f);
+  CHECK_TRUE(merged.View().step_show == merged.step_show.data());
+  accumulated.Add(three.View(), 0, 0);
+  CHECK_TRUE(accumulated.TakeMerged().View().step_show == nullptr);
 }
 
 TEST(ARestoredClockDropsWhatWasAccumulated) {

@@ -35,7 +35,8 @@ Buffer MakePulled(int64_t n, int width, WireDtype dtype, bool references) {
 
 // Keys 1 to n in three slots; key k has k shows.
 struct TestPush {
-  TestPush(int64_t n, int width, WireDtype dtype, bool references, float show_of_each = 1) {
+  TestPush(int64_t n, int width, WireDtype dtype, bool references, float show_of_each = 1,
+           bool frozen = false) {
     for (int64_t i = 0; i < n; ++i) {
       keys.push_back(i + 1);
       slots.push_back(static_cast<int32_t>(i * 3 / n) * 5);
@@ -53,6 +54,7 @@ struct TestPush {
     lookup.bags = {positions.data(), n, row_splits.data(), n > 0, n};
     lookup.gradients = gradients.data();
     lookup.width = width;
+    lookup.frozen = frozen;
     input.lookups = {lookup};
     input.show = show.data();
     input.click = click.data();
@@ -86,6 +88,7 @@ void Use(const PushMessage& message) {
   for (int64_t i = 0; i < batch.n; ++i) {
     sum += batch.keys[i] + batch.slots[i] + batch.show[i] + batch.click[i];
     if (batch.references != nullptr) sum += batch.references[i];
+    sum += batch.StepShow(i);
   }
   for (int64_t i = 0; i < batch.n * batch.width; ++i) sum += batch.gradients[i];
   volatile double used = sum;
@@ -123,7 +126,7 @@ std::string ThreePushes(WireDtype dtype, std::vector<int64_t>* begins) {
   std::string messages;
   for (const int64_t n : {7, 0, 3}) {
     begins->push_back(messages.size());
-    Buffer one = TestPush(n, 3, dtype, n == 7, n == 7 ? 1 : 0.5f).Message();
+    Buffer one = TestPush(n, 3, dtype, n == 7, n == 7 ? 1 : 0.5f, n == 3).Message();
     messages.append(one.data(), one.size);
   }
   return messages;
@@ -175,6 +178,7 @@ TEST(APushComesBack) {
           CHECK_EQ(batch.keys[i], static_cast<uint64_t>(push.keys[i]));
           CHECK_EQ(batch.slots[i], push.slots[i]);
           CHECK_EQ(batch.show[i], push.show[i]);
+          CHECK_EQ(batch.StepShow(i), push.show[i]);
           CHECK_EQ(batch.click[i], push.click[i]);
           if (batch.references != nullptr) CHECK_EQ(batch.references[i], push.handles[i]);
           for (int d = 0; d < 3; ++d) {
@@ -194,9 +198,43 @@ TEST(MessagesAreSmall) {
   CHECK_EQ(MakePulled(1000, 9, WireDtype::kBfloat16, true).size, 24 + 1000 * (4 + 18));
 }
 
+TEST(AFrozenLookupIsPushedAsFrozenRows) {
+  for (const int64_t n : {1, 2, 7}) {
+    const TestPush push(n, 3, WireDtype::kFloat32, true, 1, /*frozen=*/true);
+    Buffer buffer = push.Message();
+    PushMessage message;
+    CHECK_EQ(ReadPush(buffer.data(), buffer.size, &message), "");
+    const DecodedPush decoded(message);
+    for (int64_t i = 0; i < n; ++i) {
+      CHECK_TRUE(IsFrozen(decoded.batch().StepShow(i)));
+      CHECK_EQ(decoded.batch().show[i], push.show[i]);
+      CHECK_EQ(decoded.batch().gradients[3 * i + 2], push.gradients[3 * i + 2]);
+    }
+  }
+}
+
+TEST(ExamplesWithCountsThatAreNotFiniteAddWhatIsFinite) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  TestPush push(3, 3, WireDtype::kFloat32, true);
+  push.show = {1, kNan, 3};
+  push.click = {kNan, 1, 1};
+  push.input.show = push.show.data();
+  push.input.click = push.click.data();
+  Buffer buffer = push.Message();
+  PushMessage message;
+  CHECK_EQ(ReadPush(buffer.data(), buffer.size, &message), "");
+  CHECK_EQ(message.shape.nonfinite_counts, 2u);
+  const DecodedPush decoded(message);
+  const float show[] = {1, 0, 3}, click[] = {0, 0, 1};
+  for (int i = 0; i < 3; ++i) {
+    CHECK_EQ(decoded.batch().show[i], show[i]);
+    CHECK_EQ(decoded.batch().click[i], click[i]);
+  }
+}
+
 TEST(CutOffMessagesAreRefused) {
   for (const WireDtype dtype : kDtypes) {
-    Buffer push = TestPush(11, 3, dtype, true, 0.5f).Message();
+    Buffer push = TestPush(11, 3, dtype, true, 0.5f, true).Message();
     for (int64_t size = 0; size < push.size; ++size) {
       Buffer cut(push.data(), size);
       PushMessage message;
@@ -219,10 +257,10 @@ TEST(DamagedMessagesAreRefusedOrReadWithinTheirBounds) {
   for (int i = 0; i < 60000; ++i) {
     const WireDtype dtype = kDtypes[random() % 3];
     const bool is_push = i % 2;
-    Buffer whole =
-        is_push
-            ? TestPush(1 + random() % 9, 3, dtype, random() % 2, random() % 2 ? 1 : 0.5f).Message()
-            : MakePulled(1 + random() % 9, 3, dtype, random() % 2);
+    Buffer whole = is_push ? TestPush(1 + random() % 9, 3, dtype, random() % 2,
+                                      random() % 2 ? 1 : 0.5f, random() % 2)
+                                 .Message()
+                           : MakePulled(1 + random() % 9, 3, dtype, random() % 2);
     Buffer buffer(whole.data(), whole.size);
     const int damages = 1 + random() % 4;
     for (int d = 0; d < damages; ++d) {

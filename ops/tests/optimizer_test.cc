@@ -15,10 +15,7 @@ struct Trained {
     optimizer.InitState(state.data());
   }
 
-  void Step(std::vector<float> g) {
-    std::vector<float> scratch(w.size());
-    optimizer.Step(w.data(), state.data(), g.data(), scratch.data());
-  }
+  void Step(std::vector<float> g) { optimizer.Step(w.data(), state.data(), g.data()); }
 
   Optimizer optimizer;
   std::vector<float> w, state;

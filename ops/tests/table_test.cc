@@ -128,6 +128,49 @@ TEST(AGradientThatOverflowsWhenScaledStepsNothing) {
   CHECK_EQ(table.Statistic("nonfinite_gradients"), 1.0);
 }
 
+TEST(AStepThatLeavesWhatIsNotFiniteIsNotTaken) {
+  TestedTable table(
+      "mf_dim=2;num_shards=4;accessor.create_threshold=0;mf.optimizer=std_adagrad;"
+      "lr.optimizer=sgd;lr.learning_rate=1");
+  CHECK_EQ(table.TryPush({{.key = 5}}, {0, 0, 0}), "");
+  CHECK_EQ(table.TryPush({{.key = 5}}, {1, 1, 2}), "");
+  const FoundRow before = table.Inspect(5);
+  CHECK_EQ(before.floats[0], -1.0f);
+  for (float huge : {1e30f, -3e38f}) {  // Its square is not finite: no step of lr_w either.
+    CHECK_EQ(table.TryPush({{.key = 5}}, {1, 0, huge}), "");
+    CHECK_TRUE(table.Inspect(5).floats == before.floats);
+  }
+  CHECK_EQ(table.Inspect(5).show, 4.0);
+  CHECK_EQ(table.Statistic("nonfinite_gradients"), 2.0);
+}
+
+TEST(AFrozenRowOnlyCounts) {
+  TestedTable table(
+      "mf_dim=2;num_shards=4;accessor.nonclk_coeff=0;accessor.create_threshold=2;mf.optimizer=adam;"
+      "lr.optimizer=ftrl");
+  const auto push = [&](float click, float gradient, bool frozen) {
+    table.Push({{.key = 5, .click = click, .gradient = gradient, .frozen = frozen}, {.key = 6}});
+  };
+  push(3, 1, true);
+  FoundRow row = table.Inspect(5);
+  CHECK_TRUE(row.found);
+  CHECK_FALSE(row.admitted);
+  CHECK_EQ(row.click, 3.0);
+  CHECK_EQ(row.delta_score, 3.0);
+  push(3, kNan, true);
+  CHECK_FALSE(table.Inspect(5).admitted);
+  CHECK_TRUE(table.Pull({5}) == (std::vector<float>{0, 0, 0}));
+  CHECK_EQ(table.Statistic("nonfinite_gradients"), 0.0);
+  push(0, 1, false);
+  push(0, 1, false);
+  row = table.Inspect(5);
+  CHECK_TRUE(row.admitted);
+  CHECK_EQ(table.EndOfDay(1), 1);  // The other row.
+  push(0, 1, true);
+  CHECK_TRUE(table.Inspect(5).floats == row.floats);
+  CHECK_EQ(table.Inspect(5).unseen_days, 0);
+}
+
 TEST(RowsWithNonfiniteCountsAreDropped) {
   TestedTable table(kPlain);
   for (float bad : {kNan, kInfinity, -kInfinity}) {

@@ -17,6 +17,7 @@ struct PushedRow {
   float click = 0;
   float gradient = 0;  // of every weight
   int32_t slot = 1;
+  bool frozen = false;
 };
 
 struct FoundRow {
@@ -52,17 +53,20 @@ class TestedTable {
   std::string TryPush(const std::vector<PushedRow>& rows, const std::vector<float>& gradients) {
     std::vector<uint64_t> keys;
     std::vector<int32_t> slots;
-    std::vector<float> show, click;
+    std::vector<float> show, click, step_show;
+    bool some_frozen = false;
     for (const PushedRow& row : rows) {
       keys.push_back(row.key);
       slots.push_back(row.slot);
       show.push_back(row.show);
       click.push_back(row.click);
+      step_show.push_back(row.frozen ? tfps::kFrozen : row.show);
+      some_frozen |= row.frozen;
     }
     const int width = rows.empty() ? 1 : static_cast<int>(gradients.size() / rows.size());
     return table_
         ->Push({static_cast<int64_t>(rows.size()), width, keys.data(), slots.data(), show.data(),
-                click.data(), gradients.data()},
+                click.data(), gradients.data(), nullptr, some_frozen ? step_show.data() : nullptr},
                parallel_for_)
         .value_or("");
   }

@@ -18,18 +18,22 @@ constexpr char kNoMemory[] =
 void TfraShard::PushOne(const PushBatch& batch, int64_t position, RowHead* row,
                         PushScratch* scratch) {
   const bool existed = !IsAbsent(row);
-  const Policy& policy = config_.PolicyOf(existed ? row->slot : batch.slots[position]);
+  const RowPush push = {batch.slots[position],
+                        batch.show[position],
+                        batch.click[position],
+                        batch.StepShow(position),
+                        batch.gradients + position * batch.width,
+                        batch.width};
+  const Policy& policy = config_.PolicyOf(existed ? row->slot : push.slot);
   if (!existed) {
-    InitRow(batch.keys[position], batch.slots[position], policy, row);
-    if (policy.accessor.Admits(batch.show[position], batch.click[position])) {
+    InitRow(batch.keys[position], push.slot, policy, row);
+    if (IsAdmittedBy(push, policy.accessor, push.show, push.click)) {
       InitMfPart(config_.options(), policy, row);
     }
     keys_.push_back(row->key);
     Add(row);
   }
   Touch(row);
-  const RowPush push = {batch.slots[position], batch.show[position], batch.click[position],
-                        batch.gradients + position * batch.width, batch.width};
   if (!UpdateRow(config_.options(), policy, existed, push, row, scratch, &statistics_)) {
     return;
   }

@@ -62,6 +62,7 @@ def make_ticket(table, ids):
         slots=slots,
         pulled=replies,
         gradients=[0.1 * rows + 0.01],
+        frozen=[False],
         show=tf.ones([ids]),
         click=tf.cast(tf.range(ids) % 4 == 0, tf.float32),
         scale=1.0,

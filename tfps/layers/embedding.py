@@ -188,7 +188,7 @@ class Embedding(keras.layers.Layer):
     lookup = current_exchange().pull(self._table, bags, 1 + self._mf_dim, self._route)
     step = current_step()
     if step is not None:
-      step.record(lookup)
+      step.record(lookup, self.trainable)
     return lookup
 
   def _route(self, bags: Bags) -> Route:

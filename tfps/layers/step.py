@@ -32,6 +32,7 @@ class Step:
   def __init__(self, tape: tf.GradientTape) -> None:
     self._tape = tape
     self._lookups: list[Lookup] = []
+    self._is_trainable: list[bool] = []
 
   def __enter__(self) -> Step:
     self._outer = set_step(self)
@@ -40,10 +41,17 @@ class Step:
   def __exit__(self, *exc_info: object) -> None:
     set_step(self._outer)
 
-  def record(self, lookup: Lookup) -> None:
-    """Called by an embedding layer for each pull, before anything is computed from its rows."""
-    self._tape.watch(lookup.rows)
+  def record(self, lookup: Lookup, trainable: bool) -> None:
+    """Called by an embedding layer for each pull, before anything is computed from its rows.
+
+    Args:
+      lookup: the `Lookup`.
+      trainable: whether its gradients step rows; otherwise its push adds counts only.
+    """
+    if trainable:
+      self._tape.watch(lookup.rows)
     self._lookups.append(lookup)
+    self._is_trainable.append(trainable)
 
   @property
   def rows(self) -> list[tf.Tensor]:
@@ -62,18 +70,18 @@ class Step:
 
     Args:
       row_gradients: for each of `rows`, the gradient of the loss; None if the loss does not depend
-        on it.
+        on it, or the layer's `trainable` is False.
       show: float [B], what one occurrence in each example adds to its feasign's show.
       click: float [B], likewise for click.
       scale: turns the gradients into those of the sum over examples of the loss.
     """
     exchange = current_exchange()
-    by_table: dict[FeasignTable, list[tuple[Lookup, tf.Tensor]]] = {}
-    for lookup, gradient in zip(self._lookups, row_gradients):
+    by_table: dict[FeasignTable, list[tuple[Lookup, tf.Tensor, bool]]] = {}
+    for lookup, gradient, trainable in zip(self._lookups, row_gradients, self._is_trainable):
       gradient = tf.zeros_like(lookup.rows) if gradient is None else tf.convert_to_tensor(gradient)
-      by_table.setdefault(lookup.table, []).append((lookup, gradient))
-    for table, pairs in by_table.items():
-      lookups, gradients = [lookup for lookup, _ in pairs], [gradient for _, gradient in pairs]
+      by_table.setdefault(lookup.table, []).append((lookup, gradient, not trainable))
+    for table, pushed in by_table.items():
+      lookups, gradients, frozen = (list(column) for column in zip(*pushed))
       messages = native.ops.tfps_make_push(
         keys=[keys for lookup in lookups for keys in lookup.keys],
         slots=[slots for lookup in lookups for slots in lookup.slots],
@@ -81,6 +89,7 @@ class Step:
         positions=[lookup.positions for lookup in lookups],
         row_splits=[lookup.row_splits for lookup in lookups],
         gradients=gradients,
+        frozen=frozen,
         show=show,
         click=click,
         scale=scale,
