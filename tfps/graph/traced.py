@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -24,10 +24,12 @@ class Traced:
   """A function as a graph without devices, whose variables each call replaces.
 
   Args:
-    function: a Python function of tensors.
+    function: a Python function of tensors, or the ConcreteFunction of one.
     *specs: nested tf.TypeSpecs of its arguments.
     side_effects: whether its side effects are kept, or only what it returns.
     autograph: whether AutoGraph converts it.
+    outputs: the places of those tensors, among all that it returns, that a call returns, as a list;
+      None for what the function returns.
 
   Attributes:
     variables: the tf.Variables that it uses.
@@ -38,16 +40,27 @@ class Traced:
   """
 
   def __init__(
-    self, function: Callable, *specs: Any, side_effects: bool = True, autograph: bool = True
+    self,
+    function: Any,
+    *specs: Any,
+    side_effects: bool = True,
+    autograph: bool = True,
+    outputs: Sequence[int] | None = None,
   ) -> None:
-    self.concrete = tf.function(function, autograph=autograph).get_concrete_function(*specs)
+    if not isinstance(function, tf.types.experimental.ConcreteFunction):
+      function = tf.function(function, autograph=autograph).get_concrete_function(*specs)
+    self.concrete: Any = function
     graph = self.concrete.graph
+    self._structure = graph.structured_outputs
+    self._outputs = list(graph.outputs)
+    if outputs is not None:
+      self._structure = self._outputs = [self._outputs[place] for place in outputs]
     named = {identity(variable): variable for variable in self.concrete.variables}
     captures = compat.captures(graph)
     self.others = [(e, p) for e, p in captures if id(e) not in named]
     self._variables = [(named[id(e)], p) for e, p in captures if id(e) in named]
     graph_def = graph.as_graph_def()
-    roots = [output.op.name for output in graph.outputs]
+    roots = [output.op.name for output in self._outputs]
     if side_effects:
       roots += [op.name for op in compat.control_outputs(graph)]
     else:
@@ -94,12 +107,11 @@ class Traced:
     outputs = tf.graph_util.import_graph_def(
       self.graph_def,
       input_map=inputs,
-      return_elements=[output.name for output in self.concrete.graph.outputs],
+      return_elements=[output.name for output in self._outputs],
     )
-    structure = self.concrete.graph.structured_outputs
-    if structure is None:
+    if self._structure is None:
       return None
-    return tf.nest.pack_sequence_as(structure, outputs, expand_composites=True)
+    return pack(self._structure, outputs)
 
 
 def local_variable(variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
@@ -115,6 +127,53 @@ def local_variable(variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
 def identity(variable: tf.Variable) -> int:
   """A number that identifies a variable, whatever a strategy has wrapped it in."""
   return id(variable.handle)
+
+
+def pack(structure: Any, tensors: Iterable[Any]) -> Any:
+  """Puts tensors in the places that are not None of what a traced function returned."""
+  remaining = iter(tensors)
+  flat = [
+    None if place is None else next(remaining)
+    for place in tf.nest.flatten(structure, expand_composites=True)
+  ]
+  return tf.nest.pack_sequence_as(structure, flat, expand_composites=True)
+
+
+def lasting(concrete: Any) -> list[bool]:
+  """Which of the tensors that a ConcreteFunction returns could be computed once more after it.
+
+  These are computed from nothing but constants and variables, and from these as the function leaves
+  them: the result of a metric, but not a loss.
+  """
+  graph = concrete.graph
+  constant = {placeholder.op.name for _, placeholder in compat.captures(graph)}
+  # What a write waits for has been read too early.
+  early = {
+    before.name
+    for op in graph.get_operations()
+    if op.type not in _READS and any(tensor.dtype == tf.resource for tensor in op.inputs)
+    for before in op.control_inputs
+  }
+  known: dict[str, bool] = {}
+
+  def lasts(root: Any) -> bool:
+    to_visit = [root]
+    while to_visit:
+      op = to_visit[-1]
+      inputs = [tensor.op for tensor in op.inputs]
+      waiting = [one for one in inputs if one.name not in known]
+      if waiting:
+        to_visit += waiting
+        continue
+      if op.type == "Placeholder":
+        is_pure = op.name in constant
+      else:
+        is_pure = op.type in _READS or not compat.is_stateful(op.type)
+      known[op.name] = is_pure and op.name not in early and all(known[one.name] for one in inputs)
+      to_visit.pop()
+    return known[root.name]
+
+  return [lasts(output.op) for output in graph.outputs]
 
 
 def _reachable(graph_def: Any, roots: list[str]) -> set[str]:

@@ -11,8 +11,10 @@ from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
+from tfps.graph.traced import identity
 from tfps.layers.exchange import Routed
 from tfps.training import tickets as tickets_lib
+from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
 
 if TYPE_CHECKING:
@@ -31,18 +33,24 @@ class LocalProgram:
 
   Attributes:
     run_ticket: the traced function of a ticket.
+    changed: None: what a step returns is true when it returns.
   """
+
+  changed = None
 
   def __init__(self, model: Model, source: Source, ahead: bool):
     self._model = model
     self._spec = source.element_spec
-    routes = Routes(model, self._spec) if ahead and not tf.config.functions_run_eagerly() else None
+    routes = Routes(model, self._spec) if ahead else None
     self._routes = routes if routes is not None and routes.are_of_batch else None
+    route_spec = () if self._routes is None else self._routes.spec
+    self._step = TracedStep(self._train, self._spec, route_spec)
+    self._after = self._step.after()
 
     def train(ticket: Ticket, *_: tf.Tensor) -> tuple:
       reading = source.reading(ticket)
       logs, examples = self._train_ticket(reading.batches)
-      return logs, reading.skipped(examples)
+      return logs, examples, reading.skipped(examples)
 
     self.run_ticket = tickets_lib.training_function(train)
 
@@ -52,25 +60,34 @@ class LocalProgram:
   def apply_accumulated(self) -> None:
     """Nothing: each step is applied as it is made."""
 
-  def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[dict[str, Any], tf.Tensor]:
+  def logs(self, of_ticket: Any) -> Any:
+    """What the step of a ticket's last batch returned; see `trainer.Program`."""
+    return self._step.logs(*of_ticket)
+
+  def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[Any, tf.Tensor]:
     """Trains on one ticket, as the source opened it; traced once.
 
     Returns:
-      ({metric name: value}, int64 scalar: the number of examples it trained on).
+      (for `logs`, int64 scalar: the number of examples it trained on).
     """
     iterator = iter(dataset)
 
-    def train(examples: tf.Tensor, is_there: tf.Tensor, data: list, routes: Any) -> tuple:
-      del is_there
+    def train(
+      examples: tf.Tensor, is_there: tf.Tensor, data: list, routes: Any, carried: list
+    ) -> tuple:
+      del is_there, carried
       batch = tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
       examples += batching.rows(tf.nest.flatten(batch)[0])
-      # The push leaves a processor free, on which the next batch is made ready.
-      with tf.control_dependencies(self._train(batch, routes)):
-        return examples, *self._next(iterator, data, routes)
+      gradients, carried = self._step.local(batch, routes)
+      # The push leaves a processor free, on which the next batch is made ready: when the gradients
+      # are there, not when all of the step is done.
+      with tf.control_dependencies([tf.identity(gradient) for gradient in gradients]):
+        return examples, *self._next(iterator, data, routes), carried
 
-    state = tf.zeros([], tf.int64), *self._next(iterator, *self._none())
-    examples, *_ = while_loop(lambda examples, is_there, *_: is_there, train, state)
-    return {metric.name: metric.result() for metric in self._model.metrics}, examples
+    state = tf.zeros([], tf.int64), *self._next(iterator, *self._none()), self._step.none()[0]
+    examples, *_, carried = while_loop(lambda examples, is_there, *_: is_there, train, state)
+    handles = {identity(variable): variable.handle for variable in self._after.variables}
+    return (carried, self._after(handles=handles)), examples
 
   def _next(self, iterator: Any, data: list, routes: Any) -> tuple:
     """(whether there is another batch, its tensors, its routes); without one, what is given."""
@@ -88,22 +105,63 @@ class LocalProgram:
 
   def _none(self) -> tuple:
     """Tensors like those of a batch and its routes, of no example."""
-    routes = () if self._routes is None else self._routes.traced.concrete.structured_outputs
+    routes = () if self._routes is None else self._routes.spec
     specs = tf.nest.flatten(self._spec, expand_composites=True), routes
     return tf.nest.map_structure(
       lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), specs
     )
 
-  def _train(self, batch: Any, routes: Any) -> list[tf.Tensor]:
-    """One train step; returns the gradients of the pulled rows, where these are known."""
+  def _train(self, batch: Any, routes: Any) -> tuple[list[tf.Tensor], Any]:
+    """One train step.
+
+    Returns:
+      (the gradients of the pulled rows, where these are known, what the train step returns).
+    """
     run, train_step = self._model.distribute_strategy.run, users(self._model.train_step)
     if self._routes is None:
-      run(train_step, args=(batch,))
-      return []
+      return [], run(train_step, args=(batch,))
 
-    def train(batch: Any, routes: Any) -> list[tf.Tensor]:
+    def train(batch: Any, routes: Any) -> tuple[list[tf.Tensor], Any]:
       with Routed(routes) as routed:
-        train_step(batch)
-      return routed.gradients
+        logs = train_step(batch)
+      return routed.gradients, logs
 
     return run(train, args=(batch, routes))
+
+
+class EagerProgram:
+  """Trains batch after batch in Python, where the model is to run eagerly.
+
+  Args:
+    model: the `tfps.Model`, built for the source.
+    source: the `tfps.data` source.
+
+  Attributes:
+    run_ticket: a function of a ticket, as the others have it.
+    changed: None: what a step returns is true when it returns.
+  """
+
+  changed = None
+
+  def __init__(self, model: Model, source: Source):
+    self._model = model
+    self._source = source
+
+  def begin(self, first_number: int) -> None:
+    """Nothing: no update is applied twice here."""
+
+  def apply_accumulated(self) -> None:
+    """Nothing: each step is applied as it is made."""
+
+  def logs(self, of_ticket: Any) -> Any:
+    """What the step of a ticket's last batch returned; see `trainer.Program`."""
+    return of_ticket
+
+  def run_ticket(self, *arguments: tf.Tensor) -> tuple:
+    *fields, _, _ = arguments
+    reading = self._source.reading(Ticket(*fields))
+    logs, examples = None, tf.zeros([], tf.int64)
+    for batch in reading.batches:
+      logs = self._model.distribute_strategy.run(self._model.train_step, args=(batch,))
+      examples += batching.rows(tf.nest.flatten(batch)[0])
+    return logs, examples, reading.skipped(examples)

@@ -278,7 +278,8 @@ class _FunctionalModel(Model, _Functional):
 def trainer_of(model: Model) -> Trainer:
   """The `Trainer` of a model, made when first needed and anew once the model is compiled."""
   if model._trainer is None:
-    model._trainer = Trainer(model, ahead=type(model).train_step is Model.train_step)
+    has_own = getattr(model.train_step, "__func__", None) is not Model.train_step
+    model._trainer = Trainer(model, ahead=not has_own)
   return model._trainer
 
 

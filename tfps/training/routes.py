@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
 import tf_keras as keras
 
 from tfps.graph import compat
@@ -36,6 +37,13 @@ class Routes:
     self.lookups: list[tuple[FeasignTable, int]] = []
     self._spec = spec
     self.traced = Traced(functools.partial(self._trace, model), spec, side_effects=False)
+
+  @property
+  def spec(self) -> list[Route]:
+    """tf.TensorSpecs of what a call returns."""
+    return tf.nest.map_structure(
+      tf.TensorSpec.from_tensor, self.traced.concrete.graph.structured_outputs
+    )
 
   @property
   def need_pulls(self) -> bool:

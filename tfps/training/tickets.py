@@ -280,4 +280,5 @@ def _fetch(result: Any) -> Any:
 
 
 def _to_numpy(result: Any) -> Any:
-  return tf.nest.map_structure(lambda tensor: tensor.numpy(), result)
+  to_numpy = lambda value: value.numpy() if isinstance(value, (tf.Tensor, tf.Variable)) else value
+  return tf.nest.map_structure(to_numpy, result)

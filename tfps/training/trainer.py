@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,10 +19,11 @@ from tfps.data.ticket import Ticket
 from tfps.graph import compat
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
+from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
 from tfps.training.callback_list import CallbackList
 from tfps.training.communication import Communication
-from tfps.training.local import LocalProgram
+from tfps.training.local import EagerProgram, LocalProgram
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule
 from tfps.training.scoring import Scorer
@@ -35,16 +37,24 @@ class Program(Protocol):
   """What trains on the tickets of a source.
 
   Attributes:
-    run_ticket: the traced function of a ticket, as `tickets.training_function` returns it.
+    run_ticket: the function of a ticket, as `tickets.training_function` returns it; returns (for
+      `logs`, int64 scalar: the number of examples it trained on, its `bad_records.Skipped`).
+    changed: on a cluster the `identity` of each variable that a step changes; None in one process.
   """
 
-  run_ticket: Any
+  changed: Any
+
+  @property
+  def run_ticket(self) -> Any: ...
 
   def begin(self, first_number: int) -> None:
     """Called at a moment, before any ticket; all earlier tickets have smaller numbers."""
 
   def apply_accumulated(self) -> None:
     """Applies what the tickets of a synchronous step have accumulated, as one step."""
+
+  def logs(self, of_ticket: Any) -> Any:
+    """What the step of a ticket's last batch returned, of what `run_ticket` returned for it."""
 
 
 class Trainer:
@@ -78,19 +88,42 @@ class Trainer:
     y_pred = model(x, training=False)
     if model.optimizer is not None:
       model.optimizer.build(model.trainable_variables)
-    if compat.has_compiled_loss(model) and y is not None:
+    # Steps of the user's own make what they use when they are traced, as in Keras.
+    if compat.has_compiled_loss(model) and self._has_keras_steps():
       model.compute_loss(x, y, y_pred, sample_weight)
       model.compute_metrics(x, y, y_pred, sample_weight)
     model.reset_metrics()
     self._is_built = True
 
+  def is_eager(self) -> bool:
+    """Whether the model is to run in Python.
+
+    Raises:
+      ValueError: on a cluster it cannot.
+    """
+    is_eager = bool(self._model.run_eagerly) or tf.config.functions_run_eagerly()
+    if is_eager and tickets_lib.is_cluster(self._model.distribute_strategy):
+      raise ValueError(
+        "workers run graphs only: compile without run_eagerly=True, leave "
+        "tf.config.run_functions_eagerly at False, or run eagerly in one process."
+      )
+    return is_eager
+
+  def _has_keras_steps(self) -> bool:
+    """Whether all that a step does with the compiled loss and metrics is what Keras's do."""
+    kept = ("test_step", "compute_loss", "compute_metrics")
+    return self._ahead and not any(_is_overridden(self._model, name) for name in kept)
+
   def program(self, source: Source, communication: Communication) -> Program:
     """The program that trains on tickets of `source`; on a cluster as `communication` says."""
     # All sources that open alike share one trace: each day of a calendar is trained by the same.
-    key = source.opener, communication
+    is_eager = self.is_eager()
+    key = source.opener, communication, is_eager
     if key not in self._programs:
       if tickets_lib.is_cluster(self._model.distribute_strategy):
         self._programs[key] = WorkerProgram(self._model, source, communication)
+      elif is_eager:
+        self._programs[key] = EagerProgram(self._model, source)
       else:
         # In one process there is nobody to agree with.
         self._programs[key] = LocalProgram(self._model, source, self._ahead)
@@ -179,15 +212,13 @@ class _Fit:
     self._resumed = resumed
     self._skipped = bad_records.SkippedRecords(source, resumed.skipped if resumed else None)
     self._memory_watch = memory.MemoryWatch(tell=native.tell_memory_share)
-    self._logs: dict[str, Any] = {}
-    if resumed is not None:
-      self._logs = self._metrics()
+    self._logs: Any = {} if resumed is None else logs_lib.metric_results(model)
 
   def first_epoch(self, initial_epoch: int) -> int:
     """The number of the epoch with which to begin."""
     return initial_epoch if self._resumed is None else max(initial_epoch, self._resumed.epoch)
 
-  def epoch(self, epoch: int) -> dict[str, float]:
+  def epoch(self, epoch: int) -> Any:
     """Trains on what is left of an epoch, or until the model is told to stop; returns its logs."""
     if self._resumed is None or epoch > self._resumed.epoch:
       self._model.reset_metrics()
@@ -201,7 +232,7 @@ class _Fit:
       step += position.tickets
       if self._model.stop_training:
         break
-    return {name: float(value) for name, value in self._logs.items()}
+    return copy.copy(self._logs)
 
   def _day(self, day_feed: feed.DayFeed, step: int) -> Position:
     """Trains on the rest of a day and ends it, or until the model is told to stop.
@@ -255,9 +286,15 @@ class _Fit:
         self._skipped.explain,
       )
       with contextlib.closing(results):
-        for ticket, (logs, of_ticket) in results:
+        for ticket, (values, examples, skipped) in results:
           position = position.after(ticket)
-          self._finish(ticket, logs, of_ticket, step)
+          if examples:  # Else all of its records are skipped, and no step has returned anything.
+            self._logs = self._program.logs(values)
+            if self._logs is None:
+              raise ValueError(
+                "Unexpected result of `train_function` (Empty logs): let train_step return a dict."
+              )
+          self._finish(ticket, skipped, step)
           position = position.with_skipped(self._skipped.counts)
           step, has_trained = step + 1, True
       # All that have begun are finished: these are the day's first tickets, in whatever order.
@@ -273,7 +310,7 @@ class _Fit:
           model.stop_training = True
     if has_trained:
       # A ticket does not see what those beside it added to the metrics; now all of it is there.
-      self._logs = self._metrics()
+      self._logs = logs_lib.final(model, self._logs, self._program.changed)
     return position.end() if day_feed.is_over else position
 
   def _tickets_to_moment(self, day_feed: feed.DayFeed, position: Any) -> Iterator[Ticket]:
@@ -287,21 +324,21 @@ class _Fit:
       if self.callbacks.want_moment(position()):
         return
 
-  def _finish(self, ticket: Ticket, logs: dict[str, Any], of_ticket: Any, step: int) -> None:
+  def _finish(self, ticket: Ticket, skipped: bad_records.Skipped, step: int) -> None:
     """Tells callbacks of a finished ticket."""
     self._memory_watch.warn()
-    counts = self._skipped.add_ticket(ticket, of_ticket)
+    counts = self._skipped.add_ticket(ticket, skipped)
     if counts:
       self.callbacks.call("on_records_skipped", counts)
     self.callbacks.call("on_ticket_end", ticket)
     # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
     self.callbacks.on_train_batch_begin(step)
-    self.callbacks.on_train_batch_end(step, logs)
+    self.callbacks.on_train_batch_end(step, self._logs)
 
   def _reached(self, position: Position) -> Position:
     return position.before_ticket(self._schedule.next_ticket).with_skipped(self._skipped.counts)
 
-  def _metrics(self) -> dict[str, Any]:
-    return tf.nest.map_structure(
-      lambda value: value.numpy(), {metric.name: metric.result() for metric in self._model.metrics}
-    )
+
+def _is_overridden(model: Model, name: str) -> bool:
+  """Whether a method of Keras's is the user's own."""
+  return getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name)

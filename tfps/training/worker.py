@@ -18,6 +18,7 @@ from tfps.layers.lookup import Route
 from tfps.training import dense
 from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
+from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class WorkerProgram:
     tables: the `tfps.FeasignTable`s that are pulled from.
     lookups: (table, row width) for each pull of a forward pass, in order.
     route: the `Routes`: what the pulls of a batch want.
-    train: the `Traced` train step of a batch and its pulled rows; returns the pushes.
+    step: the `TracedStep` of a batch and its pulled rows, which returns its pushes beside.
+    train: its `Traced`.
+    changed: the `identity` of each variable that a step changes.
     ahead: whether a batch's pull runs before the push of the one before it.
     window: pushes are sent with every Nth pull.
     gradient_sums: the `GradientSums` to which tickets add until the chief takes a step; None unless
@@ -88,18 +91,17 @@ class WorkerProgram:
         "the batch."
       )
     self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
-    routes = tf.nest.map_structure(
-      tf.TensorSpec.from_tensor, self.route.traced.concrete.structured_outputs
-    )
+    routes = self.route.spec
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
     trace = functools.partial(self._trace_step, model)
-    self.train = Traced(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
+    self.step = TracedStep(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
+    self.train, self._after = self.step.in_loop(), self.step.after()
+    self.changed = {identity(variable) for variable in self.train.changed}
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
         f"model '{model.name}' has a train_step that calls its optimizer itself: let it call "
         "self.apply_gradients, so that gradients can be merged."
       )
-    self._results = Traced(functools.partial(_results, model), side_effects=False)
     strategy = model.distribute_strategy
     self._apply: Traced | None = None
     self._apply_sums: Any = None
@@ -114,7 +116,7 @@ class WorkerProgram:
     def train_ticket(ticket: Ticket, number: tf.Tensor, finished_below: tf.Tensor) -> tuple:
       reading = source.reading(ticket)
       logs, examples = self._train_ticket(reading.batches, number, finished_below)
-      return logs, reading.skipped(examples)
+      return logs, examples, reading.skipped(examples)
 
     self.run_ticket = tickets_lib.training_function(train_ticket)
 
@@ -139,22 +141,26 @@ class WorkerProgram:
         table.apply_accumulated()
       self._apply_sums()
 
+  def logs(self, of_ticket: Any) -> Any:
+    """What the step of a ticket's last batch returned; see `trainer.Program`."""
+    return self.step.logs(*of_ticket)
+
   def _trace_step(
     self, model: Model, data: Any, routes: list[Route], replies: list, step: tf.Tensor
-  ) -> Pushes:
-    """One train step; returns its pushes."""
+  ) -> tuple[Pushes, Any]:
+    """One train step: (its pushes, what it returns)."""
 
-    def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> Pushes:
+    def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> tuple:
       wire_dtype = self.communication.wire_dtype
       with Exchanged(zip(routes, replies), step, wire_dtype, self._sums) as exchanged:
-        users(model.train_step)(data)
-      return [exchanged.pushes[table] for table in self.tables]
+        logs = users(model.train_step)(data)
+      return [exchanged.pushes[table] for table in self.tables], logs
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
 
   def _place_dense(self, model: Model) -> None:
     """Finds the variables that a ticket reads and merges, and hands them to their servers."""
-    traced = [part for part in (self.train, self._results, self._apply) if part is not None]
+    traced = [part for part in (self.train, self._after, self._apply) if part is not None]
     unique = lambda lists: list({identity(v): v for part in lists for v in part}.values())
     self._variables = unique(part.variables for part in traced)
     changed = unique(part.changed for part in traced)
@@ -173,7 +179,7 @@ class WorkerProgram:
 
   def _train_ticket(
     self, dataset: tf.data.Dataset, number: tf.Tensor, finished_below: tf.Tensor
-  ) -> tuple[dict[str, Any], tf.Tensor]:
+  ) -> tuple[tuple, tf.Tensor]:
     """Trains on one ticket; traced once, and run by a worker.
 
     Args:
@@ -182,32 +188,41 @@ class WorkerProgram:
       finished_below: int64 scalar; all tickets with a smaller number are finished.
 
     Returns:
-      ({metric name: value} as the worker knows it, int64 scalar: the number of examples).
+      (for `logs`: as the worker knows it, int64 scalar: the number of examples).
     """
     batches = _Batches(self, iter(dataset), number, finished_below)
     zero = tf.zeros([], tf.int64)
     more, state = batches.begin()
-    logs = {
-      name: tf.zeros(t.shape, t.dtype)
-      for name, t in self._results.concrete.structured_outputs.items()
-    }
-    _, _, examples, logs, state = while_loop(
+    carried, after = self.step.none()
+    _, _, examples, carried, after, state = while_loop(
       lambda first, more, *_: more,
-      lambda first, more, examples, logs, state: self._group(batches, first, examples, state),
-      (zero, more, zero, logs, state),
+      lambda first, more, examples, carried, after, state: self._group(
+        batches, first, examples, carried, state
+      ),
+      (zero, more, zero, carried, after, state),
     )
     batches.end(state)
-    return logs, examples
+    return (carried, after), examples
 
-  def _group(self, batches: _Batches, first: tf.Tensor, examples: tf.Tensor, state: tuple) -> tuple:
+  def _group(
+    self,
+    batches: _Batches,
+    first: tf.Tensor,
+    examples: tf.Tensor,
+    carried: list[tf.Tensor],
+    state: tuple,
+  ) -> tuple:
     """Trains on batches from `first` on with one copy of the dense weights, and merges changes."""
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     last = first + (self.communication.dense_sync_every or _ALL)
-    following, more, examples, state = while_loop(
+    following, more, examples, carried, state = while_loop(
       lambda i, more, *_: more & (i < last),
-      lambda i, more, examples, state: (i + 1, *batches.train(i, examples, state, handles)),
-      (first, tf.ones([], tf.bool), examples, state),
+      lambda i, more, examples, carried, state: (
+        i + 1,
+        *batches.train(i, examples, state, handles),
+      ),
+      (first, tf.ones([], tf.bool), examples, carried, state),
     )
     steps = count = following - first
     if self._apply is not None:
@@ -216,9 +231,9 @@ class WorkerProgram:
     for variable in self._changed:
       before.setdefault(identity(variable), tf.zeros(variable.shape, variable.dtype))
     decays = self._decays.after(self._changed, count, steps)
-    logs = self._results(handles=handles)
+    after = self._after(handles=handles)
     self._merged.merge(before, handles, decays, batches.step(following - 1))
-    return following, more, examples, logs, state
+    return following, more, examples, carried, after, state
 
 
 class _Batches:
@@ -252,7 +267,8 @@ class _Batches:
     """Trains on batch `i`.
 
     Returns:
-      (whether there is another one, the number of examples trained on, the state).
+      (whether there is another one, the number of examples trained on, what is carried of the logs,
+      the state).
     """
     trainer = self._trainer
     batch, replies, pushes = state
@@ -264,10 +280,11 @@ class _Batches:
     # The servers' replies for the next batch are on their way while this one computes.
     next_replies = self._exchange(_wanted(following, more), send) if trainer.ahead else ()
     data = self._packed(batch.data)
-    new = trainer.train(data, batch.routes, replies, self.step(i), handles=handles)
+    flat = trainer.train(data, batch.routes, replies, self.step(i), handles=handles)
+    new, carried = trainer.step.split(flat)
     pushes = tf.nest.map_structure(lambda held, one: tf.concat([held, one], 0), pushes, new)
     examples += batching.rows(tf.nest.flatten(data)[0])
-    return more, examples, (following, next_replies, pushes)
+    return more, examples, carried, (following, next_replies, pushes)
 
   def end(self, state: tuple) -> None:
     """Sends the pushes that are left."""
@@ -324,7 +341,3 @@ def _wanted(batch: _Batch, more: tf.Tensor) -> list[Route]:
     route._replace(keys=[keys[: tf.where(more, tf.size(keys), 0)] for keys in route.keys])
     for route in batch.routes
   ]
-
-
-def _results(model: Model) -> dict[str, Any]:
-  return {metric.name: metric.result() for metric in model.metrics}

@@ -1,0 +1,138 @@
+"""What a step returns, and what `history` and callbacks see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfps.graph.traced import Traced, identity, lasting, pack
+
+if TYPE_CHECKING:
+  from tfps.training.model import Model
+
+
+class TracedStep:
+  """A traced step, and how its ticket finds what the step of the last batch returned.
+
+  What can be computed once more from variables, such as a metric's result, is computed when the
+  last batch is done; anything else is carried from batch to batch. So a metric's result costs no
+  time in the loop.
+
+  Args:
+    function: a Python function that returns (a list or tuple of tensors, what the step returns).
+    *specs: nested tf.TypeSpecs of its arguments.
+
+  Attributes:
+    concrete: the ConcreteFunction.
+    others: what the function returned beside.
+  """
+
+  def __init__(self, function: Callable, *specs: Any):
+    self.concrete = tf.function(function).get_concrete_function(*specs)
+    self.others, self._logs = self.concrete.graph.structured_outputs
+    outputs = self.concrete.graph.outputs
+    beside = len(_tensors(self.others))
+    lasts = lasting(self.concrete)
+    places = range(beside, len(outputs))
+    self._carried = [place for place in places if not lasts[place]]
+    self._lasting = [place for place in places if lasts[place]]
+    self._in_loop = [*range(beside), *self._carried]
+    self._beside = beside
+
+  def local(self, *arguments: Any) -> tuple[Any, list[tf.Tensor]]:
+    """Runs it with the variables themselves: (what it returns beside, what is carried)."""
+    others, logs = self.concrete(*arguments)
+    flat = [*_tensors(others), *_tensors(logs)]
+    return others, [flat[place] for place in self._carried]
+
+  def none(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Values like (what is carried, what is computed after the last batch), before the first."""
+    outputs = self.concrete.graph.outputs
+    like = lambda places: [_none_like(outputs[place]) for place in places]
+    return like(self._carried), like(self._lasting)
+
+  def in_loop(self) -> Traced:
+    """The step as a `Traced`; `split` takes what it returns."""
+    return Traced(self.concrete, outputs=self._in_loop)
+
+  def split(self, flat: list[tf.Tensor]) -> tuple[Any, list[tf.Tensor]]:
+    """(what the function returns beside, what is carried)."""
+    return pack(self.others, flat[: self._beside]), flat[self._beside :]
+
+  def after(self) -> Traced:
+    """A `Traced` of the batch's arguments that returns what is computed after the last batch.
+
+    It uses no argument.
+    """
+    return Traced(self.concrete, side_effects=False, outputs=self._lasting)
+
+  def logs(self, carried: Collection[Any], after: Collection[Any]) -> Any:
+    """What the step returned, of the arrays that a ticket returned."""
+    values = dict(zip([*self._carried, *self._lasting], [*carried, *after]))
+    parts = iter([values[place] for place in sorted(values)])
+    return tf.nest.map_structure(lambda place: _leaf(place, parts), self._logs)
+
+
+def final(model: Model, logs: Any, changed: Collection[int] | None) -> Any:
+  """The logs of an epoch, a day or an evaluation, all of whose tickets are finished.
+
+  Args:
+    model: the `tfps.Model`.
+    logs: what the last batch's step returned.
+    changed: on a cluster the `identity` of each variable that a step changes; its metrics' results
+      are merged from all tickets, and take the place of what one worker has seen. In one process
+      None: as in Keras, the metrics' results take the place of logs that have the same names.
+  """
+  if not isinstance(logs, dict):
+    return plain(logs)
+  if changed is None:
+    results = metric_results(model)
+    return results if results.keys() == logs.keys() else plain(logs)
+  merged: dict[str, Any] = {}
+  for metric in model.metrics:
+    if any(identity(variable) in changed for variable in metric.variables):
+      result = metric.result()
+      merged.update(result if isinstance(result, dict) else {metric.name: result})
+  return plain({name: merged.get(name, value) for name, value in logs.items()})
+
+
+def metric_results(model: Model) -> dict[str, Any]:
+  """The results of all metrics of the model, as Keras names them."""
+  return plain(model.get_metrics_result())
+
+
+def plain(logs: Any) -> Any:
+  """Scalars become Python numbers and tensors NumPy arrays, as in Keras."""
+
+  def convert(value: Any) -> Any:
+    if isinstance(value, (tf.Tensor, tf.Variable)):
+      value = value.numpy()
+    is_scalar = isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0
+    return value.item() if is_scalar else value
+
+  return tf.nest.map_structure(convert, logs)
+
+
+def _tensors(structure: Any) -> list[tf.Tensor]:
+  flat = tf.nest.flatten(structure, expand_composites=True)
+  return [tensor for tensor in flat if tensor is not None]
+
+
+def _none_like(tensor: tf.Tensor) -> tf.Tensor:
+  """A value of its dtype and static shape."""
+  shape = tensor.shape
+  sizes = [] if shape.rank is None else [size or 0 for size in shape]
+  return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros(sizes, tensor.dtype), shape=shape)
+
+
+def _leaf(place: Any, parts: Any) -> Any:
+  """The next of `parts` where a tensor was returned, as many as it consists of."""
+  if place is None:
+    return None
+  if not isinstance(place, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
+    return next(parts)
+  components = [tf.constant(next(parts)) for _ in _tensors(place)]
+  return tf.nest.pack_sequence_as(place, components, expand_composites=True)
