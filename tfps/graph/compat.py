@@ -131,6 +131,10 @@ _COMPILED_LOSS = Private("tf_keras", "Model.compile", "self.compiled_loss")
 _SAVED_CHILDREN = Private("tf_keras", "layers.Layer._trackable_children")
 _SAVER = Private("tf_keras", "layers.Layer._trackable_saved_model_saver")
 _TRAIN_COUNTER = Private("tf_keras", "Model._init_batch_counters", "self._train_counter")
+_LOSSES = "tf_keras.src.engine.compile_utils"
+_LOSS_OBJECT = Private(_LOSSES, "LossesContainer.build", "self._get_loss_object")
+_LOSS_WEIGHTS = Private(_LOSSES, "LossesContainer.build", "self._loss_weights = tf.nest.flatten(")
+_LOSS_LIST = Private(_LOSSES, "LossesContainer.build", "self._losses = tf.nest.flatten(")
 _BATCH_HOOKS = Private("tf_keras", "callbacks.CallbackList._disallow_batch_hooks_in_ps_strategy")
 _CHECK_TIMING = Private("tf_keras", "callbacks.CallbackList.__init__", "self._check_timing")
 _RANDOM_LAYER = Private("tf_keras", "layers.Dropout.call", "self._random_generator")
@@ -286,6 +290,24 @@ def has_compiled_loss(model: Any) -> bool:
   """Whether the model was compiled with a loss."""
   _COMPILED_LOSS.get()
   return model.compiled_loss is not None
+
+
+def wrap_losses(model: Any, wrap: Callable[[Any], Any]) -> None:
+  """Lets a model that was compiled just now compute `wrap(loss)` for each keras.losses.Loss."""
+  _LOSS_OBJECT.get()
+  container = model.compiled_loss
+  inner = container._get_loss_object
+  container._get_loss_object = lambda loss: None if loss is None else wrap(inner(loss))
+
+
+def loss_weights(model: Any) -> dict[int, Any]:
+  """{id of a loss that the model computes: its weight, or None}, once it has computed them."""
+  _LOSS_WEIGHTS.get()
+  _LOSS_LIST.get()
+  container = model.compiled_loss
+  if container is None or not container.built:
+    return {}
+  return {id(loss): weight for loss, weight in zip(container._losses, container._loss_weights)}
 
 
 def untracked(*names: str) -> Callable[[_Class], _Class]:

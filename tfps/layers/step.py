@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -27,9 +28,13 @@ class Step:
 
   Args:
     tape: the tf.GradientTape that records the forward pass.
+
+  Attributes:
+    losses: (compiled loss, its value) for each that was computed.
   """
 
   def __init__(self, tape: tf.GradientTape) -> None:
+    self.losses: list[tuple[Any, tf.Tensor]] = []
     self._tape = tape
     self._lookups: list[Lookup] = []
     self._is_trainable: list[bool] = []

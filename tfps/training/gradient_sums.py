@@ -16,42 +16,57 @@ if TYPE_CHECKING:
 class GradientSums:
   """Sums of gradients: one step with the sum of several batches is the step with them joined.
 
-  Make it in the scope of the model's strategy. A batch's gradient counts by its number of examples
-  where the loss is a mean over them, and as it is where the loss is a sum.
+  A batch's gradient counts by its number of examples where the loss is a mean over them, and as it
+  is where the loss is a sum. Weights that get no gradient take no step, as in Keras.
 
   Args:
     model: the `tfps.Model`, built and compiled.
 
   Attributes:
-    variables: the tf.Variables that hold the sums.
     was_given: whether gradients were ever added.
   """
 
   def __init__(self, model: Model):
     self._model = model
-    self._weights = list(model.trainable_variables)
-    self._sums = [
-      tf.Variable(tf.zeros_like(weight), trainable=False, name="gradient_sum")
-      for weight in self._weights
-    ]
-    self._examples = tf.Variable(0.0, trainable=False, name="gradient_sum_examples")
+    self._weights = {identity(weight): weight for weight in model.trainable_variables}
+    # {whether of a mean: {identity of a weight: its sum}}
+    self._sums: dict[bool, dict[int, tf.Variable]] = {}
+    self._examples: tf.Variable | None = None
     self.was_given = False
-    self.variables = [*self._sums, self._examples]
+
+  @property
+  def variables(self) -> list[tf.Variable]:
+    """The tf.Variables that hold the sums, once a step was traced."""
+    sums = [sum_ for of_kind in self._sums.values() for sum_ in of_kind.values()]
+    return sums if self._examples is None else [*sums, self._examples]
 
   def add(self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any) -> None:
     """Adds one batch's gradients; see `tfps.Model.apply_gradients`."""
     self.was_given = True
-    sums = {identity(weight): sum_ for weight, sum_ in zip(self._weights, self._sums)}
+    is_mean = not (isinstance(scale, (int, float)) and scale == 1)
+    sums = self._sums.setdefault(is_mean, {})
     for gradient, variable in gradients_and_variables:
       if gradient is not None:
-        sums[identity(variable)].assign_add(tf.convert_to_tensor(gradient) * scale)
-    self._examples.assign_add(scale)
+        key = identity(variable)
+        if key not in sums:
+          sums[key] = _new(self._weights[key].shape, self._weights[key].dtype)
+        sums[key].assign_add(tf.convert_to_tensor(gradient) * tf.cast(scale, sums[key].dtype))
+    if is_mean:
+      if self._examples is None:
+        self._examples = _new([], tf.float32)
+      self._examples.assign_add(tf.cast(scale, tf.float32))
 
   def apply(self) -> None:
     """One step of the optimizer with the sums, which are zero afterwards."""
-    # The sum of a loss that is a sum is that of the joined batch.
-    examples = tf.ones([]) if self._model.loss_is_sum else tf.maximum(self._examples, 1.0)
-    pairs = [(sum_ / examples, weight) for sum_, weight in zip(self._sums, self._weights)]
+    pairs = []
+    for key, weight in self._weights.items():
+      gradients = []
+      for is_mean, sums in self._sums.items():
+        if key in sums:
+          examples = tf.maximum(self._examples, 1.0) if is_mean else 1.0
+          gradients.append(sums[key] / examples)
+      if gradients:
+        pairs.append((tf.add_n(gradients), weight))
     self._model.optimizer.apply_gradients(pairs)
     self.clear()
 
@@ -59,3 +74,8 @@ class GradientSums:
     """Sets all sums to zero."""
     for sum_ in self.variables:
       sum_.assign(tf.zeros_like(sum_))
+
+
+def _new(shape: Any, dtype: tf.DType) -> tf.Variable:
+  with tf.init_scope():
+    return tf.Variable(tf.zeros(shape, dtype), trainable=False, name="gradient_sum")

@@ -14,7 +14,9 @@ from tfps.data.ticket import Ticket
 from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted
 from tfps.layers.step import Step, current_exchange
+from tfps.training import step_gradients
 from tfps.training.communication import Communication
+from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
 from tfps.training.trainer import Trainer
 from tfps.training.without_rows import WithoutRows, check_callbacks
@@ -23,7 +25,7 @@ _Functional: Any = compat.functional_model()
 
 
 # tf.Module looks for layers in all attributes and sorts the keys of dicts; sources have no order.
-@compat.untracked("_trainer")
+@compat.untracked("_trainer", "_reductions")
 class Model(WithoutRows, keras.Model):
   """A Keras model with feasign tables; subclass it or call `tfps.Model(inputs, outputs)`.
 
@@ -35,6 +37,8 @@ class Model(WithoutRows, keras.Model):
   A subclass may set or override:
     click_label: the label that is the click where the model has several: a key of `y` (dict), a
       position (list or columns); 0, the first, by default.
+    loss_reduction: "mean" or "sum": what its `compute_loss` does with a batch's examples, where
+      tfps cannot find out.
     counts(x, y, sample_weight): the show and the click that an occurrence in each example adds.
     train_step(data): everything; see `tfps.layers.step.Step` for the pull and the push.
 
@@ -51,6 +55,7 @@ class Model(WithoutRows, keras.Model):
   """
 
   click_label: str | int | None = None
+  loss_reduction: str | None = None
   _trainer: Trainer | None = None  # What `trainer_of` made since the model was compiled.
 
   def __new__(cls, *args: Any, **kwargs: Any) -> Model:
@@ -70,6 +75,7 @@ class Model(WithoutRows, keras.Model):
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
     super().compile(*args, **kwargs)
     self._trainer = None
+    self._reductions = LossReductions(self)
 
   def counts(self, x: Any, y: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
@@ -96,20 +102,26 @@ class Model(WithoutRows, keras.Model):
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step: forward, dense update, push. Returns {metric name: value}, as Keras's does."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape, Step(tape) as step:
+    with tf.GradientTape(persistent=True) as tape, Step(tape) as step:
       y_pred = self(x, training=True)
       loss = self.compute_loss(x, y, y_pred, sample_weight)
-    compat.validate_target_and_loss(self, y, loss)
+      compat.validate_target_and_loss(self, y, loss)
+      parts = self._reductions.parts(loss, step.losses, (x, y, y_pred, sample_weight))
     variables = self.trainable_variables
-    gradients = tape.gradient(loss, [variables, step.rows])
     show, click = self.counts(x, y, sample_weight)
-    scale = self._sum_over_mean(show)
-    self.apply_gradients(zip(gradients[0], variables), scale)
-    step.push(gradients[1], show, click, scale)
+    batch_size = tf.cast(tf.size(show), tf.float32)
+    shares = step_gradients.shares(tape, parts, variables, step.rows, batch_size)
+    if current_exchange().gradient_sums is None:
+      self.apply_gradients(zip(step_gradients.dense_of(shares), variables))
+    else:
+      for share in shares:
+        self.apply_gradients(zip(share.dense, variables), share.scale)
+    rows, scale = step_gradients.rows_of(shares)
+    step.push(rows, show, click, scale)
     return self.compute_metrics(x, y, y_pred, sample_weight)
 
   def apply_gradients(
-    self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any
+    self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any = 1.0
   ) -> None:
     """Steps the dense weights, or adds to a merged step's gradients as `tfps.Communication` says.
 
@@ -119,23 +131,13 @@ class Model(WithoutRows, keras.Model):
     Args:
       gradients_and_variables: pairs, as Keras's optimizers take them.
       scale: what turns the gradients into those of the sum over examples of the loss: the batch's
-        size where the loss is their mean.
+        size where the loss is their mean, and the number 1 where it is their sum.
     """
-    exchange = current_exchange()
-    if exchange is None or exchange.gradient_sums is None:
+    sums = current_exchange().gradient_sums
+    if sums is None:
       self.optimizer.apply_gradients(gradients_and_variables)
     else:
-      exchange.gradient_sums.add(gradients_and_variables, scale)
-
-  def _sum_over_mean(self, show: tf.Tensor) -> Any:
-    """Turns the gradient of the compiled loss into that of the sum over the batch's examples."""
-    return 1.0 if self.loss_is_sum else tf.cast(tf.size(show), tf.float32)
-
-  @property
-  def loss_is_sum(self) -> bool:
-    """Whether the compiled loss is a sum over a batch's examples, rather than their mean."""
-    losses = [loss for loss in tf.nest.flatten(self.loss) if isinstance(loss, keras.losses.Loss)]
-    return any(loss.reduction == keras.losses.Reduction.SUM for loss in losses)
+      sums.add(gradients_and_variables, scale)
 
   @libraries_unconverted()
   def fit(
