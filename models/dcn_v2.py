@@ -33,19 +33,20 @@ class DCNv2(tfps.Model):
     dropout: float = 0.0,
   ) -> None:
     super().__init__()
-    self.embedding = tfps.Embedding(table, slots, combiner=combiner)
+    # With mixed precision the tower computes in 16 bits; what is added up here does not.
+    self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     width = len(slots) * self.embedding.mf_dim
     self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
     self.tower = keras.Sequential()
     for width in hidden:
       self.tower.add(keras.layers.Dense(width, "relu"))
       self.tower.add(keras.layers.Dropout(dropout))
-    self.output_layer = keras.layers.Dense(1)
+    self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     mf = embedded.mf
-    x_0 = tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])
+    x_0 = tf.cast(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]]), self.compute_dtype)
     x = x_0
     for cross in self.crosses:
       x = x_0 * cross(x) + x

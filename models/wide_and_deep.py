@@ -31,12 +31,13 @@ class WideAndDeep(tfps.Model):
     dropout: float = 0.0,
   ) -> None:
     super().__init__()
-    self.embedding = tfps.Embedding(table, slots, combiner=combiner)
+    # With mixed precision the tower computes in 16 bits; what is added up here does not.
+    self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     self.tower = keras.Sequential()
     for width in hidden:
       self.tower.add(keras.layers.Dense(width, "relu"))
       self.tower.add(keras.layers.Dropout(dropout))
-    self.output_layer = keras.layers.Dense(1)
+    self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)

@@ -43,6 +43,7 @@ class Result(NamedTuple):
   counted: float  # how many examples these are of
   tickets: int  # how many were handed on to callbacks
   iterations: int
+  loss_scale: float | None
 
 
 class Case(NamedTuple):
@@ -127,6 +128,33 @@ def tower(**settings):
 def tower_of_sums():
   loss = keras.losses.BinaryCrossentropy(reduction=keras.losses.Reduction.SUM)
   return _tower(make_table(gradient_scale="sum"), loss=loss, optimizer=keras.optimizers.SGD(0.01))
+
+
+def tower_of_both():
+  """A loss that is a sum, beside a penalty on rows and one on weights that are means."""
+  from models.deepfm import DeepFM
+
+  class Penalized(DeepFM):
+    def call(self, features, training=None):
+      self.add_loss(0.1 * tf.reduce_mean(self.embedding(features).mf[:, 0] + 1.0))
+      return super().call(features, training)
+
+  model = Penalized(make_table(), list(tfps.data.ClickStream.slots), hidden=[8])
+  model.output_layer.kernel_regularizer = keras.regularizers.L2(0.5)
+  loss = keras.losses.BinaryCrossentropy(reduction=keras.losses.Reduction.SUM)
+  return compiled(model, keras.optimizers.SGD(0.01), loss)
+
+
+def tower_of_float16():
+  """Its loss scale overflows until it was halved a few times."""
+  keras.mixed_precision.set_global_policy("mixed_float16")
+  try:
+    sgd = keras.optimizers.SGD(0.1)
+    return _tower(
+      make_table(), optimizer=keras.mixed_precision.LossScaleOptimizer(sgd, initial_scale=2.0**24)
+    )
+  finally:
+    keras.mixed_precision.set_global_policy("float32")
 
 
 def without_dense_weights():
@@ -235,6 +263,9 @@ CASES = {
   "sync adagrad": Case(tower(optimizer="adagrad"), clicks(), dict(consistency="sync"), 2),
   "sync sum": Case(tower_of_sums, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
   "sync frozen": Case(partly_frozen, clicks(), dict(consistency="sync"), 2),
+  "sync both": Case(tower_of_both, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
+  "sync float16": Case(tower_of_float16, clicks(), dict(consistency="sync", tickets_per_step=1)),
+  "bounded float16": Case(tower_of_float16, clicks(), dict(consistency="bounded")),
   "bounded": Case(tower(), clicks(batches_per_ticket=4), dict(consistency="bounded")),
   "bounded each": Case(
     tower(), clicks(batches_per_ticket=4), dict(consistency="bounded", dense_sync_every=1)
@@ -302,6 +333,7 @@ def result(model, source, history, initial, tickets):
     counted=float(model.metrics[0].count),
     tickets=tickets,
     iterations=int(model.optimizer.iterations),
+    loss_scale=float(getattr(model.optimizer, "loss_scale", 0)) or None,
   )
 
 

@@ -23,13 +23,16 @@ Combiner: TypeAlias = "str | None"  # One of COMBINERS, or None: no pooling.
 class EmbeddingOutput(NamedTuple):
   """What `Embedding` returns for B examples, P pooled slots and the unpooled rest.
 
+  All have the layer's `compute_dtype`, which is float32 unless the layer has another dtype policy,
+  such as mixed_bfloat16. Rows are pulled, pooled and stepped in float32.
+
   Attributes:
-    lr_logit: float32 [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
+    lr_logit: [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
       their sum.
-    lr: float32 [B, P], the pooled lr weight of each pooled slot.
-    mf: float32 [B, P, mf_dim], the pooled mf vector of each pooled slot, where mf_dim is that of
+    lr: [B, P], the pooled lr weight of each pooled slot.
+    mf: [B, P, mf_dim], the pooled mf vector of each pooled slot, where mf_dim is that of
       the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
-    sequences: {slot: float32 [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
+    sequences: {slot: [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
       a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
 
   Examples:
@@ -62,6 +65,7 @@ class Embedding(keras.layers.Layer):
       None: no pooling, the slot's vectors in order. One for all slots, or {slot: combiner} where
       slots that are not named have "sum".
     name: the layer's name.
+    dtype: of what it returns, or a dtype policy; that of `keras.mixed_precision` by default.
 
   Raises:
     ValueError: if slots or combiners are not usable.
@@ -82,8 +86,9 @@ class Embedding(keras.layers.Layer):
     slots: Sequence[str],
     combiner: Combiner | Mapping[str, Combiner] = "sum",
     name: str | None = None,
+    dtype: Any = None,
   ) -> None:
-    super().__init__(name=name)
+    super().__init__(name=name, dtype=dtype)
     self._slots = _check_slots(slots)
     combiners = _check_combiners(self._slots, combiner)
     self._table = table
@@ -149,7 +154,10 @@ class Embedding(keras.layers.Layer):
       column = columns[slot]
       lr_logit += _sum_per_example(slot_lr, column)
       sequences[slot] = _shape_like(slot_mf, column)
-    return EmbeddingOutput(lr_logit, lr, mf, sequences)
+    output = EmbeddingOutput(lr_logit, lr, mf, sequences)
+    if self.compute_dtype == tf.float32.name:
+      return output
+    return tf.nest.map_structure(lambda value: tf.cast(value, self.compute_dtype), output)
 
   def get_config(self) -> dict:
     raise NotImplementedError(

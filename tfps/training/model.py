@@ -18,6 +18,7 @@ from tfps.training import step_gradients
 from tfps.training.communication import Communication
 from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
+from tfps.training.step_gradients import LossScale
 from tfps.training.trainer import Trainer
 from tfps.training.without_rows import WithoutRows, check_callbacks
 
@@ -106,11 +107,14 @@ class Model(WithoutRows, keras.Model):
       y_pred = self(x, training=True)
       loss = self.compute_loss(x, y, y_pred, sample_weight)
       compat.validate_target_and_loss(self, y, loss)
+      variables = self.trainable_variables
+      loss_scale = LossScale(self.optimizer, variables)
       parts = self._reductions.parts(loss, step.losses, (x, y, y_pred, sample_weight))
-    variables = self.trainable_variables
+      parts = {over_batch: loss_scale.scaled(part) for over_batch, part in parts.items()}
     show, click = self.counts(x, y, sample_weight)
     batch_size = tf.cast(tf.size(show), tf.float32)
     shares = step_gradients.shares(tape, parts, variables, step.rows, batch_size)
+    shares = loss_scale.unscaled(shares)
     if current_exchange().gradient_sums is None:
       self.apply_gradients(zip(step_gradients.dense_of(shares), variables))
     else:
@@ -133,11 +137,11 @@ class Model(WithoutRows, keras.Model):
       scale: what turns the gradients into those of the sum over examples of the loss: the batch's
         size where the loss is their mean, and the number 1 where it is their sum.
     """
-    sums = current_exchange().gradient_sums
-    if sums is None:
-      self.optimizer.apply_gradients(gradients_and_variables)
-    else:
-      sums.add(gradients_and_variables, scale)
+    pairs, sums = list(gradients_and_variables), current_exchange().gradient_sums
+    if sums is not None:
+      sums.add(pairs, scale)
+    elif pairs:  # A LossScaleOptimizer wants some.
+      self.optimizer.apply_gradients(pairs)
 
   @libraries_unconverted()
   def fit(
