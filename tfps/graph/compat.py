@@ -165,12 +165,17 @@ _OPTIMIZER_VARIABLES = {
     for optimizer in optimizers
   ]
   for attribute, optimizers in {
-    "momentums": ["SGD"],
+    "momentums": ["SGD", "Lion"],
     "_momentums": ["Adam", "AdamW", "Nadam", "RMSprop"],
     "_velocities": ["Adam", "AdamW", "Nadam", "RMSprop"],
     "_average_gradients": ["RMSprop"],
     "_accumulators": ["Adagrad", "Ftrl"],
     "_linears": ["Ftrl"],
+    "_accumulated_grads": ["Adadelta"],
+    "_accumulated_delta_vars": ["Adadelta"],
+    "_m": ["Adamax"],
+    "_u": ["Adamax"],
+    "_model_variables_moving_average": ["Optimizer"],
   }.items()
 }
 
@@ -386,7 +391,7 @@ def optimizer_variables(optimizer: Any, name: str) -> list[Any]:
 
   Args:
     optimizer: the optimizer.
-    name: "momentums", "velocities", "average_gradients", "accumulators" or "linears".
+    name: without the underscore that the attribute may begin with.
   """
   import tf_keras as keras
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -124,8 +125,9 @@ class Decays:
       if isinstance(layer, keras.layers.BatchNormalization):
         for variable in (layer.moving_mean, layer.moving_variance):
           self._of_batch[identity(variable)] = layer.momentum
-    for name, factor in _of_optimizer(model.optimizer):
-      for variable in compat.optimizer_variables(model.optimizer, name):
+    optimizer = _inner(model.optimizer)
+    for name, factor in _of_optimizer(optimizer):
+      for variable in compat.optimizer_variables(optimizer, name):
         self._of_step[identity(variable)] = factor
 
   def after(
@@ -150,22 +152,76 @@ class Decays:
     return decays
 
 
+def check_optimizer(optimizer: Any) -> None:
+  """Raises ValueError, in one sentence, if a cluster cannot train with it."""
+  inner = _inner(optimizer)
+  name = type(inner).__name__
+  if isinstance(inner, keras.optimizers.legacy.Optimizer):
+    raise ValueError(
+      f"optimizer {name} is one of keras.optimizers.legacy, which train in one process only: take "
+      f"keras.optimizers.{name}."
+    )
+
+
+def check_local_steps(optimizer: Any) -> None:
+  """Raises ValueError if workers cannot step copies with it; warns of what is not known of it."""
+  inner = _inner(optimizer)
+  name = type(inner).__name__
+  if inner.use_ema and inner.ema_overwrite_frequency:
+    raise ValueError(
+      f"ema_overwrite_frequency of optimizer {name} would put a worker's average over the weights "
+      "in the midst of the others' steps: leave it out, so that fit ends with the average, or train "
+      "with Communication(consistency='sync')."
+    )
+  if not isinstance(inner, _KNOWN):
+    warnings.warn(
+      f"tfps does not know what optimizer {name} keeps: where two workers change one of its "
+      "variables at once, one change is lost; Communication(consistency='sync') loses none.",
+      stacklevel=2,
+    )
+
+
+_KNOWN = tuple(
+  getattr(keras.optimizers, name)
+  for name in (
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam",
+    "RMSprop", "SGD",
+  )
+)  # fmt: skip
+
+
+def _inner(optimizer: Any) -> Any:
+  """The optimizer that a LossScaleOptimizer wraps, or else itself."""
+  return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def _of_optimizer(optimizer: Any) -> list[tuple[str, float]]:
-  """(name of variables, what they keep in each step) of a Keras optimizer."""
+  """(name of variables, what they keep in each step) of a Keras optimizer.
+
+  Others, such as largest values and what follows the number of steps, keep nothing.
+  """
   value = lambda name: float(getattr(optimizer, name))
   optimizers = keras.optimizers
+  averages = [("model_variables_moving_average", value("ema_momentum"))]
   if isinstance(optimizer, (optimizers.Adam, optimizers.AdamW, optimizers.Nadam)):
-    return [("momentums", value("beta_1")), ("velocities", value("beta_2"))]
+    return [*averages, ("momentums", value("beta_1")), ("velocities", value("beta_2"))]
   if isinstance(optimizer, optimizers.SGD):
-    return [("momentums", value("momentum"))]
+    return [*averages, ("momentums", value("momentum"))]
   if isinstance(optimizer, optimizers.RMSprop):
-    averages = [("velocities", value("rho")), ("average_gradients", value("rho"))]
+    averages += [("velocities", value("rho")), ("average_gradients", value("rho"))]
     return [*averages, ("momentums", value("momentum"))]
   if isinstance(optimizer, optimizers.Adagrad):
-    return [("accumulators", 1.0)]
+    return [*averages, ("accumulators", 1.0)]
   if isinstance(optimizer, optimizers.Ftrl):
-    return [("accumulators", 1.0), ("linears", 1.0)]
-  return []
+    return [*averages, ("accumulators", 1.0), ("linears", 1.0)]
+  if isinstance(optimizer, optimizers.Adadelta):
+    averages += [("accumulated_grads", value("rho"))]
+    return [*averages, ("accumulated_delta_vars", value("rho"))]
+  if isinstance(optimizer, optimizers.Adamax):
+    return [*averages, ("m", value("beta_1")), ("u", value("beta_2"))]
+  if isinstance(optimizer, optimizers.Lion):
+    return [*averages, ("momentums", value("beta_2"))]
+  return averages
 
 
 def _join(parts: list[tf.Tensor], dtype: tf.DType) -> tf.Tensor:

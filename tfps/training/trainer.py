@@ -86,7 +86,8 @@ class Trainer:
     batch = batching.padding(source.element_spec)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     y_pred = model(x, training=False)
-    if model.optimizer is not None:
+    # Legacy optimizers make theirs in the first step.
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
       model.optimizer.build(model.trainable_variables)
     # Steps of the user's own make what they use when they are traced, as in Keras.
     if compat.has_compiled_loss(model) and self._has_keras_steps():
@@ -166,6 +167,8 @@ class Trainer:
         epoch_logs = self._run(fit, initial_epoch, epochs, validation_source)
       finally:
         self._next_ticket = schedule.next_ticket
+      if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        model.optimizer.finalize_variable_values(model.trainable_variables)
       listed.on_train_end(epoch_logs)
     return model.history
 

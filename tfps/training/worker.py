@@ -73,7 +73,10 @@ class WorkerProgram:
   def __init__(self, model: Model, source: Source, communication: Communication):
     self.source = source
     self.communication = communication
+    dense.check_optimizer(model.optimizer)
     synchronous = communication.consistency == "sync"
+    if not synchronous:
+      dense.check_local_steps(model.optimizer)
     merges = synchronous or not communication.dense_local_steps
     self._sums = GradientSums(model) if merges else None
     self.gradient_sums = self._sums if synchronous else None

@@ -1,0 +1,112 @@
+"""Every optimizer of Keras on dense weights: on a source, and by stock Keras on its batches."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+import tfps
+
+BATCH = 32
+BATCHES = 6
+
+_optimizers = keras.optimizers
+
+
+def _schedule():
+  return _optimizers.schedules.CosineDecay(0.0, 8, warmup_target=0.1, warmup_steps=2)
+
+
+# {name: a function that makes one}
+OPTIMIZERS = {
+  "Adadelta": lambda: _optimizers.Adadelta(1.0),
+  "Adafactor": lambda: _optimizers.Adafactor(0.05),
+  "Adagrad": lambda: _optimizers.Adagrad(0.1),
+  "Adam": lambda: _optimizers.Adam(0.05),
+  "amsgrad": lambda: _optimizers.Adam(0.05, amsgrad=True),
+  "AdamW": lambda: _optimizers.AdamW(0.05, weight_decay=0.1),
+  "Adamax": lambda: _optimizers.Adamax(0.05),
+  "Ftrl": lambda: _optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+  "Lion": lambda: _optimizers.Lion(0.01),
+  "Nadam": lambda: _optimizers.Nadam(0.05),
+  "RMSprop": lambda: _optimizers.RMSprop(0.02, momentum=0.5, centered=True),
+  "SGD": lambda: _optimizers.SGD(0.1),
+  "nesterov": lambda: _optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+  "EMA": lambda: _optimizers.Adam(0.05, use_ema=True, ema_momentum=0.8),
+  "EMA that overwrites": lambda: _optimizers.SGD(
+    0.1, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=2
+  ),
+  "schedule": lambda: _optimizers.Adam(_schedule()),
+  "clipnorm": lambda: _optimizers.SGD(0.5, clipnorm=0.05),
+  "clipvalue": lambda: _optimizers.SGD(0.5, clipvalue=0.02),
+  "global_clipnorm": lambda: _optimizers.SGD(0.5, global_clipnorm=0.05),
+}
+LEGACY = {
+  f"legacy.{name}": lambda name=name: getattr(_optimizers.legacy, name)(0.05)
+  for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
+}
+
+
+def make_source():
+  return tfps.data.ClickStream(
+    days=1, examples_per_day=BATCHES * BATCH, batch_size=BATCH, batches_per_ticket=1
+  )
+
+
+def make_model(kind, optimizer):
+  """Two layers on the user's id, which are `kind`, keras.Model or tfps.Model."""
+  inputs = {name: keras.Input([], dtype=tf.int64, name=name) for name in ("user_id", "item_id")}
+  ids = keras.layers.Lambda(
+    lambda x: tf.concat([tf.one_hot(x[name] % 7, 7) for name in ("user_id", "item_id")], axis=1)
+  )(inputs)
+  outputs = keras.layers.Dense(1, "sigmoid")(keras.layers.Dense(3, "tanh")(ids))
+  model = kind(inputs, outputs)
+  model.compile(optimizer, "binary_crossentropy")
+  return model
+
+
+def arrays(source):
+  """(x, y) of all examples, in the order of the tickets."""
+  batches = [batch for ticket in source.tickets() for batch in source.open(ticket)]
+  names = ("user_id", "item_id")
+  x = {name: np.concatenate([batch[0][name] for batch in batches]) for name in names}
+  return x, np.concatenate([batch[1] for batch in batches])
+
+
+def by_keras(make_optimizer, initial, callbacks=(), epochs=1):
+  """The weights that stock Keras makes of the same batches."""
+  model = make_model(keras.Model, make_optimizer())
+  model.set_weights(initial)
+  x, y = arrays(make_source())
+  model.fit(
+    x, y, batch_size=BATCH, shuffle=False, epochs=epochs, callbacks=list(callbacks), verbose=0
+  )
+  return model.get_weights()
+
+
+def on_source(make_optimizer, initial=None, callbacks=(), epochs=1, **communication):
+  """(the weights before, those after) by tfps."""
+  keras.utils.set_random_seed(4)
+  model = make_model(tfps.Model, make_optimizer())
+  if initial is not None:
+    model.set_weights(initial)
+  initial = model.get_weights()
+  settings = tfps.Communication(**communication)
+  model.fit(
+    make_source(), callbacks=list(callbacks), epochs=epochs, communication=settings, verbose=0
+  )
+  return initial, model.get_weights()
+
+
+def on_cluster():
+  """{(optimizer, consistency): the weights before and after, or what was raised}."""
+  found = {}
+  for name, make_optimizer in (OPTIMIZERS | LEGACY).items():
+    for consistency in ("sync", "bounded"):
+      try:
+        settings = dict(consistency=consistency)
+        if consistency == "sync":
+          settings["tickets_per_step"] = 1
+        found[name, consistency] = on_source(make_optimizer, **settings)
+      except ValueError as error:
+        found[name, consistency] = str(error)
+  return found
