@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tests import dense_optimizers
 from tfps.layers.embedding import tables_of
 from tfps.layers.step import Step
 
@@ -43,7 +44,6 @@ class Result(NamedTuple):
   counted: float  # how many examples these are of
   tickets: int  # how many were handed on to callbacks
   iterations: int
-  loss_scale: float | None
 
 
 class Case(NamedTuple):
@@ -145,16 +145,17 @@ def tower_of_both():
   return compiled(model, keras.optimizers.SGD(0.01), loss)
 
 
-def tower_of_float16():
-  """Its loss scale overflows until it was halved a few times."""
-  keras.mixed_precision.set_global_policy("mixed_float16")
-  try:
-    sgd = keras.optimizers.SGD(0.1)
-    return _tower(
-      make_table(), optimizer=keras.mixed_precision.LossScaleOptimizer(sgd, initial_scale=2.0**24)
-    )
-  finally:
-    keras.mixed_precision.set_global_policy("float32")
+def tower_of(policy):
+  """A tower that computes by a policy of mixed precision."""
+
+  def make():
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+      return _tower(make_table(), optimizer=keras.optimizers.SGD(0.1))
+    finally:
+      keras.mixed_precision.set_global_policy("float32")
+
+  return make
 
 
 def without_dense_weights():
@@ -264,8 +265,8 @@ CASES = {
   "sync sum": Case(tower_of_sums, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
   "sync frozen": Case(partly_frozen, clicks(), dict(consistency="sync"), 2),
   "sync both": Case(tower_of_both, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
-  "sync float16": Case(tower_of_float16, clicks(), dict(consistency="sync", tickets_per_step=1)),
-  "bounded float16": Case(tower_of_float16, clicks(), dict(consistency="bounded")),
+  "bfloat16": Case(tower_of("mixed_bfloat16"), clicks(), dict(consistency="sync"), 2),
+  "float16": Case(tower_of("mixed_float16"), clicks(), {}),
   "bounded": Case(tower(), clicks(batches_per_ticket=4), dict(consistency="bounded")),
   "bounded each": Case(
     tower(), clicks(batches_per_ticket=4), dict(consistency="bounded", dense_sync_every=1)
@@ -333,7 +334,6 @@ def result(model, source, history, initial, tickets):
     counted=float(model.metrics[0].count),
     tickets=tickets,
     iterations=int(model.optimizer.iterations),
-    loss_scale=float(getattr(model.optimizer, "loss_scale", 0)) or None,
   )
 
 
@@ -379,7 +379,11 @@ def go_on(folder):
 def main():
   folder = pathlib.Path(sys.argv[1])
   strategy = tfps.strategy()
-  whole = {"async": train_asynchronously, "going on": go_on}
+  whole = {
+    "async": train_asynchronously,
+    "going on": go_on,
+    "optimizers": lambda _: dense_optimizers.on_cluster(),
+  }
   only = sys.argv[2:] or [*CASES, *whole]
   with strategy.scope():
     for name in only:

@@ -170,8 +170,8 @@ def check_local_steps(optimizer: Any) -> None:
   if inner.use_ema and inner.ema_overwrite_frequency:
     raise ValueError(
       f"ema_overwrite_frequency of optimizer {name} would put a worker's average over the weights "
-      "in the midst of the others' steps: leave it out, so that fit ends with the average, or train "
-      "with Communication(consistency='sync')."
+      "in the midst of the others' steps: leave it out, so that fit ends with the average, or "
+      "train with Communication(consistency='sync')."
     )
   if not isinstance(inner, _KNOWN):
     warnings.warn(

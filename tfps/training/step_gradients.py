@@ -20,11 +20,13 @@ class Share(NamedTuple):
     dense: those of the dense weights.
     rows: those of the pulled rows.
     scale: what turns them into those of the sum over examples.
+    spoilt: 0, or NaN if the rows are not to take a step.
   """
 
   dense: list[_Gradient]
   rows: list[_Gradient]
   scale: float | tf.Tensor
+  spoilt: float | tf.Tensor = 0.0
 
 
 class LossScale:
@@ -52,10 +54,10 @@ class LossScale:
     if self._optimizer is None:
       return list(shares)
     unscale = lambda gradients: self._optimizer.get_unscaled_gradients(list(gradients))
-    shares = [Share(unscale(dense), unscale(rows), scale) for dense, rows, scale in shares]
+    shares = [Share(unscale(dense), unscale(rows), scale) for dense, rows, scale, _ in shares]
     spoilt = _zero_or_nan(shares)
-    # One gradient is enough for the optimizer, and the scale for the rows.
-    return [Share(_added(dense, spoilt), rows, scale + spoilt) for dense, rows, scale in shares]
+    # One gradient that is not finite is enough for the optimizer.
+    return [Share(_added(dense, spoilt), rows, scale, spoilt) for dense, rows, scale, _ in shares]
 
 
 def shares(
@@ -93,9 +95,9 @@ def dense_of(shares: Sequence[Share]) -> list[_Gradient]:
 def rows_of(shares: Sequence[Share]) -> tuple[list[_Gradient], float | tf.Tensor]:
   """(those of the rows, what turns them into those of the sum over examples), for `Step.push`."""
   if len(shares) == 1:
-    return shares[0].rows, shares[0].scale
+    return shares[0].rows, shares[0].scale + shares[0].spoilt
   by_lookup = zip(*(share.rows for share in shares))
-  scales = [share.scale for share in shares]
+  scales = [share.scale + share.spoilt for share in shares]
   return [_sum(list(zip(of_one, scales))) for of_one in by_lookup], 1.0
 
 
