@@ -331,7 +331,7 @@ def result(model, source, history, initial, tickets):
     rows={table.name: table.lookup(keys) for table in tables},
     statistics={table.name: table.statistics() for table in tables},
     logs={name: float(values[-1]) for name, values in history.history.items()},
-    counted=float(model.metrics[0].count),
+    counted=float(model.metrics[0].count.numpy()),
     tickets=tickets,
     iterations=int(model.optimizer.iterations),
   )
