@@ -47,7 +47,7 @@ def _quick_suite(environment: Environment) -> str:
   summary = re.findall(r"^(\d+ passed.*?)(?: in [\d.]+s.*)?$", out, re.MULTILINE)
   if not summary:
     raise Failed("no test ran")
-  return f", {summary[-1].split(', 1 warning')[0]}"
+  return ", " + re.sub(r", \d+ warnings?", "", summary[-1])
 
 
 def _quickstart(environment: Environment) -> str:
