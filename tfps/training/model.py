@@ -87,7 +87,8 @@ class Model(WithoutRows, keras.Model):
     Args:
       x: features of one batch, as in `train_step`.
       y: its labels.
-      sample_weight: float [B] or [B, 1], or None.
+      sample_weight: float [B] or [B, 1], or None; where there is one for each output, that of the
+        label that is the click counts.
 
     Returns:
       (show, click), float32 [B] each.
@@ -95,9 +96,10 @@ class Model(WithoutRows, keras.Model):
     if isinstance(x, dict) and SHOW in x and CLICK in x:
       return tf.reshape(x[SHOW], [-1]), tf.reshape(x[CLICK], [-1])
     click = tf.cast(_first_label(y, self.click_label), tf.float32)
-    if sample_weight is None:
+    weight = _weight_of_first_label(sample_weight, y, self.click_label)
+    if weight is None:
       return tf.ones_like(click), click
-    weight = tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
+    weight = tf.cast(tf.reshape(weight, [-1]), tf.float32)
     return weight, weight * click
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -280,6 +282,12 @@ class Model(WithoutRows, keras.Model):
 class _FunctionalModel(Model, _Functional):
   """What tfps.Model(inputs, outputs) makes."""
 
+  # By these arguments Keras knows that it can make the model again from its config.
+  def __init__(
+    self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True, **kwargs: Any
+  ):
+    super().__init__(inputs, outputs, name=name, trainable=trainable, **kwargs)
+
 
 def trainer_of(model: Model) -> Trainer:
   """The `Trainer` of a model, made when first needed and anew once the model is compiled."""
@@ -306,6 +314,15 @@ def _first_label(y: Any, click_label: str | int | None) -> tf.Tensor:
   elif y.shape.rank == 2:
     y = y[:, click_label or 0]
   return tf.reshape(y, [-1])
+
+
+def _weight_of_first_label(sample_weight: Any, y: Any, click_label: str | int | None) -> Any:
+  """The sample weight that goes with the label that is the click, or None."""
+  if isinstance(sample_weight, dict):
+    return sample_weight.get(next(iter(y)) if click_label is None else click_label)
+  if isinstance(sample_weight, (list, tuple)):
+    return sample_weight[int(click_label or 0)]
+  return sample_weight
 
 
 def _refuse_with_source(**arguments: Any) -> None:
