@@ -1,0 +1,1 @@
+"""The table, one module for each part of Keras."""

@@ -1,0 +1,111 @@
+"""Stock Keras is the judge of what a source does: see tests/keras_judge."""
+
+import inspect
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from tests.keras_judge import compare, data, ways
+from tests.keras_judge.features import callbacks, layers, losses, metrics, optimizers
+from tests.keras_judge.table import FEATURES
+
+
+def _parameters(features, known):
+  parameters = []
+  for feature in features:
+    reason = known(feature)
+    marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+    parameters.append(pytest.param(feature, id=feature.id, marks=marks))
+  return parameters
+
+
+def _verdict(feature, found, refused):
+  on_arrays = lambda: ways.seen(feature.program, ways.Way)
+  return "\n".join(compare.verdict(feature, found, on_arrays, refused))
+
+
+@pytest.mark.parametrize("feature", _parameters(FEATURES, lambda feature: feature.known))
+def test_in_one_process(feature):
+  found = ways.seen(feature.program, ways.OneProcess)
+  assert not (wrong := _verdict(feature, found, feature.refused)), wrong
+
+
+# The table is whole.
+
+
+def names_of(kind):
+  return {feature.name for feature in FEATURES if feature.kind == kind}
+
+
+@pytest.mark.parametrize("method", ["compile", "fit", "evaluate", "predict"])
+def test_the_table_has_every_argument(method):
+  parameters = set(inspect.signature(getattr(keras.Model, method)).parameters)
+  assert parameters - {"self", "kwargs"} - names_of(f"arguments of {method}") == set()
+
+
+@pytest.mark.parametrize(
+  "kind, shipped",
+  [
+    ("callbacks", callbacks.shipped()),
+    ("metrics", metrics.shipped()),
+    ("losses", losses.shipped()),
+    ("optimizers", optimizers.shipped(keras.optimizers, keras.optimizers.Optimizer)),
+    (
+      "legacy optimizers",
+      optimizers.shipped(keras.optimizers.legacy, keras.optimizers.legacy.Optimizer),
+    ),
+    (
+      "learning-rate schedules",
+      optimizers.shipped(
+        keras.optimizers.schedules, keras.optimizers.schedules.LearningRateSchedule
+      ),
+    ),
+    ("layers", set(layers.shipped().values())),
+  ],
+)
+def test_the_table_has_every_class_that_keras_ships(kind, shipped):
+  assert len(shipped) > 5
+  assert set(shipped) - names_of(kind) == set()
+
+
+def test_no_feature_is_there_twice_and_each_program_has_its_name():
+  ids = [feature.id for feature in FEATURES]
+  assert sorted(set(ids)) == sorted(ids)
+  programs = {feature.program.__name__: feature.program for feature in FEATURES}
+  assert {feature.program for feature in FEATURES} == set(programs.values())
+
+
+# The judge can tell.
+
+
+def test_a_difference_of_any_kind_is_seen():
+  value = {"a": [np.float32(1), "text"], "b": np.ones(3)}
+  seen = ways.Seen({"fit": value}, "")
+  assert compare.differences(seen, ways.Seen({"fit": value}, "")) == []
+  for other in (
+    {"a": [np.float32(1.001), "text"], "b": np.ones(3)},
+    {"a": [np.float32(1), "test"], "b": np.ones(3)},
+    {"a": [np.float32(1), "text"], "b": np.ones(2)},
+    {"a": [np.float32(np.nan), "text"], "b": np.ones(3)},
+    {"a": [np.float32(1), "text"]},
+  ):
+    assert compare.differences(seen, ways.Seen({"fit": other}, "")), other
+  assert compare.differences(seen, ways.Seen({}, ""))
+  assert compare.differences(seen, ways.Seen({"fit": value, "more": 1}, ""))
+  assert compare.differences(seen, ways.Seen({"fit": value}, "ValueError: x"))
+  assert compare.differences(seen, ways.Seen({"fit": value}, ""), only="evaluate")
+
+
+def test_a_source_of_other_examples_differs():
+  class Other(ways.OneProcess):
+    def source(self, examples):
+      return super().source(examples if len(examples) < 50 else SHORTER)
+
+  program = next(f.program for f in FEATURES if f.id == "arguments of fit: epochs")
+  wrong = compare.differences(ways.seen(program, ways.Way), ways.run(program, Other))
+  assert any(line.startswith("fit loss") for line in wrong)
+  assert any(line.startswith("weight") for line in wrong)
+
+
+SHORTER = data.dense().part(0, 50)
