@@ -36,6 +36,8 @@ class Checkpoint(Callback):
     incremental: within a day write only the rows that were touched since the last checkpoint.
     exporter: the `tfps.export.Exporter` whose lineage is to go on; list callbacks that
       export before this one.
+    may_differ: the slots, dense weights and layers in which the model may differ from the one of
+      the newest checkpoint; see `CheckpointManager`.
 
   Attributes:
     manager: the `CheckpointManager`, once `fit` has begun.
@@ -62,6 +64,7 @@ class Checkpoint(Callback):
     keep: int = 3,
     incremental: bool = True,
     exporter: Exporter | None = None,
+    may_differ: Sequence[str] = (),
   ):
     super().__init__()
     for name, value in (
@@ -84,6 +87,7 @@ class Checkpoint(Callback):
     self._keep = keep
     self._incremental = incremental
     self._exporter = exporter
+    self._may_differ = may_differ
     self._position: Position | None = None
     self._saved: Position | None = None
 
@@ -91,7 +95,12 @@ class Checkpoint(Callback):
     if self.manager is None:
       tables = tables_of(self.model) if self._tables is None else self._tables
       self._beginning = CheckpointManager(
-        self._folder, self.model, tables, keep=self._keep, exporter=self._exporter
+        self._folder,
+        self.model,
+        tables,
+        keep=self._keep,
+        exporter=self._exporter,
+        may_differ=self._may_differ,
       )
     ended.clear(self._folder)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import tensorflow as tf
+from absl import logging
 
 from tfps.checkpoint import chain as chain_lib
-from tfps.checkpoint import dense
+from tfps.checkpoint import dense, structure
 from tfps.checkpoint import tables as tables_lib
 from tfps.checkpoint.chain import Checksums, Link
 from tfps.checkpoint.folder import CHECKPOINTS
@@ -61,6 +62,10 @@ class CheckpointManager:
       published after the checkpoint.
     read_only: only restore, beside another manager that writes to the folder, and change nothing
       there.
+    may_differ: the slots, and the dense weights or layers above them by their path in the model
+      ("tower/0/kernel", "tower"; "*" stands for any text), in which the model may differ from the
+      one that a restored checkpoint was saved of. What is new then begins as it is initialised,
+      what fits is taken, and a line of the log says so for each. By default nothing may.
 
   Raises:
     ValueError: `keep` is below 1, two tables have one name, or a name cannot be a folder's.
@@ -83,6 +88,7 @@ class CheckpointManager:
     keep: int = 3,
     exporter: LineageKeeper | None = None,
     read_only: bool = False,
+    may_differ: Sequence[str] = (),
   ) -> None:
     if keep < 1:
       raise ValueError(f"keep is {keep}; it must be a whole number, at least 1.")
@@ -91,6 +97,7 @@ class CheckpointManager:
     self._tables = list(tables)
     self._keep = keep
     self._exporter = exporter
+    self._may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
     names = [table.name for table in self._tables]
     for name in names:
       if names.count(name) > 1:
@@ -144,6 +151,7 @@ class CheckpointManager:
         lineage=None if self._exporter is None else self._exporter.state(),
         calendar=calendar,
         tables=saved,
+        dense=None if self._model is None else structure.of(self._model),
       )
 
     number = CHECKPOINTS.next_number(self.folder)
@@ -199,9 +207,13 @@ class CheckpointManager:
       pairs = tables_lib.pair(self._tables, manifest.tables)
       for table, saved in pairs:
         tables_lib.check(table, saved)
+      differences = self._differences(path, manifest)
+      for table, saved in pairs:
         tables_lib.place(table, saved)
       if self._model is not None:
-        dense.restore(self._model, path)
+        told = dense.restore(self._model, path, manifest.dense, differences)
+        for line in told:
+          logging.warning("Of checkpoint %s: %s.", path, line)
       for table, _ in pairs:
         parts = [(link.path, link.manifest.tables[table.name]) for link in chain]
         tables_lib.restore(table, parts)
@@ -228,6 +240,22 @@ class CheckpointManager:
       self._lock = lock.Hold(self.folder)
       weakref.finalize(self, self._lock.release)
     return self._lock
+
+  def _differences(self, path: str, manifest: CheckpointManifest) -> list[structure.Difference]:
+    """In what the model differs from the one that was saved; CheckpointError if it must not."""
+    if self._model is None:
+      return []
+    if manifest.dense is not None:
+      return structure.check(manifest.dense, structure.of(self._model), self._may_differ)
+    for table in self._tables:
+      was, now = (_in_order(slots) for slots in (manifest.tables[table.name].slots, table.slots))
+      if was != now:
+        logging.warning(
+          "Checkpoint %s does not say in which order its model had the slots, which table '%s' "
+          "numbered %s, and now %s: if the model has them in another order, its dense weights "
+          "belong to other slots.", path, table.name, ", ".join(was), ", ".join(now),
+        )  # fmt: skip
+    return []
 
   def _may_increment(self) -> bool:
     rows = sum(table.statistics()["rows"] for table in self._tables)
@@ -283,3 +311,8 @@ class CheckpointManager:
 
 def _name(path: str) -> str:
   return path.rsplit("/", 1)[-1]
+
+
+def _in_order(slots: Mapping[str, int]) -> list[str]:
+  """The names of slots by their number: as the layers of a model named them first."""
+  return sorted(slots, key=slots.__getitem__)

@@ -87,6 +87,94 @@ class TableManifest(records.Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingManifest(records.Record):
+  """One `tfps.Embedding` of a model.
+
+  Attributes:
+    layer: its path in the model.
+    table: the name of its table.
+    pooled: its pooled slots, in the order in which dense weights belong to them.
+    sequences: its other slots.
+    mf_dim: the length of its vectors.
+  """
+
+  layer: str
+  table: str
+  pooled: list[str]
+  sequences: list[str]
+  mf_dim: int
+
+  @classmethod
+  def from_json(cls, content: JsonObject) -> EmbeddingManifest:
+    """What a JSON object says; raises FieldError if a field is wrong."""
+    for field in ("pooled", "sequences"):
+      if not all(isinstance(slot, str) for slot in fields.want(content, field, list)):
+        raise FieldError(f"'{field}' of an embedding layer does not name slots")
+    return cls(
+      layer=fields.want(content, "layer", str),
+      table=fields.want(content, "table", str),
+      pooled=content["pooled"],
+      sequences=content["sequences"],
+      mf_dim=fields.at_least_0(content, "mf_dim"),
+      further=cls.further_of(content),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightManifest(records.Record):
+  """One dense weight of a model.
+
+  Attributes:
+    name: its path in the model.
+    shape: its shape.
+    trainable: whether it is trained.
+  """
+
+  name: str
+  shape: list[int]
+  trainable: bool
+
+  @classmethod
+  def from_json(cls, content: JsonObject) -> WeightManifest:
+    """What a JSON object says; raises FieldError if a field is wrong."""
+    shape = fields.want(content, "shape", list)
+    if not fields.are_numbers(shape):
+      raise FieldError(f"a weight has the shape {shape!r}")
+    return cls(
+      name=fields.want(content, "name", str),
+      shape=shape,
+      trainable=fields.want(content, "trainable", bool),
+      further=cls.further_of(content),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseManifest(records.Record):
+  """What the dense weights of a checkpoint belong to.
+
+  Attributes:
+    embeddings: the model's `tfps.Embedding` layers, in order.
+    weights: its weights, those that are trained first, in the order of its optimizer.
+  """
+
+  embeddings: list[EmbeddingManifest]
+  weights: list[WeightManifest]
+
+  @classmethod
+  def from_json(cls, content: JsonObject) -> DenseManifest:
+    """What a JSON object says; raises FieldError if a field is wrong."""
+    groups = [fields.want(content, field, list) for field in ("embeddings", "weights")]
+    if not all(isinstance(one, dict) for group in groups for one in group):
+      raise FieldError("its field 'dense' does not describe layers and weights")
+    embeddings, weights = groups
+    return cls(
+      embeddings=[EmbeddingManifest.from_json(one) for one in embeddings],
+      weights=[WeightManifest.from_json(one) for one in weights],
+      further=cls.further_of(content),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointManifest(records.Manifest):
   """A checkpoint.
 
@@ -97,12 +185,15 @@ class CheckpointManifest(records.Manifest):
       no exporter, or no base.
     calendar: where in its input training was, as the caller of `save` gave it.
     tables: the tables by name.
+    dense: what the dense weights belong to; None in checkpoints of early versions, and of tables
+      alone.
   """
 
   increment_of: str | None
   lineage: dict[str, Any] | None
   calendar: dict[str, Any]
   tables: Mapping[str, TableManifest]
+  dense: DenseManifest | None = None
 
   @classmethod
   def from_json(cls, content: JsonObject) -> CheckpointManifest:
@@ -119,6 +210,9 @@ class CheckpointManifest(records.Manifest):
         name: TableManifest.from_json(name, table, files)
         for name, table in fields.tables(content).items()
       },
+      dense=DenseManifest.from_json(fields.want(content, "dense", dict))
+      if content.get("dense") is not None
+      else None,
       files=files,
       further=cls.further_of(content),
     )

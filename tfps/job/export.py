@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfps.checkpoint import CheckpointError, dense, reader
+from tfps.checkpoint import CheckpointError, dense, reader, structure
 from tfps.checkpoint import tables as tables_lib
 from tfps.errors import ConfigError
 from tfps.export import artifact, base_artifact, extras, trained
@@ -127,6 +127,8 @@ def _restore_dense(
   try:
     for table, saved in tables_lib.pair(tables, checkpoint.manifest.tables):
       tables_lib.check(table, saved)
+    if checkpoint.manifest.dense is not None:
+      structure.check(checkpoint.manifest.dense, structure.of(model))
     dense.restore(model, checkpoint.path)
   except CheckpointError as error:
     raise CheckpointError(

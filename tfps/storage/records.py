@@ -62,4 +62,6 @@ def _plain(value: Any) -> Any:
     return value._asdict()
   if isinstance(value, Mapping):
     return {name: _plain(entry) for name, entry in value.items()}
+  if isinstance(value, list):
+    return [_plain(entry) for entry in value]
   return value

@@ -80,9 +80,16 @@ def default_config() -> config_dict.ConfigDict:
   config.end_of_day = True
   # Checkpoints: none where the folder is empty; otherwise training goes on from the last one in it.
   # every_tickets and every_minutes also save within a day; 0 does not. Checkpoints within a day
-  # hold only the rows touched since the last one.
+  # hold only the rows touched since the last one. may_differ names the slots, and the dense weights
+  # ("tower/0/kernel") or layers ("tower"), in which the model may differ from what was saved.
   config.checkpoint = config_dict.create(
-    folder="", every_days=1, every_tickets=0, every_minutes=0.0, keep=3, incremental=True
+    folder="",
+    every_days=1,
+    every_tickets=0,
+    every_minutes=0.0,
+    keep=3,
+    incremental=True,
+    may_differ=(),
   )
   # Of a source that is a stream (tfps.data.stream): when its days end by event time, how often to
   # look for new samples, when to end (0: never by itself), and how often a line reports on it.
