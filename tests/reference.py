@@ -196,6 +196,7 @@ class ReferenceTable:
         "slot_conflicts",
         "nonfinite_gradients",
         "nonfinite_counts",
+        "odd_clicks",
         "pulled_keys",
         "pushed_keys",
         "evicted",
@@ -252,6 +253,7 @@ class ReferenceTable:
     if not (np.isfinite(show) and np.isfinite(click)):
       self.counters["nonfinite_counts"] += 1
       return
+    self.counters["odd_clicks"] += click < 0 or click > show + 1e-5 * abs(show)
     if key not in self.rows:
       lr = self.slots.get(slot, self.policy).lr
       self.rows[key] = Row(slot, (np.zeros(1, np.float32), lr.initial_state(1)))

@@ -295,6 +295,7 @@ def test_statistics():
     "slot_conflicts": 0,
     "nonfinite_gradients": 0,
     "nonfinite_counts": 0,
+    "odd_clicks": 0,
     "pulled_keys": 2,
     "pushed_keys": 2,
     "evicted": 0,

@@ -161,6 +161,7 @@ std::optional<std::string> NativeTable::Push(const PushBatch& batch,
     for (int64_t i = 0; i < batch.n; ++i) IsPushed(batch, i, &dropped);
     Count(dropped);
   }
+  CountOddClicks(batch);
   std::atomic<bool> room{true};
   parallel_for(num_shards(), CostOfShard(items.size(), kPushCycles),
                [&](int64_t first, int64_t last) {

@@ -16,6 +16,7 @@ std::vector<std::pair<std::string, double>> Table::Statistics() const {
           {"slot_conflicts", number(total.slot_conflicts)},
           {"nonfinite_gradients", number(total.nonfinite_gradients)},
           {"nonfinite_counts", number(nonfinite_counts_)},
+          {"odd_clicks", number(odd_clicks_)},
           {"pulled_keys", number(total.pulled_keys)},
           {"pushed_keys", number(total.pushed_keys)},
           {"evicted", number(total.evicted)},

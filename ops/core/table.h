@@ -171,6 +171,19 @@ class Table {
     reserved_pushes_ += dropped.reserved;
     nonfinite_counts_ += dropped.nonfinite;
   }
+  // Counts the rows of a batch whose clicks can be none: below 0, or above their show.
+  void CountOddClicks(const PushBatch& batch) {
+    int64_t odd = 0;
+    for (int64_t i = 0; i < batch.n; ++i) {
+      // Sums of the same floats may differ a little.
+      const float most = batch.show[i] + 1e-5f * std::abs(batch.show[i]);
+      if (batch.click[i] < 0 || batch.click[i] > most) {
+        Dropped uncounted;
+        odd += IsPushed(batch, i, &uncounted);
+      }
+    }
+    if (odd > 0) odd_clicks_ += odd;
+  }
 
   // The sum of the counts of all shards.
   virtual ShardStatistics Totals() const = 0;
@@ -182,6 +195,7 @@ class Table {
   Accumulated accumulated_;
   std::atomic<int64_t> reserved_pushes_{0};
   std::atomic<int64_t> nonfinite_counts_{0};
+  std::atomic<int64_t> odd_clicks_{0};
   std::atomic<int64_t> version_{0};
   std::atomic<int64_t> accumulated_messages_{0};  // added to `version_` once they are applied
   std::atomic<int64_t> repeated_pushes_{0};

@@ -22,8 +22,8 @@ Returns the numbers that describe a table.
 
 table: of TfpsTable.
 names: [k], rows, admitted, bytes (that rows and indexes have reserved), show and click (totals over
-  the rows), reserved_pushes, slot_conflicts, nonfinite_gradients and nonfinite_counts (rows
-  pushed), pulled_keys (looked up), pushed_keys (applied) and evicted (at ends of days).
+  the rows), reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts and odd_clicks
+  (rows pushed), pulled_keys (looked up), pushed_keys (applied) and evicted (at ends of days).
 values: [k]
 )doc");
 

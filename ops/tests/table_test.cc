@@ -181,6 +181,17 @@ TEST(RowsWithNonfiniteCountsAreDropped) {
   CHECK_EQ(table.Statistic("show"), 3.0);
 }
 
+TEST(RowsWithOddClicksCountAndAreCounted) {
+  TestedTable table(kPlain);
+  table.Push({{.key = 5, .show = 1, .click = -1},
+              {.key = 6, .show = 1, .click = 2},
+              {.key = 7, .show = 3, .click = 3},
+              {.key = 8, .show = 0, .click = 1},
+              {.key = 9, .show = 1e6, .click = 1000001}});
+  CHECK_EQ(table.Statistic("odd_clicks"), 3.0);
+  CHECK_EQ(table.Statistic("rows"), 5.0);
+}
+
 TEST(PaddingIsDroppedSilentlyAndReservedKeysAreCounted) {
   TestedTable table(kPlain);
   table.Push({{.key = kPadding}, {.key = kReservedEmpty}, {.key = kReservedDeleted}, {.key = 3}});
@@ -313,7 +324,8 @@ TEST(KeysAreThoseOfTheShards) {
 TEST(StatisticsHaveTheDocumentedNames) {
   const std::string documented =
       "rows admitted bytes show click reserved_pushes slot_conflicts nonfinite_gradients "
-      "nonfinite_counts pulled_keys pushed_keys evicted evicted_at_limit pushes repeated_pushes "
+      "nonfinite_counts odd_clicks pulled_keys pushed_keys evicted evicted_at_limit pushes "
+      "repeated_pushes "
       "staleness_sum staleness_max tickets_ahead_max fullness_max ";
   TestedTable table("");
   std::string names;

@@ -137,6 +137,7 @@ std::optional<std::string> TfraTable::Push(const PushBatch& batch,
                  });
                });
   Count(dropped);
+  CountOddClicks(batch);
   if (room) return std::nullopt;
   return "TFRA's tables did not take some rows, as they do when the memory is used up: give the "
          "table more servers.";

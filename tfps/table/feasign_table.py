@@ -416,10 +416,11 @@ class FeasignTable:
     Returns:
       {name: float}: rows, admitted, bytes (reserved by rows and index), show, click (totals), and
       the counters reserved_pushes, slot_conflicts, nonfinite_gradients, nonfinite_counts,
-      pulled_keys, pushed_keys, evicted, pushes (messages that were applied), repeated_pushes
-      (messages that were dropped, as they had been applied before), staleness_sum and staleness_max
-      (how many messages a server applied between a step's pull and its push) and tickets_ahead_max
-      (how far the number of a ticket that had pushed was ahead of one that pushed later).
+      odd_clicks, pulled_keys, pushed_keys, evicted, pushes (messages that were applied),
+      repeated_pushes (messages that were dropped, as they had been applied before), staleness_sum
+      and staleness_max (how many messages a server applied between a step's pull and its push) and
+      tickets_ahead_max (how far the number of a ticket that had pushed was ahead of one that pushed
+      later).
     """
     totals: dict[str, float] = {}
     for handle in self._handles:

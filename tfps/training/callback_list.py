@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from tfps.graph import compat
 from tfps.training.callback import check_hooks
+from tfps.training.labels import LabelCheck
 from tfps.training.position import Position
 from tfps.training.without_rows import check_callbacks
 
@@ -38,12 +39,20 @@ class CallbackList(keras.callbacks.CallbackList):
     boards = keras.callbacks.TensorBoard
     self._counts = any(isinstance(callback, boards) for callback in self.callbacks)
     self._trained = 0
+    self._labels = LabelCheck()
+    self._labels.set_model(self.model)
 
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
     self._trained += 1
     if self._counts:
       compat.count_trained(self.model, self._trained)
     super().on_train_batch_end(batch, logs)
+    if self._trained == 1:
+      self._labels.look()
+
+  def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    self._labels.look()
+    super().on_epoch_end(epoch, logs)
 
   def call(self, hook: str, *args: Any) -> None:
     """Calls a hook of all callbacks that have it, in order."""

@@ -13,9 +13,11 @@ from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted
+from tfps.layers import owner
 from tfps.layers.step import Step, current_exchange
 from tfps.training import step_gradients
 from tfps.training.communication import Communication
+from tfps.training.labels import LabelCheck
 from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
 from tfps.training.step_gradients import LossScale
@@ -57,6 +59,7 @@ class Model(WithoutRows, keras.Model):
 
   click_label: str | int | None = None
   loss_reduction: str | None = None
+  labels_are_clicks = True  # As far as it is known.
   _trainer: Trainer | None = None  # What `trainer_of` made since the model was compiled.
 
   def __new__(cls, *args: Any, **kwargs: Any) -> Model:
@@ -71,6 +74,10 @@ class Model(WithoutRows, keras.Model):
         "outputs, or call tfps.Model(inputs, outputs)."
       )
     super().__init__(*args, **kwargs)
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    with owner.calling(self):
+      return super().__call__(*args, **kwargs)
 
   def compile(self, *args: Any, **kwargs: Any) -> None:
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
@@ -182,6 +189,11 @@ class Model(WithoutRows, keras.Model):
           "out."
         )
       check_callbacks(self, callbacks)
+      if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(LabelCheck())
+        callbacks.set_model(self)
+      else:
+        callbacks = [*tf.nest.flatten(callbacks or []), LabelCheck()]
       return super().fit(
         x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
         class_weight, sample_weight, initial_epoch, **kwargs,
