@@ -348,13 +348,78 @@ def test_batch_sizes_that_only_the_data_shows_to_differ(table):
     ({"a": np.ones([4])}, r"the weights of slot 'a' are dense \(4,\) and its ids dense \(4, 3\)"),
     ({"b": np.ones([4, 3])}, r"the weights of slot 'b' are dense \(4, 3\) and its ids ragged"),
     ({"a": np.full([4, 3], "x")}, "the weights of slot 'a' have dtype string"),
-    ({"b": ragged([[1.0]] * 4, np.float32)}, "weights must be empty or have one .* per position"),
+    ({"b": ragged([[1.0]] * 4, np.float32)}, "the weights of slot b are not where its ids are"),
   ],
 )
 def test_bad_weights_are_named(table, weights, message):
   layer = tfps.Embedding(table, ["a", "b"])
   with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
     layer({"a": tf.constant(DENSE, tf.int64), "b": ragged(IDS)}, weights=weights)
+
+
+def shuffled(tensor, seed):
+  """The same tf.SparseTensor, its elements in another order."""
+  order = np.random.default_rng(seed).permutation(len(tensor.values))
+  return tf.SparseTensor(
+    tf.gather(tensor.indices, order), tf.gather(tensor.values, order), tensor.dense_shape
+  )
+
+
+@pytest.mark.parametrize("seeds", [(1, None), (None, 1), (1, 2), (3, 3)])
+@pytest.mark.parametrize("combiner", [*COMBINERS, None])
+def test_the_order_of_a_sparse_tensors_elements_means_nothing(table, rows, combiner, seeds):
+  given = [
+    tensor if seed is None else shuffled(tensor, seed)
+    for tensor, seed in zip(FORMS["sparse"], seeds)
+  ]
+  output = tfps.Embedding(table, ["a"], combiner)({"a": given[0]}, {"a": given[1]})
+  if combiner is None:
+    expected = rows[tf.sparse.to_dense(FORMS["sparse"][0])][:, :, 1:]
+    expected *= tf.sparse.to_dense(FORMS["sparse"][1])[:, :, tf.newaxis]
+    np.testing.assert_allclose(output.sequences["a"], expected, rtol=1e-5, atol=1e-6)
+  else:
+    expected = embedded(rows, IDS, combiner, WEIGHTS)
+    np.testing.assert_allclose(output.mf[:, 0], expected[:, 1:], rtol=1e-5, atol=1e-6)
+  logit = embedded(rows, IDS, combiner or "sum", WEIGHTS)[:, :1]
+  np.testing.assert_allclose(output.lr_logit, logit, rtol=1e-5, atol=1e-7)
+
+
+_RAGGED = tf.RaggedTensorSpec([None, None], tf.int64)
+_SPARSE = tf.SparseTensorSpec([None, None], tf.int64)
+_OTHER_ROWS = ragged([[0.5], [2, 1], [3], [1, 2]], np.float32)
+ELSEWHERE = {
+  "ragged, other rows": (_RAGGED, ragged(IDS), _OTHER_ROWS),
+  "ragged, more rows": (_RAGGED, ragged([[1], [2]]), ragged([[1.0], [], [2]], np.float32)),
+  "sparse, other rows": (_SPARSE, sparse(IDS), _OTHER_ROWS.to_sparse()),
+  "sparse, other places": (
+    _SPARSE,
+    tf.SparseTensor([[0, 0], [0, 2]], np.array([1, 2]), [1, 3]),
+    tf.SparseTensor([[0, 0], [0, 1]], np.array([1.0, 2]), [1, 3]),
+  ),
+  "dense, turned": (
+    tf.TensorSpec([None, None], tf.int64),
+    tf.constant(DENSE, tf.int64),
+    DENSE_WEIGHTS.T,
+  ),
+}
+
+
+@pytest.mark.parametrize("combiner", ["sum", None])
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_weights_that_are_not_where_the_ids_are_name_their_slot(table, kind, combiner):
+  spec, ids, weights = ELSEWHERE[kind]
+  weights = tf.cast(weights, tf.float32)
+  of_weights = type(spec)(spec.shape, tf.float32)
+  layer = tfps.Embedding(table, ["a", "b"], combiner={"b": combiner})
+
+  @tf.function(input_signature=[spec, of_weights])
+  def run(ids, weights):
+    return layer({"a": tf.ones([tf.shape(ids)[0]], tf.int64), "b": ids}, {"b": weights}).lr_logit
+
+  with pytest.raises(tf.errors.InvalidArgumentError, match="slot b are not where its ids are"):
+    run(ids, weights)
+  right = tf.cast(ids, tf.float32)
+  assert run(ids, right).shape == [len(run(ids, right)), 1]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -75,19 +75,26 @@ def read_values(slot: str, feature: Column | tf.SparseTensor) -> tuple[tf.Tensor
   return tf.reshape(feature, [-1]), tf.fill(shape[:1], width)
 
 
-def make_bags(columns: Mapping[str, Column], weights: Mapping[str, Column] | None = None) -> Bags:
+def make_bags(
+  columns: Mapping[str, Column],
+  weights: Mapping[str, Column | tf.SparseTensor] | None = None,
+  features: Mapping[str, Any] | None = None,
+) -> Bags:
   """Joins the slots of a batch.
 
   Args:
     columns: {slot: what `read_feature` returned}, at least one.
     weights: {slot: float32 of the same structure} for some of the slots, or None. Ids of the
       others weigh 1.
+    features: {slot: what `read_feature` made a column of}, to see that a weight in a
+      tf.SparseTensor is where its id is.
 
   Returns:
     `Bags`, its slots in the order of `columns`.
 
   Raises:
     ValueError: if the slots' batch sizes differ, or weights do not have their slot's structure.
+    tf.errors.InvalidArgumentError: when it runs, weights are not where their slot's ids are.
   """
   batch_size = _batch_size(columns)
   ids = [_flat(column) for column in columns.values()]
@@ -96,7 +103,7 @@ def make_bags(columns: Mapping[str, Column], weights: Mapping[str, Column] | Non
     tf.concat(ids, axis=0),
     row_splits,
     slot_ends,
-    _join_weights(columns, ids, weights or {}),
+    _join_weights(columns, ids, weights or {}, features or {}),
     batch_size,
   )
 
@@ -105,6 +112,7 @@ def _structure(slot: str, feature: Column | tf.SparseTensor, densify: bool) -> C
   """`feature` as a tensor of rank 1 or 2 or a tf.RaggedTensor of rank 2."""
   if isinstance(feature, tf.SparseTensor):
     if feature.shape.rank == 2:
+      feature = tf.sparse.reorder(feature)  # What is in order already stays as it is.
       if densify:
         return tf.sparse.to_dense(feature)
       return tf.RaggedTensor.from_value_rowids(
@@ -200,7 +208,10 @@ def _row_lengths(column: Column, batch_size: int | tf.Tensor) -> tf.Tensor:
 
 
 def _join_weights(
-  columns: Mapping[str, Column], ids: Sequence[tf.Tensor], weights: Mapping[str, Column]
+  columns: Mapping[str, Column],
+  ids: Sequence[tf.Tensor],
+  weights: Mapping[str, Column | tf.SparseTensor],
+  features: Mapping[str, Any],
 ) -> tf.Tensor:
   unknown = sorted(set(weights) - set(columns))
   if unknown:
@@ -212,15 +223,17 @@ def _join_weights(
   parts = []
   for (slot, column), slot_ids in zip(columns.items(), ids):
     if slot in weights:
-      parts.append(_read_weights(slot, column, weights[slot]))
+      parts.append(_read_weights(slot, column, weights[slot], features.get(slot)))
     else:
       parts.append(tf.ones_like(slot_ids, tf.float32))
   return tf.concat(parts, axis=0)
 
 
-def _read_weights(slot: str, column: Column, weights: Column) -> tf.Tensor:
+def _read_weights(
+  slot: str, column: Column, given: Column | tf.SparseTensor, feature: Any
+) -> tf.Tensor:
   densify = not isinstance(column, tf.RaggedTensor)
-  weights = _structure(slot, weights, densify)
+  weights = _structure(slot, given, densify)
   ragged = isinstance(weights, tf.RaggedTensor)
   if ragged == densify or not weights.shape.is_compatible_with(column.shape):
     raise ValueError(
@@ -229,7 +242,37 @@ def _read_weights(slot: str, column: Column, weights: Column) -> tf.Tensor:
     )
   if not (weights.dtype.is_floating or weights.dtype.is_integer):
     raise ValueError(f"the weights of slot '{slot}' have dtype {weights.dtype.name}: give float32.")
-  return tf.cast(_flat(weights), tf.float32)
+  fit = _same_places(given, weights, feature, column)
+  flat = tf.cast(_flat(weights), tf.float32)
+  if fit is None:
+    return flat
+  # An assertion's text escapes quotes.
+  message = f"the weights of slot {slot} are not where its ids are: give one weight for each id, "
+  check = tf.debugging.Assert(fit, [message + "in the same rows and places."])
+  with tf.control_dependencies([] if check is None else [check]):
+    return tf.identity(flat)
+
+
+def _same_places(
+  given: Column | tf.SparseTensor, weights: Column, feature: Any, column: Column
+) -> tf.Tensor | None:
+  """Bool scalar: whether weights are where their ids are; None if their shapes say so."""
+
+  def same(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    sizes = tf.shape(a)[0], tf.shape(b)[0]
+    both = tf.minimum(*sizes)
+    return tf.equal(*sizes) & tf.reduce_all(tf.equal(a[:both], b[:both]))
+
+  both = isinstance(given, tf.SparseTensor), isinstance(feature, tf.SparseTensor)
+  if all(both):
+    return same(tf.sparse.reorder(given).indices, tf.sparse.reorder(feature).indices)
+  if isinstance(column, tf.RaggedTensor):
+    # The same tensor says so, too, as weights that were computed from the ids have it.
+    splits = [tf.cast(one.row_splits, tf.int64) for one in (weights, column)]
+    return None if weights.row_splits is column.row_splits else same(*splits)
+  if column.shape.is_fully_defined() and weights.shape.is_fully_defined():
+    return None
+  return same(tf.shape(weights), tf.shape(column))
 
 
 def _describe(column: Column) -> str:

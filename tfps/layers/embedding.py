@@ -12,8 +12,9 @@ import tf_keras as keras
 from tfps import native
 from tfps.graph import compat
 from tfps.layers.bags import Bags, Column, make_bags, read_feature
-from tfps.layers.exchange import current_exchange, current_step
+from tfps.layers.exchange import Exchange, Routing, current_exchange, current_step
 from tfps.layers.lookup import Lookup, Route
+from tfps.layers.owner import check_tracked
 from tfps.layers.pooling import COMBINERS
 from tfps.table.feasign_table import FeasignTable
 
@@ -111,6 +112,16 @@ class Embedding(keras.layers.Layer):
     return list(self._slots)
 
   @property
+  def pooled_slots(self) -> tuple[str, ...]:
+    """The pooled slots, in the order in which its output has them."""
+    return self._pooled
+
+  @property
+  def sequence_slots(self) -> tuple[str, ...]:
+    """The slots that are not pooled."""
+    return self._unpooled
+
+  @property
   def mf_dim(self) -> int:
     """Length of the mf vectors that it returns: the largest of its slots' (`table.mf_dim_of`)."""
     return self._mf_dim
@@ -126,7 +137,7 @@ class Embedding(keras.layers.Layer):
     Args:
       features: a dict that has for each slot strings or integers (feasigns already): a tensor
         [B], [B, 1] or [B, k] where 0 or "" is padding, a tf.RaggedTensor [B, None] or a
-        tf.SparseTensor [B, k]. Other keys are ignored.
+        tf.SparseTensor [B, k], its elements in any order. Other keys are ignored.
       weights: {slot: float32 of the same structure} for some of the slots: each id's row is
         multiplied by its weight, which takes no gradient. Ids of the other slots weigh 1.
       training: whether the result will be trained on.
@@ -136,7 +147,9 @@ class Embedding(keras.layers.Layer):
 
     Raises:
       ValueError: if a slot is missing or has a wrong rank, dtype or batch size, or in training
-        outside of the train step of a `tfps.Model`.
+        outside of the train step of a `tfps.Model`, or if the `tfps.Model` that calls it does not
+        track it.
+      tf.errors.InvalidArgumentError: when it runs, weights are not where their slot's ids are.
     """
     is_in_step = current_step() is not None or current_exchange().in_training
     if training and not (is_in_step or compat.in_scratch_graph()):
@@ -144,8 +157,9 @@ class Embedding(keras.layers.Layer):
         f"table '{self._table.name}' is used in a keras.Model, whose train step would never push "
         "to it: make the model a tfps.Model (tfps.Model(inputs, outputs) or a subclass)."
       )
+    check_tracked(self, f"looks up table '{self._table.name}'")
     columns = self._read(features)
-    bags = make_bags(columns, weights)
+    bags = make_bags(columns, weights, features)
     lookup = self._pull(bags)
     lr, mf = self._pool(lookup, bags)
     lr_logit = tf.reduce_sum(lr, axis=1, keepdims=True)
@@ -193,9 +207,9 @@ class Embedding(keras.layers.Layer):
 
   def _pull(self, bags: Bags) -> Lookup:
     """The `Lookup` of the bags; a train step will push what answers it."""
-    lookup = current_exchange().pull(self._table, bags, 1 + self._mf_dim, self._route)
+    lookup = _exchange().pull(self._table, bags, 1 + self._mf_dim, self._route)
     step = current_step()
-    if step is not None:
+    if step is not None and not compat.in_scratch_graph():
       step.record(lookup, self.trainable)
     return lookup
 
@@ -212,7 +226,7 @@ class Embedding(keras.layers.Layer):
     return Route(*routed)
 
   def _pool_rows(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    return current_exchange().pool(self._table, *arguments)
+    return _exchange().pool(self._table, *arguments)
 
   def _pool(self, lookup: Lookup, bags: Bags) -> tuple[tf.Tensor, tf.Tensor]:
     """(lr [B, P], mf [B, P, mf_dim]) of the pooled slots."""
@@ -248,8 +262,12 @@ class Embedding(keras.layers.Layer):
 
 def tables_of(model: keras.Model) -> list[FeasignTable]:
   """The `tfps.FeasignTable`s that the `Embedding` layers of a Keras model pull from, each once."""
-  layers = (module for module in model.submodules if isinstance(module, Embedding))
-  return list(dict.fromkeys(layer.table for layer in layers))
+  return list(dict.fromkeys(layer.table for layer in embeddings_of(model)))
+
+
+def embeddings_of(model: keras.Model) -> list[Embedding]:
+  """The `Embedding` layers of a Keras model, at whatever depth, each once."""
+  return [module for module in model.submodules if isinstance(module, Embedding)]
 
 
 def _check_slots(slots: Sequence[str]) -> tuple[str, ...]:
@@ -277,6 +295,11 @@ def _check_combiners(
         f"not {value!r}."
       )
   return {slot: named.get(slot, "sum") for slot in slots}
+
+
+def _exchange() -> Exchange:
+  """The active exchange; where Keras asks for shapes only, one that pulls nothing."""
+  return Routing() if compat.in_scratch_graph() else current_exchange()
 
 
 def _assignment(table: FeasignTable) -> np.ndarray:
