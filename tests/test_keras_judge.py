@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from tests.keras_judge import compare, data, ways
+from tests.keras_judge import cluster, compare, data, ways
 from tests.keras_judge.features import callbacks, layers, losses, metrics, optimizers
 from tests.keras_judge.table import FEATURES
 
@@ -20,15 +20,30 @@ def _parameters(features, known):
   return parameters
 
 
-def _verdict(feature, found, refused):
-  on_arrays = lambda: ways.seen(feature.program, ways.Way)
-  return "\n".join(compare.verdict(feature, found, on_arrays, refused))
-
-
 @pytest.mark.parametrize("feature", _parameters(FEATURES, lambda feature: feature.known))
 def test_in_one_process(feature):
   found = ways.seen(feature.program, ways.OneProcess)
-  assert not (wrong := _verdict(feature, found, feature.refused)), wrong
+  wrong = compare.in_one_process(feature, found, lambda: ways.seen(feature.program, ways.Way))
+  assert not wrong, "\n".join(wrong)
+
+
+ON_CLUSTER = [feature for feature in FEATURES if feature.cluster]
+
+
+@pytest.fixture(name="on_cluster", scope="module")
+def _on_cluster(tmp_path_factory):
+  """{name of a program: what a cluster did}."""
+  names = dict.fromkeys(feature.program.__name__ for feature in ON_CLUSTER)
+  return cluster.run(names, tmp_path_factory.mktemp("judge"))
+
+
+@pytest.mark.parametrize(
+  "feature", _parameters(ON_CLUSTER, lambda feature: feature.known_on_cluster)
+)
+def test_on_a_cluster(feature, on_cluster):
+  found = on_cluster[feature.program.__name__]
+  wrong = compare.on_a_cluster(feature, found, lambda: ways.seen(feature.program, ways.Way))
+  assert not wrong, "\n".join(wrong)
 
 
 # The table is whole.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tests.keras_judge.feature import Feature
 from tests.keras_judge.ways import Seen
 
 # Sums of float32 in another order; Adam divides by roots of such sums.
@@ -65,15 +66,23 @@ def _different(name: str, one: Any, other: Any, rounding: float) -> list[str]:
   return []
 
 
-def verdict(feature: Any, found: Seen, expected: Callable[[], Seen], refused: str) -> list[str]:
-  """What is wrong with a feature, where a way found this.
+def in_one_process(feature: Feature, found: Seen, expected: Callable[[], Seen]) -> list[str]:
+  """What is wrong with a feature, where its program did this in one process.
 
   Args:
     feature: the `Feature`.
     found: what its program did.
     expected: returns what it did on arrays; not called where it is to be refused.
-    refused: the regex of the refusal; "" if there is to be none.
   """
+  if feature.refused:
+    return refusal(found, feature.refused)
+  return differences(expected(), found, feature.only, feature.rounding)
+
+
+def on_a_cluster(feature: Feature, found: Seen, expected: Callable[[], Seen]) -> list[str]:
+  """The same on a cluster."""
+  refused = feature.refused_on_cluster or feature.refused
   if refused:
     return refusal(found, refused)
-  return differences(expected(), found, feature.only, feature.rounding)
+  only = feature.only_on_cluster or feature.only
+  return differences(expected(), found, only, feature.rounding)

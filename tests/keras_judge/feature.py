@@ -16,10 +16,11 @@ class Feature(NamedTuple):
     name: the feature.
     program: what uses it; several features may share one.
     only: a regex of the names of what is seen that belongs to it; "" for all.
+    only_on_cluster: the same on a cluster; "" where that is not another.
     refused: a regex of the error with which a source refuses it; "" if it does not.
     refused_on_cluster: the same where only a cluster refuses it.
-    known: why it differs today; "" if it does not.
-    known_on_cluster: the same where it differs only on a cluster.
+    known: why it differs today in one process; "" if it does not.
+    known_on_cluster: the same on a cluster.
     cluster: whether the suite runs it on a cluster each time; the report always does.
     rounding: how far values may differ, where that is more than float32 makes them.
     note: what the table says about it.
@@ -29,6 +30,7 @@ class Feature(NamedTuple):
   name: str
   program: Program
   only: str = ""
+  only_on_cluster: str = ""
   refused: str = ""
   refused_on_cluster: str = ""
   known: str = ""

@@ -13,7 +13,10 @@ FEATURES = Features("layers")
 layers = keras.layers
 # Base classes, cells that only an RNN runs (see `cells`), and what is no layer.
 BASES = {"Layer", "InputSpec", "Wrapper", "AbstractRNNCell", "InputLayer"}
-_ONES = dict(kernel_initializer="ones")
+OTHER_NUMBERS = dict(
+  only_on_cluster="keys|epochs|initial",
+  note="under a strategy TensorFlow's generators draw other numbers",
+)
 
 # {family: {name of a layer: a function of input to output}}; {family: shape of an example}.
 SHAPES = {
@@ -175,14 +178,17 @@ def _family(family):
 
   program.__name__ = "layers_of_" + family.replace(" ", "_")
   for name in MAKES[family]:
-    FEATURES.add(name, cluster=family in ("vectors", "random"))(program)
+    settings = OTHER_NUMBERS if "random" in family else {}
+    FEATURES.add(name, cluster=family in ("vectors", "random"), **settings)(program)
 
 
 for _each in MAKES:
   _family(_each)
 
 
-@FEATURES.add("SpatialDropout1D", "SpatialDropout3D", "RandomHeight", "RandomWidth")
+@FEATURES.add(
+  "SpatialDropout1D", "SpatialDropout3D", "RandomHeight", "RandomWidth", **OTHER_NUMBERS
+)
 def more_random(way):
   keras.backend.experimental.enable_tf_random_generator()
   try:

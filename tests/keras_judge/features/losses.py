@@ -120,7 +120,7 @@ def own_sum(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("add_loss", known=SCORED_BY_TICKET, cluster=True)
+@FEATURES.add("add_loss", known=SCORED_BY_TICKET, known_on_cluster=SCORED_BY_TICKET, cluster=True)
 def add_loss(way):
   x = keras.Input([4], name="x")
   hidden = keras.layers.Dense(3, "tanh")(x)
@@ -135,6 +135,7 @@ def add_loss(way):
   "kernel_regularizer",
   "bias_regularizer",
   known=SCORED_BY_TICKET,
+  known_on_cluster=SCORED_BY_TICKET,
   cluster=True,
 )
 def regularizers(way):
@@ -148,7 +149,12 @@ def regularizers(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("compute_loss that reads x", known=SCORED_BY_TICKET, cluster=True)
+@FEATURES.add(
+  "compute_loss that reads x",
+  known=SCORED_BY_TICKET,
+  known_on_cluster=SCORED_BY_TICKET,
+  cluster=True,
+)
 def compute_loss(way):
   class Reads(way.Model):
     def __init__(self):

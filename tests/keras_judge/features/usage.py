@@ -256,7 +256,8 @@ def several_in_lists(way):
 
 @FEATURES.add(
   "own train_step, test_step and predict_step",
-  known="what they return is ignored",
+  known=SCORED_BY_TICKET,
+  known_on_cluster=SCORED_BY_TICKET,
   cluster=True,
 )
 def own_steps(way):
