@@ -6,51 +6,19 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tfps.data import batching, index
-from tfps.layers.step import Step
-
-BATCH, EXAMPLES = 8, 43  # The last batch is smaller.
-
-
-class ArraySource(tfps.data.Source):
-  """Arrays (x, y, ...) as one day."""
-
-  def __init__(self, *arrays, batches_per_ticket=2, skipped=()):
-    super().__init__(["all"], batch_size=BATCH, batches_per_ticket=batches_per_ticket)
-    self._arrays, self._tickets_skipped = arrays, skipped
-
-  def _cut(self, ordinal):
-    count, step = len(tf.nest.flatten(self._arrays)[0]), self._records_per_ticket
-    return [index.Cuts("all", np.append(np.arange(0, count, step), count), step, count)]
-
-  def _batches(self, ticket):
-    is_there = tf.reduce_all([ticket.sequence != sequence for sequence in self._tickets_skipped])
-    end = tf.where(is_there, ticket.end, ticket.begin)
-    cut = lambda array: tf.constant(array)[ticket.begin : end]
-    return batching.batches(tf.nest.map_structure(cut, self._arrays), end - ticket.begin, BATCH)
-
-
-def data(examples=EXAMPLES):
-  random = np.random.default_rng(0)
-  x = {
-    "id": random.integers(1, 9, examples),
-    "float": random.normal(size=[examples, 3]).astype(np.float32),
-  }
-  return x, (random.random([examples, 1]) < 0.4).astype(np.float32)
-
-
-class Tower(tfps.Model):
-  """A row's weight and a dense layer."""
-
-  def __init__(self):
-    super().__init__()
-    table = tfps.FeasignTable("rows", mf_dim=2, optimizer=tfps.SGD(0.1))
-    self.embedding = tfps.Embedding(table, ["id"])
-    self.dense = keras.layers.Dense(1)
-    self.dense.build([None, 3])
-
-  def call(self, x, training=None):
-    return tf.sigmoid(self.dense(x["float"]) + self.embedding(x).lr_logit)
+from tests.keras_loops import (
+  BATCH,
+  EVALUATED,
+  EXAMPLES,
+  LOGS,
+  ArraySource,
+  Regularized,
+  Structures,
+  Tower,
+  compiled,
+  data,
+  numpy_of,
+)
 
 
 class Batches(keras.callbacks.Callback):
@@ -88,64 +56,10 @@ def same(found, expected):
   """That history, logs or metrics are those of Keras; what two values differ by is rounding."""
   tf.nest.assert_same_structure(found, expected)
   for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
-    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
-class Named(keras.metrics.Metric):
-  """A metric whose result is a dict."""
-
-  def __init__(self):
-    super().__init__(name="named")
-    self.total = self.add_weight("total", initializer="zeros")
-
-  def update_state(self, y_true, y_pred, sample_weight=None):
-    self.total.assign_add(tf.reduce_sum(y_pred))
-
-  def result(self):
-    return {"sum": self.total, "pair": tf.stack([self.total, -self.total])}
-
-
-class OwnLogs(Tower):
-  """A train step that returns what is no metric: of its batch, a weight before the step."""
-
-  def train_step(self, data):
-    bias = 0.0 + self.dense.bias
-    logs = super().train_step(data)
-    # What is read before the step is not what is there afterwards.
-    return logs | {"mean": tf.reduce_mean(data[0]["float"]), "before": bias, "by": {"two": 2.0}}
-
-
-class RawLoss(Tower):
-  """A train step whose only log has the name of a compiled metric that nobody updates."""
-
-  def train_step(self, data):
-    x, y = data
-    with tf.GradientTape() as tape, Step(tape) as step:
-      loss = tf.reduce_sum(keras.losses.binary_crossentropy(y, self(x, training=True)))
-    dense, rows = tape.gradient(loss, [self.trainable_variables, step.rows])
-    self.apply_gradients(zip(dense, self.trainable_variables), 1.0)
-    step.push(rows, *self.counts(x, y, None), 1.0)
-    return {"loss": loss}
-
-
-def compiled(make_model, metrics=(), **settings):
-  def make():
-    model = make_model()
-    made = [metric() if callable(metric) else metric for metric in metrics]
-    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy", metrics=made, **settings)
-    return model
-
-  return make
-
-
-LOGS = {
-  "metrics": compiled(Tower, ["AUC", "accuracy"]),
-  "arrays": compiled(Tower, [lambda: keras.metrics.Precision([0.3, 0.5], name="precision")]),
-  "dicts": compiled(Tower, [Named]),
-  "own": compiled(OwnLogs, ["AUC"]),
-  "raw": compiled(RawLoss),
-  "eager": compiled(OwnLogs, ["AUC"], run_eagerly=True),
-}
+    if np.asarray(other).dtype.kind in "OSU":
+      np.testing.assert_array_equal(one, other)
+    else:
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -199,3 +113,219 @@ def test_an_eager_model_runs_in_python_when_it_is_told_later():
   model.fit(ArraySource(x, y), verbose=0)
   expected = [x["float"][i : i + BATCH].sum() for i in range(0, EXAMPLES, BATCH)]
   np.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+# evaluate, validation and predict.
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+@pytest.mark.parametrize("batches_per_ticket", [1, 4])
+def test_evaluate_is_keras_on_batches_whatever_a_ticket_holds(name, batches_per_ticket):
+  def run(model, *given):
+    arguments = dict(batch_size=BATCH) if len(given) > 1 else {}
+    values = model.evaluate(*given, verbose=0, **arguments)
+    return values, model.evaluate(*given, verbose=0, return_dict=True, **arguments)
+
+  expected, found = both(EVALUATED[name], run, batches_per_ticket=batches_per_ticket)
+  same(found, expected)
+
+
+@pytest.mark.parametrize("name", ["metrics", "in batch", "own"])
+def test_validation_is_that_of_keras(name):
+  calls = []
+
+  class Hooks(keras.callbacks.Callback):
+    def on_test_begin(self, logs=None):
+      calls.append("begin")
+
+    def on_test_end(self, logs=None):
+      calls.append(sorted(logs))
+
+  def run(model, *given):
+    validation = given if len(given) > 1 else given[0]
+    more = dict(validation_batch_size=BATCH) if len(given) > 1 else {}
+    history = fitted(model, *given, validation_data=validation, callbacks=[Hooks()], **more)
+    return history.history
+
+  expected, found = both(EVALUATED[name], run)
+  same(found, expected)
+  assert len(calls) == 8 and calls[:4] == calls[4:]
+
+
+@pytest.mark.parametrize("validation_freq", [2, [1]])
+def test_validation_now_and_then(validation_freq):
+  def run(model, *given):
+    validation = given if len(given) > 1 else given[0]
+    return fitted(
+      model, *given, validation_data=validation, validation_freq=validation_freq
+    ).history
+
+  expected, found = both(compiled(Tower), run)
+  assert len(found["val_loss"]) == 1
+  same({**found, "val_loss": []}, {**expected, "val_loss": []})
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_predict_joins_what_predict_step_returns_as_keras_does(eager):
+  class Hooks(keras.callbacks.Callback):
+    def __init__(self):
+      super().__init__()
+      self.seen = []
+
+    def on_predict_batch_end(self, batch, logs=None):
+      self.seen.append((batch, logs["outputs"]["scores"]))
+
+    def on_predict_end(self, logs=None):
+      self.seen.append("end")
+
+  def run(model, x, *given):
+    hooks = Hooks()
+    arguments = dict(batch_size=BATCH) if given else {}
+    found = model.predict(x, verbose=0, callbacks=[hooks], **arguments)
+    return numpy_of(found), hooks.seen
+
+  expected, found = both(compiled(Structures, run_eagerly=eager), run)
+  assert type(found[0]["pair"]) is tuple
+  same(found, expected)
+
+
+def test_predict_of_nothing_is_refused_as_by_keras():
+  with pytest.raises(ValueError, match="Unexpected result of `predict_function`.*is empty"):
+    compiled(Tower)().predict(ArraySource(*data(), skipped=[0, 1, 2]))
+
+
+def test_skipped_tickets_change_no_evaluation():
+  x, y = data()
+  model = compiled(Tower, ["AUC"])()
+  found = model.evaluate(ArraySource(x, y, skipped=[1, 2]), verbose=0)
+  begin = {name: values[: 2 * BATCH] for name, values in x.items()}
+  same(found, model.evaluate(begin, y[: 2 * BATCH], batch_size=BATCH, verbose=0))
+
+
+def test_a_model_without_labels_learns_from_added_losses():
+  class Unsupervised(Regularized):
+    def call(self, x, training=None):
+      scores = super().call(x, training)
+      self.add_loss(tf.reduce_mean(scores**2))
+      return scores
+
+  def make():
+    model = Unsupervised()
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+  def run(model, *given):
+    arguments = {} if isinstance(given[0], ArraySource) else dict(batch_size=BATCH, shuffle=False)
+    history = model.fit(*given, verbose=0, epochs=2, **arguments).history
+    rows = model.embedding.table.lookup(tfps.feasign("id", np.arange(1, 9)))
+    return history, rows["statistics"][:, :2], rows["lr_w"]
+
+  x, _ = data()
+  hashed = lambda x: x | {"id": tfps.feasign("id", x["id"]).numpy()}
+  expected, found = both(make, run, (hashed(x),))
+  same(found, expected)
+  assert found[1][:, 0].sum() == 2 * EXAMPLES and not found[1][:, 1].any()
+
+
+def test_class_weights_are_those_of_keras():
+  def run(model, *given):
+    return fitted(model, *given, class_weight={0: 1.0, 1: 3.0}).history, model.get_weights()
+
+  expected, found = both(compiled(Tower, weighted_metrics=["accuracy"]), run)
+  same(found, expected)
+
+
+def test_history_has_the_parameters_of_keras():
+  batches = Batches()
+  model = compiled(Tower)()
+  model.fit(ArraySource(*data()), epochs=3, initial_epoch=1, verbose=0, callbacks=[batches])
+  assert batches.params_given == {"verbose": 0, "epochs": 3, "steps": 3}
+  assert model.history.epoch == [1, 2]
+
+
+def test_verbose_is_that_of_keras(capsys):
+  model, source = compiled(Tower)(), ArraySource(*data())
+  lines = {}
+  for verbose in (0, 1, 2, "auto"):
+    model.fit(source, verbose=verbose)
+    model.evaluate(source, verbose=verbose)
+    model.predict(source, verbose=verbose)
+    lines[verbose] = capsys.readouterr().out
+  assert lines[0] == "" and "3/3 [====" in lines[1] and "6/6 [====" in lines[1]
+  assert "[==" not in lines[2] and "3/3 - " in lines[2] and "6/6 - " in lines[2]
+  assert "3/3 [====" in lines["auto"]
+
+
+def test_an_average_of_weights_is_theirs_at_the_end():
+  def make():
+    model = Tower()
+    model.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5), "mse")
+    return model
+
+  def run(model, *given):
+    fitted(model, *given)
+    return model.get_weights()
+
+  expected, found = both(make, run)
+  same(found, expected)
+
+
+@pytest.mark.parametrize("argument, remedy", [
+  ({"y": np.ones(3)}, "as (x, y)"),
+  ({"batch_size": 3}, "with this batch_size"),
+  ({"sample_weight": np.ones(3)}, "as (x, y, sample_weight)"),
+  ({"validation_split": 0.1}, "as validation_data"),
+  ({"steps_per_epoch": 2}, "source.day"),
+  ({"validation_steps": 2}, "source.day"),
+  ({"validation_batch_size": 2}, "with this batch_size"),
+  ({"shuffle": True}, "make it with shuffle=True"),
+  ({"validation_data": data()}, "wrap it in tfps.data.source"),
+  ({"validation_freq": "often"}, "a whole number or a list"),
+  ({"class_weight": {0: 1.0, 2: 1.0}}, "keys from 0 to one less"),
+])  # fmt: skip
+def test_what_fit_does_not_take_is_refused_before_it_trains(argument, remedy):
+  model = compiled(Tower)()
+  with pytest.raises(ValueError) as raised:
+    model.fit(ArraySource(*data()), verbose=0, **argument)
+  assert next(iter(argument)) in str(raised.value) and remedy in str(raised.value)
+  assert model.embedding.table.statistics()["rows"] == 0
+
+
+def test_what_evaluate_and_predict_do_not_take_is_refused():
+  model, source = compiled(Tower)(), ArraySource(*data())
+  for argument in ({"steps": 1}, {"batch_size": 1}):
+    for call in (model.evaluate, model.predict):
+      with pytest.raises(ValueError, match=rf"^{next(iter(argument))} does not go .*: \w.*\.$"):
+        call(source, **argument)
+  with pytest.raises(TypeError, match="Invalid keyword arguments: .'stepps'"):
+    model.evaluate(source, stepps=1)
+  with pytest.raises(ValueError, match="^validation_data is a source, but x is not"):
+    model.fit(*data(), validation_data=source)
+  for harmless in ("max_queue_size", "workers", "use_multiprocessing"):
+    model.evaluate(source, verbose=0, **{harmless: 2})
+
+
+def test_what_xla_cannot_compile_is_refused_and_steps_per_execution_is_harmless():
+  model = compiled(Tower, jit_compile=True)()
+  for given in ((ArraySource(*data()),), data()):
+    with pytest.raises(
+      ValueError, match="^model 'tower.*' has feasign tables, .*jit_compile=True.$"
+    ):
+      model.fit(*given, verbose=0)
+  model = compiled(Tower, steps_per_execution=4)()
+  assert len(model.fit(ArraySource(*data()), verbose=0).history["loss"]) == 1
+
+
+def test_batches_and_other_sources_after_a_fit():
+  x, y = data()
+  model = compiled(Tower, ["accuracy"])()
+  model.fit(ArraySource(x, y), verbose=0)
+  half = {name: values[:BATCH] for name, values in x.items()}
+  tested = model.test_on_batch(half, y[:BATCH])
+  same(model.evaluate(ArraySource(half, y[:BATCH]), verbose=0), tested)
+  same(model.predict(ArraySource(half, y[:BATCH]), verbose=0), model.predict_on_batch(half))
+  before = model.embedding.table.statistics()["show"]
+  trained = model.train_on_batch(half, y[:BATCH])
+  np.testing.assert_allclose(trained, tested, rtol=1e-5)
+  model.fit(ArraySource(half, y[:BATCH]), verbose=0)
+  assert model.embedding.table.statistics()["show"] == before + 2 * BATCH

@@ -11,9 +11,11 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras as keras
 
 import tfps
-from tests import dense_optimizers, worker_cases
+from tests import dense_optimizers, keras_loops, worker_cases
 from tests.patience import PATIENCE
 from tests.worker_cases import ASYNC, CASES
 
@@ -206,6 +208,40 @@ def test_a_train_step_that_steps_the_optimizer_itself_needs_local_steps(folder, 
 def test_ids_that_depend_on_what_was_pulled_are_refused(folder):
   message = refused(folder, "pulled ids")
   assert message.startswith("ValueError: model 'chained' computes the ids of one embedding layer")
+
+
+EXPECTED = {**keras_loops.LOGS, **keras_loops.EVALUATED}
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name != "eager"])
+def test_kerass_loops_are_those_of_keras_on_arrays(folder, name):
+  """evaluate and validation with 2 batches a ticket; fit, in sync, with one."""
+  arrays, batch = keras_loops.data(), dict(batch_size=keras_loops.BATCH, verbose=0)
+  keras.backend.reset_uids()
+  model = EXPECTED[name]()
+  validation = dict(validation_data=arrays, validation_freq=2, epochs=2, shuffle=False)
+  history = model.fit(*arrays, **validation, **batch).history
+  evaluation = model.evaluate(*arrays, return_dict=True, **batch)
+  expected = [history, evaluation, model.predict(arrays[0], **batch)]
+  found = trained(folder, "loops")[name]
+  tf.nest.assert_same_structure(found, expected)
+  for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
+    np.testing.assert_allclose(one, other, **ROUNDING)
+
+
+def test_predict_joins_every_structure(folder):
+  found = trained(folder, "loops")["structures"]
+  model = keras_loops.compiled(keras_loops.Structures)()
+  x, _ = keras_loops.data()
+  expected = keras_loops.numpy_of(model.predict(x, batch_size=keras_loops.BATCH, verbose=0))
+  tf.nest.assert_same_structure(found, expected)
+  for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_workers_do_not_run_eagerly(folder):
+  message = trained(folder, "loops")["eager"]
+  assert message.startswith("workers run graphs only: compile without run_eagerly=True")
 
 
 def test_a_run_that_goes_on_uses_no_ticket_number_again(folder):

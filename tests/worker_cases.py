@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tests import dense_optimizers
+from tests import dense_optimizers, keras_loops
 from tfps.layers.embedding import tables_of
 from tfps.layers.step import Step
 
@@ -376,12 +376,37 @@ def go_on(folder):
   return found
 
 
+def loops(folder):
+  """What Keras's loops return for each model, or a sentence where it is refused."""
+  found = {}
+  communication = tfps.Communication(consistency="sync", tickets_per_step=1)
+  trained, evaluated = (
+    keras_loops.ArraySource(*keras_loops.data(), batches_per_ticket=n) for n in (1, 2)
+  )
+  fits = {"validation_data": evaluated, "validation_freq": 2, "epochs": 2, "verbose": 0}
+  for name, make_model in {**keras_loops.LOGS, **keras_loops.EVALUATED}.items():
+    keras.utils.set_random_seed(1)
+    keras.backend.reset_uids()
+    model = make_model()
+    try:
+      history = model.fit(trained, communication=communication, **fits).history
+      evaluation = model.evaluate(evaluated, verbose=0, return_dict=True)
+      found[name] = [history, evaluation, model.predict(evaluated, verbose=0)]
+    except ValueError as error:
+      found[name] = str(error)
+  keras.backend.reset_uids()
+  model = keras_loops.compiled(keras_loops.Structures)()
+  found["structures"] = keras_loops.numpy_of(model.predict(evaluated, verbose=0))
+  return found
+
+
 def main():
   folder = pathlib.Path(sys.argv[1])
   strategy = tfps.strategy()
   whole = {
     "async": train_asynchronously,
     "going on": go_on,
+    "loops": loops,
     "optimizers": lambda _: dense_optimizers.on_cluster(),
   }
   only = sys.argv[2:] or [*CASES, *whole]

@@ -111,6 +111,11 @@ class Source(abc.ABC):
     ]
 
   @property
+  def shuffles(self) -> bool:
+    """Whether an epoch's tickets and their records come in another order than in the files."""
+    return self._shuffle
+
+  @property
   def records(self) -> int:
     """How many records all days hold together."""
     return sum(day.records for day in self.days())

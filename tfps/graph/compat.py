@@ -137,6 +137,8 @@ _LOSS_WEIGHTS = Private(_LOSSES, "LossesContainer.build", "self._loss_weights = 
 _LOSS_LIST = Private(_LOSSES, "LossesContainer.build", "self._losses = tf.nest.flatten(")
 _BATCH_HOOKS = Private("tf_keras", "callbacks.CallbackList._disallow_batch_hooks_in_ps_strategy")
 _CHECK_TIMING = Private("tf_keras", "callbacks.CallbackList.__init__", "self._check_timing")
+_JOIN_OUTPUTS = Private("tf_keras.src.engine.training", "potentially_ragged_concat")
+_CLASS_WEIGHT = Private("tf_keras.src.engine.data_adapter", "_make_class_weight_map_fn")
 _RANDOM_LAYER = Private("tf_keras", "layers.Dropout.call", "self._random_generator")
 _RANDOM_STATE = Private("tf_keras.src.backend", "RandomGenerator", "self._generator")
 
@@ -313,6 +315,16 @@ def loss_weights(model: Any) -> dict[int, Any]:
   if container is None or not container.built:
     return {}
   return {id(loss): weight for loss, weight in zip(container._losses, container._loss_weights)}
+
+
+def join_outputs(outputs: list[Any]) -> Any:
+  """Joins tensors along the first dimension as Keras's `predict` does; scalars become a vector."""
+  return _JOIN_OUTPUTS.get()(outputs)
+
+
+def class_weighted(class_weight: dict[int, float]) -> Callable[..., tuple]:
+  """Keras's function of a batch's (x, y, ...) that returns (x, y, sample_weight)."""
+  return _CLASS_WEIGHT.get()(class_weight)
 
 
 def untracked(*names: str) -> Callable[[_Class], _Class]:

@@ -9,7 +9,11 @@ import tensorflow as tf
 
 
 def while_loop(condition: Callable, body: Callable, state: Any) -> Any:
-  """tf.while_loop on nested tensors whose first dimensions may change."""
-  relaxed = lambda shape: tf.TensorShape([None, *shape[1:]]) if shape.rank else shape
-  shapes = tf.nest.map_structure(lambda tensor: relaxed(tensor.shape), state)
-  return tf.while_loop(condition, body, state, shapes)
+  """tf.while_loop on nested tensors whose first dimensions may change, and on TensorArrays."""
+
+  def relaxed(value: Any) -> tf.TensorShape | None:
+    if not isinstance(value, tf.Tensor):
+      return None
+    return tf.TensorShape([None, *value.shape[1:]]) if value.shape.rank else value.shape
+
+  return tf.while_loop(condition, body, state, tf.nest.map_structure(relaxed, state))

@@ -54,6 +54,17 @@ class CallbackList(keras.callbacks.CallbackList):
     self._labels.look()
     super().on_epoch_end(epoch, logs)
 
+  @property
+  def sees_test_batches(self) -> bool:
+    """Whether a callback has a hook for the batches of an evaluation."""
+    hooks = ("on_test_batch_begin", "on_test_batch_end")
+    return any(
+      getattr(getattr(callback, hook), "__func__", None)
+      is not getattr(keras.callbacks.Callback, hook)
+      for callback in self.callbacks
+      for hook in hooks
+    )
+
   def call(self, hook: str, *args: Any) -> None:
     """Calls a hook of all callbacks that have it, in order."""
     for callback in self.callbacks:

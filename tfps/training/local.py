@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -9,10 +10,9 @@ import tensorflow as tf
 from tfps.data import batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
-from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
-from tfps.graph.traced import identity
 from tfps.layers.exchange import Routed
+from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
 from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
@@ -29,23 +29,21 @@ class LocalProgram:
   Args:
     model: the `tfps.Model`, built for the source.
     source: the `tfps.data` source.
+    train_step: the function of a batch that trains.
     ahead: whether the train step pulls what one forward pass on its batch pulls, in that order.
 
   Attributes:
     run_ticket: the traced function of a ticket.
-    changed: None: what a step returns is true when it returns.
   """
 
-  changed = None
-
-  def __init__(self, model: Model, source: Source, ahead: bool):
+  def __init__(self, model: Model, source: Source, train_step: Callable[[Any], Any], ahead: bool):
     self._model = model
+    self._train_step = train_step
     self._spec = source.element_spec
     routes = Routes(model, self._spec) if ahead else None
     self._routes = routes if routes is not None and routes.are_of_batch else None
     route_spec = () if self._routes is None else self._routes.spec
     self._step = TracedStep(self._train, self._spec, route_spec)
-    self._after = self._step.after()
 
     def train(ticket: Ticket, *_: tf.Tensor) -> tuple:
       reading = source.reading(ticket)
@@ -63,6 +61,10 @@ class LocalProgram:
   def logs(self, of_ticket: Any) -> Any:
     """What the step of a ticket's last batch returned; see `trainer.Program`."""
     return self._step.logs(*of_ticket)
+
+  def final(self, of_ticket: Any) -> Any:
+    """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
+    return logs_lib.final(self._model, self.logs(of_ticket))
 
   def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[Any, tf.Tensor]:
     """Trains on one ticket, as the source opened it; traced once.
@@ -86,8 +88,7 @@ class LocalProgram:
 
     state = tf.zeros([], tf.int64), *self._next(iterator, *self._none()), self._step.none()[0]
     examples, *_, carried = while_loop(lambda examples, is_there, *_: is_there, train, state)
-    handles = {identity(variable): variable.handle for variable in self._after.variables}
-    return (carried, self._after(handles=handles)), examples
+    return (carried, self._step.after_here()), examples
 
   def _next(self, iterator: Any, data: list, routes: Any) -> tuple:
     """(whether there is another batch, its tensors, its routes); without one, what is given."""
@@ -117,13 +118,13 @@ class LocalProgram:
     Returns:
       (the gradients of the pulled rows, where these are known, what the train step returns).
     """
-    run, train_step = self._model.distribute_strategy.run, users(self._model.train_step)
+    run = self._model.distribute_strategy.run
     if self._routes is None:
-      return [], run(train_step, args=(batch,))
+      return [], run(self._train_step, args=(batch,))
 
     def train(batch: Any, routes: Any) -> tuple[list[tf.Tensor], Any]:
       with Routed(routes) as routed:
-        logs = train_step(batch)
+        logs = self._train_step(batch)
       return routed.gradients, logs
 
     return run(train, args=(batch, routes))
@@ -135,17 +136,16 @@ class EagerProgram:
   Args:
     model: the `tfps.Model`, built for the source.
     source: the `tfps.data` source.
+    train_step: the function of a batch that trains.
 
   Attributes:
     run_ticket: a function of a ticket, as the others have it.
-    changed: None: what a step returns is true when it returns.
   """
 
-  changed = None
-
-  def __init__(self, model: Model, source: Source):
+  def __init__(self, model: Model, source: Source, train_step: Callable[[Any], Any]):
     self._model = model
     self._source = source
+    self._train_step = train_step
 
   def begin(self, first_number: int) -> None:
     """Nothing: no update is applied twice here."""
@@ -157,11 +157,15 @@ class EagerProgram:
     """What the step of a ticket's last batch returned; see `trainer.Program`."""
     return of_ticket
 
+  def final(self, of_ticket: Any) -> Any:
+    """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
+    return logs_lib.final(self._model, of_ticket)
+
   def run_ticket(self, *arguments: tf.Tensor) -> tuple:
     *fields, _, _ = arguments
     reading = self._source.reading(Ticket(*fields))
     logs, examples = None, tf.zeros([], tf.int64)
     for batch in reading.batches:
-      logs = self._model.distribute_strategy.run(self._model.train_step, args=(batch,))
+      logs = self._model.distribute_strategy.run(self._train_step, args=(batch,))
       examples += batching.rows(tf.nest.flatten(batch)[0])
     return logs, examples, reading.skipped(examples)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,25 +29,24 @@ class TracedStep:
   Attributes:
     concrete: the ConcreteFunction.
     others: what the function returned beside.
+    beside: of how many tensors that consists.
   """
 
   def __init__(self, function: Callable, *specs: Any):
     self.concrete = tf.function(function).get_concrete_function(*specs)
     self.others, self._logs = self.concrete.graph.structured_outputs
     outputs = self.concrete.graph.outputs
-    beside = len(_tensors(self.others))
+    self.beside = len(_tensors(self.others))
     lasts = lasting(self.concrete)
-    places = range(beside, len(outputs))
+    places = range(self.beside, len(outputs))
     self._carried = [place for place in places if not lasts[place]]
     self._lasting = [place for place in places if lasts[place]]
-    self._in_loop = [*range(beside), *self._carried]
-    self._beside = beside
+    self._in_loop = [*range(self.beside), *self._carried]
 
-  def local(self, *arguments: Any) -> tuple[Any, list[tf.Tensor]]:
-    """Runs it with the variables themselves: (what it returns beside, what is carried)."""
-    others, logs = self.concrete(*arguments)
-    flat = [*_tensors(others), *_tensors(logs)]
-    return others, [flat[place] for place in self._carried]
+  def local(self, *arguments: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Runs it with the variables themselves: (what it returns beside, what is carried), flat."""
+    flat = _tensors(self.concrete(*arguments))
+    return flat[: self.beside], [flat[place] for place in self._carried]
 
   def none(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Values like (what is carried, what is computed after the last batch), before the first."""
@@ -60,43 +60,67 @@ class TracedStep:
 
   def split(self, flat: list[tf.Tensor]) -> tuple[Any, list[tf.Tensor]]:
     """(what the function returns beside, what is carried)."""
-    return pack(self.others, flat[: self._beside]), flat[self._beside :]
+    return pack(self.others, flat[: self.beside]), flat[self.beside :]
 
+  @functools.cached_property
   def after(self) -> Traced:
-    """A `Traced` of the batch's arguments that returns what is computed after the last batch.
-
-    It uses no argument.
-    """
+    """A `Traced` without arguments that returns what is computed after the last batch."""
     return Traced(self.concrete, side_effects=False, outputs=self._lasting)
+
+  def after_here(self) -> list[tf.Tensor]:
+    """What is computed after the last batch, with the variables themselves."""
+    return self.after(handles={identity(one): one.handle for one in self.after.variables})
+
+  @functools.cached_property
+  def now(self) -> Any:
+    """A tf.function without arguments: `after_here`, at any time."""
+    return tf.function(self.after_here, autograph=False)
 
   def logs(self, carried: Collection[Any], after: Collection[Any]) -> Any:
     """What the step returned, of the arrays that a ticket returned."""
     values = dict(zip([*self._carried, *self._lasting], [*carried, *after]))
-    parts = iter([values[place] for place in sorted(values)])
-    return tf.nest.map_structure(lambda place: _leaf(place, parts), self._logs)
+    return packed_arrays(self._logs, [values[place] for place in sorted(values)])
 
 
-def final(model: Model, logs: Any, changed: Collection[int] | None) -> Any:
-  """The logs of an epoch, a day or an evaluation, all of whose tickets are finished.
+def final(model: Model, logs: Any) -> Any:
+  """The logs of an epoch, a day or an evaluation in this process, all of whose steps are done.
+
+  As in Keras, the metrics' results take the place of logs that have the same names.
 
   Args:
     model: the `tfps.Model`.
     logs: what the last batch's step returned.
-    changed: on a cluster the `identity` of each variable that a step changes; its metrics' results
-      are merged from all tickets, and take the place of what one worker has seen. In one process
-      None: as in Keras, the metrics' results take the place of logs that have the same names.
   """
+  if isinstance(logs, dict):
+    results = metric_results(model)
+    if results.keys() == logs.keys():
+      return results
+  return plain(logs)
+
+
+def merged(
+  model: Model, step: TracedStep, carried: Collection[Any], changed: Collection[int]
+) -> Any:
+  """The same on a cluster, where each worker has seen some of the tickets.
+
+  What can be computed from variables is computed from what all tickets have made of them, and so is
+  the result of a metric that the step changes. Any other value is that of the last batch.
+
+  Args:
+    model: the `tfps.Model`.
+    step: the `TracedStep`.
+    carried: what is carried from the last batch.
+    changed: the `identity` of each variable that the step changes.
+  """
+  logs = step.logs(carried, [value.numpy() for value in step.now()])
   if not isinstance(logs, dict):
     return plain(logs)
-  if changed is None:
-    results = metric_results(model)
-    return results if results.keys() == logs.keys() else plain(logs)
-  merged: dict[str, Any] = {}
+  results: dict[str, Any] = {}
   for metric in model.metrics:
     if any(identity(variable) in changed for variable in metric.variables):
       result = metric.result()
-      merged.update(result if isinstance(result, dict) else {metric.name: result})
-  return plain({name: merged.get(name, value) for name, value in logs.items()})
+      results.update(result if isinstance(result, dict) else {metric.name: result})
+  return plain({name: results.get(name, value) for name, value in logs.items()})
 
 
 def metric_results(model: Model) -> dict[str, Any]:
@@ -128,11 +152,19 @@ def _none_like(tensor: tf.Tensor) -> tf.Tensor:
   return tf.raw_ops.PlaceholderWithDefault(input=tf.zeros(sizes, tensor.dtype), shape=shape)
 
 
-def _leaf(place: Any, parts: Any) -> Any:
-  """The next of `parts` where a tensor was returned, as many as it consists of."""
-  if place is None:
-    return None
-  if not isinstance(place, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
-    return next(parts)
-  components = [tf.constant(next(parts)) for _ in _tensors(place)]
-  return tf.nest.pack_sequence_as(place, components, expand_composites=True)
+def packed_arrays(structure: Any, arrays: Iterable[np.ndarray]) -> Any:
+  """Puts arrays in the places of the tensors that a traced function returned.
+
+  A RaggedTensor or SparseTensor is made of several, a None of none.
+  """
+  remaining = iter(arrays)
+
+  def leaf(place: Any) -> Any:
+    if place is None:
+      return None
+    if not isinstance(place, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
+      return next(remaining)
+    components = [tf.constant(next(remaining)) for _ in _tensors(place)]
+    return tf.nest.pack_sequence_as(place, components, expand_composites=True)
+
+  return tf.nest.map_structure(leaf, structure)

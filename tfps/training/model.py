@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.data import batching
 from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
@@ -15,7 +16,7 @@ from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted
 from tfps.layers import owner
 from tfps.layers.step import Step, current_exchange
-from tfps.training import step_gradients
+from tfps.training import arguments, step_gradients
 from tfps.training.communication import Communication
 from tfps.training.labels import LabelCheck
 from tfps.training.reductions import LossReductions
@@ -89,7 +90,8 @@ class Model(WithoutRows, keras.Model):
     """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
 
     Where x has "counts/show" and "counts/click", float32 [B], as samples of `tfps join` do, it is
-    these. Override it where an example brings its own counts otherwise.
+    these. Without labels nothing is a click. Override it where an example brings its own counts
+    otherwise.
 
     Args:
       x: features of one batch, as in `train_step`.
@@ -102,7 +104,10 @@ class Model(WithoutRows, keras.Model):
     """
     if isinstance(x, dict) and SHOW in x and CLICK in x:
       return tf.reshape(x[SHOW], [-1]), tf.reshape(x[CLICK], [-1])
-    click = tf.cast(_first_label(y, self.click_label), tf.float32)
+    if y is None:
+      click = tf.zeros([batching.rows(tf.nest.flatten(x)[0])])
+    else:
+      click = tf.cast(_first_label(y, self.click_label), tf.float32)
     weight = _weight_of_first_label(sample_weight, y, self.click_label)
     if weight is None:
       return tf.ones_like(click), click
@@ -163,25 +168,35 @@ class Model(WithoutRows, keras.Model):
     callbacks: Any = None,
     validation_split: float = 0.0,
     validation_data: Any = None,
-    shuffle: Any = True,
+    shuffle: Any = None,
     class_weight: Any = None,
     sample_weight: Any = None,
     initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | list[int] = 1,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
+    *,
     communication: Communication | None = None,
-    **kwargs: Any,
   ) -> keras.callbacks.History:
     """Trains, as `keras.Model.fit` does; with a source as `x` by its tickets.
 
     With a source, a step of the progress bar and of the batch-level callbacks is one finished
-    ticket, callbacks may have the hooks of `tfps.callbacks.Callback`, metrics start anew with each
-    day, and the arguments that describe arrays (`y`, `batch_size`, `shuffle`, ...) do not apply.
-    `communication`, a `tfps.Communication`, says how workers and parameter servers agree;
-    asynchronously by default.
+    ticket, callbacks may have the hooks of `tfps.callbacks.Callback`, and metrics start anew with
+    each day. Arguments that describe arrays or count batches (`y`, `batch_size`, `steps_per_epoch`,
+    ...) are refused; `shuffle` must be what the source does; `max_queue_size`, `workers` and
+    `use_multiprocessing` change nothing, as for a tf.data dataset. `communication`, a
+    `tfps.Communication`, says how workers and parameter servers agree; asynchronously by default.
 
     Raises:
       ValueError: if an argument does not go with a source, or `communication` with anything else,
         or a callback has a misspelt hook.
     """
+    arguments.check_compiled(self)
+    arguments.check_validation(x, validation_data, validation_freq)
     if not isinstance(x, Source):
       if communication is not None:
         raise ValueError(
@@ -195,25 +210,27 @@ class Model(WithoutRows, keras.Model):
       else:
         callbacks = [*tf.nest.flatten(callbacks or []), LabelCheck()]
       return super().fit(
-        x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
-        class_weight, sample_weight, initial_epoch, **kwargs,
+        x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data,
+        True if shuffle is None else shuffle, class_weight, sample_weight, initial_epoch,
+        steps_per_epoch, validation_steps, validation_batch_size, validation_freq, max_queue_size,
+        workers, use_multiprocessing,
       )  # fmt: skip
-    _refuse_with_source(
+    arguments.refuse(
       y=y, batch_size=batch_size, validation_split=validation_split or None,
-      class_weight=class_weight, sample_weight=sample_weight, **kwargs,
+      sample_weight=sample_weight, steps_per_epoch=steps_per_epoch,
+      validation_steps=validation_steps, validation_batch_size=validation_batch_size,
     )  # fmt: skip
+    arguments.check_shuffle(x, shuffle)
     compat.assert_compiled(self)
-    if validation_data is not None and not isinstance(validation_data, Source):
-      raise ValueError(
-        "fit on a source takes a source as validation_data; wrap it in tfps.data.source."
-      )
     return trainer_of(self).fit(
       x,
       epochs=epochs,
       initial_epoch=initial_epoch,
-      verbose=1 if verbose == "auto" else verbose,
+      verbose=arguments.verbosity(verbose, self),
       callbacks=callbacks,
       validation_source=validation_data,
+      validation_freq=validation_freq,
+      class_weight=class_weight,
       communication=communication or Communication(),
     )
 
@@ -227,26 +244,33 @@ class Model(WithoutRows, keras.Model):
     sample_weight: Any = None,
     steps: int | None = None,
     callbacks: Any = None,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
     return_dict: bool = False,
     **kwargs: Any,
   ) -> Any:
-    """Evaluates, as `keras.Model.evaluate` does; with a source, scores each example once."""
+    """Evaluates, as `keras.Model.evaluate` does; with a source, scores each example once.
+
+    The model's `test_step` runs on each batch of the source. For batch-level callbacks a batch is
+    one finished ticket.
+
+    Raises:
+      ValueError: if an argument does not go with a source.
+    """
+    arguments.check_compiled(self)
     if not isinstance(x, Source):
       check_callbacks(self, callbacks)
       return super().evaluate(
-        x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=return_dict,
-        **kwargs,
+        x, y, batch_size, verbose, sample_weight, steps, callbacks, max_queue_size, workers,
+        use_multiprocessing, return_dict, **kwargs,
       )  # fmt: skip
-    _refuse_with_source(
-      y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **kwargs
-    )
+    arguments.check_unknown(kwargs)
+    arguments.refuse(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
     compat.assert_compiled(self)
-    scorer = trainer_of(self).scorer
-    logs = scorer.evaluate(x, verbose=1 if verbose == "auto" else verbose, callbacks=callbacks)
-    if return_dict:
-      return logs
-    values = [logs[name] for name in self.metrics_names]
-    return values[0] if len(values) == 1 else values
+    verbose = arguments.verbosity(verbose, self)
+    logs = trainer_of(self).scorer.evaluate(x, verbose=verbose, callbacks=callbacks)
+    return logs if return_dict else arguments.in_order(logs, self.metrics_names)
 
   @libraries_unconverted()
   def predict(
@@ -256,13 +280,25 @@ class Model(WithoutRows, keras.Model):
     verbose: Any = "auto",
     steps: int | None = None,
     callbacks: Any = None,
-    **kwargs: Any,
+    max_queue_size: int = 10,
+    workers: int = 1,
+    use_multiprocessing: bool = False,
   ) -> Any:
-    """Predicts, as `keras.Model.predict` does; with a source, its examples in order."""
+    """Predicts, as `keras.Model.predict` does; with a source, its examples in order.
+
+    The model's `predict_step` runs on each batch of the source.
+
+    Raises:
+      ValueError: if an argument does not go with a source, or the source has no examples.
+    """
+    arguments.check_compiled(self)
     if not isinstance(x, Source):
-      return super().predict(x, batch_size, verbose, steps, callbacks, **kwargs)
-    _refuse_with_source(batch_size=batch_size, steps=steps, callbacks=callbacks, **kwargs)
-    return trainer_of(self).scorer.predict(x)
+      return super().predict(
+        x, batch_size, verbose, steps, callbacks, max_queue_size, workers, use_multiprocessing
+      )
+    arguments.refuse(batch_size=batch_size, steps=steps)
+    verbose = arguments.verbosity(verbose, self)
+    return trainer_of(self).scorer.predict(x, verbose=verbose, callbacks=callbacks)
 
   def score(
     self, source: Source, tickets: Iterable[Ticket] | None = None, features: Sequence[str] = ()
@@ -335,12 +371,3 @@ def _weight_of_first_label(sample_weight: Any, y: Any, click_label: str | int | 
   if isinstance(sample_weight, (list, tuple)):
     return sample_weight[int(click_label or 0)]
   return sample_weight
-
-
-def _refuse_with_source(**arguments: Any) -> None:
-  given = [name for name, value in arguments.items() if value is not None]
-  if given:
-    raise ValueError(
-      f"{given[0]} does not go with a tfps.data source, whose batches hold everything; set it on "
-      "the source."
-    )

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -31,12 +31,13 @@ def _as_it_is(ticket: Ticket, error: BaseException) -> BaseException:
   return error
 
 
-def scoring_function(function: Callable[[Ticket], Any]) -> Any:
-  """A tf.function of one ticket, whose fields are scalar tensors inside."""
+def scoring_function(function: Callable[..., Any], specs: Sequence[tf.TensorSpec] = ()) -> Any:
+  """A tf.function of one ticket, whose fields are scalar tensors inside, and of other tensors."""
 
-  @tf.function(input_signature=list(TICKET_SPEC))
-  def run_ticket(*fields: tf.Tensor) -> Any:
-    return function(Ticket(*fields))
+  @tf.function(input_signature=[*TICKET_SPEC, *specs])
+  def run_ticket(*arguments: tf.Tensor) -> Any:
+    fields = len(TICKET_SPEC)
+    return function(Ticket(*arguments[:fields]), *arguments[fields:])
 
   return run_ticket
 
@@ -57,6 +58,7 @@ def scored(
   tickets: Iterable[Ticket],
   strategy: tf.distribute.Strategy,
   explain: Explain = _as_it_is,
+  arguments: Sequence[tf.Tensor] = (),
 ) -> Iterator[tuple[Ticket, Any]]:
   """Runs tickets that change nothing and yields them as they finish, in order.
 
@@ -69,6 +71,7 @@ def scored(
     strategy: the `tf.distribute.Strategy` in whose scope the model was made.
     explain: a function of a ticket and the TensorFlow error with which it failed; returns the error
       that is raised.
+    arguments: what `run_ticket` takes beside a ticket.
 
   Yields:
     (ticket, what `run_ticket` returned, as NumPy), each ticket once, in the order of `tickets`.
@@ -76,7 +79,7 @@ def scored(
   if not is_cluster(strategy):
     for ticket in tickets:
       with _explained(explain, ticket):
-        result = _to_numpy(run_ticket(*as_tensors(ticket)))
+        result = _to_numpy(run_ticket(*as_tensors(ticket), *arguments))
       yield ticket, result
     return
   coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
@@ -84,7 +87,7 @@ def scored(
   outstanding: collections.deque = collections.deque()
   try:
     for ticket in tickets:
-      result = coordinator.schedule(run_ticket, args=tuple(as_tensors(ticket)))
+      result = coordinator.schedule(run_ticket, args=(*as_tensors(ticket), *arguments))
       outstanding.append((ticket, result))
       if len(outstanding) > most_outstanding:
         yield _fetched(outstanding, explain)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
@@ -17,10 +16,12 @@ from tfps.data import bad_records, batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
+from tfps.graph.autograph import users
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
+from tfps.training.arguments import is_eager, validates
 from tfps.training.callback_list import CallbackList
 from tfps.training.communication import Communication
 from tfps.training.local import EagerProgram, LocalProgram
@@ -39,10 +40,7 @@ class Program(Protocol):
   Attributes:
     run_ticket: the function of a ticket, as `tickets.training_function` returns it; returns (for
       `logs`, int64 scalar: the number of examples it trained on, its `bad_records.Skipped`).
-    changed: on a cluster the `identity` of each variable that a step changes; None in one process.
   """
-
-  changed: Any
 
   @property
   def run_ticket(self) -> Any: ...
@@ -55,6 +53,9 @@ class Program(Protocol):
 
   def logs(self, of_ticket: Any) -> Any:
     """What the step of a ticket's last batch returned, of what `run_ticket` returned for it."""
+
+  def final(self, of_ticket: Any) -> Any:
+    """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
 
 
 class Trainer:
@@ -96,38 +97,31 @@ class Trainer:
     model.reset_metrics()
     self._is_built = True
 
-  def is_eager(self) -> bool:
-    """Whether the model is to run in Python.
-
-    Raises:
-      ValueError: on a cluster it cannot.
-    """
-    is_eager = bool(self._model.run_eagerly) or tf.config.functions_run_eagerly()
-    if is_eager and tickets_lib.is_cluster(self._model.distribute_strategy):
-      raise ValueError(
-        "workers run graphs only: compile without run_eagerly=True, leave "
-        "tf.config.run_functions_eagerly at False, or run eagerly in one process."
-      )
-    return is_eager
-
   def _has_keras_steps(self) -> bool:
     """Whether all that a step does with the compiled loss and metrics is what Keras's do."""
     kept = ("test_step", "compute_loss", "compute_metrics")
     return self._ahead and not any(_is_overridden(self._model, name) for name in kept)
 
-  def program(self, source: Source, communication: Communication) -> Program:
+  def program(
+    self,
+    source: Source,
+    communication: Communication,
+    class_weight: dict[int, float] | None = None,
+  ) -> Program:
     """The program that trains on tickets of `source`; on a cluster as `communication` says."""
     # All sources that open alike share one trace: each day of a calendar is trained by the same.
-    is_eager = self.is_eager()
-    key = source.opener, communication, is_eager
+    weights = tuple(sorted(class_weight.items())) if class_weight else None
+    eager = is_eager(self._model)
+    key = source.opener, communication, weights, eager
     if key not in self._programs:
+      train_step = _train_step(self._model, class_weight)
       if tickets_lib.is_cluster(self._model.distribute_strategy):
-        self._programs[key] = WorkerProgram(self._model, source, communication)
-      elif is_eager:
-        self._programs[key] = EagerProgram(self._model, source)
+        self._programs[key] = WorkerProgram(self._model, source, communication, train_step)
+      elif eager:
+        self._programs[key] = EagerProgram(self._model, source, train_step)
       else:
         # In one process there is nobody to agree with.
-        self._programs[key] = LocalProgram(self._model, source, self._ahead)
+        self._programs[key] = LocalProgram(self._model, source, train_step, self._ahead)
     return self._programs[key]
 
   def fit(
@@ -139,6 +133,8 @@ class Trainer:
     verbose: int,
     callbacks: Any,
     validation_source: Source | None,
+    validation_freq: int | list[int],
+    class_weight: dict[int, float] | None,
     communication: Communication,
   ) -> keras.callbacks.History:
     """Trains on every ticket of `source`, day by day; see `tfps.Model.fit`."""
@@ -147,15 +143,15 @@ class Trainer:
     model = self._model
     with model.distribute_strategy.scope():
       self.build(source)
-      program = self.program(source, communication)
+      program = self.program(source, communication, class_weight)
       listed = CallbackList(
         callbacks,
         add_history=True,
-        add_progbar=bool(verbose),
+        add_progbar=verbose != 0,
         model=model,
         verbose=verbose,
         epochs=epochs,
-        steps=feed.count_tickets(source) if verbose else None,
+        steps=feed.count_tickets(source),
       )
       model.stop_training = False
       listed.on_train_begin()
@@ -164,10 +160,11 @@ class Trainer:
       program.begin(schedule.next_ticket)
       fit = _Fit(model, source, program, schedule, listed, resumed)
       try:
-        epoch_logs = self._run(fit, initial_epoch, epochs, validation_source)
+        validation = validation_source, validation_freq
+        epoch_logs = self._run(fit, range(initial_epoch, epochs), *validation)
       finally:
         self._next_ticket = schedule.next_ticket
-      if isinstance(model.optimizer, keras.optimizers.Optimizer):
+      if epochs > 0 and isinstance(model.optimizer, keras.optimizers.Optimizer):
         model.optimizer.finalize_variable_values(model.trainable_variables)
       listed.on_train_end(epoch_logs)
     return model.history
@@ -180,14 +177,18 @@ class Trainer:
     return Schedule(communication, workers, max(self._next_ticket, *numbers))
 
   def _run(
-    self, fit: _Fit, initial_epoch: int, epochs: int, validation_source: Source | None
-  ) -> dict[str, float]:
+    self,
+    fit: _Fit,
+    epochs: range,
+    validation_source: Source | None,
+    validation_freq: int | list[int],
+  ) -> Any:
     """All epochs; returns the logs of the last."""
-    model, logs = self._model, {}
-    for epoch in range(fit.first_epoch(initial_epoch), epochs):
+    model, logs = self._model, None
+    for epoch in range(fit.first_epoch(epochs.start), epochs.stop):
       logs = fit.epoch(epoch)
-      if validation_source is not None:
-        validation = self.scorer.evaluate(validation_source, verbose=0, callbacks=None)
+      if validation_source is not None and validates(epoch, validation_freq):
+        validation = self.scorer.evaluate(validation_source, verbose=0, callbacks=fit.callbacks)
         logs.update({f"val_{name}": value for name, value in validation.items()})
       fit.callbacks.on_epoch_end(epoch, logs)
       if model.stop_training:
@@ -276,7 +277,8 @@ class _Fit:
     Returns:
       The position afterwards; ended if all tickets of the day are finished.
     """
-    model, has_trained = self._model, False
+    model = self._model
+    last = None  # Of the last ticket that had examples, what the program's `final` takes.
     position = self._reached(day_feed.begins_at)
     while not day_feed.is_over and not model.stop_training:
       before = position
@@ -292,6 +294,7 @@ class _Fit:
         for ticket, (values, examples, skipped) in results:
           position = position.after(ticket)
           if examples:  # Else all of its records are skipped, and no step has returned anything.
+            last = (values,)
             self._logs = self._program.logs(values)
             if self._logs is None:
               raise ValueError(
@@ -299,7 +302,7 @@ class _Fit:
               )
           self._finish(ticket, skipped, step)
           position = position.with_skipped(self._skipped.counts)
-          step, has_trained = step + 1, True
+          step += 1
       # All that have begun are finished: these are the day's first tickets, in whatever order.
       position = day_feed.reached(self._reached(position))
       if day_feed.is_over or model.stop_training:
@@ -311,9 +314,9 @@ class _Fit:
         self.callbacks.call("on_idle")
         if not day_feed.wait():
           model.stop_training = True
-    if has_trained:
+    if last is not None:
       # A ticket does not see what those beside it added to the metrics; now all of it is there.
-      self._logs = logs_lib.final(model, self._logs, self._program.changed)
+      self._logs = self._program.final(*last)
     return position.end() if day_feed.is_over else position
 
   def _tickets_to_moment(self, day_feed: feed.DayFeed, position: Any) -> Iterator[Ticket]:
@@ -340,6 +343,18 @@ class _Fit:
 
   def _reached(self, position: Position) -> Position:
     return position.before_ticket(self._schedule.next_ticket).with_skipped(self._skipped.counts)
+
+
+def _train_step(model: Model, class_weight: dict[int, float] | None) -> Callable[[Any], Any]:
+  """The model's step, on batches that are weighted by class as Keras does."""
+  weigh = compat.class_weighted(class_weight) if class_weight else None
+
+  def train_step(batch: Any) -> Any:
+    if weigh is not None:
+      batch = weigh(*keras.utils.unpack_x_y_sample_weight(batch))
+    return users(model.train_step)(batch)
+
+  return train_step
 
 
 def _is_overridden(model: Model, name: str) -> bool:

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from tfps.data import batching
 from tfps.data.ticket import Ticket
-from tfps.graph.autograph import users
 from tfps.graph.loops import while_loop
 from tfps.graph.traced import Traced, identity
 from tfps.layers.exchange import Exchanged
 from tfps.layers.lookup import Route
 from tfps.training import dense
+from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
 from tfps.training.logs import TracedStep
@@ -51,6 +51,7 @@ class WorkerProgram:
     model: the `tfps.Model`, built for the source.
     source: the `tfps.data` source.
     communication: the `tfps.Communication`.
+    train_step: the function of a batch that trains.
 
   Attributes:
     run_ticket: the traced function of a ticket, its number, and the number below which all tickets
@@ -60,7 +61,6 @@ class WorkerProgram:
     route: the `Routes`: what the pulls of a batch want.
     step: the `TracedStep` of a batch and its pulled rows, which returns its pushes beside.
     train: its `Traced`.
-    changed: the `identity` of each variable that a step changes.
     ahead: whether a batch's pull runs before the push of the one before it.
     window: pushes are sent with every Nth pull.
     gradient_sums: the `GradientSums` to which tickets add until the chief takes a step; None unless
@@ -70,7 +70,14 @@ class WorkerProgram:
     ValueError: the model cannot be trained on a cluster.
   """
 
-  def __init__(self, model: Model, source: Source, communication: Communication):
+  def __init__(
+    self,
+    model: Model,
+    source: Source,
+    communication: Communication,
+    train_step: Callable[[Any], Any],
+  ):
+    self._model = model
     self.source = source
     self.communication = communication
     dense.check_optimizer(model.optimizer)
@@ -96,10 +103,9 @@ class WorkerProgram:
     self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
     routes = self.route.spec
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
-    trace = functools.partial(self._trace_step, model)
+    trace = functools.partial(self._trace_step, model, train_step)
     self.step = TracedStep(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
-    self.train, self._after = self.step.in_loop(), self.step.after()
-    self.changed = {identity(variable) for variable in self.train.changed}
+    self.train, self._after = self.step.in_loop(), self.step.after
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
         f"model '{model.name}' has a train_step that calls its optimizer itself: let it call "
@@ -148,15 +154,27 @@ class WorkerProgram:
     """What the step of a ticket's last batch returned; see `trainer.Program`."""
     return self.step.logs(*of_ticket)
 
+  def final(self, of_ticket: Any) -> Any:
+    """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
+    carried, _ = of_ticket
+    changed = {identity(variable) for variable in self.train.changed}
+    return logs_lib.merged(self._model, self.step, carried, changed)
+
   def _trace_step(
-    self, model: Model, data: Any, routes: list[Route], replies: list, step: tf.Tensor
+    self,
+    model: Model,
+    train_step: Callable[[Any], Any],
+    data: Any,
+    routes: list[Route],
+    replies: list,
+    step: tf.Tensor,
   ) -> tuple[Pushes, Any]:
     """One train step: (its pushes, what it returns)."""
 
     def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> tuple:
       wire_dtype = self.communication.wire_dtype
       with Exchanged(zip(routes, replies), step, wire_dtype, self._sums) as exchanged:
-        logs = users(model.train_step)(data)
+        logs = train_step(data)
       return [exchanged.pushes[table] for table in self.tables], logs
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
