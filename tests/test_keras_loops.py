@@ -1,5 +1,7 @@
 """The loops of fit, evaluate and predict on a source, against Keras's own on the same arrays."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,7 @@ from tests.keras_loops import (
   EXAMPLES,
   LOGS,
   ArraySource,
+  Named,
   Regularized,
   Structures,
   Tower,
@@ -19,6 +22,8 @@ from tests.keras_loops import (
   data,
   numpy_of,
 )
+from tfps.graph.traced import Traced
+from tfps.training import logs as logs_lib
 
 
 class Batches(keras.callbacks.Callback):
@@ -329,3 +334,83 @@ def test_batches_and_other_sources_after_a_fit():
   np.testing.assert_allclose(trained, tested, rtol=1e-5)
   model.fit(ArraySource(half, y[:BATCH]), verbose=0)
   assert model.embedding.table.statistics()["show"] == before + 2 * BATCH
+
+
+def test_several_inputs_and_outputs_with_losses_and_weights_of_their_own():
+  def make():
+    inputs = {
+      "id": keras.Input([], dtype=tf.int64, name="id"),
+      "float": keras.Input([3], name="float"),
+    }
+    table = tfps.FeasignTable("rows", mf_dim=2, optimizer=tfps.SGD(0.1))
+    rows = tfps.Embedding(table, ["id"])(inputs).lr_logit
+    start = keras.initializers.GlorotUniform
+    buy = keras.layers.Dense(1, "sigmoid", kernel_initializer=start(1), name="buy")
+    click = keras.layers.Dense(1, "sigmoid", kernel_initializer=start(2), name="click")
+    joined = tf.concat([rows, inputs["float"]], 1)
+    model = tfps.Model(inputs, {"click": click(joined), "buy": buy(joined)})
+    model.click_label = "click"
+    model.compile(
+      keras.optimizers.SGD(0.1),
+      {"click": "binary_crossentropy", "buy": "mse"},
+      metrics={"click": ["AUC"], "buy": ["mae"]},
+      weighted_metrics={"buy": [keras.metrics.MeanAbsoluteError(name="weighted")]},
+      loss_weights={"click": 2.0, "buy": 0.5},
+    )
+    return model
+
+  x, click = data()
+  x = x | {"id": tfps.feasign("id", x["id"]).numpy()}
+  y = {"click": click, "buy": np.roll(click, 3) * 2}
+  weights = {"click": np.arange(EXAMPLES) % 3 * 1.0, "buy": np.ones(EXAMPLES)}
+  weights = {name: value.astype(np.float32) for name, value in weights.items()}
+
+  def run(model, *given):
+    table = next(layer for layer in model.layers if isinstance(layer, tfps.Embedding)).table
+    arguments = {}
+    if len(given) > 1:
+      given, arguments = given[:2], dict(sample_weight=given[2])
+    history = fitted(model, *given, **arguments).history
+    if len(given) > 1:
+      arguments["batch_size"] = BATCH
+    values = model.evaluate(*given, verbose=0, **arguments)
+    counts = table.lookup(np.unique(x["id"]))["statistics"][:, :2]
+    return history, values, counts
+
+  expected, found = both(make, run, (x, y, weights))
+  same(found, expected)
+  assert found[2].sum(axis=0) == pytest.approx(
+    [2 * weights["click"].sum(), 2 * (weights["click"] * click[:, 0]).sum()]
+  )
+
+
+def test_metrics_that_do_not_add_up_are_warned_of():
+  class Largest(keras.metrics.Metric):
+    def __init__(self):
+      super().__init__(name="largest")
+      self.value = self.add_weight("value", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+      self.value.assign(tf.maximum(self.value, tf.reduce_max(y_pred)))
+
+    def result(self):
+      return self.value
+
+  for metrics, names in (([Largest], ["largest"]), (["AUC", Named, keras.metrics.F1Score], [])):
+    model = compiled(Tower, metrics)()
+    source = ArraySource(*data())
+    model.build_for(source)
+    traced = Traced(model.test_step, source.element_spec)
+    with warnings.catch_warnings(record=True) as told:
+      warnings.simplefilter("always")
+      logs_lib.warn_of_own_metrics(model, traced)
+    assert [str(one.message).split("'")[1] for one in told] == names
+    assert all("use assign_add" in str(one.message) for one in told)
+
+
+@pytest.mark.parametrize("call, kind", [("fit", "train"), ("evaluate", "test"), ("predict",) * 2])
+def test_a_loop_of_the_models_own_is_refused(call, kind):
+  model = type("Own", (Tower,), {f"make_{kind}_function": lambda self, force=False: None})()
+  model.compile("sgd", "mse")
+  with pytest.raises(ValueError, match=f"make_{kind}_function, .*: override {kind}_step.$"):
+    getattr(model, call)(ArraySource(*data()))

@@ -34,6 +34,7 @@ class Traced:
   Attributes:
     variables: the tf.Variables that it uses.
     changed: those of them that it may change.
+    assigned: those of them that it gives a value, rather than adding to them.
     others: (external tensor, placeholder) of everything else that it has captured.
     concrete: the ConcreteFunction.
     graph_def: its GraphDef, without devices.
@@ -75,11 +76,12 @@ class Traced:
     self._variables = [(v, p) for v, p in self._variables if p.op.name in there]
     self.others = [(e, p) for e, p in self.others if p.op.name in there]
     self.variables = [variable for variable, _ in self._variables]
-    self.changed = [
-      variable
+    ops_of = {
+      identity(variable): {op.type for op in placeholder.consumers() if op.name in there}
       for variable, placeholder in self._variables
-      if any(op.type not in _READS for op in placeholder.consumers() if op.name in there)
-    ]
+    }
+    self.changed = [one for one in self.variables if ops_of[identity(one)] - set(_READS)]
+    self.assigned = [one for one in self.variables if "AssignVariableOp" in ops_of[identity(one)]]
     arguments = graph.inputs[: len(graph.inputs) - len(captures)]
     self._arguments = [(i, p) for i, p in enumerate(arguments) if p.op.name in there]
     self.graph_def = anywhere(graph_def)

@@ -84,6 +84,17 @@ def check_compiled(model: Model) -> None:
     )
 
 
+def check_made_functions(model: Model, *names: str) -> None:
+  """Raises ValueError if the model overrides one of these methods, which a source does not call."""
+  for name in names:
+    if getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name):
+      step = name.replace("make_", "").replace("function", "step")
+      raise ValueError(
+        f"model '{model.name}' overrides {name}, which does not run on a tfps.data source: "
+        f"override {step}."
+      )
+
+
 def is_eager(model: Model) -> bool:
   """Whether the model is to run in Python.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
 from tfps.graph.traced import Traced, identity, lasting, pack
 
@@ -121,6 +123,20 @@ def merged(
       result = metric.result()
       results.update(result if isinstance(result, dict) else {metric.name: result})
   return plain({name: results.get(name, value) for name, value in logs.items()})
+
+
+def warn_of_own_metrics(model: Model, step: Traced) -> None:
+  """Warns of metrics of the user's own whose variables a step sets: tickets' changes are added."""
+  assigned = {identity(variable) for variable in step.assigned}
+  for metric in model.metrics:
+    is_own = not type(metric).__module__.startswith(f"{keras.__name__}.")
+    if is_own and any(identity(variable) in assigned for variable in metric.variables):
+      warnings.warn(
+        f"metric '{metric.name}' assigns its variables, and on a cluster what the tickets change "
+        "them by is added up: use assign_add for what is a sum; anything else, such as a largest "
+        "value, comes out wrong.",
+        stacklevel=2,
+      )
 
 
 def metric_results(model: Model) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Model(WithoutRows, keras.Model):
     >>> model = tfps.Model(inputs, tf.sigmoid(logit))
     >>> model.compile("adam", "binary_crossentropy")
     >>> history = model.fit(source, verbose=0)
-    >>> model.predict(source).shape
+    >>> model.predict(source, verbose=0).shape
     (128, 1)
   """
 
@@ -221,6 +221,8 @@ class Model(WithoutRows, keras.Model):
       validation_steps=validation_steps, validation_batch_size=validation_batch_size,
     )  # fmt: skip
     arguments.check_shuffle(x, shuffle)
+    validated = () if validation_data is None else ("make_test_function",)
+    arguments.check_made_functions(self, "make_train_function", *validated)
     compat.assert_compiled(self)
     return trainer_of(self).fit(
       x,
@@ -267,6 +269,7 @@ class Model(WithoutRows, keras.Model):
       )  # fmt: skip
     arguments.check_unknown(kwargs)
     arguments.refuse(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
+    arguments.check_made_functions(self, "make_test_function")
     compat.assert_compiled(self)
     verbose = arguments.verbosity(verbose, self)
     logs = trainer_of(self).scorer.evaluate(x, verbose=verbose, callbacks=callbacks)
@@ -297,6 +300,7 @@ class Model(WithoutRows, keras.Model):
         x, batch_size, verbose, steps, callbacks, max_queue_size, workers, use_multiprocessing
       )
     arguments.refuse(batch_size=batch_size, steps=steps)
+    arguments.check_made_functions(self, "make_predict_function")
     verbose = arguments.verbosity(verbose, self)
     return trainer_of(self).scorer.predict(x, verbose=verbose, callbacks=callbacks)
 

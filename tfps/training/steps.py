@@ -156,6 +156,7 @@ class WorkerSteps(LocalSteps):
 
   def _prepare(self) -> None:
     self._traced = self._step.in_loop()
+    logs_lib.warn_of_own_metrics(self._model, self._traced)
     variables = [*self._traced.variables, *self._step.after.variables]
     self._variables = list({identity(variable): variable for variable in variables}.values())
     self._written = list(self._traced.changed)

@@ -106,6 +106,7 @@ class WorkerProgram:
     trace = functools.partial(self._trace_step, model, train_step)
     self.step = TracedStep(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     self.train, self._after = self.step.in_loop(), self.step.after
+    logs_lib.warn_of_own_metrics(model, self.train)
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
         f"model '{model.name}' has a train_step that calls its optimizer itself: let it call "
