@@ -7,7 +7,6 @@ from tests.keras_judge.feature import Features
 from tests.keras_judge.models import compiled, wide
 
 QUEUES = "of generators; no effect"
-STEPS = "steps is None where verbose is 0, and validation calls no hooks"
 COMPILE, FIT = Features("arguments of compile"), Features("arguments of fit")
 EVALUATE, PREDICT = Features("arguments of evaluate"), Features("arguments of predict")
 
@@ -100,12 +99,12 @@ for _name, _value in {
   _refused_by_fit(_name, _value)
 
 
-@FIT.add("validation_freq", known="it is refused")
+@FIT.add("validation_freq")
 def validation_freq(way):
   way.all(compiled(way), data.dense(), data.validation(), epochs=4, validation_freq=2)
 
 
-@FIT.add("validation_freq as a list", known="it is refused")
+@FIT.add("validation_freq as a list")
 def validation_freq_list(way):
   way.fit(compiled(way), data.dense(), data.validation(), epochs=4, validation_freq=[1, 4])
 
@@ -120,7 +119,7 @@ def shuffle(way):
   way.all(compiled(way), data.dense(), shuffle=False)
 
 
-@FIT.add("max_queue_size", "workers", "use_multiprocessing", known="they are refused", note=QUEUES)
+@FIT.add("max_queue_size", "workers", "use_multiprocessing", note=QUEUES)
 def queues(way):
   queue = dict(max_queue_size=3, workers=2, use_multiprocessing=False)
   model = way.all(compiled(way), data.dense(), **queue)
@@ -128,18 +127,12 @@ def queues(way):
   way.predict(model, data.dense(), **queue)
 
 
-EVALUATE.add(
-  "max_queue_size", "workers", "use_multiprocessing", known="they are refused", note=QUEUES
-)(queues)
-PREDICT.add(
-  "max_queue_size", "workers", "use_multiprocessing", known="they are refused", note=QUEUES
-)(queues)
+EVALUATE.add("max_queue_size", "workers", "use_multiprocessing", note=QUEUES)(queues)
+PREDICT.add("max_queue_size", "workers", "use_multiprocessing", note=QUEUES)(queues)
 
 
 @FIT.add(
   "callbacks",
-  known=STEPS,
-  known_on_cluster=STEPS,
   cluster=True,
   note="a batch is a ticket",
 )
@@ -149,8 +142,6 @@ def callbacks_of_fit(way):
 
 @EVALUATE.add(
   "callbacks",
-  known=STEPS,
-  known_on_cluster=STEPS,
   cluster=True,
   note="a batch is a ticket",
 )
@@ -158,7 +149,7 @@ def callbacks_of_evaluate(way):
   _told(way, lambda model, **told: way.evaluate(model, data.dense(), **told))
 
 
-@PREDICT.add("callbacks", known="they are refused", note="a batch is a ticket")
+@PREDICT.add("callbacks", note="a batch is a ticket")
 def callbacks_of_predict(way):
   _told(way, lambda model, **told: way.predict(model, data.dense(), **told))
 
@@ -200,7 +191,7 @@ for _name in dir(keras.callbacks.Callback):
 
 @FIT.add("verbose", only="fit", note="the bar counts tickets", cluster=True)
 @EVALUATE.add("verbose", only="evaluate", note="the bar counts tickets", cluster=True)
-@PREDICT.add("verbose", only="predict", known="nothing is printed", note="the bar counts tickets")
+@PREDICT.add("verbose", only="predict", note="the bar counts tickets")
 def verbose(way):
   way.batches_per_ticket = 1
   model, examples = compiled(way, metrics=["mae"]), data.dense()

@@ -11,7 +11,6 @@ from tests.keras_judge.feature import Features
 from tests.keras_judge.models import compiled, tower, wide
 
 FEATURES = Features("losses")
-SCORED_BY_TICKET = "evaluate and validation do not run test_step for each batch"
 losses = keras.losses
 BASES = {"Loss", "Reduction"}
 # {class: (units, activation, labels)}
@@ -71,20 +70,16 @@ def _reduced(reduction):
 
 
 for _reduction in ("auto", "sum_over_batch_size", "sum"):
-  FEATURES.add(f"Reduction {_reduction}", known=SCORED_BY_TICKET if _reduction == "sum" else "")(
-    _reduced(_reduction)
-  )
+  FEATURES.add(f"Reduction {_reduction}")(_reduced(_reduction))
 
 
-@FEATURES.add("Reduction none", known=SCORED_BY_TICKET, note="Keras takes the mean")
+@FEATURES.add("Reduction none", note="Keras takes the mean")
 def reduction_none(way):
   loss = losses.BinaryCrossentropy(reduction="none")
   way.all(compiled(way, loss=loss), data.dense(), data.validation())
 
 
-@FEATURES.add(
-  "a loss over the batch, such as in-batch softmax", known=SCORED_BY_TICKET, cluster=True
-)
+@FEATURES.add("a loss over the batch, such as in-batch softmax", cluster=True)
 def in_batch_softmax(way):
   def softmax(y_true, y_pred):
     scores = tf.matmul(y_pred, y_pred, transpose_b=True)
@@ -114,13 +109,13 @@ def own_losses(way):
   way.all(model, data.Data(data.floats(4), (data.clicks(), data.clicks())))
 
 
-@FEATURES.add("own function that sums", known=SCORED_BY_TICKET)
+@FEATURES.add("own function that sums")
 def own_sum(way):
   model = compiled(way, loss=lambda y_true, y_pred: tf.reduce_sum(tf.square(y_true - y_pred)))
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("add_loss", known=SCORED_BY_TICKET, known_on_cluster=SCORED_BY_TICKET, cluster=True)
+@FEATURES.add("add_loss", cluster=True)
 def add_loss(way):
   x = keras.Input([4], name="x")
   hidden = keras.layers.Dense(3, "tanh")(x)
@@ -134,8 +129,6 @@ def add_loss(way):
   "activity_regularizer",
   "kernel_regularizer",
   "bias_regularizer",
-  known=SCORED_BY_TICKET,
-  known_on_cluster=SCORED_BY_TICKET,
   cluster=True,
 )
 def regularizers(way):
@@ -149,12 +142,7 @@ def regularizers(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add(
-  "compute_loss that reads x",
-  known=SCORED_BY_TICKET,
-  known_on_cluster=SCORED_BY_TICKET,
-  cluster=True,
-)
+@FEATURES.add("compute_loss that reads x", cluster=True)
 def compute_loss(way):
   class Reads(way.Model):
     def __init__(self):
@@ -173,7 +161,7 @@ def compute_loss(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("no labels: add_loss alone", known="counts needs labels")
+@FEATURES.add("no labels: add_loss alone")
 def no_labels(way):
   x = keras.Input([4], name="x")
   decoded = keras.layers.Dense(4)(keras.layers.Dense(2, "tanh")(x))

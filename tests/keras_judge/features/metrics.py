@@ -134,7 +134,7 @@ def _array(name, make):
     WithMetrics(group).run(way, [make()], [])
 
   program.__name__ = name.replace(" ", "_")
-  FEATURES.add(name, known="the result is no float")(program)
+  FEATURES.add(name)(program)
 
 
 for _name, _make in ARRAYS.items():
@@ -157,7 +157,7 @@ class Dict(metrics.Metric):
     return {"mean": self.total / self.count, "count": self.count}
 
 
-@FEATURES.add("own class whose result is a dict", known="the result is no float")
+@FEATURES.add("own class whose result is a dict")
 def dict_result(way):
   WithMetrics("click").run(way, [Dict()], [])
 
@@ -182,7 +182,6 @@ class Share(metrics.Metric):
   "own class",
   "own function",
   "a name",
-  known="evaluate and validation do not run test_step for each batch",
   cluster=True,
 )
 def own_metrics(way):
@@ -192,7 +191,7 @@ def own_metrics(way):
   WithMetrics("click").run(way, [Share(), worst, "acc"], [])
 
 
-@FEATURES.add("Mean", "Sum", "MeanTensor", known="the result is no float")
+@FEATURES.add("Mean", "Sum", "MeanTensor")
 def metrics_by_hand(way):
   """Those that are fed by hand: with add_metric, and as attributes of a model."""
 

@@ -7,7 +7,6 @@ import tf_keras as keras
 import tfps
 from tests.keras_judge import data
 from tests.keras_judge.feature import Features
-from tests.keras_judge.features.losses import SCORED_BY_TICKET
 from tests.keras_judge.models import compiled, functional, table, tower, wide
 
 FEATURES = Features("usage")
@@ -256,8 +255,6 @@ def several_in_lists(way):
 
 @FEATURES.add(
   "own train_step, test_step and predict_step",
-  known=SCORED_BY_TICKET,
-  known_on_cluster=SCORED_BY_TICKET,
   cluster=True,
 )
 def own_steps(way):
@@ -331,7 +328,10 @@ def own_train_step(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("own make_train_function, make_test_function", known="they are ignored")
+@FEATURES.add(
+  "own make_train_function, make_test_function",
+  refused="overrides make_test_function, .*: override test_step",
+)
 def own_functions(way):
   class Own(way.Model):
     def __init__(self):
@@ -432,7 +432,7 @@ def divided(way):
   way.all(compiled(way), examples, data.validation().part(0, 16))
 
 
-@FEATURES.add("stock keras.layers.Embedding against a table", known=SCORED_BY_TICKET, cluster=True)
+@FEATURES.add("stock keras.layers.Embedding against a table", cluster=True)
 def stock_embedding(way):
   """With SGD, sums of gradients and rows that are there, a table is a Keras Embedding."""
   start = np.random.default_rng(5).normal(size=[10, 2]).astype(np.float32)
