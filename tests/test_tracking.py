@@ -67,6 +67,18 @@ class Holding(tfps.Model):
     return tf.sigmoid(embedded.lr_logit + self.own(keras.layers.Flatten()(embedded.mf)))
 
 
+class OwnStep(Holding):
+  def train_step(self, data):
+    x, y = data[:2]
+    with tf.GradientTape() as tape, tfps.layers.step.Step(tape) as step:
+      loss = tf.reduce_mean((self.layer_of()(x, training=True).lr_logit - y) ** 2)
+    step.push(tape.gradient(loss, step.rows), tf.ones(len(y)), y[:, 0])
+    return {"loss": loss}
+
+  def call(self, features, training=None):
+    return self.own(tf.ones([tf.shape(features["user_id"])[0], 1]))
+
+
 def compiled(model):
   model.compile("sgd", "binary_crossentropy")
   return model
@@ -103,6 +115,12 @@ def test_a_layer_that_keras_tracks_trains_and_is_known(how):
   assert tfps.layers.embedding.tables_of(model) == [model.table]
   x = next(iter(SOURCE.open(next(iter(SOURCE.tickets())))))[0]
   assert model(x).shape == [8, 1]
+
+
+def test_in_a_train_step_of_ones_own_too():
+  model = compiled(OwnStep(HIDDEN["an object"]))
+  assert_refused(lambda: model.fit(SOURCE, verbose=0), model)
+  assert model.table.statistics()["rows"] == 0
 
 
 def test_in_a_lambda_of_a_functional_model_too():

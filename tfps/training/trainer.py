@@ -17,6 +17,7 @@ from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
 from tfps.graph.autograph import users
+from tfps.layers import owner
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
 from tfps.training import logs as logs_lib
@@ -352,7 +353,8 @@ def _train_step(model: Model, class_weight: dict[int, float] | None) -> Callable
   def train_step(batch: Any) -> Any:
     if weigh is not None:
       batch = weigh(*keras.utils.unpack_x_y_sample_weight(batch))
-    return users(model.train_step)(batch)
+    with owner.calling(model):
+      return users(model.train_step)(batch)
 
   return train_step
 
