@@ -44,6 +44,10 @@ class Pair:
     self.engine.push_messages(keys, slots, show, click, gradients, frozen)
     self.reference.push(keys, slots, show, click, gradients, step_show)
 
+  def set_learning_rates(self, rates, factor):
+    self.engine.set_learning_rates(rates, factor)
+    self.reference.set_learning_rates(rates, factor)
+
   def end_of_day(self, day):
     assert self.engine.end_of_day(day) == self.reference.end_of_day(day)
 

@@ -101,6 +101,10 @@ class Engine(abc.ABC):
     """The same through messages, one for rows of the same frozen: bool [n]; counts are finite."""
 
   @abc.abstractmethod
+  def set_learning_rates(self, rates, factor):
+    """As ReferenceTable.set_learning_rates."""
+
+  @abc.abstractmethod
   def end_of_day(self, day):
     """As ReferenceTable.end_of_day."""
 
@@ -186,6 +190,10 @@ class NativeEngine(Engine):
     for begin, end in _runs(frozen):
       columns = (column[begin:end] for column in (keys, slots, show, click, gradients))
       exchanges.push(self._table, _message(*columns, frozen=bool(frozen[begin])))
+
+  def set_learning_rates(self, rates, factor):
+    for change, to in ((_array(rates, np.float32), -1.0), (np.zeros([0, 2], np.float32), factor)):
+      native.ops.tfps_set_learning_rates(table=self._table, rates=change, factor=to)
 
   def end_of_day(self, day):
     return int(native.ops.tfps_end_of_day(table=self._table, day=_array(day, np.int64)))

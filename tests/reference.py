@@ -77,6 +77,8 @@ class Optimizer:
   beta: float = 1.0
   l1: float = 0.0
   l2: float = 0.0
+  clipnorm: float = 0.0
+  clipvalue: float = 0.0
   weight_min: float = -10.0
   weight_max: float = 10.0
 
@@ -93,11 +95,18 @@ class Optimizer:
 
   def step(self, w, state, g):
     """One step: float32 weights [n] and state, gradient [n]; returns the new weights and state."""
-    w, state, g = w.astype(np.float64), state.astype(np.float64), g.astype(np.float64)
+    w, state, g = w.astype(np.float64), state.astype(np.float64), self._clipped(g)
     w, state = getattr(self, "_" + self.optimizer)(w, state, g)
     w = np.clip(w, self.weight_min, self.weight_max)
     with np.errstate(over="ignore"):
       return w.astype(np.float32), state.astype(np.float32)
+
+  def _clipped(self, g):
+    """As Keras clips: by norm, or else by value; float32."""
+    g = g.astype(np.float64)
+    if self.clipnorm:
+      return np.float32(g * min(1.0, self.clipnorm / max(np.linalg.norm(g), 1e-300))).astype(float)
+    return np.clip(g, -self.clipvalue, self.clipvalue) if self.clipvalue else g
 
   def _sgd(self, w, state, g):
     return w - self.learning_rate * g, state
@@ -211,6 +220,16 @@ class ReferenceTable:
 
   def keys(self):
     return sorted(self.rows)
+
+  def set_learning_rates(self, rates, factor):
+    """rates [P, 2]: of lr and mf of the table and of each slot with a policy, by number."""
+    rated = lambda optimizer, rate: dataclasses.replace(optimizer, learning_rate=rate * factor)
+    policies = [self.policy, *(self.slots[slot] for slot in sorted(self.slots))]
+    self.policy, *others = (
+      dataclasses.replace(policy, lr=rated(policy.lr, lr), mf=rated(policy.mf, mf))
+      for policy, (lr, mf) in zip(policies, rates, strict=True)
+    )
+    self.slots = dict(zip(sorted(self.slots), others))
 
   def policy_of(self, row):
     return self.slots.get(row.slot, self.policy)

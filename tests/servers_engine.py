@@ -83,6 +83,10 @@ class ServersEngine(NativeEngine):
     for server, view in enumerate(self._servers()):
       view.push_messages(*(np.asarray(column)[server_of == server] for column in columns))
 
+  def set_learning_rates(self, rates, factor):
+    for view in self._servers():
+      view.set_learning_rates(rates, factor)
+
   def end_of_day(self, day):
     return self.table.end_of_day(day)
 
@@ -134,4 +138,5 @@ def _optimizer(settings):
   values = dataclasses.asdict(settings)
   if kind is tfps.FTRL:
     values["learning_rate"] = values["alpha"]
+  values |= {name: values[name] or None for name in ("clipnorm", "clipvalue")}
   return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})

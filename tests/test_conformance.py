@@ -96,6 +96,12 @@ class TableMachine(stateful.RuleBasedStateMachine):
     widest = 1 + self.pair.engine.mf_dim
     return data.draw(st.sampled_from([widest, widest, 2, (2 + widest) // 2]))
 
+  @stateful.rule(data=st.data(), factor=st.sampled_from([0.0, 0.5, 1.0]))
+  def set_learning_rates(self, data, factor):
+    rate = st.sampled_from([0.0, 0.125, 0.3])
+    policies = 1 + len(self.pair.engine.slots)
+    self.pair.set_learning_rates([[data.draw(rate) for _ in "lm"] for _ in range(policies)], factor)
+
   @stateful.rule(days=st.sampled_from([-1, 0, 1, 1, 1, 3]))
   def end_of_day(self, days):
     self.day += days
@@ -138,6 +144,19 @@ def test_any_operations_leave_the_rows_of_the_reference(engine_class, name, grad
     mf_init_range=0.5,
     seed=3,
     num_shards=7,
+  )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("clip", [{"clipnorm": 0.5}, {"clipvalue": 0.25}])
+def test_clipped_gradients(engine_class, name, clip):
+  run_machine(
+    engine_class,
+    mf_dim=3,
+    accessor=ACCESSOR,
+    lr=optimizer(name, **clip),
+    mf=optimizer(name, **clip),
+    mf_init_range=0.5,
   )
 
 

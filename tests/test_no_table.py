@@ -27,6 +27,9 @@ def _uses(handle):
     "apply": lambda: ops.tfps_apply_accumulated(table=handle),
     "clock": lambda: ops.tfps_clock(table=handle),
     "set clock": lambda: ops.tfps_set_clock(table=handle, finished_below=tf.constant(1, tf.int64)),
+    "set learning rates": lambda: ops.tfps_set_learning_rates(
+      table=handle, rates=np.zeros([0, 2], np.float32), factor=1.0
+    ),
     "end of day": lambda: ops.tfps_end_of_day(table=handle, day=tf.constant(1, tf.int64)),
     "statistics": lambda: statistics(handle),
     "keys": lambda: ops.tfps_keys(table=handle, **shards),

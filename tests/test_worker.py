@@ -139,6 +139,13 @@ def test_every_optimizer_of_keras(folder):
   assert "ema_overwrite_frequency of optimizer SGD" in refused["EMA that overwrites", "bounded"]
 
 
+@pytest.mark.parametrize("name", ["sync schedules", "bounded schedules"])
+def test_schedules_of_tables_go_by_tickets(folder, name):
+  """Here a ticket is a batch."""
+  result = trained(folder, name)
+  compare(result, alone(folder, name, result.initial))
+
+
 def test_a_frozen_layer_in_sync(folder):
   result = trained(folder, "sync frozen")
   compare(result, alone(folder, "sync frozen", result.initial))

@@ -158,6 +158,15 @@ def tower_of(policy):
   return make
 
 
+def tower_of_schedules():
+  """Of the table and of the dense weights."""
+  schedules = keras.optimizers.schedules
+  table = make_table(
+    optimizer=tfps.Adagrad(schedules.PiecewiseConstantDecay([5, 9], [0.2, 0.1, 0.5]))
+  )
+  return _tower(table, optimizer=keras.optimizers.SGD(schedules.ExponentialDecay(0.1, 3, 0.5)))
+
+
 def without_dense_weights():
   inputs = {
     slot: keras.Input([], dtype=tf.int64, name=slot) for slot in ("user_id", "item_id", "city")
@@ -267,6 +276,8 @@ CASES = {
   "sync both": Case(tower_of_both, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
   "bfloat16": Case(tower_of("mixed_bfloat16"), clicks(), dict(consistency="sync"), 2),
   "float16": Case(tower_of("mixed_float16"), clicks(), {}),
+  "sync schedules": Case(tower_of_schedules, clicks(), dict(consistency="sync"), 2),
+  "bounded schedules": Case(tower_of_schedules, clicks(), dict(consistency="bounded")),
   "bounded": Case(tower(), clicks(batches_per_ticket=4), dict(consistency="bounded")),
   "bounded each": Case(
     tower(), clicks(batches_per_ticket=4), dict(consistency="bounded", dense_sync_every=1)

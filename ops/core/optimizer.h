@@ -18,7 +18,21 @@ class Optimizer {
   Optimizer(const OptimizerOptions& options, int dim)
       : chosen_(Choose(options)),
         dim_(dim),
-        step_(std::visit([=](const auto& chosen) { return StepFor(chosen, dim); }, chosen_)) {}
+        step_(std::visit([=](const auto& chosen) { return StepFor(chosen, dim); }, chosen_)),
+        clipnorm_(options.clipnorm),
+        clipvalue_(static_cast<float>(options.clipvalue)),
+        rate_(static_cast<float>(options.learning_rate)),
+        factor_(1),
+        effective_rate_(rate_) {}
+  Optimizer(const Optimizer& from)
+      : chosen_(from.chosen_),
+        dim_(from.dim_),
+        step_(from.step_),
+        clipnorm_(from.clipnorm_),
+        clipvalue_(from.clipvalue_),
+        rate_(from.rate_),
+        factor_(from.factor_),
+        effective_rate_(from.rate_ * from.factor_) {}
 
   int StateFloats() const {
     return std::visit([this](const auto& chosen) { return chosen.StateFloats(dim_); }, chosen_);
@@ -28,8 +42,31 @@ class Optimizer {
     std::visit([=](const auto& chosen) { chosen.InitState(state, dim_); }, chosen_);
   }
 
+  // Sets the learning rate, for steps from now on. Ftrl keeps its alpha: its weights follow from
+  // all gradients at one alpha.
+  void SetRate(float rate) {
+    rate_ = rate;
+    effective_rate_.store(rate_ * factor_, std::memory_order_relaxed);
+  }
+
+  // Sets what the learning rate is multiplied by. Neither is to be called by two threads at once.
+  void SetFactor(float factor) {
+    factor_ = factor;
+    effective_rate_.store(rate_ * factor_, std::memory_order_relaxed);
+  }
+
   // Applies a finite gradient to weights and their state, which no pull reads meanwhile.
-  void Step(float* w, float* state, const float* g) const { step_(*this, w, state, g); }
+  void Step(float* w, float* state, const float* g) const {
+    if (clipnorm_ == 0 && clipvalue_ == 0) {
+      step_(*this, w, state, g);
+      return;
+    }
+    float clipped[kMostDim];
+    Clip(g, clipped);
+    step_(*this, w, state, clipped);
+  }
+
+  static constexpr int kMostDim = 4096;
 
  private:
   using Any = std::variant<Sgd, Adagrad, StdAdagrad, Adam, Ftrl>;
@@ -46,6 +83,19 @@ class Optimizer {
     return Adagrad(options);
   }
 
+  // As Keras clips: by norm, or else by value.
+  void Clip(const float* g, float* clipped) const {
+    if (clipnorm_ == 0) {
+      for (int d = 0; d < dim_; ++d) clipped[d] = std::clamp(g[d], -clipvalue_, clipvalue_);
+      return;
+    }
+    double squares = 0;
+    for (int d = 0; d < dim_; ++d) squares += static_cast<double>(g[d]) * g[d];
+    const double norm = std::sqrt(squares);
+    const double scale = norm > clipnorm_ ? clipnorm_ / norm : 1;
+    for (int d = 0; d < dim_; ++d) clipped[d] = static_cast<float>(g[d] * scale);
+  }
+
   template <typename Chosen>
   static StepFunction StepFor(const Chosen&, int dim) {
     switch (dim) {
@@ -60,17 +110,26 @@ class Optimizer {
 
   template <typename Chosen, int kDim>
   static void StepOf(const Optimizer& optimizer, float* w, float* state, const float* g) {
-    std::get_if<Chosen>(&optimizer.chosen_)->Step(w, state, g, std::integral_constant<int, kDim>());
+    std::get_if<Chosen>(&optimizer.chosen_)
+        ->Step(optimizer.effective_rate(), w, state, g, std::integral_constant<int, kDim>());
   }
 
   template <typename Chosen>
   static void StepOfAny(const Optimizer& optimizer, float* w, float* state, const float* g) {
-    std::get_if<Chosen>(&optimizer.chosen_)->Step(w, state, g, optimizer.dim_);
+    std::get_if<Chosen>(&optimizer.chosen_)
+        ->Step(optimizer.effective_rate(), w, state, g, optimizer.dim_);
   }
+
+  float effective_rate() const { return effective_rate_.load(std::memory_order_relaxed); }
 
   Any chosen_;
   int dim_;
   StepFunction step_;
+  double clipnorm_;
+  float clipvalue_;
+  float rate_;
+  float factor_;
+  std::atomic<float> effective_rate_;
 };
 
 }  // namespace tfps

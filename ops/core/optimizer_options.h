@@ -18,6 +18,8 @@ struct OptimizerOptions {
   double beta = 1.0;            // ftrl
   double l1 = 0.0;              // ftrl
   double l2 = 0.0;              // ftrl
+  double clipnorm = 0.0;        // of a row's gradient, the lr weight's or the mf vector's; 0: none
+  double clipvalue = 0.0;       // of each number of it; 0: none
   double weight_min = -10.0;
   double weight_max = 10.0;
 };

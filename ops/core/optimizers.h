@@ -1,8 +1,8 @@
 // The optimizers, one class each.
 //
 // All have the same three members: StateFloats(dim), how many floats of state a vector of `dim`
-// weights has; InitState(state, dim); and Step(w, state, g, dim), which applies one finite gradient
-// and keeps the weights in their range.
+// weights has; InitState(state, dim); and Step(rate, w, state, g, dim), which applies one finite
+// gradient with this learning rate and keeps the weights in their range. Ftrl has its own.
 #ifndef OPS_CORE_OPTIMIZERS_H_
 #define OPS_CORE_OPTIMIZERS_H_
 
@@ -30,20 +30,18 @@ class WeightRange {
 // Plain gradient descent: w -= lr * g. No state.
 class Sgd {
  public:
-  explicit Sgd(const OptimizerOptions& options)
-      : learning_rate_(static_cast<float>(options.learning_rate)), range_(options) {}
+  explicit Sgd(const OptimizerOptions& options) : range_(options) {}
 
   static int StateFloats(int /*dim*/) { return 0; }
   void InitState(float* /*state*/, int /*dim*/) const {}
 
   template <typename Dim>
-  void Step(float* __restrict w, float* __restrict /*state*/, const float* __restrict g,
+  void Step(float rate, float* __restrict w, float* __restrict /*state*/, const float* __restrict g,
             Dim dim) const {
-    for (int d = 0; d < dim; ++d) w[d] = range_.Clip(w[d] - learning_rate_ * g[d]);
+    for (int d = 0; d < dim; ++d) w[d] = range_.Clip(w[d] - rate * g[d]);
   }
 
  private:
-  float learning_rate_;
   WeightRange range_;
 };
 
@@ -54,25 +52,22 @@ class Sgd {
 class Adagrad {
  public:
   explicit Adagrad(const OptimizerOptions& options)
-      : learning_rate_(static_cast<float>(options.learning_rate)),
-        initial_g2sum_(static_cast<float>(options.initial_g2sum)),
-        range_(options) {}
+      : initial_g2sum_(static_cast<float>(options.initial_g2sum)), range_(options) {}
 
   static int StateFloats(int /*dim*/) { return 1; }
   void InitState(float* state, int /*dim*/) const { state[0] = 0; }
 
   template <typename Dim>
-  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+  void Step(float rate, float* __restrict w, float* __restrict state, const float* __restrict g,
             Dim dim) const {
-    const float rate = learning_rate_ * std::sqrt(initial_g2sum_ / (initial_g2sum_ + state[0]));
+    const float step = rate * std::sqrt(initial_g2sum_ / (initial_g2sum_ + state[0]));
     float squares = 0;
     for (int d = 0; d < dim; ++d) squares += g[d] * g[d];
-    for (int d = 0; d < dim; ++d) w[d] = range_.Clip(w[d] - rate * g[d]);
+    for (int d = 0; d < dim; ++d) w[d] = range_.Clip(w[d] - step * g[d]);
     state[0] += squares / static_cast<float>(dim);
   }
 
  private:
-  float learning_rate_;
   float initial_g2sum_;
   WeightRange range_;
 };
@@ -83,25 +78,22 @@ class Adagrad {
 class StdAdagrad {
  public:
   explicit StdAdagrad(const OptimizerOptions& options)
-      : learning_rate_(static_cast<float>(options.learning_rate)),
-        initial_g2sum_(static_cast<float>(options.initial_g2sum)),
-        range_(options) {}
+      : initial_g2sum_(static_cast<float>(options.initial_g2sum)), range_(options) {}
 
   static int StateFloats(int dim) { return dim; }
   void InitState(float* state, int dim) const { std::fill_n(state, dim, 0.0f); }
 
   template <typename Dim>
-  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+  void Step(float rate, float* __restrict w, float* __restrict state, const float* __restrict g,
             Dim dim) const {
     for (int d = 0; d < dim; ++d) {
       const float scale = std::sqrt(initial_g2sum_ / (initial_g2sum_ + state[d]));
-      w[d] = range_.Clip(w[d] - learning_rate_ * g[d] * scale);
+      w[d] = range_.Clip(w[d] - rate * g[d] * scale);
       state[d] += g[d] * g[d];
     }
   }
 
  private:
-  float learning_rate_;
   float initial_g2sum_;
   WeightRange range_;
 };
@@ -113,8 +105,7 @@ class StdAdagrad {
 class Adam {
  public:
   explicit Adam(const OptimizerOptions& options)
-      : learning_rate_(static_cast<float>(options.learning_rate)),
-        beta1_(static_cast<float>(options.beta1)),
+      : beta1_(static_cast<float>(options.beta1)),
         beta2_(static_cast<float>(options.beta2)),
         epsilon_(static_cast<float>(options.epsilon)),
         range_(options) {}
@@ -127,7 +118,7 @@ class Adam {
   }
 
   template <typename Dim>
-  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+  void Step(float rate, float* __restrict w, float* __restrict state, const float* __restrict g,
             Dim dim) const {
     float* m = state;
     float* v = state + dim;
@@ -140,12 +131,11 @@ class Adam {
       m[d] = beta1_ * m[d] + (1.0f - beta1_) * g[d];
       v[d] = beta2_ * v[d] + (1.0f - beta2_) * g[d] * g[d];
       const float step = m[d] / m_correction / (std::sqrt(v[d] / v_correction) + epsilon_);
-      w[d] = range_.Clip(w[d] - learning_rate_ * step);
+      w[d] = range_.Clip(w[d] - rate * step);
     }
   }
 
  private:
-  float learning_rate_;
   float beta1_;
   float beta2_;
   float epsilon_;
@@ -171,7 +161,7 @@ class Ftrl {
   void InitState(float* state, int dim) const { std::fill_n(state, 2 * dim, 0.0f); }
 
   template <typename Dim>
-  void Step(float* __restrict w, float* __restrict state, const float* __restrict g,
+  void Step(float /*rate*/, float* __restrict w, float* __restrict state, const float* __restrict g,
             Dim dim) const {
     for (int d = 0; d < dim; ++d) StepOne(&w[d], &state[d], &state[dim + d], g[d]);
   }

@@ -56,6 +56,8 @@ void AddOptimizerOptions(const std::string& prefix, OptimizerOptions* o,
       {prefix + "beta", &o->beta, 0, kLargest},
       {prefix + "l1", &o->l1, 0, kLargest},
       {prefix + "l2", &o->l2, 0, kLargest},
+      {prefix + "clipnorm", &o->clipnorm, 0, kLargest},
+      {prefix + "clipvalue", &o->clipvalue, 0, kLargest},
       {prefix + "weight_min", &o->weight_min},
       {prefix + "weight_max", &o->weight_max},
   };

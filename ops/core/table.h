@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,6 +38,16 @@ class Table {
 
   const TableOptions& options() const { return config_.options(); }
   int num_shards() const { return options().num_shards; }
+
+  // The number of policies: the table's own, and those of slots in the order of their numbers.
+  int64_t num_policies() const { return static_cast<int64_t>(config_.policies().size()); }
+
+  // Sets learning rates (num_policies, 2), of lr and mf, for steps from now on, and what they are
+  // multiplied by; no rates, or a negative factor, leave what is set.
+  void SetLearningRates(const float* rates, int64_t n, float factor) {
+    const std::lock_guard<std::mutex> lock(rates_mutex_);
+    config_.SetLearningRates(rates, n, factor);
+  }
 
   // The floats of the longest row: of lr_w and mf_w; of these and the optimizers' states.
   int row_width() const { return 1 + config_.mf_dim(); }
@@ -188,9 +199,10 @@ class Table {
   // The sum of the counts of all shards.
   virtual ShardStatistics Totals() const = 0;
 
-  const TableConfig config_;
+  TableConfig config_;  // changes only in its learning rates
 
  private:
+  std::mutex rates_mutex_;
   Clock clock_;
   Accumulated accumulated_;
   std::atomic<int64_t> reserved_pushes_{0};

@@ -38,6 +38,20 @@ TableConfig::TableConfig(const TableOptions& table_options)
   }
 }
 
+void TableConfig::SetLearningRates(const float* rates, int64_t n, float factor) {
+  for (size_t i = 0; i < policies_.size(); ++i) {
+    Policy& policy = policies_[i];
+    if (n > 0) {
+      policy.lr.SetRate(rates[2 * i]);
+      policy.mf.SetRate(rates[2 * i + 1]);
+    }
+    if (factor >= 0) {
+      policy.lr.SetFactor(factor);
+      policy.mf.SetFactor(factor);
+    }
+  }
+}
+
 std::optional<std::string> TableConfig::CheckFloats(const RowColumns& columns,
                                                     const RowColumnsSize& size) const {
   int64_t floats = 0, admitted = 0;

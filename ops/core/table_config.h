@@ -1,5 +1,5 @@
-// What all shards of a table share and what never changes: its options, and what follows from them
-// for the rows of each slot.
+// What all shards of a table share: its options, which never change, and what follows from them for
+// the rows of each slot. Of that only learning rates change.
 #ifndef OPS_CORE_TABLE_CONFIG_H_
 #define OPS_CORE_TABLE_CONFIG_H_
 
@@ -90,6 +90,11 @@ class TableConfig {
 
   // The table's own policy, then those of slots.
   const std::vector<Policy>& policies() const { return policies_; }
+
+  // Sets the learning rates of lr and mf of each policy, in the order of `policies`; if `factor` is
+  // not negative, also what all of them are multiplied by. Either may be left as it is: no rates,
+  // or a negative factor. Not to be called by two threads at once.
+  void SetLearningRates(const float* rates, int64_t n, float factor);
 
   // The largest of any policy:
   int mf_dim() const { return mf_dim_; }

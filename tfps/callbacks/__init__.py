@@ -5,6 +5,7 @@ from tfps.callbacks.best_checkpoint import BestCheckpoint
 from tfps.callbacks.checkpoint import Checkpoint
 from tfps.callbacks.delta_export import DeltaExport
 from tfps.callbacks.end_of_day import EndOfDay
+from tfps.callbacks.follow_learning_rate import FollowLearningRate
 from tfps.callbacks.freshness import Freshness
 from tfps.callbacks.progressive_test import ProgressiveTest
 from tfps.callbacks.skipped_records import SkippedRecords
@@ -19,6 +20,7 @@ __all__ = [
   "Checkpoint",
   "DeltaExport",
   "EndOfDay",
+  "FollowLearningRate",
   "Freshness",
   "ProgressiveTest",
   "SkippedRecords",

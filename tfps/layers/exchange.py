@@ -92,6 +92,14 @@ class Exchange:
     """The `Rows` of some bags; arguments as of `pull`."""
     raise NotImplementedError
 
+  def follow_schedule(self, table: FeasignTable, steps: Any) -> None:
+    """Sets the learning rates of `table` for this step, where its pushes are steps at once.
+
+    Args:
+      table: the table.
+      steps: scalar, the number of steps before this one.
+    """
+
   def pool(self, table: FeasignTable, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Pools rows that were pulled from `table`; see `tfps.layers.pooling.pool`."""
     del table
@@ -112,6 +120,10 @@ class Exchange:
 
 class Direct(Exchange):
   """Pulls from the tables, and pushes to them."""
+
+  def follow_schedule(self, table: FeasignTable, steps: Any) -> None:
+    if table.learning_rates.are_scheduled:
+      table.learning_rates.follow(steps)
 
   def fetch(
     self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]

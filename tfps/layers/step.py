@@ -63,6 +63,16 @@ class Step:
     """The pulled rows, one tensor [U, 1 + the layer's mf_dim] for each lookup."""
     return [lookup.rows for lookup in self._lookups]
 
+  def follow_schedules(self, steps: Any) -> None:
+    """Sets scheduled learning rates of the tables for this step; on a cluster, each ticket does.
+
+    Args:
+      steps: scalar, how many steps there were before: the optimizer's `iterations`.
+    """
+    exchange = current_exchange()
+    for table in dict.fromkeys(lookup.table for lookup in self._lookups):
+      exchange.follow_schedule(table, steps)
+
   @tf.autograph.experimental.do_not_convert
   def push(
     self,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfps import native
 from tfps.table import engines, eviction, limits, placement
 from tfps.table.accessor import CtrAccessor
+from tfps.table.learning_rates import LearningRates
 from tfps.table.optimizers import Adagrad, SparseOptimizer
 from tfps.table.policy import SlotPolicy, check_policies
 from tfps.table.row import split_rows
@@ -128,6 +129,24 @@ class FeasignTable:
       handle = engines.make_table(name, engine, shared_name, self.options, device)
       self._handles.append(handle)
       weakref.finalize(self, native.free, handle, device).atexit = False
+    slots = sorted(self._slot_policies, key=self.slot_id)
+    policies = [self.policy_of(slot) for slot in (None, *slots)]
+    self.learning_rates = LearningRates(policies, self._handles)
+
+  @property
+  def learning_rate_factor(self) -> float:
+    """What every learning rate of the table is multiplied by, scheduled or not; 1 at first.
+
+    It may be set at any time, while `fit` runs, too, and is in no checkpoint.
+
+    Raises:
+      ValueError: on setting it, if it is below 0 or not finite, or an optimizer is FTRL.
+    """
+    return self.learning_rates.factor
+
+  @learning_rate_factor.setter
+  def learning_rate_factor(self, factor: float) -> None:
+    self.learning_rates.factor = factor
 
   def __reduce__(self) -> Any:
     raise NotImplementedError(

@@ -2,12 +2,20 @@
 
 `w` are the weights of one feasign, `g` the gradient of the push; all clip `w` to
 `[weight_min, weight_max]` after the step.
+
+A learning rate is a number or a function of the number of steps, such as a schedule of
+`keras.optimizers.schedules`. `clipnorm` and `clipvalue` clip the gradient of a row before the step,
+that of the lr weight and that of the mf vector each by itself, to a norm or each number of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+# Of the number of steps, an integer or an integer tensor: a number or a float tensor.
+Schedule: TypeAlias = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +24,14 @@ class SparseOptimizer:
 
   kind: ClassVar[str]  # the name that the engine's options know it by
 
-  learning_rate: float
+  learning_rate: float | Schedule
   weight_min: float = dataclasses.field(default=-10.0, kw_only=True)
   weight_max: float = dataclasses.field(default=10.0, kw_only=True)
+  clipnorm: float | None = dataclasses.field(default=None, kw_only=True)
+  clipvalue: float | None = dataclasses.field(default=None, kw_only=True)
 
   def __post_init__(self) -> None:
-    if not self.learning_rate > 0:
+    if not callable(self.learning_rate) and not self.learning_rate > 0:
       raise ValueError(
         f"{type(self).__name__}.learning_rate must be above 0, not {self.learning_rate}."
       )
@@ -30,6 +40,31 @@ class SparseOptimizer:
         f"{type(self).__name__}.weight_min ({self.weight_min}) must be below weight_max "
         f"({self.weight_max})."
       )
+
+    for name in ("clipnorm", "clipvalue"):
+      value = getattr(self, name)
+      if value is not None and not value > 0:
+        raise ValueError(f"{type(self).__name__}.{name} must be above 0 or None, not {value}.")
+    if self.clipnorm is not None and self.clipvalue is not None:
+      raise ValueError(
+        f"{type(self).__name__} has a clipnorm and a clipvalue: give it one of them."
+      )
+
+  @property
+  def is_scheduled(self) -> bool:
+    """Whether the learning rate depends on the number of steps."""
+    return callable(self.learning_rate)
+
+  def rate_at(self, step: Any) -> Any:
+    """The learning rate after so many steps."""
+    return self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+
+  @property
+  def options(self) -> dict[str, float]:
+    """The settings by the names of the engine's options, with the first learning rate."""
+    options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    options["learning_rate"] = float(self.rate_at(0))
+    return options | {name: options[name] or 0.0 for name in ("clipnorm", "clipvalue")}
 
   def state_size(self, dim: int) -> int:
     """Number of floats of optimizer state that a vector of `dim` weights owns."""
@@ -50,7 +85,7 @@ class SGD(SparseOptimizer):
     0
   """
 
-  learning_rate: float = 0.01
+  learning_rate: float | Schedule = 0.01
   kind: ClassVar[str] = "sgd"
 
   def state_size(self, dim: int) -> int:
@@ -70,7 +105,7 @@ class Adagrad(SparseOptimizer):
     1
   """
 
-  learning_rate: float = 0.05
+  learning_rate: float | Schedule = 0.05
   initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
   kind: ClassVar[str] = "adagrad"
 
@@ -88,7 +123,7 @@ class StdAdagrad(SparseOptimizer):
     8
   """
 
-  learning_rate: float = 0.05
+  learning_rate: float | Schedule = 0.05
   initial_g2sum: float = dataclasses.field(default=3.0, kw_only=True)
   kind: ClassVar[str] = "std_adagrad"
 
@@ -106,7 +141,7 @@ class Adam(SparseOptimizer):
     18
   """
 
-  learning_rate: float = 0.001
+  learning_rate: float | Schedule = 0.001
   beta1: float = dataclasses.field(default=0.9, kw_only=True)
   beta2: float = dataclasses.field(default=0.999, kw_only=True)
   epsilon: float = dataclasses.field(default=1e-8, kw_only=True)
@@ -129,11 +164,24 @@ class FTRL(SparseOptimizer):
     16
   """
 
-  learning_rate: float = 0.05
+  learning_rate: float | Schedule = 0.05
   beta: float = dataclasses.field(default=1.0, kw_only=True)
   l1: float = dataclasses.field(default=0.0, kw_only=True)
   l2: float = dataclasses.field(default=0.0, kw_only=True)
   kind: ClassVar[str] = "ftrl"
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.is_scheduled:
+      raise ValueError(
+        "FTRL.learning_rate must be a number: its weights follow from all gradients at one rate."
+      )
+
+  @property
+  def options(self) -> dict[str, float]:
+    options = super().options
+    options["alpha"] = options.pop("learning_rate")
+    return options
 
   def state_size(self, dim: int) -> int:
     return 2 * dim

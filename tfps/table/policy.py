@@ -28,8 +28,8 @@ class SlotPolicy:
   Examples:
     >>> policy = tfps.SlotPolicy(mf_dim=4, accessor=tfps.CtrAccessor(create_threshold=2.0))
     >>> table = tfps.FeasignTable("ctr", mf_dim=16, slot_policies={"gender": policy})
-    >>> table.policy_of("gender").optimizer
-    Adagrad(learning_rate=0.05, weight_min=-10.0, weight_max=10.0, initial_g2sum=3.0)
+    >>> table.policy_of("gender").optimizer == tfps.Adagrad(0.05)
+    True
   """
 
   mf_dim: int | None = None
@@ -73,8 +73,7 @@ class SlotPolicy:
     for weight, optimizer in (("lr", self.lr_optimizer), ("mf", self.optimizer)):
       if optimizer is not None:
         pairs[f"{weight}.optimizer"] = optimizer.kind
-        for name, value in dataclasses.asdict(optimizer).items():
-          name = "alpha" if optimizer.kind == "ftrl" and name == "learning_rate" else name
+        for name, value in optimizer.options.items():
           pairs[f"{weight}.{name}"] = value
     return pairs
 

@@ -19,6 +19,7 @@ from tfps.layers.step import Step, current_exchange
 from tfps.training import arguments, step_gradients
 from tfps.training.communication import Communication
 from tfps.training.labels import LabelCheck
+from tfps.training.learning_rates import check_compiled
 from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
 from tfps.training.step_gradients import LossScale
@@ -83,6 +84,7 @@ class Model(WithoutRows, keras.Model):
   def compile(self, *args: Any, **kwargs: Any) -> None:
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
     super().compile(*args, **kwargs)
+    check_compiled(self)
     self._trainer = None
     self._reductions = LossReductions(self)
 
@@ -125,6 +127,7 @@ class Model(WithoutRows, keras.Model):
       loss_scale = LossScale(self.optimizer, variables)
       parts = self._reductions.parts(loss, step.losses, (x, y, y_pred, sample_weight))
       parts = {over_batch: loss_scale.scaled(part) for over_batch, part in parts.items()}
+    step.follow_schedules(self.optimizer.iterations)
     show, click = self.counts(x, y, sample_weight)
     batch_size = tf.cast(tf.size(show), tf.float32)
     shares = step_gradients.shares(tape, parts, variables, step.rows, batch_size)

@@ -25,6 +25,7 @@ from tfps.training import tickets as tickets_lib
 from tfps.training.arguments import is_eager, validates
 from tfps.training.callback_list import CallbackList
 from tfps.training.communication import Communication
+from tfps.training.learning_rates import follow_schedules
 from tfps.training.local import EagerProgram, LocalProgram
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule
@@ -327,6 +328,7 @@ class _Fit:
       ticket = next(tickets, None)
       if ticket is None:
         return
+      follow_schedules(self._model)
       yield ticket
       if self.callbacks.want_moment(position()):
         return

@@ -18,6 +18,7 @@ from tfps.training import dense
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
 from tfps.training.gradient_sums import GradientSums
+from tfps.training.learning_rates import follow_schedules
 from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
 
@@ -147,6 +148,7 @@ class WorkerProgram:
     Nothing where steps are not synchronous.
     """
     if self.gradient_sums is not None:
+      follow_schedules(self._model)
       for table in self.tables:
         table.apply_accumulated()
       self._apply_sums()
