@@ -1,5 +1,6 @@
 """A row's step is that of its examples one by one, whatever the loss does with the batch."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -239,6 +240,16 @@ def test_what_is_neither_a_mean_nor_a_sum_is_told():
   )
   with pytest.warns(UserWarning, match="'<lambda>' is neither a mean nor a sum .* loss_reduction"):
     made(pairs).train_step(data(4, labels_for("")))
+
+
+def test_a_compiled_loss_can_be_copied():
+  inputs = keras.Input([3])
+  model = tfps.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(inputs))
+  model.compile("sgd", keras.losses.MeanAbsoluteError(name="mine"))
+  x, y = np.ones([2, 3]), np.zeros([2, 1])
+  expected = model.evaluate(x, y, verbose=0)
+  (loss,) = copy.deepcopy(model.compiled_loss)._losses
+  assert loss.name == "mine" and float(loss(y, model(x))) == expected == 3.0
 
 
 def test_a_model_says_what_its_loss_is():

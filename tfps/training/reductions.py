@@ -51,6 +51,8 @@ class Observed:
     self._over_batch: str | None = None
 
   def __getattr__(self, name: str) -> Any:
+    if "_loss" not in vars(self):  # A copy that is being made.
+      raise AttributeError(name)
     return getattr(self._loss, name)
 
   def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
