@@ -5,6 +5,9 @@
 #ifndef OPS_CORE_OPTIMIZER_H_
 #define OPS_CORE_OPTIMIZER_H_
 
+#include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <type_traits>
 #include <variant>
 
