@@ -5,8 +5,9 @@ import inspect
 import numpy as np
 import pytest
 import tf_keras as keras
+from hypothesis import given, settings
 
-from tests.keras_judge import cluster, compare, data, ways
+from tests.keras_judge import cluster, combinations, compare, data, ways
 from tests.keras_judge.features import callbacks, layers, losses, metrics, optimizers
 from tests.keras_judge.table import FEATURES
 
@@ -43,6 +44,15 @@ def _on_cluster(tmp_path_factory):
 def test_on_a_cluster(feature, on_cluster):
   found = on_cluster[feature.program.__name__]
   wrong = compare.on_a_cluster(feature, found, lambda: ways.seen(feature.program, ways.Way))
+  assert not wrong, "\n".join(wrong)
+
+
+@settings(max_examples=max(settings.default.max_examples // 2, 1))
+@given(combinations.combinations())
+def test_any_combination(combination):
+  expected = ways.run(combination.program, ways.Way)
+  found = ways.run(combination.program, combination.way)
+  wrong = compare.differences(expected, found)
   assert not wrong, "\n".join(wrong)
 
 

@@ -27,7 +27,7 @@ class CallbackList(keras.callbacks.CallbackList):
 
   Raises:
     ValueError: a callback has a method that looks like a hook of `tfps.callbacks.Callback`, or
-      keeps dense weights without the rows that belong to them.
+      keeps dense weights without the rows or the position that belong to them.
   """
 
   def __init__(self, callbacks: Any, **kwargs: Any):
@@ -35,7 +35,7 @@ class CallbackList(keras.callbacks.CallbackList):
       callbacks = callbacks.callbacks
     super().__init__(callbacks, **kwargs)
     check_hooks(self.callbacks)
-    check_callbacks(self.model, self.callbacks)
+    check_callbacks(self.model, self.callbacks, on_source=True)
     boards = keras.callbacks.TensorBoard
     self._counts = any(isinstance(callback, boards) for callback in self.callbacks)
     self._trained = 0

@@ -69,20 +69,26 @@ class WithoutRows:
       )
 
 
-def check_callbacks(model: keras.Model, callbacks: Any) -> None:
-  """Raises ValueError if one of the callbacks would keep or bring back dense weights without rows.
+def check_callbacks(model: keras.Model, callbacks: Any, on_source: bool = False) -> None:
+  """Raises ValueError if one of the callbacks would keep or bring back only a part of a run.
 
   Args:
     model: the model; if it has no tables, its dense weights are all of it.
     callbacks: those of a `fit` or an `evaluate`: a list, a single one, a `CallbackList` or None.
+    on_source: whether the run is on a source, in which it has a position.
   """
   tables = tables_of(model)
   if isinstance(callbacks, keras.callbacks.CallbackList):
     callbacks = callbacks.callbacks
-  for callback in tf.nest.flatten(callbacks or []) if tables else ():
-    problem = _problem(callback)
+  for callback in tf.nest.flatten(callbacks or []):
+    problem = _problem(callback) if tables else None
     if problem:
       raise ValueError(f"{problem.format(rows=f'the rows of {_named(tables)}')}.")
+    if on_source and isinstance(callback, keras.callbacks.BackupAndRestore):
+      raise ValueError(
+        f"{type(callback).__name__} does not keep where a run is in its tfps.data source: use "
+        "tfps.callbacks.Checkpoint(folder), which goes on from its last checkpoint."
+      )
 
 
 def _problem(callback: keras.callbacks.Callback) -> str | None:

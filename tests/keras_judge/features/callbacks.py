@@ -166,7 +166,9 @@ def model_checkpoint_whole(way):
   way.see("files", sorted(os.listdir(folder)))
 
 
-@FEATURES.add("BackupAndRestore", known="fit begins with the first epoch")
+@FEATURES.add(
+  "BackupAndRestore", refused="ValueError: BackupAndRestore does not keep where .*Checkpoint"
+)
 def backup_and_restore(way):
   folder = way.folder()
 
