@@ -110,12 +110,11 @@ def is_eager(model: Model) -> bool:
   return eager
 
 
-def verbosity(verbose: Any, model: Model) -> int:
-  """What "auto" stands for, as in Keras."""
+def verbosity(verbose: Any) -> int:
+  """What "auto" stands for: as in Keras, and on a cluster as in one process."""
   if verbose != "auto":
     return int(verbose)
-  is_bar = keras.utils.is_interactive_logging_enabled()
-  return 1 if is_bar and not is_cluster(model.distribute_strategy) else 2
+  return 1 if keras.utils.is_interactive_logging_enabled() else 2
 
 
 def in_order(logs: Any, names: list[str]) -> Any:

@@ -231,7 +231,7 @@ class Model(WithoutRows, keras.Model):
       x,
       epochs=epochs,
       initial_epoch=initial_epoch,
-      verbose=arguments.verbosity(verbose, self),
+      verbose=arguments.verbosity(verbose),
       callbacks=callbacks,
       validation_source=validation_data,
       validation_freq=validation_freq,
@@ -274,7 +274,7 @@ class Model(WithoutRows, keras.Model):
     arguments.refuse(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
     arguments.check_made_functions(self, "make_test_function")
     compat.assert_compiled(self)
-    verbose = arguments.verbosity(verbose, self)
+    verbose = arguments.verbosity(verbose)
     logs = trainer_of(self).scorer.evaluate(x, verbose=verbose, callbacks=callbacks)
     return logs if return_dict else arguments.in_order(logs, self.metrics_names)
 
@@ -304,7 +304,7 @@ class Model(WithoutRows, keras.Model):
       )
     arguments.refuse(batch_size=batch_size, steps=steps)
     arguments.check_made_functions(self, "make_predict_function")
-    verbose = arguments.verbosity(verbose, self)
+    verbose = arguments.verbosity(verbose)
     return trainer_of(self).scorer.predict(x, verbose=verbose, callbacks=callbacks)
 
   def score(

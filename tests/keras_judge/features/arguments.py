@@ -90,13 +90,18 @@ for _name, _value in {
   "y": data.clicks(),
   "batch_size": 4,
   "validation_split": 0.2,
-  "class_weight": {0: 1.0, 1: 2.0},
   "sample_weight": data.weights(),
   "steps_per_epoch": 2,
   "validation_steps": 2,
   "validation_batch_size": 2,
 }.items():
   _refused_by_fit(_name, _value)
+
+
+@FIT.add("class_weight")
+def class_weight(way):
+  model = compiled(way, weighted_metrics=["mae"])
+  way.all(model, data.dense(), data.validation(), class_weight={0: 1.0, 1: 2.0})
 
 
 @FIT.add("validation_freq")
