@@ -43,7 +43,7 @@ def refusal(found: Seen, sentence: str) -> list[str]:
     return ["it is not refused"]
   if not re.search(sentence, found.error):
     return [f"it is refused with {found.error!r}\n{found.values.get('traceback', '')}"]
-  if "\n" in found.error or not found.error.endswith("."):
+  if "\n" in found.error:
     return [f"the refusal is not one sentence: {found.error!r}"]
   return []
 

@@ -39,7 +39,7 @@ def loss_weights(way):
   way.all(model, data.Data(data.floats(4), {"a": data.clicks(), "b": 1 - data.clicks()}))
 
 
-@COMPILE.add("run_eagerly")
+@COMPILE.add("run_eagerly", refused_on_cluster="ValueError: workers run graphs only")
 def run_eagerly(way):
   # Whether Python runs once for each step.
   class Counted(way.Model):

@@ -134,7 +134,7 @@ def constraints(way):
   way.all(model, data.dense())
 
 
-@FEATURES.add("LossScaleOptimizer")
+@FEATURES.add("LossScaleOptimizer", refused_on_cluster="ValueError: Loss scaling is not supported")
 def loss_scale(way):
   optimizer = keras.mixed_precision.LossScaleOptimizer(optimizers.SGD(0.5), dynamic_growth_steps=3)
   way.all(compiled(way, optimizer), data.dense())
