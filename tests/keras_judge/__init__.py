@@ -4,4 +4,7 @@ A *program* is a function of a *way*. It builds models, fits, evaluates, predict
 seen of it is kept by the way: histories, metrics, predictions, weights, rows. A *feature* is a line
 of the table: a name, the program that uses it, and, where a source does not take it, the sentence
 with which it is refused.
+
+python -m tests.keras_judge            # all programs in all ways; prints what differs
+python -m tests.keras_judge --report   # the same, and writes docs/keras_features.md
 """
