@@ -197,6 +197,8 @@ class CheckpointMachine(test_conformance.TableMachine):
     )
     self.pair = Pair(engine_class, num_shards=7, **self.settings)
     if reference is not None:
+      # Learning rates that were set are of the process, not of the rows.
+      reference.policy, reference.slots = self.pair.reference.policy, self.pair.reference.slots
       self.pair.reference = reference
     self.manager = manager(self.folder, self.pair.engine.table)
 
