@@ -27,6 +27,7 @@ hypothesis.settings.load_profile("quick")
 # Files that take long as a whole begin first, so that no worker of pytest-xdist ends long after the
 # others: with --dist loadfile --no-loadscope-reorder.
 _LONG = (
+  "test_keras_judge.py",
   "test_cpp.py",
   "test_benchmarks.py",
   "test_worker.py",

@@ -156,12 +156,12 @@ def test_a_checkpoint_that_may_not_be_read_is_no_missing_one(open_path):
   assert other.statistics()["rows"] == 0
 
 
-class FillAtSecondDaysEnd(keras.callbacks.Callback):
+class FillAtSecondDaysBegin(keras.callbacks.Callback):
   def __init__(self, folder):
     super().__init__()
     self._folder = folder
 
-  def on_day_end(self, day, logs=None):
+  def on_day_begin(self, day):
     if day.ordinal == 1:
       fill(self._folder, 0)
 
@@ -173,7 +173,7 @@ def test_summaries_on_a_full_disk_end_the_run_and_leave_its_checkpoint(tmp_path,
   with mounted(full, "-o", "size=64k"):
     if at_once:
       fill(full, 0)
-    callbacks = [tfps.callbacks.Checkpoint(checkpoints, every_days=1), FillAtSecondDaysEnd(full)]
+    callbacks = [tfps.callbacks.Checkpoint(checkpoints, every_days=1), FillAtSecondDaysBegin(full)]
     callbacks.append(tfps.callbacks.TableSummaries(table, str(full / "log"), every_tickets=1))
     with pytest.raises(tf.errors.OpError, match="(?s)disk/log/events.*No space left on device"):
       model.fit(small_stream(), callbacks=callbacks, verbose=0)

@@ -311,11 +311,13 @@ def test_what_evaluate_and_predict_do_not_take_is_refused():
 
 
 def test_what_xla_cannot_compile_is_refused_and_steps_per_execution_is_harmless():
-  model = compiled(Tower, jit_compile=True)()
+  refused = "^model 'tower.*' has feasign tables, .*jit_compile=True.$"
+  with pytest.raises(ValueError, match=refused):
+    compiled(Tower, jit_compile=True)()
+  model = compiled(Tower)()
+  model.jit_compile = True
   for given in ((ArraySource(*data()),), data()):
-    with pytest.raises(
-      ValueError, match="^model 'tower.*' has feasign tables, .*jit_compile=True.$"
-    ):
+    with pytest.raises(ValueError, match=refused):
       model.fit(*given, verbose=0)
   model = compiled(Tower, steps_per_execution=4)()
   assert len(model.fit(ArraySource(*data()), verbose=0).history["loss"]) == 1

@@ -25,19 +25,8 @@ def follow_schedules(model: keras.Model) -> None:
       table.learning_rates.follow(step)
 
 
-def check_compiled(model: keras.Model) -> None:
-  """Checks what a model was compiled with, if it has tables.
-
-  Warns if its optimizer clips the norm of all gradients together.
-
-  Raises:
-    ValueError: it is to be compiled by XLA.
-  """
-  if model.jit_compile and tables_of(model):
-    raise ValueError(
-      "jit_compile=True compiles a train step with XLA, which has no ops that look rows up: leave "
-      "it out."
-    )
+def warn_of_clipping(model: keras.Model) -> None:
+  """Warns if the optimizer of a model with tables clips the norm of all gradients together."""
   optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
   if getattr(optimizer, "global_clipnorm", None) and tables_of(model):
     warnings.warn(

@@ -19,7 +19,7 @@ from tfps.layers.step import Step, current_exchange
 from tfps.training import arguments, step_gradients
 from tfps.training.communication import Communication
 from tfps.training.labels import LabelCheck
-from tfps.training.learning_rates import check_compiled
+from tfps.training.learning_rates import warn_of_clipping
 from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
 from tfps.training.step_gradients import LossScale
@@ -84,7 +84,8 @@ class Model(WithoutRows, keras.Model):
   def compile(self, *args: Any, **kwargs: Any) -> None:
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
     super().compile(*args, **kwargs)
-    check_compiled(self)
+    arguments.check_compiled(self)
+    warn_of_clipping(self)
     self._trainer = None
     self._reductions = LossReductions(self)
 
