@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "ops/core/chunk_pool.h"
 #include "ops/core/columns.h"
+#include "ops/core/finite.h"
 #include "ops/core/push_batch.h"
 #include "ops/core/row.h"
 #include "ops/core/shard_statistics.h"
@@ -33,27 +33,6 @@ struct PushScratch {
   float gradient[kMaxRowFloats];
   float stepped[kMaxRowFloats];
 };
-
-// Calls visit(i) for i from 0 to n - 1, in blocks of eight, which the compiler vectorises.
-template <typename Visit>
-[[gnu::always_inline]] inline void ForEachFloat(int n, Visit visit) {
-  int begin = 0;
-  for (; begin + 8 <= n; begin += 8) {
-    for (int i = 0; i < 8; ++i) visit(begin + i);
-  }
-  for (; begin < n; ++begin) visit(begin);
-}
-
-inline bool AllFinite(const float* values, int n) {
-  constexpr uint32_t kExponent = 0x7f800000;
-  uint32_t bad = 0;
-  ForEachFloat(n, [&](int i) {
-    uint32_t bits;
-    std::memcpy(&bits, &values[i], sizeof(bits));
-    bad |= (bits & kExponent) == kExponent;
-  });
-  return bad == 0;
-}
 
 // Initialises an unadmitted row that was never pushed. `row` has memory for one.
 inline void InitRow(uint64_t key, int32_t slot, const Policy& policy, RowHead* row) {
@@ -86,7 +65,7 @@ inline const float* ScaleGradient(const TableOptions& options, const RowPush& pu
                       push.step_show != 1;
   if (!scaled && given > mf_dim) return push.gradient;
   const float show = scaled ? push.step_show : 1;
-  ForEachFloat(given, [&](int d) { scratch->gradient[d] = push.gradient[d] / show; });
+  ForEachFloat(given, [&](int64_t d) { scratch->gradient[d] = push.gradient[d] / show; });
   std::fill(scratch->gradient + given, scratch->gradient + 1 + mf_dim, 0.0f);
   return scratch->gradient;
 }

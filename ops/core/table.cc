@@ -2,7 +2,26 @@
 
 #include <string>
 
+#include "ops/core/finite.h"
+
 namespace tfps {
+
+std::string NonfiniteRow(uint64_t key) {
+  return "Feasign " + std::to_string(static_cast<int64_t>(key)) +
+         " has a weight or an optimizer state that is not finite.";
+}
+
+std::optional<std::string> Table::CheckFinite(const RowColumns& columns,
+                                              const RowColumnsSize& size) const {
+  if (AllFinite(columns.floats, size.floats)) return std::nullopt;
+  const float* floats = columns.floats;
+  for (int64_t i = 0; i < size.rows; ++i) {
+    const int n = config_.FloatsOf(columns, i);
+    if (!AllFinite(floats, n)) return NonfiniteRow(columns.keys[i]);
+    floats += n;
+  }
+  return std::nullopt;
+}
 
 std::vector<std::pair<std::string, double>> Table::Statistics() const {
   const ShardStatistics total = Totals();

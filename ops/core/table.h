@@ -32,6 +32,9 @@ namespace tfps {
 
 struct PushMessage;
 
+// One sentence about a row.
+std::string NonfiniteRow(uint64_t key);
+
 class Table {
  public:
   virtual ~Table() = default;
@@ -135,6 +138,11 @@ class Table {
   virtual std::optional<std::string> WriteRows(int shard, const RowColumns& columns,
                                                const RowColumnsSize& size,
                                                const ShardState& state) = 0;
+
+  // Returns one sentence that names the first row with a number that is not finite, if there is
+  // one.
+  std::optional<std::string> CheckFinite(const RowColumns& columns,
+                                         const RowColumnsSize& size) const;
 
   // Inserts or overwrites rows of any shards. Returns one sentence if they do not fit; then nothing
   // was changed, unless the memory was full.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/core/finite.h"
 #include "ops/kernels/export_kind.h"
 #include "ops/kernels/table_resource.h"
 #include "ops/kernels/worker_pool.h"
@@ -35,6 +36,7 @@ class CaptureOp : public TableKernel {
         &removed, WorkerPool(ctx));
     TF_RETURN_IF_ERROR(status);
     if (problem) return FailedPrecondition(*problem);
+    if (keys != nullptr) TF_RETURN_IF_ERROR(CheckFinite(*keys, *rows));
     Tensor* removed_out;
     TF_RETURN_IF_ERROR(
         ctx->allocate_output(3, {static_cast<int64_t>(removed.size())}, &removed_out));
@@ -43,6 +45,15 @@ class CaptureOp : public TableKernel {
   }
 
  private:
+  static absl::Status CheckFinite(const Tensor& keys, const Tensor& rows) {
+    const float* const floats = rows.flat<float>().data();
+    if (AllFinite(floats, rows.NumElements())) return absl::OkStatus();
+    const int64_t width = rows.dim_size(1);
+    int64_t i = 0;
+    while (AllFinite(floats + i * width, width)) ++i;
+    return DataLoss(NonfiniteRow(static_cast<uint64_t>(keys.vec<int64_t>()(i))));
+  }
+
   Export which_;
 };
 

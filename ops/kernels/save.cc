@@ -46,6 +46,9 @@ class SaveOp : public TableKernel {
         saved.Allocate(size);
         return saved.columns();
       }));
+      const auto problem = table->CheckFinite(
+          saved.columns(), {saved.keys.NumElements(), saved.floats.NumElements()});
+      if (problem) return DataLoss(*problem);
       written->scalar<int64_t>()() += saved.keys.NumElements();
       const ShardLoad shard_load = table->Load(inputs[i]);
       load->matrix<int64_t>()(i, 0) = shard_load.rows;
