@@ -205,6 +205,18 @@ def test_all_kinds_of_models_and_features_train(folder, name, iterations):
   assert 0 < result.logs["loss"] < 3
 
 
+def test_a_spoilt_step_changes_nothing_on_workers(folder):
+  *modes, error = trained(folder, "spoilt")
+  # 117 records in 8 batches, of which one does not count, in 3 tickets.
+  for (states, statistics, steps, iterations), expected in zip(modes, [7, 3, 2], strict=True):
+    assert all(np.isfinite(one).all() for one in states)
+    assert (steps, iterations) == (1, expected)
+    assert statistics["nonfinite_gradients"] == 0 and statistics["nonfinite_counts"] > 0
+    assert np.isfinite(statistics["show"]) and statistics["show"] > 117
+  assert error.startswith("NonfiniteError: the loss or a gradient of 1 steps was not finite")
+  assert "spoilt.txt, line 66 (byte" in error
+
+
 @pytest.mark.parametrize("name", ["merged", "sync"])
 def test_a_train_step_that_steps_the_optimizer_itself_needs_local_steps(folder, name):
   message = refused(folder, f"steps itself, {name}")

@@ -21,6 +21,10 @@ class BadRecordError(ValueError):
   """A record of a source cannot be used; the sentence names file, record and what is wrong."""
 
 
+class NonfiniteError(ValueError):
+  """What is not finite came up too often, or would have been saved; the sentence names it."""
+
+
 class CheckpointError(ValueError):
   """A checkpoint is damaged, or does not fit what it is restored into."""
 

@@ -1,4 +1,4 @@
-"""SkippedRecords: the number of bad records that a run has skipped."""
+"""SkippedRecords: the number of bad records and of steps that a run has skipped."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class SkippedRecords(Callback):
 
   Attributes:
     counts: {reason: number}, with those before the checkpoint from which the run went on.
+    nonfinite_steps: the number of train steps that changed no weight, because their loss or a
+      gradient was not finite, likewise; for TensorBoard as `nonfinite_steps`.
 
   Examples:
     >>> skipped = tfps.callbacks.SkippedRecords()
@@ -31,10 +33,12 @@ class SkippedRecords(Callback):
     self._log_dir = log_dir
     self._writer: Any = None
     self.counts: dict[str, int] = {}
+    self.nonfinite_steps = 0
 
   def on_moment(self, position: Position) -> None:
     self.counts = dict(position.skipped)
-    if not self._log_dir or not self.counts:
+    self.nonfinite_steps = position.nonfinite_steps
+    if not self._log_dir or not (self.counts or self.nonfinite_steps):
       return
     if self._writer is None:
       self._writer = tf.summary.create_file_writer(self._log_dir)
@@ -42,6 +46,8 @@ class SkippedRecords(Callback):
     with self._writer.as_default():
       for reason, count in self.counts.items():
         tf.summary.scalar(f"skipped/{reason}", count, step=step)
+      if self.nonfinite_steps:
+        tf.summary.scalar("nonfinite_steps", self.nonfinite_steps, step=step)
     self._writer.flush()
 
   def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

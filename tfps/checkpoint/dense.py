@@ -12,7 +12,7 @@ from tfps.checkpoint import structure
 from tfps.checkpoint.manifest import DenseManifest
 from tfps.checkpoint.structure import Difference
 from tfps.errors import CheckpointError
-from tfps.graph import compat
+from tfps.graph import compat, finite
 from tfps.storage import files
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ RANDOM_PREFIX = "dense/random"
 
 
 def save(model: keras.Model, folder: str) -> None:
-  """Writes the variables of a model, its optimizer, its metrics and its random layers."""
+  """Writes the variables of a model, its optimizer, its metrics and its random layers.
+
+  Raises:
+    NonfiniteError: a weight, or a state of the optimizer, is not finite.
+  """
+  finite.check_model(model, "checkpoint")
   _checkpoint(model).write(files.join(folder, PREFIX))
   random = _random_states(model)
   if random is not None:

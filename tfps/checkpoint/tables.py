@@ -9,6 +9,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tensorflow as tf
 
 from tfps import native
 from tfps.checkpoint.manifest import MEASURES, TableManifest
@@ -45,13 +46,16 @@ def save(table: FeasignTable, folder: str, *, only_touched: bool) -> tuple[Table
 
   def save_server(server: int) -> int:
     shards = np.flatnonzero(table.assignment == server).astype(np.int32)
-    written, load[shards] = native.ops.tfps_save(
-      table=table.servers[server].handle,
-      prefix=files.join(folder, prefixes[server]),
-      table_name=table.name,
-      shards=shards,
-      only_touched=only_touched,
-    )
+    try:
+      written, load[shards] = native.ops.tfps_save(
+        table=table.servers[server].handle,
+        prefix=files.join(folder, prefixes[server]),
+        table_name=table.name,
+        shards=shards,
+        only_touched=only_touched,
+      )
+    except tf.errors.DataLossError as error:
+      raise table.nonfinite(error, "checkpoint") from None
     return int(written)
 
   with futures.ThreadPoolExecutor(table.num_servers) as pool:

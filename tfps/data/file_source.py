@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -128,6 +129,17 @@ class FileSource(Source):
     if self._tfrecord:
       return places.of_tfrecord(ticket.path, ticket.begin, number)
     return places.of_line(ticket.path, ticket.begin, number + (self._compressed and self._header))
+
+  def _number_of(self, ticket: Ticket, example: int) -> int:
+    if self._shuffle and self._compressed:
+      return -1
+    numbers = np.arange(ticket.records)
+    if self._shuffle:
+      seed = self._shuffle_seed(as_tensors(ticket))
+      numbers = tf.random.experimental.stateless_shuffle(numbers, seed).numpy()
+    if self._skips:
+      numbers = numbers[self._problems(ticket).numpy()[numbers] == b""]
+    return int(numbers[example]) if example < len(numbers) else -1
 
   def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
     return [

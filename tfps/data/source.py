@@ -173,6 +173,15 @@ class Source(abc.ABC):
     del ticket
     return error
 
+  def place_of_example(self, ticket: Ticket, example: int) -> str:
+    """Says where the record is that is the ticket's example of this number, from 0."""
+    return self.place_of(ticket, self._number_of(ticket, example))
+
+  def _number_of(self, ticket: Ticket, example: int) -> int:
+    """The number of the record in the ticket; -1 where it is not known."""
+    del ticket
+    return -1 if self._shuffle else example
+
   def place_of(self, ticket: Ticket, number: int) -> str:
     """Says where in its file a ticket's record is; number -1 means somewhere in the ticket."""
     return f"record {number} of {ticket.path}" if number >= 0 else str(ticket.path)

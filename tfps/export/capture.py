@@ -33,15 +33,19 @@ class TableCapture:
 
   Raises:
     tf.errors.FailedPreconditionError: a push came while the rows were copied.
+    NonfiniteError: a row is not finite.
   """
 
   def __init__(self, table: FeasignTable, which: Literal["base", "delta"]) -> None:
     self.table = table
     self._which = which
     no_parts = [None] * len(table.servers)
-    self._parts = self._on_servers(
-      no_parts, lambda server, _: native.ops.tfps_capture(table=server.handle, which=which)
-    )
+    try:
+      self._parts = self._on_servers(
+        no_parts, lambda server, _: native.ops.tfps_capture(table=server.handle, which=which)
+      )
+    except tf.errors.DataLossError as error:
+      raise table.nonfinite(error, which) from None
     self.rows = sum(self._lengths())
 
   @property

@@ -20,6 +20,7 @@ from tfps.export.capture import TableCapture
 from tfps.export.manifests import BaseManifest, DeltaManifest, PackedWeights
 from tfps.export.served import weights as served_weights
 from tfps.export.served.model import ServedModel
+from tfps.graph import finite
 from tfps.layers.embedding import tables_of
 from tfps.storage import files
 
@@ -220,6 +221,7 @@ class Exporter:
       served = ServedModel(self._model, self._raw, self.lineage, self._base_version)
       self._packed = served.packed_weights
     captured_at, began = time.time(), time.monotonic()
+    finite.check_model(self._model, "delta")
     captures = [TableCapture(table, "delta") for table in self._tables]
     weights = self._packed.read()
     self.pause_seconds = time.monotonic() - began
@@ -268,6 +270,7 @@ class Exporter:
     served = ServedModel(self._model, self._raw, self.lineage, version)
     # From here the tables stand still.
     began = time.monotonic()
+    finite.check_model(self._model, "base")
     captures = {table.name: TableCapture(table, "base") for table in self._tables}
     weights = served.packed_weights.read()
     inputs = self._raw.empty_batch() if examples is None else examples

@@ -131,6 +131,12 @@ def identity(variable: tf.Variable) -> int:
   return id(variable.handle)
 
 
+def writers(variable: tf.Variable) -> list[Any]:
+  """The operations, so far in the graph that is being made, that may change a variable."""
+  handle = compat.capture(tf.compat.v1.get_default_graph(), variable.handle)
+  return [op for op in handle.consumers() if op.type not in _READS]
+
+
 def pack(structure: Any, tensors: Iterable[Any]) -> Any:
   """Puts tensors in the places that are not None of what a traced function returned."""
   remaining = iter(tensors)

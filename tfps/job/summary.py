@@ -31,6 +31,8 @@ class Summary:
     examples: number of examples trained.
     examples_per_second: of training alone.
     skipped: {reason: number} of the records that were bad.
+    nonfinite_steps: number of train steps that changed no weight: their loss or a gradient was not
+      finite.
     stream: of a stream {name: number}: seconds from a sample's event until it was trained, on
       average and at most, and the numbers of samples that came late or early; None for other
       sources.
@@ -44,6 +46,7 @@ class Summary:
   examples_per_second: float
   skipped: dict[str, int] = dataclasses.field(default_factory=dict)
   stream: dict[str, float] | None = None
+  nonfinite_steps: int = 0
 
   def text(self) -> str:
     """The report as lines of text."""
@@ -72,6 +75,8 @@ class Summary:
       lines.append(f"  bad records      {sum(self.skipped.values()):>14,}  skipped:")
       order = sorted(self.skipped.items(), key=lambda entry: (-entry[1], entry[0]))
       lines += [f"{count:>33,}  {reason}" for reason, count in order]
+    if self.nonfinite_steps:
+      lines.append(f"  NaN steps        {self.nonfinite_steps:>14,}")
     if self.stream is not None:
       stream = self.stream
       lines += [
@@ -91,6 +96,7 @@ class Summary:
       "examples": self.examples,
       "examples_per_second": self.examples_per_second,
       "skipped": self.skipped,
+      "nonfinite_steps": self.nonfinite_steps,
       "stream": self.stream,
     }
 

@@ -16,6 +16,7 @@ from tfps.job import stopping, summary, warm_start
 from tfps.job.table import make_table
 from tfps.learning import losses
 from tfps.training.communication import Communication
+from tfps.training.nonfinite_steps import check_most
 
 if TYPE_CHECKING:
   from tfps.data.source import Source
@@ -36,6 +37,10 @@ def build(
   with strategy.scope():
     table = make_table(config)
     model = model_class(table, list(config.slots), **config.model.args)
+    try:
+      model.max_nonfinite_steps = check_most(config.max_nonfinite_steps)
+    except ValueError as error:
+      raise ValueError(f"config.{error}") from None
     try:
       optimizer = keras.optimizers.get(config.dense_optimizer.name)
     except ValueError:
@@ -119,6 +124,7 @@ def run(
     examples_per_second=throughput.examples_per_second,
     stream=freshness.summary() if freshness else None,
     skipped=skipped.counts,
+    nonfinite_steps=skipped.nonfinite_steps,
   )
   print(result.text(), flush=True)
   if config.summary_file:

@@ -58,12 +58,16 @@ class Exchange:
     wire_dtype: the dtype of pushed gradients.
     gradient_sums: the `tfps.training.gradient_sums.GradientSums` that take the dense gradients;
       None if the optimizer does.
+    is_told: whether somebody asks whether a train step in it was not finite.
+    spoilt: bool scalar, whether it was not; None where it did not say.
   """
 
   in_training: ClassVar[bool] = False
   step: Any = NO_TICKET
   wire_dtype: tf.DType = tf.float32
   gradient_sums: Any = None
+  is_told: bool = True
+  spoilt: tf.Tensor | None = None
 
   def __enter__(self: _Self) -> _Self:
     self._token = _active.set(self)
@@ -254,8 +258,10 @@ class Exchanged(Exchange):
 
 
 _DIRECT = Direct()
+_DIRECT.is_told = False
 _active: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange", default=_DIRECT)
 _step: contextvars.ContextVar[Any] = contextvars.ContextVar("step", default=None)
+_last: contextvars.ContextVar[Any] = contextvars.ContextVar("last", default=None)
 
 
 def current_exchange() -> Exchange:
@@ -268,8 +274,18 @@ def current_step() -> Any:
   return _step.get()
 
 
+def last_step() -> Any:
+  """The `Step` that was begun last and has not pushed, or None."""
+  return _last.get()
+
+
 def set_step(step: Any) -> Any:
   """Makes `step` the current one; returns the one before."""
   before = _step.get()
   _step.set(step)
   return before
+
+
+def set_last_step(step: Any) -> None:
+  """Makes `step` the one that was begun last."""
+  _last.set(step)

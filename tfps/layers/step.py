@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfps import native
-from tfps.layers.exchange import current_exchange, current_step, set_step
+from tfps.layers.exchange import (
+  current_exchange,
+  current_step,
+  last_step,
+  set_last_step,
+  set_step,
+)
 from tfps.layers.lookup import Lookup
 from tfps.table.feasign_table import FeasignTable
 
-__all__ = ["Step", "current_exchange", "current_step"]
+__all__ = ["Step", "Verdict", "current_exchange", "current_step", "last_step"]
+
+
+class Verdict(NamedTuple):
+  """Whether a step is finite, as bool scalars.
+
+  Attributes:
+    steps: whether rows may step: loss and dense gradients are finite.
+    spoilt: whether the step is to change nothing and is told. A loss scale that was too large
+      spoils nothing: the optimizer lowers it.
+  """
+
+  steps: tf.Tensor
+  spoilt: tf.Tensor
 
 
 class Step:
@@ -31,16 +50,21 @@ class Step:
 
   Attributes:
     losses: (compiled loss, its value) for each that was computed.
+    verdict: the `Verdict` on it, which `tfps.Model.apply_gradients` gives; None before.
+    data: its batch, where the train step says; for messages.
   """
 
   def __init__(self, tape: tf.GradientTape) -> None:
     self.losses: list[tuple[Any, tf.Tensor]] = []
+    self.verdict: Verdict | None = None
+    self.data: Any = None
     self._tape = tape
     self._lookups: list[Lookup] = []
     self._is_trainable: list[bool] = []
 
   def __enter__(self) -> Step:
     self._outer = set_step(self)
+    set_last_step(self)
     return self
 
   def __exit__(self, *exc_info: object) -> None:
@@ -83,6 +107,8 @@ class Step:
   ) -> None:
     """Pushes gradients and counts to every table that was pulled from.
 
+    In a step that is not finite, as `verdict` has it, no row steps; shows and clicks count.
+
     Args:
       row_gradients: for each of `rows`, the gradient of the loss; None if the loss does not depend
         on it, or the layer's `trainable` is False.
@@ -91,10 +117,14 @@ class Step:
       scale: turns the gradients into those of the sum over examples of the loss.
     """
     exchange = current_exchange()
+    set_last_step(None)
     by_table: dict[FeasignTable, list[tuple[Lookup, tf.Tensor, bool]]] = {}
     for lookup, gradient, trainable in zip(self._lookups, row_gradients, self._is_trainable):
       gradient = tf.zeros_like(lookup.rows) if gradient is None else tf.convert_to_tensor(gradient)
-      by_table.setdefault(lookup.table, []).append((lookup, gradient, not trainable))
+      frozen = tf.constant(True)
+      if trainable:
+        frozen = tf.constant(False) if self.verdict is None else ~self.verdict.steps
+      by_table.setdefault(lookup.table, []).append((lookup, gradient, frozen))
     for table, pushed in by_table.items():
       lookups, gradients, frozen = (list(column) for column in zip(*pushed))
       messages = native.ops.tfps_make_push(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 import weakref
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfps import native
+from tfps.errors import NonfiniteError
 from tfps.table import engines, eviction, limits, placement
 from tfps.table.accessor import CtrAccessor
 from tfps.table.learning_rates import LearningRates
@@ -479,6 +481,15 @@ class FeasignTable:
     }
     return result | split_rows(
       result.pop("floats"), result["slot"], layouts, self._policy.layout.row
+    )
+
+  def nonfinite(self, error: tf.errors.OpError, what: str) -> NonfiniteError:
+    """The error of a server that refused to give a row that is not finite to a file."""
+    found = re.search(r"Feasign -?\d+ has [^.]*not finite", error.message)
+    problem = found[0] if found else error.message
+    return NonfiniteError(
+      f"table '{self.name}': {problem}, so no {what} is written and the last good one stays: go on "
+      "from it with a smaller learning rate of the table."
     )
 
   def _policies(self) -> list[SlotPolicy]:

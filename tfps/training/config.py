@@ -8,6 +8,7 @@ from ml_collections import config_dict
 
 from tfps.table.accessor import CtrAccessor
 from tfps.training.communication import Communication
+from tfps.training.nonfinite_steps import MOST
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -58,6 +59,9 @@ def default_config() -> config_dict.ConfigDict:
   # leaves it out and counts it, up to max_bad_records (0: no limit). More in docs/reliability.md.
   config.on_bad_record = "fail"
   config.max_bad_records = 10_000
+  # With so many steps whose loss or gradient is not finite a run fails; each of them changes no
+  # weight (0: no limit). More in docs/reliability.md.
+  config.max_nonfinite_steps = MOST
   # Who waits for whom: "async": nobody; "bounded": a ticket for all that are more than max_delay
   # before it; "sync": the gradients of tickets_per_step tickets (0: one for each worker) are
   # applied as one. More in docs/consistency.md.

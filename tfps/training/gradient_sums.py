@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfps.graph.traced import identity
+from tfps.training import finite_step
 
 if TYPE_CHECKING:
   from tfps.training.model import Model
@@ -32,17 +33,25 @@ class GradientSums:
     # {whether of a mean: {identity of a weight: its sum}}
     self._sums: dict[bool, dict[int, tf.Variable]] = {}
     self._examples: tf.Variable | None = None
+    self._batches: tf.Variable | None = None
     self.was_given = False
 
   @property
   def variables(self) -> list[tf.Variable]:
     """The tf.Variables that hold the sums, once a step was traced."""
     sums = [sum_ for of_kind in self._sums.values() for sum_ in of_kind.values()]
-    return sums if self._examples is None else [*sums, self._examples]
+    counts = [one for one in (self._examples, self._batches) if one is not None]
+    return [*sums, *counts]
 
-  def add(self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any) -> None:
-    """Adds one batch's gradients; see `tfps.Model.apply_gradients`."""
+  def add(
+    self,
+    gradients_and_variables: Iterable[tuple[Any, tf.Variable]],
+    scale: Any,
+    spoilt: tf.Tensor,
+  ) -> None:
+    """Adds one batch's gradients, unless its step is spoilt; see `tfps.Model.apply_gradients`."""
     self.was_given = True
+    unless_spoilt = lambda value: tf.where(spoilt, tf.zeros_like(value), value)
     is_mean = not (isinstance(scale, (int, float)) and scale == 1)
     sums = self._sums.setdefault(is_mean, {})
     for gradient, variable in gradients_and_variables:
@@ -50,11 +59,15 @@ class GradientSums:
         key = identity(variable)
         if key not in sums:
           sums[key] = _new(self._weights[key].shape, self._weights[key].dtype)
-        sums[key].assign_add(tf.convert_to_tensor(gradient) * tf.cast(scale, sums[key].dtype))
+        gradient = tf.convert_to_tensor(gradient) * tf.cast(scale, sums[key].dtype)
+        sums[key].assign_add(unless_spoilt(gradient))
     if is_mean:
       if self._examples is None:
         self._examples = _new([], tf.float32)
-      self._examples.assign_add(tf.cast(scale, tf.float32))
+      self._examples.assign_add(unless_spoilt(tf.cast(scale, tf.float32)))
+    if self._batches is None:
+      self._batches = _new([], tf.float32)
+    self._batches.assign_add(unless_spoilt(tf.ones([])))
 
   def apply(self) -> None:
     """One step of the optimizer with the sums, which are zero afterwards."""
@@ -67,7 +80,10 @@ class GradientSums:
           gradients.append(sums[key] / examples)
       if gradients:
         pairs.append((tf.add_n(gradients), weight))
-    self._model.optimizer.apply_gradients(pairs)
+    optimizer = self._model.optimizer
+    verdict = finite_step.judge(optimizer, [gradient for gradient, _ in pairs])
+    # Without a batch that is not spoilt there is no step, not even one that momentum would make.
+    finite_step.apply(optimizer, pairs, verdict.spoilt | (self._batches == 0))
     self.clear()
 
   def clear(self) -> None:

@@ -11,9 +11,11 @@ from tfps.data import batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph.loops import while_loop
-from tfps.layers.exchange import Routed
+from tfps.graph.traced import pack
+from tfps.layers.exchange import Direct, Routed
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
+from tfps.training.finite_step import Tally, no_tally
 from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
 
@@ -47,8 +49,8 @@ class LocalProgram:
 
     def train(ticket: Ticket, *_: tf.Tensor) -> tuple:
       reading = source.reading(ticket)
-      logs, examples = self._train_ticket(reading.batches)
-      return logs, examples, reading.skipped(examples)
+      logs, examples, tally = self._train_ticket(reading.batches)
+      return logs, examples, reading.skipped(examples), tally
 
     self.run_ticket = tickets_lib.training_function(train)
 
@@ -66,29 +68,37 @@ class LocalProgram:
     """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
     return logs_lib.final(self._model, self.logs(of_ticket))
 
-  def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[Any, tf.Tensor]:
+  def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[Any, tf.Tensor, Tally]:
     """Trains on one ticket, as the source opened it; traced once.
 
     Returns:
-      (for `logs`, int64 scalar: the number of examples it trained on).
+      (for `logs`, int64 scalar: the number of examples it trained on, its `Tally`).
     """
     iterator = iter(dataset)
 
     def train(
-      examples: tf.Tensor, is_there: tf.Tensor, data: list, routes: Any, carried: list
+      examples: tf.Tensor,
+      tally: Tally,
+      is_there: tf.Tensor,
+      data: list,
+      routes: Any,
+      carried: list,
     ) -> tuple:
       del is_there, carried
       batch = tf.nest.pack_sequence_as(self._spec, data, expand_composites=True)
+      beside, carried = self._step.local(batch, routes)
+      gradients, spoilt = pack(self._step.others, beside)
+      tally = tally.after(spoilt, batch, examples)
       examples += batching.rows(tf.nest.flatten(batch)[0])
-      gradients, carried = self._step.local(batch, routes)
       # The push leaves a processor free, on which the next batch is made ready: when the gradients
       # are there, not when all of the step is done.
       with tf.control_dependencies([tf.identity(gradient) for gradient in gradients]):
-        return examples, *self._next(iterator, data, routes), carried
+        return examples, tally, *self._next(iterator, data, routes), carried
 
-    state = tf.zeros([], tf.int64), *self._next(iterator, *self._none()), self._step.none()[0]
-    examples, *_, carried = while_loop(lambda examples, is_there, *_: is_there, train, state)
-    return (carried, self._step.after_here()), examples
+    first = self._next(iterator, *self._none())
+    state = tf.zeros([], tf.int64), no_tally(), *first, self._step.none()[0]
+    examples, tally, *_, carried = while_loop(lambda _, __, is_there, *___: is_there, train, state)
+    return (carried, self._step.after_here()), examples, tally
 
   def _next(self, iterator: Any, data: list, routes: Any) -> tuple:
     """(whether there is another batch, its tensors, its routes); without one, what is given."""
@@ -112,22 +122,20 @@ class LocalProgram:
       lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), specs
     )
 
-  def _train(self, batch: Any, routes: Any) -> tuple[list[tf.Tensor], Any]:
+  def _train(self, batch: Any, routes: Any) -> tuple[tuple, Any]:
     """One train step.
 
     Returns:
-      (the gradients of the pulled rows, where these are known, what the train step returns).
+      ((the gradients of the pulled rows, where these are known, whether it was spoilt, or None),
+      what the train step returns).
     """
-    run = self._model.distribute_strategy.run
-    if self._routes is None:
-      return [], run(self._train_step, args=(batch,))
 
-    def train(batch: Any, routes: Any) -> tuple[list[tf.Tensor], Any]:
-      with Routed(routes) as routed:
+    def train(batch: Any, routes: Any) -> tuple[tuple, Any]:
+      with Direct() if self._routes is None else Routed(routes) as exchange:
         logs = self._train_step(batch)
-      return routed.gradients, logs
+      return (getattr(exchange, "gradients", []), exchange.spoilt), logs
 
-    return run(train, args=(batch, routes))
+    return self._model.distribute_strategy.run(train, args=(batch, routes))
 
 
 class EagerProgram:
@@ -164,8 +172,10 @@ class EagerProgram:
   def run_ticket(self, *arguments: tf.Tensor) -> tuple:
     *fields, _, _ = arguments
     reading = self._source.reading(Ticket(*fields))
-    logs, examples = None, tf.zeros([], tf.int64)
+    logs, examples, tally = None, tf.zeros([], tf.int64), no_tally()
     for batch in reading.batches:
-      logs = self._model.distribute_strategy.run(self._train_step, args=(batch,))
+      with Direct() as exchange:
+        logs = self._model.distribute_strategy.run(self._train_step, args=(batch,))
+      tally = tally.after(exchange.spoilt, batch, examples)
       examples += batching.rows(tf.nest.flatten(batch)[0])
-    return logs, examples, reading.skipped(examples)
+    return logs, examples, reading.skipped(examples), tally

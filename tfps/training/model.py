@@ -15,13 +15,14 @@ from tfps.data.ticket import Ticket
 from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted
 from tfps.layers import owner
-from tfps.layers.step import Step, current_exchange
-from tfps.training import arguments, step_gradients
+from tfps.layers.step import Step, current_exchange, last_step
+from tfps.training import arguments, finite_step, nonfinite_steps, step_gradients
 from tfps.training.communication import Communication
 from tfps.training.labels import LabelCheck
 from tfps.training.learning_rates import warn_of_clipping
 from tfps.training.reductions import LossReductions
 from tfps.training.scoring import check_features
+from tfps.training.step_counter import StepCounter
 from tfps.training.step_gradients import LossScale
 from tfps.training.trainer import Trainer
 from tfps.training.without_rows import WithoutRows, check_callbacks
@@ -30,7 +31,7 @@ _Functional: Any = compat.functional_model()
 
 
 # tf.Module looks for layers in all attributes and sorts the keys of dicts; sources have no order.
-@compat.untracked("_trainer", "_reductions")
+@compat.untracked("_trainer", "_reductions", "_counter")
 class Model(WithoutRows, keras.Model):
   """A Keras model with feasign tables; subclass it or call `tfps.Model(inputs, outputs)`.
 
@@ -40,6 +41,8 @@ class Model(WithoutRows, keras.Model):
   validation never change a table.
 
   A subclass may set or override:
+    max_nonfinite_steps: with how many steps whose loss or gradient is not finite, and which change
+      no weight, a `fit` fails; 100 by default, 0 for no limit.
     click_label: the label that is the click where the model has several: a key of `y` (dict), a
       position (list or columns); 0, the first, by default.
     loss_reduction: "mean" or "sum": what its `compute_loss` does with a batch's examples, where
@@ -59,6 +62,7 @@ class Model(WithoutRows, keras.Model):
     (128, 1)
   """
 
+  max_nonfinite_steps: int = nonfinite_steps.MOST
   click_label: str | int | None = None
   loss_reduction: str | None = None
   labels_are_clicks = True  # As far as it is known.
@@ -83,11 +87,14 @@ class Model(WithoutRows, keras.Model):
 
   def compile(self, *args: Any, **kwargs: Any) -> None:
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
+    nonfinite_steps.check_most(self.max_nonfinite_steps)
     super().compile(*args, **kwargs)
     arguments.check_compiled(self)
     warn_of_clipping(self)
     self._trainer = None
     self._reductions = LossReductions(self)
+    with self.distribute_strategy.scope():
+      self._counter = StepCounter()
 
   def counts(self, x: Any, y: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """The show and click that one occurrence in each example adds: `weight` and `weight * label`.
@@ -120,6 +127,7 @@ class Model(WithoutRows, keras.Model):
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step: forward, dense update, push. Returns {metric name: value}, as Keras's does."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    kept = finite_step.Kept(self)
     with tf.GradientTape(persistent=True) as tape, Step(tape) as step:
       y_pred = self(x, training=True)
       loss = self.compute_loss(x, y, y_pred, sample_weight)
@@ -133,6 +141,9 @@ class Model(WithoutRows, keras.Model):
     batch_size = tf.cast(tf.size(show), tf.float32)
     shares = step_gradients.shares(tape, parts, variables, step.rows, batch_size)
     shares = loss_scale.unscaled(shares)
+    step.data = data
+    dense = [gradient for share in shares for gradient in share.dense]
+    step.verdict = finite_step.judge(self.optimizer, dense, [loss, *kept.changed()])
     if current_exchange().gradient_sums is None:
       self.apply_gradients(zip(step_gradients.dense_of(shares), variables))
     else:
@@ -140,7 +151,19 @@ class Model(WithoutRows, keras.Model):
         self.apply_gradients(zip(share.dense, variables), share.scale)
     rows, scale = step_gradients.rows_of(shares)
     step.push(rows, show, click, scale)
-    return self.compute_metrics(x, y, y_pred, sample_weight)
+    return self._guarded_metrics(kept, step.verdict.spoilt, data, y_pred)
+
+  def _guarded_metrics(
+    self, kept: finite_step.Kept, spoilt: tf.Tensor, data: Any, y_pred: Any
+  ) -> dict[str, tf.Tensor]:
+    """What `compute_metrics` returns, after what a spoilt step has changed is as it was before."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    y, y_pred, sample_weight = finite_step.sane((y, y_pred, sample_weight), spoilt)
+    logs = self.compute_metrics(x, y, y_pred, sample_weight)
+    kept.restore(spoilt)
+    if type(self).compute_metrics is not keras.Model.compute_metrics:
+      return logs
+    return self.get_metrics_result()
 
   def apply_gradients(
     self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any = 1.0
@@ -148,18 +171,29 @@ class Model(WithoutRows, keras.Model):
     """Steps the dense weights, or adds to a merged step's gradients as `tfps.Communication` says.
 
     A subclass with a train_step of its own calls it in the place of
-    `self.optimizer.apply_gradients`.
+    `self.optimizer.apply_gradients`, and before the step's `push`. Where the step is not finite, no
+    weight changes, and then none is changed by the push either.
 
     Args:
       gradients_and_variables: pairs, as Keras's optimizers take them.
       scale: what turns the gradients into those of the sum over examples of the loss: the batch's
         size where the loss is their mean, and the number 1 where it is their sum.
     """
-    pairs, sums = list(gradients_and_variables), current_exchange().gradient_sums
-    if sums is not None:
-      sums.add(pairs, scale)
-    elif pairs:  # A LossScaleOptimizer wants some.
-      self.optimizer.apply_gradients(pairs)
+    exchange, pairs, step = current_exchange(), list(gradients_and_variables), last_step()
+    verdict = step.verdict if step is not None else None
+    if verdict is None:
+      verdict = finite_step.judge(self.optimizer, [gradient for gradient, _ in pairs])
+      if step is not None:
+        step.verdict = verdict
+    if exchange.is_told:
+      exchange.spoilt = verdict.spoilt
+    else:
+      data = step.data if step is not None else None
+      self._counter.add(verdict.spoilt, data, self.max_nonfinite_steps)
+    if exchange.gradient_sums is None:
+      finite_step.apply(self.optimizer, pairs, verdict.spoilt)
+    else:
+      exchange.gradient_sums.add(pairs, scale, verdict.spoilt)
 
   @libraries_unconverted()
   def fit(
@@ -208,17 +242,19 @@ class Model(WithoutRows, keras.Model):
           "out."
         )
       check_callbacks(self, callbacks)
+      compat.assert_compiled(self)
       if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.append(LabelCheck())
         callbacks.set_model(self)
       else:
         callbacks = [*tf.nest.flatten(callbacks or []), LabelCheck()]
-      return super().fit(
-        x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data,
-        True if shuffle is None else shuffle, class_weight, sample_weight, initial_epoch,
-        steps_per_epoch, validation_steps, validation_batch_size, validation_freq, max_queue_size,
-        workers, use_multiprocessing,
-      )  # fmt: skip
+      with self._counter.told():
+        return super().fit(
+          x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data,
+          True if shuffle is None else shuffle, class_weight, sample_weight, initial_epoch,
+          steps_per_epoch, validation_steps, validation_batch_size, validation_freq,
+          max_queue_size, workers, use_multiprocessing,
+        )  # fmt: skip
     arguments.refuse(
       y=y, batch_size=batch_size, validation_split=validation_split or None,
       sample_weight=sample_weight, steps_per_epoch=steps_per_epoch,
@@ -239,6 +275,12 @@ class Model(WithoutRows, keras.Model):
       class_weight=class_weight,
       communication=communication or Communication(),
     )
+
+  def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    """One train step, as `keras.Model.train_on_batch` runs it."""
+    compat.assert_compiled(self)
+    with self._counter.told(starts=False):
+      return super().train_on_batch(*args, **kwargs)
 
   @libraries_unconverted()
   def evaluate(

@@ -23,6 +23,7 @@ class Position:
     ended: whether the day has ended, so that the next one is to begin.
     next_ticket: the number with which the next ticket of the run is scheduled.
     skipped: {reason: number} of the bad records that the run has skipped until here.
+    nonfinite_steps: the number of the run's train steps until here that were not finite.
     cursor: of a stream: what it needs to go on here, a dict of JSON values; None for other sources.
   """
 
@@ -35,6 +36,7 @@ class Position:
   next_ticket: int = 0
   skipped: dict[str, int] = dataclasses.field(default_factory=dict)
   cursor: dict[str, Any] | None = None
+  nonfinite_steps: int = 0
 
   def __str__(self) -> str:
     epoch = f"epoch {self.epoch}, " if self.epoch else ""
@@ -59,6 +61,10 @@ class Position:
   def with_skipped(self, counts: Mapping[str, int]) -> Position:
     """The same position, after a run that has skipped these records."""
     return dataclasses.replace(self, skipped=dict(counts))
+
+  def with_nonfinite_steps(self, count: int) -> Position:
+    """The same position, after a run with so many steps that were not finite."""
+    return dataclasses.replace(self, nonfinite_steps=count)
 
   def with_cursor(self, cursor: dict[str, Any]) -> Position:
     """The same position, with what a stream needs to go on there."""

@@ -27,6 +27,7 @@ from tfps.training.callback_list import CallbackList
 from tfps.training.communication import Communication
 from tfps.training.learning_rates import follow_schedules
 from tfps.training.local import EagerProgram, LocalProgram
+from tfps.training.nonfinite_steps import NonfiniteSteps
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule
 from tfps.training.scoring import Scorer
@@ -41,7 +42,8 @@ class Program(Protocol):
 
   Attributes:
     run_ticket: the function of a ticket, as `tickets.training_function` returns it; returns (for
-      `logs`, int64 scalar: the number of examples it trained on, its `bad_records.Skipped`).
+      `logs`, int64 scalar: the number of examples it trained on, its `bad_records.Skipped`, its
+      `finite_step.Tally`).
   """
 
   @property
@@ -217,6 +219,9 @@ class _Fit:
     self._schedule = schedule
     self._resumed = resumed
     self._skipped = bad_records.SkippedRecords(source, resumed.skipped if resumed else None)
+    self._nonfinite = NonfiniteSteps(
+      model.max_nonfinite_steps, resumed.nonfinite_steps if resumed else 0
+    )
     self._memory_watch = memory.MemoryWatch(tell=native.tell_memory_share)
     self._logs: Any = {} if resumed is None else logs_lib.metric_results(model)
 
@@ -293,7 +298,7 @@ class _Fit:
         self._skipped.explain,
       )
       with contextlib.closing(results):
-        for ticket, (values, examples, skipped) in results:
+        for ticket, (values, examples, skipped, tally) in results:
           position = position.after(ticket)
           if examples:  # Else all of its records are skipped, and no step has returned anything.
             last = (values,)
@@ -302,8 +307,11 @@ class _Fit:
               raise ValueError(
                 "Unexpected result of `train_function` (Empty logs): let train_step return a dict."
               )
+          self._nonfinite.add(
+            int(tally.count), self._source.place_of_example, ticket, int(tally.first)
+          )
           self._finish(ticket, skipped, step)
-          position = position.with_skipped(self._skipped.counts)
+          position = self._counted(position)
           step += 1
       # All that have begun are finished: these are the day's first tickets, in whatever order.
       position = day_feed.reached(self._reached(position))
@@ -345,7 +353,12 @@ class _Fit:
     self.callbacks.on_train_batch_end(step, self._logs)
 
   def _reached(self, position: Position) -> Position:
-    return position.before_ticket(self._schedule.next_ticket).with_skipped(self._skipped.counts)
+    return self._counted(position.before_ticket(self._schedule.next_ticket))
+
+  def _counted(self, position: Position) -> Position:
+    """The position, after a run that has counted what is counted so far."""
+    position = position.with_skipped(self._skipped.counts)
+    return position.with_nonfinite_steps(self._nonfinite.count)
 
 
 def _train_step(model: Model, class_weight: dict[int, float] | None) -> Callable[[Any], Any]:

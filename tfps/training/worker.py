@@ -17,6 +17,7 @@ from tfps.layers.lookup import Route
 from tfps.training import dense
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
+from tfps.training.finite_step import Tally, no_tally
 from tfps.training.gradient_sums import GradientSums
 from tfps.training.learning_rates import follow_schedules
 from tfps.training.logs import TracedStep
@@ -126,8 +127,8 @@ class WorkerProgram:
 
     def train_ticket(ticket: Ticket, number: tf.Tensor, finished_below: tf.Tensor) -> tuple:
       reading = source.reading(ticket)
-      logs, examples = self._train_ticket(reading.batches, number, finished_below)
-      return logs, examples, reading.skipped(examples)
+      logs, examples, tally = self._train_ticket(reading.batches, number, finished_below)
+      return logs, examples, reading.skipped(examples), tally
 
     self.run_ticket = tickets_lib.training_function(train_ticket)
 
@@ -171,14 +172,14 @@ class WorkerProgram:
     routes: list[Route],
     replies: list,
     step: tf.Tensor,
-  ) -> tuple[Pushes, Any]:
-    """One train step: (its pushes, what it returns)."""
+  ) -> tuple[tuple, Any]:
+    """One train step: ((its pushes, whether it was spoilt, or None), what it returns)."""
 
     def train(data: Any, routes: list[Route], replies: list, step: tf.Tensor) -> tuple:
       wire_dtype = self.communication.wire_dtype
       with Exchanged(zip(routes, replies), step, wire_dtype, self._sums) as exchanged:
         logs = train_step(data)
-      return [exchanged.pushes[table] for table in self.tables], logs
+      return ([exchanged.pushes[table] for table in self.tables], exchanged.spoilt), logs
 
     return model.distribute_strategy.run(train, args=(data, routes, replies, step))
 
@@ -203,7 +204,7 @@ class WorkerProgram:
 
   def _train_ticket(
     self, dataset: tf.data.Dataset, number: tf.Tensor, finished_below: tf.Tensor
-  ) -> tuple[tuple, tf.Tensor]:
+  ) -> tuple[tuple, tf.Tensor, Tally]:
     """Trains on one ticket; traced once, and run by a worker.
 
     Args:
@@ -212,27 +213,28 @@ class WorkerProgram:
       finished_below: int64 scalar; all tickets with a smaller number are finished.
 
     Returns:
-      (for `logs`: as the worker knows it, int64 scalar: the number of examples).
+      (for `logs`: as the worker knows it, int64 scalar: the number of examples, its `Tally`).
     """
     batches = _Batches(self, iter(dataset), number, finished_below)
     zero = tf.zeros([], tf.int64)
     more, state = batches.begin()
     carried, after = self.step.none()
-    _, _, examples, carried, after, state = while_loop(
+    _, _, examples, tally, carried, after, state = while_loop(
       lambda first, more, *_: more,
-      lambda first, more, examples, carried, after, state: self._group(
-        batches, first, examples, carried, state
+      lambda first, more, examples, tally, carried, after, state: self._group(
+        batches, first, examples, tally, carried, state
       ),
-      (zero, more, zero, carried, after, state),
+      (zero, more, zero, no_tally(), carried, after, state),
     )
     batches.end(state)
-    return (carried, after), examples
+    return (carried, after), examples, tally
 
   def _group(
     self,
     batches: _Batches,
     first: tf.Tensor,
     examples: tf.Tensor,
+    tally: Tally,
     carried: list[tf.Tensor],
     state: tuple,
   ) -> tuple:
@@ -240,13 +242,13 @@ class WorkerProgram:
     before = self._shared.read()
     handles = dense.copies(self._variables, before)
     last = first + (self.communication.dense_sync_every or _ALL)
-    following, more, examples, carried, state = while_loop(
+    following, more, examples, tally, carried, state = while_loop(
       lambda i, more, *_: more & (i < last),
-      lambda i, more, examples, carried, state: (
+      lambda i, more, examples, tally, carried, state: (
         i + 1,
-        *batches.train(i, examples, state, handles),
+        *batches.train(i, examples, tally, state, handles),
       ),
-      (first, tf.ones([], tf.bool), examples, carried, state),
+      (first, tf.ones([], tf.bool), examples, tally, carried, state),
     )
     steps = count = following - first
     if self._apply is not None:
@@ -257,7 +259,7 @@ class WorkerProgram:
     decays = self._decays.after(self._changed, count, steps)
     after = self._after(handles=handles)
     self._merged.merge(before, handles, decays, batches.step(following - 1))
-    return following, more, examples, carried, after, state
+    return following, more, examples, tally, carried, after, state
 
 
 class _Batches:
@@ -287,12 +289,14 @@ class _Batches:
     replies = self._exchange(_wanted(batch, more), pushes) if self._trainer.ahead else ()
     return more, (batch, replies, pushes)
 
-  def train(self, i: tf.Tensor, examples: tf.Tensor, state: tuple, handles: dict) -> tuple:
+  def train(
+    self, i: tf.Tensor, examples: tf.Tensor, tally: Tally, state: tuple, handles: dict
+  ) -> tuple:
     """Trains on batch `i`.
 
     Returns:
-      (whether there is another one, the number of examples trained on, what is carried of the logs,
-      the state).
+      (whether there is another one, the number of examples trained on, the `Tally`, what is carried
+      of the logs, the state).
     """
     trainer = self._trainer
     batch, replies, pushes = state
@@ -305,10 +309,11 @@ class _Batches:
     next_replies = self._exchange(_wanted(following, more), send) if trainer.ahead else ()
     data = self._packed(batch.data)
     flat = trainer.train(data, batch.routes, replies, self.step(i), handles=handles)
-    new, carried = trainer.step.split(flat)
+    (new, spoilt), carried = trainer.step.split(flat)
     pushes = tf.nest.map_structure(lambda held, one: tf.concat([held, one], 0), pushes, new)
+    tally = tally.after(spoilt, data, examples)
     examples += batching.rows(tf.nest.flatten(data)[0])
-    return more, examples, carried, (following, next_replies, pushes)
+    return more, examples, tally, carried, (following, next_replies, pushes)
 
   def end(self, state: tuple) -> None:
     """Sends the pushes that are left."""

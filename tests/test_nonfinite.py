@@ -1,0 +1,361 @@
+"""Ways to get a step that is not finite: each changes nothing, is told, and no file holds it."""
+
+import contextlib
+import io
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import tfps
+from tests import exports
+from tests.checkpoints import checkpoints_in
+from tfps.checkpoint import CheckpointManager, reader
+from tfps.errors import NonfiniteError
+
+BATCH, BATCHES = 8, 6  # Tickets have 3 batches.
+
+# The field of a line that is spoilt, and how: {way: (field, value)}.
+OF_DATA = {
+  "NaN feature": ("feature", "nan"),
+  "infinite feature": ("feature", "inf"),
+  "-inf feature": ("feature", "-inf"),
+  "feature that overflows": ("feature", "3e38"),
+  "NaN label": ("label", "nan"),
+  "infinite label": ("label", "inf"),
+  "NaN weight": ("weight", "nan"),
+  "-inf weight": ("weight", "-inf"),
+  "NaN id weight": ("id_weight", "nan"),
+  "infinite id weight": ("id_weight", "inf"),
+}
+FIELDS = ("user", "feature", "id_weight", "label", "weight")
+# The first and the last batch of a ticket, the first and last line of one.
+PLACES = [0, 3 * BATCH - 1, 2 * BATCH + 3, 3 * BATCH]
+
+
+class Tower(tfps.Model):
+  """Id weights, averages that the forward pass moves, metrics that check their predictions."""
+
+  def __init__(self, table):
+    super().__init__()
+    self.embedding = tfps.Embedding(table, ["user"])
+    self.norm = keras.layers.BatchNormalization(momentum=0.5)
+    self.dense = keras.layers.Dense(1)
+
+  def call(self, x, training=None):
+    embedded = self.embedding(x, {"user": x["id_weight"]})
+    inputs = tf.concat([embedded.mf[:, 0], x["feature"][:, tf.newaxis]], axis=1)
+    return tf.sigmoid(embedded.lr_logit + self.dense(self.norm(inputs, training=training)))
+
+
+def compiled(model=Tower, **settings):
+  keras.utils.set_random_seed(1)
+  accessor = tfps.CtrAccessor(create_threshold=0.1, decay_rate=1, delete_threshold=-1)
+  made = model(tfps.FeasignTable("ctr", mf_dim=2, accessor=accessor, optimizer=tfps.Adam()))
+  settings = (
+    dict(optimizer="adam", loss="binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+    | settings
+  )
+  made.compile(**settings)
+  return made
+
+
+def lines(seed=0, spoilt=()):
+  """Lines of FIELDS; `spoilt` has {number: (field, value)}."""
+  rng = np.random.default_rng(seed)
+  found = []
+  for number in range(BATCH * BATCHES):
+    values = dict(
+      user=f"u{number % 12}", feature=f"{rng.normal():.3f}", label=rng.integers(0, 2),
+      id_weight=f"{rng.uniform(0.5, 2):.3f}", weight=rng.integers(1, 3),
+    )  # fmt: skip
+    values |= dict([dict(spoilt)[number]]) if number in dict(spoilt) else {}
+    found.append(" ".join(str(values[field]) for field in FIELDS))
+  return found
+
+
+def parse(records):
+  columns = tf.strings.split(records, " ").to_tensor(shape=[None, len(FIELDS)])
+  user, *numbers = tf.unstack(columns, axis=1)
+  feature, id_weight, label, weight = map(tf.strings.to_number, numbers)
+  x = {"user": tfps.feasign("user", user), "feature": feature, "id_weight": id_weight}
+  return x, label[:, tf.newaxis], weight
+
+
+def source_of(days, **settings):
+  settings = dict(batch_size=BATCH, batches_per_ticket=3, check_labels=False) | settings
+  return tfps.data.source(days, parse, **settings)
+
+
+def state(model):
+  """Everything that a step may change but counts."""
+  rows = model.embedding.table.lookup(tfps.feasign("user", [f"u{i}" for i in range(12)]))
+  rows = [rows[name] for name in ("lr_w", "lr_state", "mf_w", "mf_state", "admitted")]
+  return [*model.get_weights(), *(one.numpy() for one in model.optimizer.variables), *rows]
+
+
+def counts(model):
+  rows = model.embedding.table.lookup(tfps.feasign("user", [f"u{i}" for i in range(12)]))
+  return rows["statistics"][:, :2]
+
+
+def saved_in(folder):
+  return [name for name in checkpoints_in(folder) if name.startswith("checkpoint-")]
+
+
+def check_checkpoints(folder):
+  """Every checkpoint there is holds finite numbers only; there is one."""
+  paths = [f"{folder}/{name}" for name in saved_in(folder)]
+  assert paths
+  for path in paths:
+    dense = tf.train.load_checkpoint(f"{path}/dense/model")
+    for name, dtype in dense.get_variable_to_dtype_map().items():
+      assert not dtype.is_floating or np.isfinite(dense.get_tensor(name)).all(), name
+    (table,) = reader.open_checkpoint(path).tables.values()
+    for shard in table.shards():
+      assert np.isfinite(shard.rows.floats).all() and np.isfinite(shard.rows.statistics).all()
+
+
+@pytest.fixture(name="days", scope="module")
+def _days(tmp_path_factory):
+  """{way: (files of its day, the spoilt line)}, and of what is left without the spoilt batch."""
+  folder, whole, without = tmp_path_factory.mktemp("days"), {}, {}
+  for number, (way, spoilt) in enumerate(OF_DATA.items()):
+    place = PLACES[number % len(PLACES)]
+    text = lines(number, {place: spoilt})
+    first = place // BATCH * BATCH
+    for kept, days in ((text, whole), (text[:first] + text[first + BATCH :], without)):
+      path = folder / f"{number}-{len(kept)}.txt"
+      path.write_text("\n".join(kept) + "\n")
+      days[way] = str(path)
+  return whole, without
+
+
+@pytest.fixture(name="trained", scope="module")
+def _trained(days, tmp_path_factory):
+  """What each way leaves of one model, and what the good batches alone leave of another."""
+  folder = tmp_path_factory.mktemp("checkpoints")
+  left = []
+  for files in days:
+    model, source = compiled(), source_of(files)
+    saver = tfps.callbacks.Checkpoint(str(folder / str(len(left))))
+    skipped = tfps.callbacks.SkippedRecords()
+    left.append({})
+    for way in OF_DATA:
+      told = io.StringIO()
+      with contextlib.redirect_stderr(told):
+        callbacks = [saver, skipped]
+        history = model.fit(source.day(way), callbacks=callbacks, verbose=0)
+      check_checkpoints(folder / str(len(left) - 1))
+      left[-1][way] = (
+        state(model), counts(model), told.getvalue(), history.history, skipped.nonfinite_steps
+      )  # fmt: skip
+  return left
+
+
+@pytest.mark.parametrize("way", OF_DATA)
+def test_a_spoilt_batch_only_counts(days, trained, way):
+  (after, counted, told, logs, steps), (expected, _, nothing, expected_logs, _) = (
+    found[way] for found in trained
+  )
+  for one, other in zip(after, expected, strict=True):
+    np.testing.assert_array_equal(one, other)
+    assert np.isfinite(one).all()
+  assert logs.keys() == expected_logs.keys()
+  for name, values in logs.items():
+    np.testing.assert_allclose(values, expected_logs[name], rtol=1e-6)
+  number = list(OF_DATA).index(way)
+  assert nothing == "" and steps == 1
+  place = PLACES[number % len(PLACES)]
+  assert told.startswith("tfps: a step was not finite and changed no weight; the first was that")
+  assert f"{days[0][way]}, line {place + 1} (byte" in told and told.count("\n") == 1
+  assert np.isfinite(counted).all()
+
+
+def test_its_shows_and_clicks_count(days, trained):
+  """Good records add show and click, a spoilt label its show only, a spoilt weight nothing."""
+  expected = np.zeros([12, 2])
+  for way, path in days[0].items():
+    for line in pathlib.Path(path).read_text().split("\n")[:-1]:
+      values = dict(zip(FIELDS, line.split(" ")))
+      user, weight, label = (
+        int(values["user"][1:]), float(values["weight"]), float(values["label"])
+      )  # fmt: skip
+      if np.isfinite(weight):
+        click = np.float32(weight) * np.float32(label)
+        expected[user] += [weight, click if np.isfinite(click) else 0]
+    np.testing.assert_allclose(trained[0][way][1], expected, rtol=1e-6)
+
+
+def test_show_and_click_of_an_example_that_are_not_finite_enter_no_counts():
+  model = compiled(loss="mse")
+  x = {
+    "user": tfps.feasign("user", np.arange(4)), "feature": np.ones(4, np.float32),
+    "id_weight": np.ones(4, np.float32),
+    "counts/show": np.float32([1, np.nan, 2, np.inf]),
+    "counts/click": np.float32([np.nan, 1, 1, 0]),
+  }  # fmt: skip
+  model.train_on_batch(x, np.ones([4, 1]))
+  rows = model.embedding.table.lookup(tfps.feasign("user", np.arange(4)))
+  np.testing.assert_array_equal(rows["statistics"][:, :2], [[1, 0], [0, 0], [2, 1], [0, 0]])
+  assert model.optimizer.iterations == 1
+  assert model.embedding.table.statistics()["nonfinite_counts"] == 3
+
+
+class OfModel(Tower):
+  """Spoils where x has a "bad" that is 1, in a way that it is told."""
+
+  def __init__(self, table, way):
+    super().__init__(table)
+    self.way = way
+    self.extra = self.add_weight(name="extra", shape=[], initializer="ones")
+
+  def call(self, x, training=None):
+    prediction = super().call(x, training)
+    bad = tf.reduce_max(x["bad"])
+    if self.way == "NaN of a layer":
+      return prediction + bad * 0 / (1 - bad)
+    if self.way == "square root at 0":  # The loss is finite, its gradient is not.
+      return prediction + 0 * self.extra * 0 + tf.sqrt(self.extra * (1 - bad)) * 0.1
+    if self.way == "float16 overflow":
+      return prediction + 1e-9 * tf.cast(tf.cast(self.extra + 1e5 * bad, tf.float16), tf.float32)
+    if self.way == "add_loss":
+      self.add_loss(tf.math.log(1 - bad) * 0.1)
+    if self.way == "a gradient alone":
+      return prediction + _with_gradient(self.extra, tf.where(bad > 0, np.inf, 0.0))
+    return prediction
+
+
+@tf.custom_gradient
+def _with_gradient(weight, gradient):
+  return tf.zeros([]) * weight, lambda upstream: (tf.reduce_sum(upstream) * 0 + gradient, None)
+
+
+def logarithm_of_zero(y, y_pred):
+  return -tf.math.log(tf.where(y > 1, 0.0, y_pred[:, 0] * 0 + 0.5)) + tf.reduce_sum(y_pred * 0)
+
+
+OF_MODEL = [
+  "NaN of a layer", "square root at 0", "float16 overflow", "add_loss", "a gradient alone",
+  "logarithm of zero",
+]  # fmt: skip
+
+
+def arrays(rng, bad=False):
+  x = {
+    "user": tfps.feasign("user", [f"u{i}" for i in range(BATCH)]),
+    "feature": rng.normal(size=BATCH).astype(np.float32),
+    "id_weight": np.ones(BATCH, np.float32),
+    "bad": np.full(BATCH, bad, np.float32),
+  }
+  return x, rng.integers(0, 2, [BATCH, 1]) + 2.0 * bad
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("way", OF_MODEL)
+def test_a_step_that_the_model_spoils(way, eagerly, capsys):
+  loss = logarithm_of_zero if way == "logarithm of zero" else "mse"
+  model = compiled(
+    lambda table: OfModel(table, way), loss=loss, metrics=["mae"], run_eagerly=eagerly
+  )
+  rng = np.random.default_rng(0)
+  for _ in range(2):
+    model.train_on_batch(*arrays(rng))
+  before, shows = state(model), counts(model)[:, 0].sum()
+  metrics = [variable.numpy() for metric in model.metrics for variable in metric.variables]
+  assert capsys.readouterr().err == ""
+  model.train_on_batch(*arrays(rng, bad=True), reset_metrics=False)
+  for one, other in zip(state(model), before, strict=True):
+    np.testing.assert_array_equal(one, other)
+  after = [variable.numpy() for metric in model.metrics for variable in metric.variables]
+  assert all((one == other).all() for one, other in zip(after, metrics, strict=True))
+  assert counts(model)[:, 0].sum() == shows + BATCH
+  told = capsys.readouterr().err
+  assert told.endswith("changed no weight; the first was that with example 0 of batch 2.\n"), told
+  model.train_on_batch(*arrays(rng))
+  assert any((one != other).any() for one, other in zip(state(model), before))
+
+
+def test_arrays_that_are_spoilt_name_batch_and_example(capsys):
+  model = compiled()
+  rng = np.random.default_rng(0)
+  batches = [arrays(rng) for _ in range(4)]
+  batches[2][0]["feature"][5] = np.nan
+  x = {name: np.concatenate([one[0][name] for one in batches]) for name in batches[0][0]}
+  y = np.concatenate([one[1] for one in batches])
+  model.fit(x, y, batch_size=BATCH, shuffle=False, epochs=2, verbose=0)
+  told = capsys.readouterr().err
+  assert told.startswith("tfps: 2 steps were not finite") and "example 5 of batch 2." in told
+  assert model.optimizer.iterations == 6
+  model.max_nonfinite_steps = 2
+  model.compile("adam", "binary_crossentropy")
+  message = "2 steps was not finite, as many as max_nonfinite_steps allows.* example 5 of batch 2: "
+  with pytest.raises(NonfiniteError, match=message):
+    model.fit(x, y, batch_size=BATCH, shuffle=False, epochs=9, verbose=0)
+  assert model.optimizer.iterations == 5
+
+
+def test_a_run_ends_at_the_limit_and_the_last_good_checkpoint_stays(tmp_path):
+  good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
+  good.write_text("\n".join(lines(1)) + "\n")
+  spoilt = dict.fromkeys(range(4, BATCH * BATCHES), ("feature", "nan"))
+  bad.write_text("\n".join(lines(2, spoilt)) + "\n")
+  source = source_of({"good": str(good), "bad": str(bad)})
+  model = compiled()
+  model.max_nonfinite_steps = 5
+  saver = tfps.callbacks.Checkpoint(str(tmp_path / "saved"))
+  with pytest.raises(NonfiniteError) as raised:
+    model.fit(source, callbacks=[saver], verbose=0)
+  assert re.search(r"of 6 steps.*bad.txt, line 5 \(byte \d+\): mend what", str(raised.value))
+  check_checkpoints(tmp_path / "saved")
+  assert len(saved_in(tmp_path / "saved")) == 1
+  after = state(model)
+  manager = CheckpointManager(tmp_path / "saved", model, [model.embedding.table], read_only=True)
+  manager.restore()
+  for one, other in zip(state(model), after, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_dense_optimizer_that_explodes_reaches_no_checkpoint(tmp_path):
+  path = tmp_path / "lines.txt"
+  path.write_text("\n".join(lines(1)) + "\n")
+  source = source_of({"one": str(path), "two": str(path)})
+  model, saver = compiled(), tfps.callbacks.Checkpoint(str(tmp_path / "saved"))
+  model.fit(source.day("one"), callbacks=[saver], verbose=0)
+  # A rate that float32 has no number for.
+  model.compile(keras.optimizers.SGD(1e39), "binary_crossentropy")
+  message = "variable '.*' holds a value that is not finite, so no checkpoint is written"
+  with pytest.raises(NonfiniteError, match=message):
+    model.fit(source, callbacks=[tfps.callbacks.Checkpoint(str(tmp_path / "other"))], verbose=0)
+  check_checkpoints(tmp_path / "saved")
+  assert not saved_in(tmp_path / "other")
+
+
+@pytest.mark.parametrize("what", ["row", "weight"])
+def test_what_is_not_finite_reaches_no_file(tmp_path, what):
+  model, table = exports.make_small_model()
+  exporter = tfps.export.Exporter(model, str(tmp_path / "exports"), raw=exports.SMALL_RAW)
+  manager = CheckpointManager(tmp_path / "saved", model, [table])
+  manager.save({})
+  exporter.base()
+  if what == "row":
+    width = table.policy_of(None).layout.row.width(True)
+    floats = np.full(width, np.nan, np.float32)
+    table.upsert([7], [1], [[90, 90, 90]], [0], [1], floats, [0, width])
+  else:
+    variable = model.trainable_variables[0]
+    variable.assign(tf.fill(variable.shape, np.float32(np.inf)))
+  name = "table 'small': Feasign 7 has" if what == "row" else "variable '.*' holds"
+  for incremental in (False, True):
+    with pytest.raises(NonfiniteError, match=f"{name} .* so no checkpoint is written"):
+      manager.save({}, incremental=incremental)
+  with pytest.raises(NonfiniteError, match=f"{name} .* so no delta is written"):
+    exporter.delta()
+  with pytest.raises(NonfiniteError, match=f"{name} .* so no base is written"):
+    exporter.base()
+  check_checkpoints(tmp_path / "saved")
+  assert len(saved_in(tmp_path / "saved")) == 1
+  assert [path.name for path in (tmp_path / "exports" / "base").iterdir()] == ["1"]
