@@ -14,7 +14,11 @@ import tfps
 from tests import exports
 from tests.checkpoints import checkpoints_in
 from tfps.checkpoint import CheckpointManager, reader
+from tfps.cli import main
 from tfps.errors import NonfiniteError
+from tfps.graph import finite
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 BATCH, BATCHES = 8, 6  # Tickets have 3 batches.
 
@@ -203,6 +207,30 @@ def test_show_and_click_of_an_example_that_are_not_finite_enter_no_counts():
   np.testing.assert_array_equal(rows["statistics"][:, :2], [[1, 0], [0, 0], [2, 1], [0, 0]])
   assert model.optimizer.iterations == 1
   assert model.embedding.table.statistics()["nonfinite_counts"] == 3
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16, tf.float64])
+def test_what_is_finite_in_each_dtype(dtype):
+  largest, smallest = dtype.max, np.finfo(np.float16).tiny
+  for length in (0, 1, 7, 8, 21):
+    values = np.resize([largest, -largest, smallest, 0.0], length).astype(dtype.as_numpy_dtype)
+    assert finite.all_finite([values, None, tf.constant([1])])
+    for place in range(length):
+      for bad in (np.nan, np.inf, -np.inf):
+        spoilt = values.copy()
+        spoilt[place] = bad
+        assert not finite.all_finite([values, tf.IndexedSlices(spoilt, tf.range(length))])
+
+
+def test_tfps_train_ends_with_an_exit_code(tmp_path, capsys):
+  arguments = ["train", f"--config={ROOT / 'configs' / 'quickstart.py'}"]
+  arguments += ["--config.data.days=1", "--config.data.examples_per_day=600"]
+  # The first step leaves weights that float32 has no number for, all others are not finite.
+  arguments += ["--config.dense_optimizer.name=sgd", "--config.dense_optimizer.learning_rate=1e39"]
+  arguments += ["--config.batch_size=100", "--config.max_nonfinite_steps=3"]
+  assert main.main(arguments) == 1
+  told = capsys.readouterr().err
+  assert re.search(r"tfps: error: the loss or a gradient of \d steps was not finite, as many", told)
 
 
 class OfModel(Tower):
