@@ -23,7 +23,8 @@ _OPTIONS = (
   "mf_dim=1;num_shards=1;mf.optimizer=ftrl;accessor.delete_threshold=0.5",
 )
 _NUMPY = {tf.int64: np.int64, tf.int32: np.int32, tf.float32: np.float32, tf.float64: np.float64,
-          tf.uint8: np.uint8, tf.uint16: np.uint16, tf.bool: np.bool_}  # fmt: skip
+          tf.float16: np.float16, tf.bfloat16: tf.bfloat16.as_numpy_dtype, tf.uint8: np.uint8,
+          tf.uint16: np.uint16, tf.bool: np.bool_}  # fmt: skip
 _MOST_KEPT = 40
 
 
@@ -59,11 +60,14 @@ class Ops:
     for attribute in definition.attr:
       arguments[attribute.name] = self._attribute(rng, definition, attribute)
     for argument in definition.input_arg:
-      count = 1
+      dtypes = [argument.type]
       if argument.number_attr:
-        count = arguments[argument.number_attr]
-      tensors = [self._tensor(rng, argument, size) for _ in range(count)]
-      arguments[argument.name] = tensors if argument.number_attr else tensors[0]
+        dtypes *= arguments[argument.number_attr]
+      elif argument.type_list_attr:
+        dtypes = arguments.pop(argument.type_list_attr)
+      tensors = [self._tensor(rng, argument, dtype, size) for dtype in dtypes]
+      is_list = argument.number_attr or argument.type_list_attr
+      arguments[argument.name] = tensors if is_list else tensors[0]
     inferred = {argument.number_attr for argument in definition.input_arg if argument.number_attr}
     for name in inferred:
       if not any(name == output.number_attr for output in definition.output_arg):
@@ -93,16 +97,19 @@ class Ops:
       most = 4 if attribute.name in ("N", "num_servers", "num_lookups") else 9
       value = rng.randint(max(attribute.minimum, 1), most)
       return rng.choice((4, 4, value, 2**31 - 1)) if attribute.name == "row_floats" else value
-    if attribute.type == "type":
-      return tf.dtypes.as_dtype(rng.choice(list(attribute.allowed_values.list.type)))
+    if attribute.type in ("type", "list(type)"):
+      types = list(attribute.allowed_values.list.type)
+      if attribute.type == "type":
+        return tf.dtypes.as_dtype(rng.choice(types))
+      return [rng.choice(types) for _ in range(rng.randint(attribute.minimum, 3))]
     allowed = [text.decode() for text in attribute.allowed_values.list.s]
     if attribute.type == "list(string)":
       return [rng.choice(allowed) for _ in range(rng.randint(1, 3))]
     assert allowed, (definition.name, attribute.name)
     return rng.choice(allowed)
 
-  def _tensor(self, rng, argument, size):
-    dtype = tf.dtypes.as_dtype(argument.type)
+  def _tensor(self, rng, argument, dtype, size):
+    dtype = tf.dtypes.as_dtype(dtype)
     if dtype == tf.resource:
       return rng.choice(self._resources[: 3 if rng.random() < 0.8 else None])
     if dtype == tf.string:
@@ -141,7 +148,7 @@ class Ops:
       return generator.random(count) < 0.5
     if kind == 0:
       return np.frombuffer(generator.bytes(count * np.dtype(dtype).itemsize), dtype)
-    if np.issubdtype(dtype, np.floating):
+    if tf.dtypes.as_dtype(dtype).is_floating:  # To NumPy, bfloat16 is no floating type.
       if kind == 1:
         edges = np.array([0, -0.0, 1, -1, np.nan, np.inf, -np.inf, 3e38, 1e-45, 1e300]).astype(
           dtype
