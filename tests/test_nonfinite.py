@@ -179,6 +179,23 @@ def test_a_spoilt_batch_only_counts(days, trained, way):
   assert np.isfinite(counted).all()
 
 
+@pytest.mark.parametrize("way", ["arrays", "arrays, eagerly", "a source", "a source, eagerly"])
+def test_terminate_on_nan_ends_training_after_the_step(days, way):
+  model, seen = compiled(run_eagerly="eagerly" in way), []
+  source = source_of(days[0]["NaN feature"], batches_per_ticket=1)
+  callbacks = [
+    keras.callbacks.TerminateOnNaN(),
+    keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: seen.append(logs["loss"])),
+  ]
+  x = parse(lines(0, {PLACES[1]: OF_DATA["NaN feature"]}))
+  x = tf.data.Dataset.from_tensor_slices(x).batch(BATCH) if "arrays" in way else source
+  history = model.fit(x, epochs=3, verbose=0, callbacks=callbacks)
+  spoilt = PLACES[1 if "arrays" in way else 0] // BATCH
+  assert len(seen) == spoilt + 1 and history.epoch == [0]
+  assert np.isnan(seen[spoilt]) and np.isfinite(seen[:spoilt]).all()
+  assert all(np.isfinite(one).all() for one in state(model))
+
+
 def test_its_shows_and_clicks_count(days, trained):
   """Good records add show and click, a spoilt label its show only, a spoilt weight nothing."""
   expected = np.zeros([12, 2])

@@ -139,6 +139,13 @@ def warn_of_own_metrics(model: Model, step: Traced) -> None:
       )
 
 
+def with_nan_loss(logs: Any) -> Any:
+  """The logs of a ticket that had a spoilt step, for callbacks such as `TerminateOnNaN`."""
+  if not isinstance(logs, dict) or "loss" not in logs:
+    return logs
+  return {**logs, "loss": float("nan")}
+
+
 def metric_results(model: Model) -> dict[str, Any]:
   """The results of all metrics of the model, as Keras names them."""
   return plain(model.get_metrics_result())

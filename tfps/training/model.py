@@ -161,9 +161,12 @@ class Model(WithoutRows, keras.Model):
     y, y_pred, sample_weight = finite_step.sane((y, y_pred, sample_weight), spoilt)
     logs = self.compute_metrics(x, y, y_pred, sample_weight)
     kept.restore(spoilt)
-    if type(self).compute_metrics is not keras.Model.compute_metrics:
-      return logs
-    return self.get_metrics_result()
+    if type(self).compute_metrics is keras.Model.compute_metrics:
+      logs = self.get_metrics_result()
+    if not current_exchange().is_told and "loss" in logs:
+      # As Keras's loop hands it to callbacks; the metric itself has left the step out.
+      logs = {**logs, "loss": tf.where(spoilt, float("nan"), logs["loss"])}
+    return logs
 
   def apply_gradients(
     self, gradients_and_variables: Iterable[tuple[Any, tf.Variable]], scale: Any = 1.0

@@ -310,7 +310,7 @@ class _Fit:
           self._nonfinite.add(
             int(tally.count), self._source.place_of_example, ticket, int(tally.first)
           )
-          self._finish(ticket, skipped, step)
+          self._finish(ticket, skipped, step, spoilt=int(tally.count) > 0)
           position = self._counted(position)
           step += 1
       # All that have begun are finished: these are the day's first tickets, in whatever order.
@@ -341,8 +341,10 @@ class _Fit:
       if self.callbacks.want_moment(position()):
         return
 
-  def _finish(self, ticket: Ticket, skipped: bad_records.Skipped, step: int) -> None:
-    """Tells callbacks of a finished ticket."""
+  def _finish(
+    self, ticket: Ticket, skipped: bad_records.Skipped, step: int, spoilt: bool
+  ) -> None:
+    """Tells callbacks of a finished ticket; the loss of a spoilt one is NaN to them."""
     self._memory_watch.warn()
     counts = self._skipped.add_ticket(ticket, skipped)
     if counts:
@@ -350,7 +352,8 @@ class _Fit:
     self.callbacks.call("on_ticket_end", ticket)
     # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
     self.callbacks.on_train_batch_begin(step)
-    self.callbacks.on_train_batch_end(step, self._logs)
+    logs = logs_lib.with_nan_loss(self._logs) if spoilt else self._logs
+    self.callbacks.on_train_batch_end(step, logs)
 
   def _reached(self, position: Position) -> Position:
     return self._counted(position.before_ticket(self._schedule.next_ticket))

@@ -109,7 +109,11 @@ def tensorboard(way):
   way.see("events", found)
 
 
-@FEATURES.add("TerminateOnNaN: a loss that is not finite")
+@FEATURES.add(
+  "TerminateOnNaN: a loss that is not finite",
+  only="epochs",
+  note="the step changes no weight, and the history leaves it out",
+)
 def terminate(way):
   way.batches_per_ticket = 1
   x = data.floats(4)
