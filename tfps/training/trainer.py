@@ -341,9 +341,7 @@ class _Fit:
       if self.callbacks.want_moment(position()):
         return
 
-  def _finish(
-    self, ticket: Ticket, skipped: bad_records.Skipped, step: int, spoilt: bool
-  ) -> None:
+  def _finish(self, ticket: Ticket, skipped: bad_records.Skipped, step: int, spoilt: bool) -> None:
     """Tells callbacks of a finished ticket; the loss of a spoilt one is NaN to them."""
     self._memory_watch.warn()
     counts = self._skipped.add_ticket(ticket, skipped)
