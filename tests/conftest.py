@@ -31,7 +31,6 @@ _LONG = (
   "test_cpp.py",
   "test_benchmarks.py",
   "test_worker.py",
-  "test_keras_judge.py",
   "soak/test_faults.py",
   "test_bad_records.py",
   "test_conformance.py",

@@ -47,7 +47,7 @@ def test_on_a_cluster(feature, on_cluster):
   assert not wrong, "\n".join(wrong)
 
 
-@settings(max_examples=max(settings.default.max_examples // 2, 1))
+@settings(max_examples=max(settings.default.max_examples // 3, 1))
 @given(combinations.combinations())
 def test_any_combination(combination):
   expected = ways.run(combination.program, ways.Way)

@@ -21,7 +21,8 @@ class Feature(NamedTuple):
     refused_on_cluster: the same where only a cluster refuses it.
     known: why it differs today in one process; "" if it does not.
     known_on_cluster: the same on a cluster.
-    cluster: whether the suite runs it on a cluster each time; the report always does.
+    cluster: whether the suite runs it on a cluster each time: where tests/test_worker.py has
+      nothing like it; the report always does.
     rounding: how far values may differ, where that is more than float32 makes them.
     note: what the table says about it.
   """

@@ -69,11 +69,13 @@ class Way:
     return history
 
   def evaluate(self, model: Any, data: Data, name: str = "", **arguments: Any) -> None:
-    """Evaluates twice, and sees the list and the dict."""
-    arguments = {"verbose": 0, **arguments}
-    found = self._evaluate(model, data, {**arguments, "return_dict": True})
-    self._see_each(f"{name}evaluate", found)
-    self.see(f"{name}evaluate list", self._evaluate(model, data, arguments))
+    """Evaluates and sees the dict."""
+    arguments = {"verbose": 0, "return_dict": True, **arguments}
+    self._see_each(f"{name}evaluate", self._evaluate(model, data, arguments))
+
+  def evaluate_list(self, model: Any, data: Data) -> None:
+    """Evaluates and sees the list."""
+    self.see("evaluate list", self._evaluate(model, data, {"verbose": 0}))
 
   def predict(self, model: Any, data: Data, name: str = "", **arguments: Any) -> Any:
     """Predicts and sees the predictions."""
@@ -85,19 +87,25 @@ class Way:
 
   def all(self, model: Any, data: Data, validation: Data | None = None, **arguments: Any) -> Any:
     """Fits, evaluates and predicts; sees all of it, and the model."""
-    self.see_model(model, "initial ")
-    self.fit(model, data, validation, **{"epochs": 2, **arguments})
-    self.evaluate(model, validation or data)
+    self.test(model, data, validation, **arguments)
     self.predict(model, data)
-    self.see_model(model)
     return model
 
-  def learn(self, model: Any, data: Data) -> None:
-    """Fits and predicts, and sees the model: for what cannot differ in `evaluate` alone."""
+  def train(self, model: Any, data: Data, validation: Data | None = None, **arguments: Any) -> None:
+    """Fits and sees the model: for what shows in histories and weights if it shows at all."""
     self.see_model(model, "initial ")
-    self.fit(model, data, epochs=2)
-    self.predict(model, data)
+    self.fit(model, data, validation, **{"epochs": 2, **arguments})
     self.see_model(model)
+
+  def test(self, model: Any, data: Data, validation: Data | None = None, **arguments: Any) -> None:
+    """Trains and evaluates: for what cannot differ in `predict` alone."""
+    self.train(model, data, validation, **arguments)
+    self.evaluate(model, validation or data)
+
+  def learn(self, model: Any, data: Data) -> None:
+    """Trains and predicts: for what cannot differ in `evaluate` alone."""
+    self.train(model, data)
+    self.predict(model, data)
 
   def see_model(self, model: Any, name: str = "") -> None:
     """Sees weights, what the optimizer holds, and rows."""

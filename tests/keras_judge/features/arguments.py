@@ -21,6 +21,7 @@ def everything_as_usual(way):
   examples = data.dense()
   examples.sample_weight = data.weights()
   way.all(model, examples, data.validation())
+  way.evaluate_list(model, examples)
 
 
 @FIT.add("x of feasigns", cluster=True, note="the rows as on arrays with a `tfps.Model`")
@@ -29,14 +30,14 @@ def a_table(way):
   way.all(model, data.rows(data.weights()), data.rows())
 
 
-@COMPILE.add("loss_weights", cluster=True)
+@COMPILE.add("loss_weights")
 def loss_weights(way):
   x = keras.Input([4], name="x")
   hidden = keras.layers.Dense(3, "tanh")(x)
   outputs = {name: keras.layers.Dense(1, "sigmoid", name=name)(hidden) for name in ("a", "b")}
   model = way.Model(x, outputs)
   model.compile("adam", {"a": "mse", "b": "mae"}, loss_weights={"a": 0.3, "b": 2.0})
-  way.all(model, data.Data(data.floats(4), {"a": data.clicks(), "b": 1 - data.clicks()}))
+  way.test(model, data.Data(data.floats(4), {"a": data.clicks(), "b": 1 - data.clicks()}))
 
 
 @COMPILE.add("run_eagerly", refused_on_cluster="ValueError: workers run graphs only")
@@ -65,7 +66,7 @@ def steps_per_execution(way):
 
 @COMPILE.add("jit_compile")
 def jit_compile(way):
-  way.all(compiled(way, jit_compile=False), data.dense())
+  way.train(compiled(way, jit_compile=False), data.dense())
 
 
 @COMPILE.add("jit_compile=True")
@@ -75,7 +76,7 @@ def jit_compiled(way):
 
 @COMPILE.add("pss_evaluation_shards", note="tickets are the shards")
 def pss_evaluation_shards(way):
-  way.all(compiled(way, pss_evaluation_shards=2 if way.name == "cluster" else 0), data.dense())
+  way.test(compiled(way, pss_evaluation_shards=2 if way.name == "cluster" else 0), data.dense())
 
 
 def _refused_by_fit(name, value):
@@ -101,12 +102,12 @@ for _name, _value in {
 @FIT.add("class_weight")
 def class_weight(way):
   model = compiled(way, weighted_metrics=["mae"])
-  way.all(model, data.dense(), data.validation(), class_weight={0: 1.0, 1: 2.0})
+  way.train(model, data.dense(), data.validation(), class_weight={0: 1.0, 1: 2.0})
 
 
 @FIT.add("validation_freq")
 def validation_freq(way):
-  way.all(compiled(way), data.dense(), data.validation(), epochs=4, validation_freq=2)
+  way.train(compiled(way), data.dense(), data.validation(), epochs=4, validation_freq=2)
 
 
 @FIT.add("validation_freq as a list")
@@ -116,12 +117,12 @@ def validation_freq_list(way):
 
 @FIT.add("initial_epoch")
 def initial_epoch(way):
-  way.all(compiled(way), data.dense(), initial_epoch=1, epochs=3)
+  way.train(compiled(way), data.dense(), initial_epoch=1, epochs=3)
 
 
 @FIT.add("shuffle", note="a source shuffles if it was made with `shuffle=True`")
 def shuffle(way):
-  way.all(compiled(way), data.dense(), shuffle=False)
+  way.train(compiled(way), data.dense(), shuffle=False)
 
 
 @FIT.add("max_queue_size", "workers", "use_multiprocessing", note=QUEUES)
@@ -194,8 +195,8 @@ for _name in dir(keras.callbacks.Callback):
     setattr(Hooks, _name, _hook(_name))
 
 
-@FIT.add("verbose", only="fit", note="the bar counts tickets", cluster=True)
-@EVALUATE.add("verbose", only="evaluate", note="the bar counts tickets", cluster=True)
+@FIT.add("verbose", only="fit", note="the bar counts tickets")
+@EVALUATE.add("verbose", only="evaluate", note="the bar counts tickets")
 @PREDICT.add("verbose", only="predict", note="the bar counts tickets")
 def verbose(way):
   way.batches_per_ticket = 1

@@ -52,18 +52,18 @@ def _all_losses(way):
   model = way.Model(x, outputs)
   model.compile("adam", {name: getattr(losses, name)() for name in RECIPES})
   examples = data.Data(data.floats(4), {name: labels for name, (_, _, labels) in RECIPES.items()})
-  way.all(model, examples, examples.part(3, 30))
+  way.test(model, examples, examples.part(3, 30))
 
 
 for _name in RECIPES:
-  FEATURES.add(_name, only=rf"\b{_name}|_loss keys|fit loss", cluster=True)(_all_losses)
+  FEATURES.add(_name, only=rf"\b{_name}|_loss keys|fit loss")(_all_losses)
 
 
 def _reduced(reduction):
   def program(way):
     loss = losses.BinaryCrossentropy(reduction=reduction)
     model = wide(keras.optimizers.SGD(0.1), loss, metrics=["mae"])
-    way.all(model, data.rows(), data.rows().part(3, 24))
+    way.test(model, data.rows(), data.rows().part(3, 24))
 
   program.__name__ = f"reduction_{reduction}"
   return program
@@ -76,10 +76,10 @@ for _reduction in ("auto", "sum_over_batch_size", "sum"):
 @FEATURES.add("Reduction none", note="Keras takes the mean")
 def reduction_none(way):
   loss = losses.BinaryCrossentropy(reduction="none")
-  way.all(compiled(way, loss=loss), data.dense(), data.validation())
+  way.test(compiled(way, loss=loss), data.dense(), data.validation())
 
 
-@FEATURES.add("a loss over the batch, such as in-batch softmax", cluster=True)
+@FEATURES.add("a loss over the batch, such as in-batch softmax")
 def in_batch_softmax(way):
   def softmax(y_true, y_pred):
     scores = tf.matmul(y_pred, y_pred, transpose_b=True)
@@ -89,7 +89,7 @@ def in_batch_softmax(way):
 
   model = tower(way, 3, None)
   model.compile("adam", softmax)
-  way.all(
+  way.test(
     model,
     data.Data(data.floats(4), data.floats(3)),
     data.Data(data.floats(4), data.floats(3)).part(0, 20),
@@ -106,30 +106,29 @@ def own_losses(way):
   outputs = [keras.layers.Dense(1, name=name)(x) for name in ("a", "b")]
   model = way.Model(x, outputs)
   model.compile("adam", [lambda y_true, y_pred: tf.abs(y_true - y_pred), Own()])
-  way.all(model, data.Data(data.floats(4), (data.clicks(), data.clicks())))
+  way.test(model, data.Data(data.floats(4), (data.clicks(), data.clicks())))
 
 
 @FEATURES.add("own function that sums")
 def own_sum(way):
   model = compiled(way, loss=lambda y_true, y_pred: tf.reduce_sum(tf.square(y_true - y_pred)))
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
-@FEATURES.add("add_loss", cluster=True)
+@FEATURES.add("add_loss")
 def add_loss(way):
   x = keras.Input([4], name="x")
   hidden = keras.layers.Dense(3, "tanh")(x)
   model = way.Model(x, keras.layers.Dense(1, "sigmoid")(hidden))
   model.add_loss(0.1 * tf.reduce_mean(tf.square(hidden)))
   model.compile("adam", "binary_crossentropy")
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
 @FEATURES.add(
   "activity_regularizer",
   "kernel_regularizer",
   "bias_regularizer",
-  cluster=True,
 )
 def regularizers(way):
   model = tower(
@@ -139,10 +138,10 @@ def regularizers(way):
     bias_regularizer=keras.regularizers.L2(0.3),
   )
   model.compile("adam", "binary_crossentropy")
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
-@FEATURES.add("compute_loss that reads x", cluster=True)
+@FEATURES.add("compute_loss that reads x")
 def compute_loss(way):
   class Reads(way.Model):
     def __init__(self):
@@ -158,7 +157,7 @@ def compute_loss(way):
   model = Reads()
   model.build([None, 4])
   model.compile("adam", "binary_crossentropy")
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
 @FEATURES.add("no labels: add_loss alone")
@@ -177,4 +176,4 @@ def partial(way):
   outputs = [keras.layers.Dense(1, "sigmoid", name=name)(x) for name in ("a", "b")]
   model = way.Model(x, outputs)
   model.compile("adam", ["mse", None], metrics=[["mae"], []])
-  way.all(model, data.Data(data.floats(4), (data.clicks(), data.clicks())))
+  way.test(model, data.Data(data.floats(4), (data.clicks(), data.clicks())))

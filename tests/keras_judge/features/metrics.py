@@ -108,7 +108,7 @@ class WithMetrics:
     model = tower(way, self.units, "sigmoid" if self.units == 1 else "softmax")
     model.compile("adam", self.loss, metrics=made, weighted_metrics=weighted)
     examples = data.Data(data.floats(4), self.y, data.weights())
-    way.all(model, examples, examples.part(5, 30))
+    way.test(model, examples, examples.part(5, 30))
 
 
 def _group(group):
@@ -182,7 +182,6 @@ class Share(metrics.Metric):
   "own class",
   "own function",
   "a name",
-  cluster=True,
 )
 def own_metrics(way):
   def worst(y_true, y_pred):
@@ -215,7 +214,7 @@ def metrics_by_hand(way):
   model = Fed()
   model.build([None, 4])
   model.compile("adam", "binary_crossentropy")
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
 @FEATURES.add("add_metric")
@@ -225,4 +224,4 @@ def add_metric(way):
   model = way.Model(x, keras.layers.Dense(1, "sigmoid")(hidden))
   model.add_metric(tf.reduce_mean(hidden), name="activity")
   model.compile("adam", "binary_crossentropy")
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())

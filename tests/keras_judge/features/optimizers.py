@@ -1,4 +1,7 @@
-"""Every optimizer that Keras ships, and what it can be told."""
+"""Every optimizer that Keras ships, and what it can be told.
+
+tests/test_worker.py runs them on a cluster.
+"""
 
 import inspect
 
@@ -55,22 +58,22 @@ def shipped(module, base):
   } - {"Optimizer", "LearningRateSchedule"}
 
 
-def _optimizer(features, name, make, cluster=False):
+def _optimizer(features, name, make):
   def program(way):
     model = compiled(way, make())
     if hasattr(model.optimizer, "build"):
       # Keras's Nadam depends on how often it is traced: twice, if it is not built.
       model.optimizer.build(model.trainable_variables)
-    way.all(model, data.dense())
+    way.train(model, data.dense())
 
   program.__name__ = f"legacy_{name}" if features is LEGACY else name
   refused = "ValueError: .*in one process only" if features is LEGACY else ""
-  features.add(name, cluster=cluster, refused_on_cluster=refused)(program)
+  features.add(name, refused_on_cluster=refused)(program)
 
 
 for _name, _arguments in RECIPES.items():
   _make = lambda name=_name, arguments=_arguments: getattr(optimizers, name)(**arguments)
-  _optimizer(FEATURES, _name, _make, cluster=_name in ("Adam", "SGD", "Lion"))
+  _optimizer(FEATURES, _name, _make)
 for _name, _arguments in LEGACY_RECIPES.items():
   _make = lambda name=_name, arguments=_arguments: getattr(optimizers.legacy, name)(**arguments)
   _optimizer(LEGACY, _name, _make)
@@ -78,7 +81,7 @@ for _name, _arguments in LEGACY_RECIPES.items():
 
 def _schedule(name, make):
   def program(way):
-    way.all(compiled(way, optimizers.SGD(make())), data.dense())
+    way.train(compiled(way, optimizers.SGD(make())), data.dense())
 
   program.__name__ = f"schedule_{name}"
   SCHEDULES.add(name)(program)
@@ -90,39 +93,39 @@ for _name, _make in SCHEDULE_RECIPES.items():
 
 @FEATURES.add("clipnorm")
 def clipnorm(way):
-  way.all(compiled(way, optimizers.SGD(0.5, clipnorm=0.01)), data.dense())
+  way.train(compiled(way, optimizers.SGD(0.5, clipnorm=0.01)), data.dense())
 
 
 @FEATURES.add("clipvalue")
 def clipvalue(way):
-  way.all(compiled(way, optimizers.SGD(0.5, clipvalue=0.01)), data.dense())
+  way.train(compiled(way, optimizers.SGD(0.5, clipvalue=0.01)), data.dense())
 
 
-@FEATURES.add("global_clipnorm", cluster=True)
+@FEATURES.add("global_clipnorm")
 def global_clipnorm(way):
-  way.all(compiled(way, optimizers.SGD(0.5, global_clipnorm=0.01)), data.dense())
+  way.train(compiled(way, optimizers.SGD(0.5, global_clipnorm=0.01)), data.dense())
 
 
 @FEATURES.add("global_clipnorm with a table")
 def global_clipnorm_with_table(way):
-  way.all(wide(optimizers.SGD(0.5, global_clipnorm=0.01)), data.rows())
+  way.train(wide(optimizers.SGD(0.5, global_clipnorm=0.01)), data.rows())
 
 
-@FEATURES.add("use_ema, ema_overwrite_frequency", cluster=True)
+@FEATURES.add("use_ema, ema_overwrite_frequency")
 def use_ema(way):
   optimizer = optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=3)
-  way.all(compiled(way, optimizer), data.dense())
+  way.train(compiled(way, optimizer), data.dense())
 
 
 @FEATURES.add("use_ema, written at the end of fit")
 def ema_at_end(way):
   optimizer = optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
-  way.all(compiled(way, optimizer), data.dense())
+  way.train(compiled(way, optimizer), data.dense())
 
 
 @FEATURES.add("weight_decay")
 def weight_decay(way):
-  way.all(compiled(way, optimizers.SGD(0.5, weight_decay=0.1)), data.dense())
+  way.train(compiled(way, optimizers.SGD(0.5, weight_decay=0.1)), data.dense())
 
 
 @FEATURES.add("constraints")
@@ -131,15 +134,15 @@ def constraints(way):
   x = keras.Input([4])
   model = way.Model(x, keras.layers.Dense(1, "sigmoid", kernel_constraint=constraint)(x))
   model.compile(optimizers.SGD(0.5), "mse")
-  way.all(model, data.dense())
+  way.train(model, data.dense())
 
 
 @FEATURES.add("LossScaleOptimizer", refused_on_cluster="ValueError: Loss scaling is not supported")
 def loss_scale(way):
   optimizer = keras.mixed_precision.LossScaleOptimizer(optimizers.SGD(0.5), dynamic_growth_steps=3)
-  way.all(compiled(way, optimizer), data.dense())
+  way.train(compiled(way, optimizer), data.dense())
 
 
 @FEATURES.add("one by name")
 def by_name(way):
-  way.all(compiled(way, "rmsprop"), data.dense())
+  way.train(compiled(way, "rmsprop"), data.dense())

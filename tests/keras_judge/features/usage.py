@@ -42,14 +42,17 @@ def _compile_anew(name, *features, make=compiled, cluster=True, examples=data.de
     way.evaluate(model, test)
     change = settings["change"]
     change(model)
-    way.all(model, train, test)
+    way.test(model, train, test)
 
   program.__name__ = f"compile_anew_{name}"
   FEATURES.add(*features, cluster=cluster)(program)
 
 
 _compile_anew(
-  "loss", "compile anew: another loss", change=lambda model: model.compile("sgd", "mae")
+  "loss",
+  "compile anew: another loss",
+  cluster=False,
+  change=lambda model: model.compile("sgd", "mae"),
 )
 _compile_anew(
   "optimizer",
@@ -59,6 +62,7 @@ _compile_anew(
 _compile_anew(
   "metrics",
   "compile anew: other metrics",
+  cluster=False,
   change=lambda model: model.compile("sgd", "mse", metrics=["AUC", "mse"]),
 )
 
@@ -149,7 +153,7 @@ def get_and_set_weights(way):
   kept = model.get_weights()
   way.fit(model, examples)
   model.set_weights(kept)
-  way.all(model, examples)
+  way.train(model, examples)
 
 
 @FEATURES.add("save_weights, load_weights")
@@ -159,7 +163,7 @@ def save_weights(way):
   model.save_weights(path)
   way.fit(model, examples)
   model.load_weights(path)
-  way.all(model, examples)
+  way.train(model, examples)
 
 
 @FEATURES.add("tf.train.Checkpoint of model and optimizer", "fit after restore")
@@ -170,7 +174,7 @@ def tf_checkpoint(way):
   path = checkpoint.write(f"{folder}/kept")
   way.fit(model, examples)
   checkpoint.read(path).assert_consumed()
-  way.all(model, examples)
+  way.train(model, examples)
 
 
 @FEATURES.add("clone_model")
@@ -182,10 +186,10 @@ def clone(way):
   other.compile("adam", "mse")
   way.see("is a tfps.Model", isinstance(other, way.Model))
   if isinstance(other, way.Model):
-    way.all(other, data.dense())
+    way.test(other, data.dense())
 
 
-@FEATURES.add("a Sequential inside of a model", "nested models", "shared layers", cluster=True)
+@FEATURES.add("a Sequential inside of a model", "nested models", "shared layers")
 def nested(way):
   inner = keras.Sequential([layers.Dense(3, "tanh"), layers.BatchNormalization()])
   a, b = keras.Input([4], name="a"), keras.Input([4], name="b")
@@ -210,7 +214,7 @@ def nested_tables(way):
   way.all(model, data.rows(), data.rows())
 
 
-@FEATURES.add("a functional model with a table", cluster=True)
+@FEATURES.add("a functional model with a table")
 def functional_table(way):
   model = functional(table())
   model.compile("adam", "binary_crossentropy", metrics=["AUC"])
@@ -237,6 +241,7 @@ def _several(way, kind):
   model.compile("adam", losses, metrics=metrics, weighted_metrics=metrics)
   examples = data.Data(x, y, weight)
   way.all(model, examples, examples.part(3, 30))
+  way.evaluate_list(model, examples)
 
 
 @FEATURES.add(
@@ -253,10 +258,7 @@ def several_in_lists(way):
   _several(way, "list")
 
 
-@FEATURES.add(
-  "own train_step, test_step and predict_step",
-  cluster=True,
-)
+@FEATURES.add("own train_step, test_step and predict_step")
 def own_steps(way):
   class Own(way.Model):
     def __init__(self):
@@ -300,6 +302,7 @@ def own_steps(way):
   examples = data.dense()
   way.fit(model, examples, data.validation(), epochs=2)
   way.evaluate(model, data.validation())
+  way.evaluate_list(model, data.validation())
   way.predict(model, examples)
   way.see_model(model)
 
@@ -325,7 +328,7 @@ def own_train_step(way):
   model = Own()
   model.build([None, 4])
   model.compile(optimizers.SGD(0.1), "mse", metrics=["mae"])
-  way.all(model, data.dense(), data.validation())
+  way.test(model, data.dense(), data.validation())
 
 
 @FEATURES.add(
@@ -423,7 +426,7 @@ def ragged(way):
 def rank_1(way):
   model = compiled(way, metrics=["accuracy"], weighted_metrics=["AUC"])
   examples = data.Data(data.floats(4), data.clicks()[:, 0].astype(np.int64), data.weights())
-  way.all(model, examples, examples.part(3, 30))
+  way.test(model, examples, examples.part(3, 30))
 
 
 @FEATURES.add("an empty last batch: examples that batch_size divides")
