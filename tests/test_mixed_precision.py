@@ -1,6 +1,7 @@
 """Models under policies of mixed precision: the loss scale for dense weights and rows, dtypes."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -37,27 +38,38 @@ def stream():
   return tfps.data.ClickStream(days=1, examples_per_day=600, batch_size=64, batches_per_ticket=3)
 
 
+def learned(model_class, policy_name, initial=None):
+  """(table, model, its weights before, its loss, its predictions) after a fit."""
+  source = stream()
+  with policy(policy_name):
+    table, model = make_model(model_class, keras.optimizers.SGD(0.05))
+  model.build_for(source)
+  if initial is not None:
+    model.set_weights(initial)
+  initial = model.get_weights()
+  before = model.predict(source)
+  loss = model.fit(source, verbose=0).history["loss"][-1]
+  prediction = model.predict(source)
+  assert np.abs(prediction - before).max() > 0.02
+  assert table.statistics()["nonfinite_gradients"] == 0
+  return table, model, initial, loss, prediction
+
+
+@functools.cache
+def in_float32(model_class):
+  return learned(model_class, "float32")[2:]
+
+
 @pytest.mark.parametrize("model_class", [DeepFM, WideAndDeep, DCNv2])
 @pytest.mark.parametrize("name, precision", [("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)])
 def test_models_learn_what_they_do_in_float32(model_class, name, precision):
-  source = stream()
-  predictions, losses = [], []
-  initial = None
-  for policy_name in ("float32", name):
-    with policy(policy_name):
-      table, model = make_model(model_class, keras.optimizers.SGD(0.05))
-    model.build_for(source)
-    initial = initial or model.get_weights()
-    model.set_weights(initial)
-    before = model.predict(source)
-    losses.append(model.fit(source, verbose=0).history["loss"][-1])
-    predictions.append(model.predict(source))
-    assert np.abs(predictions[-1] - before).max() > 0.02
-    assert table.statistics()["nonfinite_gradients"] == 0
-  assert predictions[1].dtype == np.float32
-  np.testing.assert_allclose(*predictions, atol=precision)
-  np.testing.assert_allclose(*losses, atol=precision)
+  initial, expected_loss, expected = in_float32(model_class)
+  table, model, _, loss, prediction = learned(model_class, name, initial)
+  assert prediction.dtype == np.float32
+  np.testing.assert_allclose(prediction, expected, atol=precision)
+  np.testing.assert_allclose(loss, expected_loss, atol=precision)
   # What an export computes.
+  source = stream()
   x, _ = next(iter(source.open(next(iter(source.tickets())))))
   expected = model(x, training=False)
   np.testing.assert_allclose(trained.predict(model, x, [table]), expected, atol=1e-6)

@@ -10,7 +10,7 @@ import tf_keras as keras
 
 import tfps
 
-SIZES = (4, 32, 256)
+SIZES = (4, 64)
 LEARNING_RATE = 0.01
 
 LOSSES = [

@@ -3,6 +3,7 @@
 One cluster trains all cases one after the other; each test looks at what is left of one.
 """
 
+import inspect
 import os
 import pathlib
 import pickle
@@ -124,6 +125,16 @@ def test_mixed_precision(folder):
   )
 
 
+def test_all_optimizers_of_keras_are_tried():
+  there = {
+    name
+    for name, one in vars(keras.optimizers).items()
+    if inspect.isclass(one) and name != "Optimizer"
+  }
+  named = {type(make()).__name__ for make in dense_optimizers.OPTIMIZERS.values()}
+  assert there == named
+
+
 def test_every_optimizer_of_keras(folder):
   found = trained(folder, "optimizers")
   for (name, consistency), weights in found.items():
@@ -131,8 +142,9 @@ def test_every_optimizer_of_keras(folder):
       continue
     initial, weights = weights
     expected = dense_optimizers.by_keras(dense_optimizers.OPTIMIZERS[name], initial)
-    for one, other in zip(weights, expected):
+    for one, other, before in zip(weights, expected, initial):
       np.testing.assert_allclose(one, other, **ROUNDING, err_msg=f"{name}, {consistency}")
+      assert np.abs(one - before).max() > 1e-4
   refused = {name: found[name] for name in found if isinstance(found[name], str)}
   assert set(refused) == {("legacy.Adam", "sync"), ("EMA that overwrites", "bounded")}
   assert "take keras.optimizers.Adam." in refused["legacy.Adam", "sync"]
