@@ -7,7 +7,7 @@ import pytest
 import tf_keras as keras
 from hypothesis import given, settings
 
-from tests.keras_judge import cluster, combinations, compare, data, ways
+from tests.keras_judge import cluster, combinations, compare, data, report, ways
 from tests.keras_judge.features import callbacks, layers, losses, metrics, optimizers
 from tests.keras_judge.table import FEATURES
 
@@ -99,6 +99,21 @@ def test_no_feature_is_there_twice_and_each_program_has_its_name():
   assert sorted(set(ids)) == sorted(ids)
   programs = {feature.program.__name__: feature.program for feature in FEATURES}
   assert {feature.program for feature in FEATURES} == set(programs.values())
+
+
+# The page.
+
+
+def test_a_row_that_is_made_again_leaves_the_others(tmp_path):
+  page = tmp_path / "page.md"
+  some = [FEATURES[0], FEATURES[-1], next(f for f in FEATURES if "|" in f.name or f.refused)]
+  report.write([(feature, "same", "refused: a | b".replace("|", "\\|")) for feature in some], page)
+  report.write([(some[0], "refused: no.", "refused: no.")], page)
+  found = report.rows(page.read_text())
+  assert {key: cells[:2] for key, cells in found.items()} == {
+    report.key_of(some[0]): ["refused: no.", "as in one process"],
+    **{report.key_of(one): ["same", "refused: a \\| b"] for one in some[1:]},
+  }
 
 
 # The judge can tell.

@@ -7,4 +7,5 @@ with which it is refused.
 
 python -m tests.keras_judge            # all programs in all ways; prints what differs
 python -m tests.keras_judge --report   # the same, and writes docs/keras_features.md
+python -m tests.keras_judge --report --only="metrics: AUC"   # writes only such rows anew
 """

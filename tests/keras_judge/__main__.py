@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -12,10 +13,10 @@ from tests.keras_judge.table import FEATURES
 def main() -> int:
   """Returns the exit code: 1 if anything differs."""
   parser = argparse.ArgumentParser(prog="python -m tests.keras_judge", description=__doc__)
-  parser.add_argument("--report", action="store_true", help="write docs/keras_features.md")
-  parser.add_argument("--only", default="", help="only features whose kind and name have this")
+  parser.add_argument("--report", action="store_true", help="write it into docs/keras_features.md")
+  parser.add_argument("--only", default="", help="a regex: only such features, by 'kind: name'")
   arguments = parser.parse_args()
-  features = [feature for feature in FEATURES if arguments.only in feature.id]
+  features = [feature for feature in FEATURES if re.search(arguments.only, feature.id)]
   names = dict.fromkeys(feature.program.__name__ for feature in features)
   with tempfile.TemporaryDirectory() as folder:
     on_cluster = cluster.run(names, pathlib.Path(folder), show=True)
@@ -33,7 +34,9 @@ def main() -> int:
         print(f"{feature.id}:", *wrong, sep="\n  ", flush=True)
       cells.append(report.cell(found, wrong))
     lines.append((feature, *cells))
-  if arguments.report and not arguments.only:
+  if arguments.report:
+    if not arguments.only:
+      report.PAGE.unlink(missing_ok=True)
     report.write(lines)
   return int(differ)
 

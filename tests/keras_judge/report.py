@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import tensorflow as tf
 import tf_keras as keras
 
 from tests.keras_judge.feature import Feature
+from tests.keras_judge.table import FEATURES
 from tests.keras_judge.ways import Seen
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "keras_features.md"
@@ -47,21 +49,41 @@ def cell(found: Seen, wrong: list[str]) -> str:
   return f"refused: {found.error.partition(': ')[2]}".replace("|", "\\|") if found.error else "same"
 
 
-def write(lines: list[tuple[Feature, str, str]]) -> None:
-  """Writes the page.
+def rows(page: str) -> dict[tuple[str, str], list[str]]:
+  """{(title of the feature's kind, the feature as the page has it): the cells after that}."""
+  found, title = {}, ""
+  for line in page.splitlines():
+    if line.startswith("## "):
+      title = line.removeprefix("## ")
+    elif line.startswith("| ") and not line.startswith("| |"):
+      name, *cells = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+      found[title, name] = cells
+  return found
+
+
+def key_of(feature: Feature) -> tuple[str, str]:
+  """The key of its row in `rows`."""
+  return feature.kind[0].upper() + feature.kind[1:], name_of(feature)
+
+
+def write(lines: list[tuple[Feature, str, str]], page: pathlib.Path = PAGE) -> None:
+  """Writes the page; rows of other features stay as they are there.
 
   Args:
     lines: (feature, the cell of one process, the cell of a cluster).
+    page: the page.
   """
+  there = rows(page.read_text()) if page.exists() else {}
+  for feature, process, cluster in lines:
+    same = process == cluster and process != "same"
+    there[key_of(feature)] = [process, "as in one process" if same else cluster, feature.note]
   text: list[str] = [INTRODUCTION]
   text.append(f"Found with TensorFlow {tf.__version__} and tf_keras {keras.__version__}.")
-  kind = None
-  for feature, process, cluster in lines:
-    if feature.kind != kind:
-      kind = feature.kind
-      title = kind[0].upper() + kind[1:]
+  for feature in FEATURES:
+    title, name = key_of(feature)
+    if (title, name) not in there:
+      continue
+    if f"## {title}" not in text:
       text += ["", f"## {title}", "", "| | one process | cluster | |", "|---|---|---|---|"]
-    same = process == cluster and process != "same"
-    there = "as in one process" if same else cluster
-    text.append(f"| {name_of(feature)} | {process} | {there} | {feature.note} |")
-  PAGE.write_text("\n".join([*text, ""]))
+    text.append(f"| {' | '.join([name, *there[title, name]])} |")
+  page.write_text("\n".join([*text, ""]))
