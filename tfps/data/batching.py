@@ -41,6 +41,13 @@ def padding(spec: Any) -> Any:
   return tf.nest.map_structure(_padding, spec)
 
 
+def repeated(value: Any, times: int) -> Any:
+  """A Tensor, RaggedTensor or SparseTensor, `times` times along the first dimension."""
+  if isinstance(value, tf.SparseTensor):
+    return tf.sparse.concat(0, [value] * times)
+  return tf.concat([value] * times, 0)
+
+
 def _padding(spec: tf.TypeSpec) -> Any:
   if isinstance(spec, tf.RaggedTensorSpec):
     inner = [1 if size is None else size for size in spec.shape[spec.ragged_rank + 1 :]]

@@ -102,7 +102,9 @@ def _says(found: Any, text: str) -> bool:
 
 
 _CONVERSION_RULES = Private("tensorflow.python.autograph.core.config", "CONVERSION_RULES")
+_CONVERT = Private("tensorflow.python.autograph.core.config", "Convert")
 _DO_NOT_CONVERT = Private("tensorflow.python.autograph.core.config", "DoNotConvert")
+_UNCONVERTED = Private("tensorflow.python.autograph.impl.conversion", "_ALLOWLIST_CACHE")
 _AUTOGRAPH_STATUS = Private("tensorflow", "__internal__.autograph.control_status_ctx")
 _AUTOGRAPH_CONVERT = Private("tensorflow", "__internal__.autograph.tf_convert")
 _CONTEXT = Private("tensorflow.python.eager.context", "context")
@@ -111,6 +113,9 @@ _ANONYMOUS_NAME = Private("tensorflow.python.eager.context", "anonymous_name")
 _OP_DEFINITION = Private("tensorflow.python.framework.op_def_registry", "get")
 _CAPTURES = Private("tensorflow", "__internal__.FuncGraph.captures")
 _CAPTURE = Private("tensorflow", "__internal__.FuncGraph.capture")
+_DEFERRED = Private("tensorflow", "__internal__.FuncGraph.deferred_internal_captures")
+_DEFERRED_FROM = Private("tensorflow", "__internal__.FuncGraph.deferred_external_captures")
+_CAPTURE_LATE = Private("tensorflow", "__internal__.FuncGraph.capture_call_time_value")
 _CONTROL_OUTPUTS = Private("tensorflow", "__internal__.FuncGraph.__init__", "self.control_outputs")
 _SAVED_MODEL = Private("tensorflow.core.protobuf.saved_model_pb2", "SavedModel")
 _MODULE_IGNORED = Private("tensorflow", "Module._TF_MODULE_IGNORED_PROPERTIES")
@@ -125,6 +130,7 @@ _FUNCTIONAL = Private("tf_keras.src.engine.functional", "Functional")
 _SCRATCH_GRAPH = Private(
   "tf_keras.src.engine.base_layer", "Layer._infer_output_signature", "_scratch_graph"
 )
+_USES_AUTOGRAPH = Private("tf_keras", "layers.Layer._should_use_autograph")
 _IS_COMPILED = Private("tf_keras", "Model._assert_compile_was_called")
 _VALIDATE_LOSS = Private("tf_keras", "Model._validate_target_and_loss")
 _COMPILED_LOSS = Private("tf_keras", "Model.compile", "self.compiled_loss")
@@ -208,14 +214,40 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def unconverted(*packages: str) -> Iterator[None]:
-  """While it is active, AutoGraph leaves the code of these packages as it is."""
-  do_not_convert, rules = _DO_NOT_CONVERT.get(), _CONVERSION_RULES.get()
+  """While it is active, AutoGraph leaves the code of these packages as it is.
+
+  It converts the one layer of Keras that has a condition on a tensor, SpectralNormalization.
+  """
+  import tf_keras as keras
+
+  convert, do_not_convert, rules = _CONVERT.get(), _DO_NOT_CONVERT.get(), _CONVERSION_RULES.get()
   config: Any = importlib.import_module(_CONVERSION_RULES.module)
-  config.CONVERSION_RULES = (*map(do_not_convert, packages), *rules)
+  conditional: Any = keras.layers.SpectralNormalization
+  config.CONVERSION_RULES = (
+    convert(conditional.__module__),
+    *map(do_not_convert, packages),
+    *rules,
+  )
+  # What AutoGraph has left as it is, it leaves so: else it would in a stock model's fit, too.
+  conversion: Any = importlib.import_module(_UNCONVERTED.module)
+  left = _UNCONVERTED.get()
+  conversion._ALLOWLIST_CACHE = _left_of(packages)
+  # Layer.__call__, which is not converted, asks it.
+  _USES_AUTOGRAPH.get()
+  before = conditional._should_use_autograph
+  conditional._should_use_autograph = lambda self: True
   try:
     yield
   finally:
+    conditional._should_use_autograph = before
+    conversion._ALLOWLIST_CACHE = left
     config.CONVERSION_RULES = rules
+
+
+@functools.cache
+def _left_of(packages: tuple[str, ...]) -> Any:
+  """What AutoGraph knows to be left as it is where `packages` are."""
+  return type(_UNCONVERTED.get())()
 
 
 def converted(function: Callable) -> Callable:
@@ -254,6 +286,30 @@ def captures(graph: Any) -> list[tuple[Any, Any]]:
 def capture(graph: Any, tensor: Any) -> Any:
   """What stands in the graph of a function for a tensor from outside."""
   return _CAPTURE.get()(graph, tensor)
+
+
+def deferred_captures(graph: Any) -> list[tuple[Callable[[], Any], Any]]:
+  """(function that finds it, placeholder) of each tensor that a ConcreteFunction gets when called.
+
+  Such is the handle of a lookup table on a cluster: each worker has a copy of the table.
+  """
+  _DEFERRED.get()
+  _DEFERRED_FROM.get()
+  return list(zip(graph.deferred_external_captures, graph.deferred_internal_captures))
+
+
+def capture_late(graph: Any, find: Callable[[], Any], placeholder: Any) -> Any:
+  """What stands in a graph for one of the `deferred_captures` of another graph."""
+  import tensorflow as tf
+
+  _CAPTURE_LATE.get()
+  outermost = graph
+  while hasattr(outermost.outer_graph, "capture_call_time_value"):
+    outermost = outermost.outer_graph
+  spec = tf.TensorSpec(placeholder.shape, placeholder.dtype)
+  value = lambda: tf.nest.flatten(find())[0]
+  captured = outermost.capture_call_time_value(value, spec, key=find)
+  return captured if outermost is graph else capture(graph, captured)
 
 
 def control_outputs(graph: Any) -> list[Any]:

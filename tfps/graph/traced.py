@@ -36,6 +36,8 @@ class Traced:
     changed: those of them that it may change.
     assigned: those of them that it gives a value, rather than adding to them.
     others: (external tensor, placeholder) of everything else that it has captured.
+    deferred: (function that finds it, placeholder) of what a call captures where it runs, such as
+      the handle of the lookup table of that worker.
     concrete: the ConcreteFunction.
     graph_def: its GraphDef, without devices.
   """
@@ -60,6 +62,8 @@ class Traced:
     captures = compat.captures(graph)
     self.others = [(e, p) for e, p in captures if id(e) not in named]
     self._variables = [(named[id(e)], p) for e, p in captures if id(e) in named]
+    self.deferred = compat.deferred_captures(graph)
+    captured = len(captures) + len(self.deferred)
     graph_def = graph.as_graph_def()
     roots = [output.op.name for output in self._outputs]
     if side_effects:
@@ -75,6 +79,7 @@ class Traced:
     graph_def.node.extend(nodes)
     self._variables = [(v, p) for v, p in self._variables if p.op.name in there]
     self.others = [(e, p) for e, p in self.others if p.op.name in there]
+    self.deferred = [(find, p) for find, p in self.deferred if p.op.name in there]
     self.variables = [variable for variable, _ in self._variables]
     ops_of = {
       identity(variable): {op.type for op in placeholder.consumers() if op.name in there}
@@ -82,7 +87,7 @@ class Traced:
     }
     self.changed = [one for one in self.variables if ops_of[identity(one)] - set(_READS)]
     self.assigned = [one for one in self.variables if "AssignVariableOp" in ops_of[identity(one)]]
-    arguments = graph.inputs[: len(graph.inputs) - len(captures)]
+    arguments = graph.inputs[: len(graph.inputs) - captured]
     self._arguments = [(i, p) for i, p in enumerate(arguments) if p.op.name in there]
     self.graph_def = anywhere(graph_def)
     for nodes in (self.graph_def.node, *(f.node_def for f in self.graph_def.library.function)):
@@ -104,6 +109,9 @@ class Traced:
     for external, placeholder in self.others:
       is_handle = external.dtype == tf.resource
       inputs[placeholder.name] = _here(external) if is_handle else tf.constant(external.numpy())
+    here = tf.compat.v1.get_default_graph()
+    for find, placeholder in self.deferred:
+      inputs[placeholder.name] = compat.capture_late(here, find, placeholder)
     for variable, placeholder in self._variables:
       inputs[placeholder.name] = _here(handles[identity(variable)])
     outputs = tf.graph_util.import_graph_def(

@@ -108,7 +108,8 @@ class Decays:
 
   A weight, a count and a sum keep all of it: tickets' additions add up. A moving average that keeps
   b in each step keeps b ** n after n. Variables of neither Keras's optimizers nor
-  BatchNormalization keep nothing: the last ticket decides.
+  BatchNormalization keep nothing: the last ticket decides. So do weights that SpectralNormalization
+  sets: what two tickets do to one of them does not add up.
 
   Args:
     model: the Keras model, built and compiled.
@@ -125,6 +126,8 @@ class Decays:
       if isinstance(layer, keras.layers.BatchNormalization):
         for variable in (layer.moving_mean, layer.moving_variance):
           self._of_batch[identity(variable)] = layer.momentum
+      if isinstance(layer, keras.layers.SpectralNormalization):
+        self._of_batch.pop(identity(layer.kernel), None)
     optimizer = _inner(model.optimizer)
     for name, factor in _of_optimizer(optimizer):
       for variable in compat.optimizer_variables(optimizer, name):

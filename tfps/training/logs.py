@@ -103,7 +103,7 @@ def final(model: Model, logs: Any) -> Any:
 def merged(
   model: Model, step: TracedStep, carried: Collection[Any], changed: Collection[int]
 ) -> Any:
-  """The same on a cluster, where each worker has seen some of the tickets.
+  """What the last batch's step returned, on a cluster, where each worker has seen some tickets.
 
   What can be computed from variables is computed from what all tickets have made of them, and so is
   the result of a metric that the step changes. Any other value is that of the last batch.

@@ -375,7 +375,7 @@ class Model(WithoutRows, keras.Model):
     return trainer_of(self).scorer.score(source, tickets, features)
 
   def build_for(self, source: Source) -> None:
-    """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
+    """Makes every variable of model, optimizer and metrics, as a trace on a batch makes them."""
     trainer_of(self).build(source)
 
 

@@ -257,8 +257,8 @@ def _features(x: Any, size: int) -> Any:
     else:
       spec = type(spec)(shape, spec.dtype)
     example = batching.padding(spec)
-    if isinstance(example, tf.SparseTensor):
-      return tf.sparse.concat(0, [example] * size)
-    return tf.concat([example if spec.dtype == tf.string else example + 1] * size, 0)
+    if not isinstance(example, tf.SparseTensor) and spec.dtype != tf.string:
+      example = example + 1
+    return batching.repeated(example, size)
 
   return tf.nest.map_structure(one, x)

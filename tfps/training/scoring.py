@@ -21,6 +21,7 @@ from tfps.training import tickets as tickets_lib
 from tfps.training.arguments import is_eager
 from tfps.training.callback_list import CallbackList
 from tfps.training.steps import EagerSteps, LocalSteps, Result, Step, WorkerSteps
+from tfps.training.trainable import Trainable
 
 if TYPE_CHECKING:
   from tfps.training.model import Model
@@ -38,6 +39,7 @@ class Scorer:
   def __init__(self, model: Model):
     self._model = model
     self._programs: dict[tuple, Any] = {}
+    self._trainable = Trainable(model)
 
   def evaluate(self, source: Source, *, verbose: int, callbacks: Any) -> Any:
     """Runs `test_step` on every batch of `source`; returns the logs.
@@ -115,10 +117,11 @@ class Scorer:
     # All sources that open alike share one trace: each day of a calendar is scored by the same.
     key = name, source.opener, eager
     if key not in self._programs:
+      kind = EagerSteps if eager else LocalSteps
       if tickets_lib.is_cluster(model.distribute_strategy):
-        self._programs[key] = WorkerSteps(model, source, step)
-      else:
-        self._programs[key] = (EagerSteps if eager else LocalSteps)(model, source, step)
+        kind = WorkerSteps
+      with self._trainable.when_traced(name, source.element_spec):
+        self._programs[key] = kind(model, source, step)
     return self._programs[key]
 
   def _results(

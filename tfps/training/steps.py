@@ -13,6 +13,7 @@ from tfps.data.ticket import Ticket
 from tfps.graph.loops import while_loop
 from tfps.graph.traced import identity, local_variable
 from tfps.training import logs as logs_lib
+from tfps.training import on_workers
 from tfps.training import tickets as tickets_lib
 from tfps.training.logs import TracedStep, packed_arrays
 
@@ -156,6 +157,7 @@ class WorkerSteps(LocalSteps):
 
   def _prepare(self) -> None:
     self._traced = self._step.in_loop()
+    on_workers.check_captures(self._model, self._traced, self._step.after)
     logs_lib.warn_of_own_metrics(self._model, self._traced)
     variables = [*self._traced.variables, *self._step.after.variables]
     self._variables = list({identity(variable): variable for variable in variables}.values())
@@ -189,7 +191,7 @@ class WorkerSteps(LocalSteps):
     return logs_lib.merged(self._model, self._step, self._last[0], changed)
 
   def final(self) -> Any:
-    return self.logs()
+    return logs_lib.final(self._model, self.logs())
 
   def _run_on_worker(self, ticket: Ticket, *start: tf.Tensor) -> tuple:
     values = {identity(variable): value for variable, value in zip(self._written, start)}

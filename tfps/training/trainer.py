@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+import tensorflow as tf
 import tf_keras as keras
 
 from tfps import native
@@ -16,7 +18,7 @@ from tfps.data import bad_records, batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
-from tfps.graph.autograph import users
+from tfps.graph.autograph import libraries_unconverted, users
 from tfps.layers import owner
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
@@ -31,6 +33,7 @@ from tfps.training.nonfinite_steps import NonfiniteSteps
 from tfps.training.position import Position
 from tfps.training.schedule import Schedule
 from tfps.training.scoring import Scorer
+from tfps.training.trainable import Trainable
 from tfps.training.worker import WorkerProgram
 
 if TYPE_CHECKING:
@@ -80,26 +83,38 @@ class Trainer:
     self._ahead = ahead
     self.scorer = Scorer(model)
     self._programs: dict[tuple, Program] = {}
+    self._trainable = Trainable(model)
     self._next_ticket = 0
     self._is_built = False
 
+  @libraries_unconverted()
   def build(self, source: Source) -> None:
-    """Makes every variable of model, optimizer and metrics, from one batch that is all padding."""
+    """Makes every variable of model, optimizer and metrics, as a trace on a batch makes them."""
     if self._is_built:
       return
     model = self._model
-    batch = batching.padding(source.element_spec)
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    y_pred = model(x, training=False)
+    if is_eager(model):
+      # Of code that cannot be traced; a batch that is all padding.
+      padding = batching.padding(source.element_spec)
+      rows = functools.partial(batching.repeated, times=source.batch_size)
+      self._forward(tf.nest.map_structure(rows, padding))
+      model.reset_metrics()
+    else:
+      forward = lambda batch: model.distribute_strategy.run(self._forward, args=(batch,))
+      tf.function(forward).get_concrete_function(source.element_spec)
     # Legacy optimizers make theirs in the first step.
     if isinstance(model.optimizer, keras.optimizers.Optimizer):
       model.optimizer.build(model.trainable_variables)
+    self._is_built = True
+
+  def _forward(self, batch: Any) -> None:
+    model = self._model
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    y_pred = model(x, training=False)
     # Steps of the user's own make what they use when they are traced, as in Keras.
     if compat.has_compiled_loss(model) and self._has_keras_steps():
       model.compute_loss(x, y, y_pred, sample_weight)
       model.compute_metrics(x, y, y_pred, sample_weight)
-    model.reset_metrics()
-    self._is_built = True
 
   def _has_keras_steps(self) -> bool:
     """Whether all that a step does with the compiled loss and metrics is what Keras's do."""
@@ -118,15 +133,22 @@ class Trainer:
     eager = is_eager(self._model)
     key = source.opener, communication, weights, eager
     if key not in self._programs:
-      train_step = _train_step(self._model, class_weight)
-      if tickets_lib.is_cluster(self._model.distribute_strategy):
-        self._programs[key] = WorkerProgram(self._model, source, communication, train_step)
-      elif eager:
-        self._programs[key] = EagerProgram(self._model, source, train_step)
-      else:
-        # In one process there is nobody to agree with.
-        self._programs[key] = LocalProgram(self._model, source, train_step, self._ahead)
+      # Keras would weigh by class before it traces, by any weights.
+      function = "train_step", weights is None
+      with self._trainable.when_traced(function, source.element_spec):
+        train_step = _train_step(self._model, class_weight)
+        self._programs[key] = self._new_program(source, communication, train_step, eager)
     return self._programs[key]
+
+  def _new_program(
+    self, source: Source, communication: Communication, train_step: Callable, eager: bool
+  ) -> Program:
+    if tickets_lib.is_cluster(self._model.distribute_strategy):
+      return WorkerProgram(self._model, source, communication, train_step)
+    if eager:
+      return EagerProgram(self._model, source, train_step)
+    # In one process there is nobody to agree with.
+    return LocalProgram(self._model, source, train_step, self._ahead)
 
   def fit(
     self,

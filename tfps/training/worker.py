@@ -14,7 +14,7 @@ from tfps.graph.loops import while_loop
 from tfps.graph.traced import Traced, identity
 from tfps.layers.exchange import Exchanged
 from tfps.layers.lookup import Route
-from tfps.training import dense
+from tfps.training import dense, on_workers
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
 from tfps.training.finite_step import Tally, no_tally
@@ -108,6 +108,7 @@ class WorkerProgram:
     trace = functools.partial(self._trace_step, model, train_step)
     self.step = TracedStep(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     self.train, self._after = self.step.in_loop(), self.step.after
+    on_workers.check_captures(model, self.route.traced, self.train, self._after)
     logs_lib.warn_of_own_metrics(model, self.train)
     if self._sums is not None and not self._sums.was_given:
       raise ValueError(
@@ -162,7 +163,8 @@ class WorkerProgram:
     """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
     carried, _ = of_ticket
     changed = {identity(variable) for variable in self.train.changed}
-    return logs_lib.merged(self._model, self.step, carried, changed)
+    logs = logs_lib.merged(self._model, self.step, carried, changed)
+    return logs_lib.final(self._model, logs)
 
   def _trace_step(
     self,

@@ -101,7 +101,7 @@ _compile_anew(
 )
 
 
-@FEATURES.add("freeze without compile anew", known="it takes effect")
+@FEATURES.add("freeze without compile anew")
 def freeze_without_compile(way):
   model = compiled(way)
   way.fit(model, data.dense())
@@ -305,6 +305,39 @@ def own_steps(way):
   way.evaluate_list(model, data.validation())
   way.predict(model, examples)
   way.see_model(model)
+
+
+@FEATURES.add("own train_step and test_step that return a raw loss", cluster=True)
+def raw_loss(way):
+  """Keras shows the compiled loss, which no step has added to, under that name."""
+
+  class Own(way.Model):
+    def __init__(self):
+      super().__init__()
+      self.dense = layers.Dense(1, "sigmoid")
+
+    def call(self, x, training=None):
+      return self.dense(x)
+
+    def train_step(self, batch):
+      x, y = batch
+      with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(y - self(x, training=True)))
+      pairs = list(zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables))
+      if way.on_source:
+        self.apply_gradients(pairs, tf.cast(tf.shape(y)[0], tf.float32))
+      else:
+        self.optimizer.apply_gradients(pairs)
+      return {"loss": loss}
+
+    def test_step(self, batch):
+      x, y = batch
+      return {"loss": tf.reduce_mean(tf.abs(y - self(x, training=False)))}
+
+  model = Own()
+  model.build([None, 4])
+  model.compile(optimizers.SGD(0.1), "mse")
+  way.all(model, data.dense(), data.validation())
 
 
 @FEATURES.add("own train_step that calls the optimizer itself")
