@@ -118,3 +118,66 @@ def train(model, rng, steps=10):
     raw = raw_batch(rng, 32)
     x = features({name: tf.constant(raw[name], spec.dtype) for name, spec in SPECS.items()})
     model.train_on_batch(x, rng.binomial(1, 0.3, (32, 1)).astype(np.float32))
+
+
+class Tower(tfps.Model):
+  """The vectors of some slots."""
+
+  def __init__(self, table, slots):
+    super().__init__()
+    self.embedding = tfps.Embedding(table, slots)
+    self.dense = keras.layers.Dense(3)
+
+  def call(self, features, training=None):
+    embedded = self.embedding(features, training=training)
+    flat = tf.reshape(embedded.mf, [-1, embedded.mf.shape[1] * embedded.mf.shape[2]])
+    return self.dense(tf.concat([flat, embedded.lr], axis=1))
+
+
+class Towers(tfps.Model):
+  """A user tower and an item tower on one table; both read the city."""
+
+  def __init__(self, table):
+    super().__init__()
+    self.user = Tower(table, ["user", "city"])
+    self.item = Tower(table, ["item", "city"])
+
+  def call(self, features, training=None):
+    user, item = self.user(features, training=training), self.item(features, training=training)
+    return tf.sigmoid(tf.reduce_sum(user * item, axis=1, keepdims=True))
+
+
+TOWERS_RAW = {
+  name: tfps.data.RawInputs(
+    {name: SPECS["user"], "city": SPECS["user"]},
+    lambda raw: {slot: tfps.feasign(slot, values) for slot, values in raw.items()},
+  )
+  for name in ("user", "item")
+}
+
+
+def towers_features(rng, size):
+  """{name: int64 [size]} of raw features of both towers."""
+  return {slot: rng.integers(1, 40, size) for slot in ("user", "item", "city")}
+
+
+@libraries_unconverted()
+def train_towers(model, rng, steps=1):
+  """Trains on random clicks."""
+  for _ in range(steps):
+    raw = towers_features(rng, 32)
+    x = {slot: tfps.feasign(slot, tf.constant(values)) for slot, values in raw.items()}
+    model.train_on_batch(x, rng.binomial(1, 0.3, (32, 1)).astype(np.float32))
+
+
+def make_towers(rng, steps=3, engine="native", **accessor):
+  """A compiled `Towers`, trained, and its table."""
+  keras.utils.set_random_seed(3)
+  accessor = tfps.CtrAccessor(**{"create_threshold": 1.0, **accessor})
+  table = tfps.FeasignTable(
+    "towers", mf_dim=2, accessor=accessor, mf_init_range=0.5, num_shards=16, engine=engine
+  )
+  model = Towers(table)
+  model.compile("adam", "binary_crossentropy")
+  train_towers(model, rng, max(steps, 1))
+  return model, table

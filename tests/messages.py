@@ -54,9 +54,11 @@ def read_pulled(message):
   """The `Pulled` of a uint8 array."""
   message = message.tobytes()
   magic, width, dtype, flags, n, version = _HEADER.unpack_from(message)
-  assert magic == _PULLED_MAGIC and flags < 2
+  assert magic == _PULLED_MAGIC and flags in (0, 1, 8, 9)
   parts = _Parts(message, _HEADER.size)
-  references = parts.take(np.uint32, n) if flags else None
+  references = parts.take(np.uint32, n) if flags & 1 else None
+  if flags & 8:
+    parts.take(np.float32, n, 2)
   rows = parts.take(_DTYPES[dtype], n, width)
   parts.check_end()
   return Pulled(version, references, rows)

@@ -189,7 +189,8 @@ def test_nobody_else_exports_to_a_folder_in_use(holder, tmp_path, capsys):
   base = exporter.base()
   exports.train_small_model(model, seed=1)
   delta = exporter.delta()
-  assert make().base().endswith("/base/2")  # This process may have several.
+  other, _ = exports.make_small_model()  # This process may have several, of different tables.
+  assert tfps.export.Exporter(other, tmp_path, exports.SMALL_RAW).base().endswith("/base/2")
   with open(tmp_path / "lock") as file, pytest.raises(BlockingIOError):
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   del exporter

@@ -164,7 +164,7 @@ with strategy.scope():
   cities = {{"city": [f"w{{i}}" for i in range(20)]}}
   exporter = tfps.export.Exporter(model, sys.argv[2], exports.SMALL_RAW)
   print(exporter.base(examples=cities))
-  checkpoints.push(table, checkpoints.KEYS, seed=5)
+  checkpoints.push_rows(table, checkpoints.KEYS, table.slots["city"], seed=5)
   print(exporter.delta())
 """
 
@@ -174,7 +174,7 @@ def test_a_cluster_exports_what_one_process_exports(tmp_path, capsys):
   CheckpointManager(tmp_path / "checkpoints", model, [table]).save({})
   exporter = tfps.export.Exporter(model, tmp_path / "alone", exports.SMALL_RAW)
   alone = exporter.base()
-  checkpoints.push(table, checkpoints.KEYS, seed=5)
+  checkpoints.push_rows(table, checkpoints.KEYS, table.slots["city"], seed=5)
   alone_delta = exporter.delta()
   script = tmp_path / "script.py"
   script.write_text(RESTORE_AND_EXPORT)

@@ -39,7 +39,7 @@ def _uses(handle):
     "restore": lambda: ops.tfps_restore(
       table=handle, prefix="ram://nowhere", table_name="ctr", shards=[0], saved_slots=[], slots=[]
     ),
-    "capture": lambda: ops.tfps_capture(table=handle, which="base"),
+    "capture": lambda: ops.tfps_capture(table=handle, slots=np.zeros(0, np.int32), which="base"),
     "upsert": lambda: ops.tfps_upsert(
       table=handle, keys=int64s(7), slots=[1], statistics=np.ones([1, 3]), unseen_days=np.zeros(1,
       np.uint16),

@@ -276,6 +276,7 @@ def test_a_server_predicts_what_a_base_of_that_moment_does_also_after_a_crash(tm
       apply(server, f"{folder}/delta/{delta}")
   np.testing.assert_array_equal(old.server.run(raw)["predictions"], before)
   served = trainer.server.run(raw)["predictions"]
+  trainer.exporter.close()
   other = tfps.export.Exporter(trainer.model, tmp_path / "other", exports.SMALL_RAW)
   fresh = tfps.export.SavedModelSession(other.base())
   np.testing.assert_allclose(served, fresh.run(raw)["predictions"], atol=1e-6, rtol=0)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors, which do not 
     migration,
   )
   from tfps.cluster.strategy import strategy
+  from tfps.layers.cvm import cvm
   from tfps.layers.embedding import Embedding
   from tfps.table.accessor import CtrAccessor
   from tfps.table.feasign_table import FeasignTable
@@ -53,6 +54,7 @@ __all__ = [
   "callbacks",
   "checkpoint",
   "cluster",
+  "cvm",
   "data",
   "evaluation",
   "export",
@@ -73,6 +75,7 @@ _PUBLIC = {
   "Adam": "tfps.table.optimizers",
   "FTRL": "tfps.table.optimizers",
   "Embedding": "tfps.layers.embedding",
+  "cvm": "tfps.layers.cvm",
   "Model": "tfps.training.model",
   "Communication": "tfps.training.communication",
   "feasign": "tfps.table.feasigns",

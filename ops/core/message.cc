@@ -13,6 +13,8 @@ constexpr uint32_t kPushMagic = 0x31485054;    // "TPH1"
 constexpr uint8_t kHasReferences = 1;
 constexpr uint8_t kHasWholeCounts = 2;
 constexpr uint8_t kHasStepShow = 4;
+constexpr uint8_t kHasCounts = 8;
+constexpr uint8_t kPulledFlags = kHasReferences | kHasCounts;
 constexpr uint8_t kPushFlags = kHasReferences | kHasWholeCounts | kHasStepShow;
 
 struct Header {
@@ -57,11 +59,12 @@ struct PulledLayout {
   explicit PulledLayout(const MessageShape& shape) {
     Layout layout(sizeof(Header));
     references = layout.Add(shape.references ? 4 * shape.n : 0);
+    counts = layout.Add(shape.counts ? 8 * shape.n : 0);
     rows = layout.Add(shape.n * shape.width * WireBytes(shape.dtype));
     end = layout.end();
   }
 
-  int64_t references, rows, end;
+  int64_t references, counts, rows, end;
 };
 
 struct PushLayout {
@@ -144,11 +147,12 @@ int64_t PulledBytes(const MessageShape& shape) { return PulledLayout(shape).end;
 
 PulledParts WritePulledHeader(const MessageShape& shape, char* message) {
   const PulledLayout layout(shape);
-  ZeroEnd(message, layout.rows);
+  ZeroEnd(message, layout.counts);
   ZeroEnd(message, layout.end);
-  const Header header = MakeHeader(kPulledMagic, shape, 0);
+  const Header header = MakeHeader(kPulledMagic, shape, shape.counts ? kHasCounts : 0);
   std::memcpy(message, &header, sizeof(header));
   return {shape.references ? reinterpret_cast<uint32_t*>(message + layout.references) : nullptr,
+          shape.counts ? reinterpret_cast<float*>(message + layout.counts) : nullptr,
           message + layout.rows};
 }
 
@@ -156,14 +160,17 @@ std::string ReadPulled(const char* message, int64_t bytes, PulledMessage* pulled
   constexpr char kName[] = "A message of pulled rows";
   uint8_t flags;
   std::string problem = ReadHeader(kName, message, bytes, sizeof(Header), kPulledMagic,
-                                   kHasReferences, &pulled->shape, &flags);
+                                   kPulledFlags, &pulled->shape, &flags);
   if (!problem.empty()) return problem;
+  pulled->shape.counts = flags & kHasCounts;
   const PulledLayout layout(pulled->shape);
   problem = CheckBytes(kName, bytes, layout.end);
   if (!problem.empty()) return problem;
   pulled->references = pulled->shape.references
                            ? reinterpret_cast<const uint32_t*>(message + layout.references)
                            : nullptr;
+  pulled->counts =
+      pulled->shape.counts ? reinterpret_cast<const float*>(message + layout.counts) : nullptr;
   pulled->rows = message + layout.rows;
   return "";
 }

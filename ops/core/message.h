@@ -1,6 +1,8 @@
 // The two messages between a worker and a server: pulled rows, and a push.
 //
-//   pulled  header | references uint32 (n), if asked for | rows (n, width)
+//   pulled  header | references uint32 (n), if asked for | shows and clicks float32 (n, 2), if
+//   asked
+//           for | rows (n, width)
 //   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts |
 //           step shows float32 (n), if they differ from shows | gradients (n, width)
 //
@@ -37,20 +39,23 @@ struct MessageShape {
   WireDtype dtype = WireDtype::kFloat32;
   bool references = false;
   int64_t version = 0;  // of the table when the rows were pulled
+  bool counts = false;  // of pulled rows: shows and clicks come, too
 };
 
 struct PulledMessage {
   MessageShape shape;
   const uint32_t* references;  // (n), or nullptr
+  const float* counts;         // (n, 2): show and click, or nullptr
   const char* rows;            // (n, width)
 };
 
 int64_t PulledBytes(const MessageShape& shape);
 
-// Writes everything except references and rows of a message of PulledBytes to `message`, which must
-// be aligned to 8 bytes.
+// Writes everything except references, counts and rows of a message of PulledBytes to `message`,
+// which must be aligned to 8 bytes.
 struct PulledParts {
   uint32_t* references;  // nullptr if there are none
+  float* counts;         // likewise
   char* rows;
 };
 PulledParts WritePulledHeader(const MessageShape& shape, char* message);

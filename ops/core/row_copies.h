@@ -30,6 +30,12 @@ inline void CopyPulled(const TableConfig& config, const RowHead* row, int width,
   std::fill(out + copied, out + width, 0.0f);
 }
 
+// Writes show and click. nullptr stands for no row.
+inline void CopyCounts(const RowHead* row, float* counts) {
+  counts[0] = row == nullptr ? 0 : static_cast<float>(row->show);
+  counts[1] = row == nullptr ? 0 : static_cast<float>(row->click);
+}
+
 // Writes everything about a row to index `i`. nullptr stands for no row.
 inline void CopyInspected(const TableConfig& config, const RowHead* row, int64_t i,
                           const InspectedRows& out) {
@@ -82,8 +88,10 @@ inline void CopyExported(const TableConfig& config, const RowHead* row, int64_t 
                          const ExportColumns& out) {
   const int width = 1 + config.mf_dim();
   out.keys[i] = row->key;
+  out.slots[i] = row->slot;
   out.delta_scores[i] = row->delta_score;
-  CopyPulled(config, row, width, out.rows + i * width);
+  CopyPulled(config, row, width, out.rows + i * out.width);
+  if (out.width > width) CopyCounts(row, out.rows + i * out.width + width);
 }
 
 }  // namespace tfps

@@ -130,16 +130,18 @@ inline bool IsDue(const TableConfig& config, const RowHead* row) {
   return config.PolicyOf(row).accessor.Evicts(row->show, row->click, row->unseen_days);
 }
 
-inline bool IsExported(const TableConfig& config, Export which, const RowHead* row) {
+inline bool IsExported(const TableConfig& config, const ExportQuery& query, const RowHead* row) {
+  if (!query.Asks(row->slot)) return false;
   const Accessor& accessor = config.PolicyOf(row).accessor;
-  return which == Export::kBase
+  return query.which == Export::kBase
              ? accessor.InBase(row->show, row->click, row->delta_score, row->unseen_days)
              : accessor.InDelta(row->show, row->click, row->delta_score, row->unseen_days);
 }
 
 // Whether a delta removes the row: serving holds it, and a base would not.
-inline bool IsRemoved(const TableConfig& config, const RowHead* row) {
-  return (row->flags & kServed) && !IsExported(config, Export::kBase, row);
+inline bool IsRemoved(const TableConfig& config, const ExportQuery& query, const RowHead* row) {
+  return (row->flags & kServed) && query.which == Export::kDelta && query.Asks(row->slot) &&
+         !IsExported(config, {Export::kBase}, row);
 }
 
 }  // namespace tfps

@@ -127,7 +127,7 @@ int64_t Shard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
         (announced == nullptr ||
          std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
-      if (row->flags & kServed) removals_.push_back(row->key);
+      if (row->flags & kServed) removals_.push_back({row->key, row->slot});
       Remove(SplitMix64(row->key), handle);
       return;
     }
@@ -165,6 +165,11 @@ void Shard::AppendKeys(std::vector<uint64_t>* keys) const {
 void Shard::Inspect(uint64_t key, int64_t position, const InspectedRows& out) const {
   std::lock_guard<std::mutex> lock(mutex_);
   CopyInspected(config_, FindRow(key), position, out);
+}
+
+void Shard::PullCounts(uint64_t key, float* counts) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  CopyCounts(FindRow(key), counts);
 }
 
 }  // namespace tfps

@@ -98,6 +98,7 @@ class alignas(64) Shard {
   ShardLoad Load() const;
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
+  void PullCounts(uint64_t key, float* counts) const;  // show and click
 
   // Copies rows, as of one moment, to the columns that `allocate` returns. If only touched rows are
   // asked for, it copies all of them after a day's end, which touches every row, and on the first
@@ -117,13 +118,13 @@ class alignas(64) Shard {
   std::optional<std::string> Upsert(const RowColumns& columns, const std::vector<RowAt>& rows);
 
   // The number of rows that an export would hold now.
-  int64_t CountExported(Export which) const;
+  int64_t CountExported(const ExportQuery& query) const;
 
-  // Writes those rows, at most `room` of them, and appends the keys that serving is to drop:
+  // Writes those rows, at most `room` of them, and appends what serving is to drop:
   // pending removals and, for a delta, served rows that a base would not hold. Marks the rows as
   // captured and changes nothing else. Returns the number of rows that there are.
-  int64_t Capture(Export which, int64_t room, const ExportColumns& out,
-                  std::vector<uint64_t>* removed);
+  int64_t Capture(const ExportQuery& query, int64_t room, const ExportColumns& out,
+                  std::vector<Removal>* removed);
 
   // To be called once the export is durable: the captured scores are subtracted from delta_score,
   // captured rows are served, and removed keys are not. A base is all that serving holds, so after
@@ -172,7 +173,7 @@ class alignas(64) Shard {
   ShardStatistics statistics_;
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
   bool all_touched_ = true;  // if true, rows are not marked individually
-  std::vector<uint64_t> removals_;
+  std::vector<Removal> removals_;
   int64_t look_again_at_ = 0;  // number of pushed keys before which the limit cannot be passed
 };
 

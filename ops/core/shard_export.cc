@@ -8,20 +8,20 @@
 
 namespace tfps {
 
-int64_t Shard::CountExported(Export which) const {
+int64_t Shard::CountExported(const ExportQuery& query) const {
   std::lock_guard<std::mutex> lock(mutex_);
   int64_t rows = 0;
-  arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(config_, which, row); });
+  arena_.ForEach([&](uint32_t, const RowHead* row) { rows += IsExported(config_, query, row); });
   return rows;
 }
 
-int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
-                       std::vector<uint64_t>* removed) {
+int64_t Shard::Capture(const ExportQuery& query, int64_t room, const ExportColumns& out,
+                       std::vector<Removal>* removed) {
   std::lock_guard<std::mutex> lock(mutex_);
   int64_t rows = 0;
   arena_.ForEach([&](uint32_t, RowHead* row) {
-    if (!IsExported(config_, which, row)) {
-      if (which == Export::kDelta && IsRemoved(config_, row)) removed->push_back(row->key);
+    if (!IsExported(config_, query, row)) {
+      if (IsRemoved(config_, query, row)) removed->push_back({row->key, row->slot});
       return;
     }
     const int64_t i = rows++;
@@ -29,10 +29,11 @@ int64_t Shard::Capture(Export which, int64_t room, const ExportColumns& out,
     SetFlags(row, row->flags | kCaptured);
     CopyExported(config_, row, i, out);
   });
-  for (const uint64_t key : removals_) {
-    const RowHead* row = FindRow(key);
+  for (const Removal& removal : removals_) {
+    if (!query.Asks(removal)) continue;
+    const RowHead* row = FindRow(removal.key);
     // A key that was pushed again is in the export with its new row.
-    if (row == nullptr || !IsExported(config_, which, row)) removed->push_back(key);
+    if (row == nullptr || !IsExported(config_, query, row)) removed->push_back(removal);
   }
   return rows;
 }
@@ -58,15 +59,16 @@ void Shard::Commit(Export which, const std::vector<CapturedKey>& captured,
   if (!removals_.empty()) {
     std::unordered_set<uint64_t> done(removed.begin(), removed.end());
     for (const CapturedKey& row : captured) done.insert(row.key);
-    removals_.erase(std::remove_if(removals_.begin(), removals_.end(),
-                                   [&](uint64_t key) { return done.count(key) != 0; }),
-                    removals_.end());
+    removals_.erase(
+        std::remove_if(removals_.begin(), removals_.end(),
+                       [&](const Removal& removal) { return done.count(removal.key) != 0; }),
+        removals_.end());
   }
   for (const CapturedKey& row : captured) {
     const uint32_t handle = Find(SplitMix64(row.key), row.key);
     RowHead* there = handle == Arena::kNone ? nullptr : arena_.At(handle);
     if (there == nullptr || !(there->flags & kCaptured)) {
-      removals_.push_back(row.key);
+      removals_.push_back({row.key, row.slot});
       continue;
     }
     there->delta_score -= row.delta_score;

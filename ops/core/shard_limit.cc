@@ -27,7 +27,7 @@ void Shard::KeepLimit() {
   const int64_t rows_before = statistics_.rows;
   for (const LeavingRow& leaving : limit.Leaving(std::move(rows), bytes)) {
     const RowHead* row = arena_.At(leaving.handle);
-    if (row->flags & kServed) removals_.push_back(row->key);
+    if (row->flags & kServed) removals_.push_back({row->key, row->slot});
     statistics_.show -= row->show;
     statistics_.click -= row->click;
     Remove(SplitMix64(row->key), leaving.handle);

@@ -76,6 +76,15 @@ class ShardedTable : public Table {
     }
   }
 
+  void PullCounts(const uint64_t* keys, int64_t n, float* counts,
+                  const ParallelFor& parallel_for) const override {
+    parallel_for(n, kCountsCycles, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        shards_[VirtualShard(keys[i], num_shards())]->PullCounts(keys[i], counts + 2 * i);
+      }
+    });
+  }
+
   ShardState ReadRows(int shard, Rows which, const AllocateColumns& allocate) override {
     return shards_[shard]->ReadRows(which, allocate);
   }
@@ -120,43 +129,44 @@ class ShardedTable : public Table {
     return std::nullopt;
   }
 
-  std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
-                                     std::vector<uint64_t>* removed,
+  std::optional<std::string> Capture(const ExportQuery& query, const AllocateExport& allocate,
+                                     std::vector<Removal>* removed,
                                      const ParallelFor& parallel_for) override {
     std::vector<int64_t> ends(num_shards() + 1);
     ForEachShard(0, num_shards(), parallel_for,
-                 [&](int64_t s, const Shard& shard) { ends[s + 1] = shard.CountExported(which); });
+                 [&](int64_t s, const Shard& shard) { ends[s + 1] = shard.CountExported(query); });
     for (int s = 0; s < num_shards(); ++s) ends[s + 1] += ends[s];
     const ExportColumns out = allocate(ends.back());
     if (out.keys == nullptr && ends.back() > 0) {
       return "There is no memory for the rows of an export.";
     }
-    std::vector<std::vector<uint64_t>> removed_of(num_shards());
+    std::vector<std::vector<Removal>> removed_of(num_shards());
     std::atomic<bool> same{true};
     ForEachShard(0, num_shards(), parallel_for, [&](int64_t s, Shard& shard) {
       const int64_t begin = ends[s], rows = ends[s + 1] - begin;
-      const ExportColumns part = {out.keys + begin, out.rows + begin * row_width(),
-                                  out.delta_scores + begin};
-      if (shard.Capture(which, rows, part, &removed_of[s]) != rows) same = false;
+      const ExportColumns part = {out.keys + begin, out.slots + begin, out.rows + begin * out.width,
+                                  out.delta_scores + begin, out.width};
+      if (shard.Capture(query, rows, part, &removed_of[s]) != rows) same = false;
     });
     if (!same) {
       return "The table was pushed to while its rows were captured for an export: export at a "
              "moment when no ticket is running.";
     }
-    for (const auto& keys : removed_of) removed->insert(removed->end(), keys.begin(), keys.end());
+    for (const auto& part : removed_of) removed->insert(removed->end(), part.begin(), part.end());
     return std::nullopt;
   }
 
-  void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,
+  void Commit(Export which, const std::vector<CapturedKey>& captured,
               const std::vector<uint64_t>& removed, const ParallelFor& parallel_for) override {
-    std::vector<std::vector<CapturedKey>> captured(num_shards());
-    for (int64_t i = 0; i < n; ++i) {
-      captured[VirtualShard(keys[i], num_shards())].push_back({keys[i], delta_scores[i]});
+    std::vector<std::vector<CapturedKey>> captured_of(num_shards());
+    for (const CapturedKey& row : captured) {
+      captured_of[VirtualShard(row.key, num_shards())].push_back(row);
     }
     std::vector<std::vector<uint64_t>> removed_of(num_shards());
     for (const uint64_t key : removed) removed_of[VirtualShard(key, num_shards())].push_back(key);
-    ForEachShard(0, num_shards(), parallel_for,
-                 [&](int64_t s, Shard& shard) { shard.Commit(which, captured[s], removed_of[s]); });
+    ForEachShard(0, num_shards(), parallel_for, [&](int64_t s, Shard& shard) {
+      shard.Commit(which, captured_of[s], removed_of[s]);
+    });
   }
 
  protected:
@@ -177,6 +187,7 @@ class ShardedTable : public Table {
 
  private:
   static constexpr int64_t kScanCycles = 20;
+  static constexpr int64_t kCountsCycles = 200;
 
   // Calls visit(i, shard) in parallel for the shards [first_shard, last_shard), with i counted from
   // 0. The cost is that of a scan of all rows.

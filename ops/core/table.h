@@ -62,6 +62,11 @@ class Table {
   virtual void Pull(const uint64_t* keys, int64_t n, float* rows, int width,
                     const ParallelFor& parallel_for, uint32_t* references = nullptr) const = 0;
 
+  // Writes show and click of each key to counts (n, 2); zeros for one without a row. They are those
+  // of one moment, which need not be that of a Pull.
+  virtual void PullCounts(const uint64_t* keys, int64_t n, float* counts,
+                          const ParallelFor& parallel_for) const = 0;
+
   // Applies one row per key, in order; a key that occurs twice is pushed twice. Padding is dropped.
   // Reserved keys and rows whose show or click is not finite are dropped and counted. Returns one
   // sentence if a shard or the memory was full; the rows that found room are applied.
@@ -149,19 +154,20 @@ class Table {
   virtual std::optional<std::string> Upsert(const RowColumns& columns,
                                             const RowColumnsSize& size) = 0;
 
-  // Copies the rows of an export to the columns that `allocate` returns, and appends the keys that
+  // Copies the rows of an export to the columns that `allocate` returns, and appends what
   // serving is to drop: pending removals and, for a delta, served rows that a base would not hold.
   // Marks the rows as captured and changes nothing else. Returns one sentence if the table was
   // pushed to meanwhile.
-  virtual std::optional<std::string> Capture(Export which, const AllocateExport& allocate,
-                                             std::vector<uint64_t>* removed,
+  virtual std::optional<std::string> Capture(const ExportQuery& query,
+                                             const AllocateExport& allocate,
+                                             std::vector<Removal>* removed,
                                              const ParallelFor& parallel_for) = 0;
 
   // To be called once the export is durable: the captured scores are subtracted from delta_score,
   // captured rows are served, and removed keys are not. A base is all that serving holds, so after
   // it no other row is served. A captured row that was evicted meanwhile becomes a pending removal,
   // even if there is a new row of its key.
-  virtual void Commit(Export which, const uint64_t* keys, const double* delta_scores, int64_t n,
+  virtual void Commit(Export which, const std::vector<CapturedKey>& captured,
                       const std::vector<uint64_t>& removed, const ParallelFor& parallel_for) = 0;
 
  protected:

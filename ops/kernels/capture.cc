@@ -17,30 +17,43 @@ class CaptureOp : public TableKernel {
  public:
   explicit CaptureOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ReadExportKind(ctx, &which_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("counts", &counts_));
   }
 
   absl::Status Run(OpKernelContext* ctx, Table& table) override {
-    Tensor *keys = nullptr, *rows = nullptr, *delta_scores = nullptr;
+    const Tensor& slots = ctx->input(1);
+    TF_RETURN_IF_ERROR(RequireShape("slots", slots, {slots.NumElements()}));
+    const int32_t* const begin = slots.flat<int32_t>().data();
+    ExportQuery query = {which_, {begin, begin + slots.NumElements()}};
+    std::sort(query.slots.begin(), query.slots.end());
+    Tensor *keys = nullptr, *row_slots = nullptr, *rows = nullptr, *delta_scores = nullptr;
+    const int width = table.row_width() + (counts_ ? 2 : 0);
     absl::Status status;
-    std::vector<uint64_t> removed;
+    std::vector<Removal> removed;
     const auto problem = table.Capture(
-        which_,
+        query,
         [&](int64_t n) -> ExportColumns {
           status = ctx->allocate_output(0, {n}, &keys);
-          status.Update(ctx->allocate_output(1, {n, table.row_width()}, &rows));
-          status.Update(ctx->allocate_output(2, {n}, &delta_scores));
-          if (!status.ok()) return {nullptr, nullptr, nullptr};
+          status.Update(ctx->allocate_output(1, {n}, &row_slots));
+          status.Update(ctx->allocate_output(2, {n, width}, &rows));
+          status.Update(ctx->allocate_output(3, {n}, &delta_scores));
+          if (!status.ok()) return {nullptr, nullptr, nullptr, nullptr, width};
           return {reinterpret_cast<uint64_t*>(keys->flat<int64_t>().data()),
-                  rows->flat<float>().data(), delta_scores->flat<double>().data()};
+                  row_slots->flat<int32_t>().data(), rows->flat<float>().data(),
+                  delta_scores->flat<double>().data(), width};
         },
         &removed, WorkerPool(ctx));
     TF_RETURN_IF_ERROR(status);
     if (problem) return FailedPrecondition(*problem);
     if (keys != nullptr) TF_RETURN_IF_ERROR(CheckFinite(*keys, *rows));
-    Tensor* removed_out;
-    TF_RETURN_IF_ERROR(
-        ctx->allocate_output(3, {static_cast<int64_t>(removed.size())}, &removed_out));
-    std::copy(removed.begin(), removed.end(), removed_out->flat<int64_t>().data());
+    Tensor *removed_keys, *removed_slots;
+    const int64_t num_removed = static_cast<int64_t>(removed.size());
+    TF_RETURN_IF_ERROR(ctx->allocate_output(4, {num_removed}, &removed_keys));
+    TF_RETURN_IF_ERROR(ctx->allocate_output(5, {num_removed}, &removed_slots));
+    for (int64_t i = 0; i < num_removed; ++i) {
+      removed_keys->flat<int64_t>()(i) = static_cast<int64_t>(removed[i].key);
+      removed_slots->flat<int32_t>()(i) = removed[i].slot;
+    }
     return absl::OkStatus();
   }
 
@@ -55,6 +68,7 @@ class CaptureOp : public TableKernel {
   }
 
   Export which_;
+  bool counts_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("TfpsCapture").Device(tensorflow::DEVICE_CPU), CaptureOp);

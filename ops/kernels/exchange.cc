@@ -19,6 +19,7 @@ class ExchangeOp : public TableKernel {
   explicit ExchangeOp(OpKernelConstruction* ctx) : TableKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("row_width", &shape_.width));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("references", &shape_.references));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("counts", &shape_.counts));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("accumulate", &accumulate_));
     OP_REQUIRES_OK(ctx, ReadWireDtype(ctx, &shape_.dtype));
   }
@@ -67,6 +68,9 @@ class ExchangeOp : public TableKernel {
       rows = unrounded.get();
     }
     table.Pull(request.keys, shape.n, rows, shape.width, WorkerPool(ctx), parts.references);
+    if (parts.counts != nullptr) {
+      table.PullCounts(request.keys, shape.n, parts.counts, WorkerPool(ctx));
+    }
     if (unrounded != nullptr) RoundToNearest(rows, floats, shape.dtype, parts.rows);
     return absl::OkStatus();
   }

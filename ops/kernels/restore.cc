@@ -1,5 +1,6 @@
 #include <atomic>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 
 #include "ops/kernels/bundle_index.h"
@@ -51,6 +52,8 @@ absl::Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs,
   SavedShard saved;
   const std::string shard_name = SavedShardName(inputs.name, shard);
   TF_RETURN_IF_ERROR(saved.ForEach([&](const char* name, Tensor* tensor) {
+    if (std::string(name) == kRemovalSlots && !reader->Contains(shard_name + name))
+      return absl::OkStatus();
     return ReadTensor(reader, inputs.prefix, shard_name + name, tensor);
   }));
   const int64_t n = saved.keys.NumElements();
@@ -60,10 +63,17 @@ absl::Status RestoreShard(BundleReader* reader, const SavedShardsInputs& inputs,
                       " are not of one length.");
     }
   }
-  for (int64_t i = 0; i < n && !slot_numbers.empty(); ++i) {
-    int32_t& slot = saved.slots.vec<int32_t>()(i);
-    const auto number = slot_numbers.find(slot);
-    if (number != slot_numbers.end()) slot = number->second;
+  if (saved.removal_slots.NumElements() != 0 &&
+      saved.removal_slots.NumElements() != saved.removals.NumElements()) {
+    return DataLoss("The tensors '", shard_name, "removal*' in ", inputs.prefix,
+                    " are not of one length.");
+  }
+  for (Tensor* slots : {&saved.slots, &saved.removal_slots}) {
+    for (int64_t i = 0; i < slots->NumElements() && !slot_numbers.empty(); ++i) {
+      int32_t& slot = slots->vec<int32_t>()(i);
+      const auto number = slot_numbers.find(slot);
+      if (number != slot_numbers.end()) slot = number->second;
+    }
   }
   const auto problem =
       table->WriteRows(shard, saved.columns(), {n, saved.floats.NumElements()}, saved.state());

@@ -12,6 +12,8 @@
 
 namespace tfps {
 
+constexpr char kRemovalSlots[] = "removal_slots";  // not in checkpoints of tfps 0.1
+
 struct SavedShard {
   tensorflow::Tensor keys{tensorflow::DT_INT64, {0}};            // [n]
   tensorflow::Tensor slots{tensorflow::DT_INT32, {0}};           // [n]
@@ -20,7 +22,8 @@ struct SavedShard {
   tensorflow::Tensor flags{tensorflow::DT_UINT16, {0}};          // [n]: 1 admitted, 2 served
   tensorflow::Tensor floats{tensorflow::DT_FLOAT, {0}};          // of each row in order
   tensorflow::Tensor finished_day{tensorflow::DT_INT64, {}};     // []
-  tensorflow::Tensor removals{tensorflow::DT_INT64, {0}};        // [r]: pending removals
+  tensorflow::Tensor removals{tensorflow::DT_INT64, {0}};        // [r]: keys of pending removals
+  tensorflow::Tensor removal_slots{tensorflow::DT_INT32, {0}};   // [r], or none: not known
   tensorflow::Tensor whole{tensorflow::DT_BOOL, {}};             // []: whether these are all rows
 
   // Throws std::bad_alloc if there is no memory.
@@ -45,14 +48,23 @@ struct SavedShard {
   void SetState(const ShardState& state) {
     finished_day.scalar<int64_t>()() = state.finished_day;
     whole.scalar<bool>()() = state.whole;
-    removals = Allocated(tensorflow::DT_INT64, {static_cast<int64_t>(state.removals.size())});
-    std::copy(state.removals.begin(), state.removals.end(), removals.flat<int64_t>().data());
+    const int64_t r = static_cast<int64_t>(state.removals.size());
+    removals = Allocated(tensorflow::DT_INT64, {r});
+    removal_slots = Allocated(tensorflow::DT_INT32, {r});
+    for (int64_t i = 0; i < r; ++i) {
+      removals.flat<int64_t>()(i) = static_cast<int64_t>(state.removals[i].key);
+      removal_slots.flat<int32_t>()(i) = state.removals[i].slot;
+    }
   }
 
   ShardState state() const {
-    const int64_t* begin = removals.flat<int64_t>().data();
-    return {finished_day.scalar<int64_t>()(), whole.scalar<bool>()(),
-            std::vector<uint64_t>(begin, begin + removals.NumElements())};
+    ShardState state = {finished_day.scalar<int64_t>()(), whole.scalar<bool>()(), {}};
+    const bool known = removal_slots.NumElements() == removals.NumElements();
+    for (int64_t i = 0; i < removals.NumElements(); ++i) {
+      state.removals.push_back({static_cast<uint64_t>(removals.flat<int64_t>()(i)),
+                                known ? removal_slots.flat<int32_t>()(i) : kUnknownSlot});
+    }
+    return state;
   }
 
   // Calls visit(name, tensor) for each tensor until one returns an error.
@@ -66,6 +78,7 @@ struct SavedShard {
     TF_RETURN_IF_ERROR(visit("floats", &floats));
     TF_RETURN_IF_ERROR(visit("finished_day", &finished_day));
     TF_RETURN_IF_ERROR(visit("removals", &removals));
+    TF_RETURN_IF_ERROR(visit(kRemovalSlots, &removal_slots));
     return visit("whole", &whole);
   }
 

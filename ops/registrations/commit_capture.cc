@@ -7,6 +7,7 @@ namespace tfps {
 REGISTER_OP("TfpsCommitCapture")
     .Input("table: resource")
     .Input("keys: int64")
+    .Input("slots: int32")
     .Input("delta_scores: float64")
     .Input("removed: int64")
     .Attr("which: {'base', 'delta'}")
@@ -14,7 +15,7 @@ REGISTER_OP("TfpsCommitCapture")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
       tensorflow::shape_inference::ShapeHandle shape;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 0, &shape));
-      for (int i = 1; i < 4; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
+      for (int i = 1; i < 5; ++i) TF_RETURN_IF_ERROR(c->WithRank(c->input(i), 1, &shape));
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -25,7 +26,7 @@ After a base no other row is served. Removed keys are no longer pending. A captu
 evicted meanwhile becomes a pending removal. Call it only once for each capture.
 
 table: of TfpsTable.
-keys, delta_scores, removed: what TfpsCapture returned.
+keys, slots, delta_scores, removed: what TfpsCapture returned; slots are its row_slots.
 which: as in TfpsCapture.
 )doc");
 

@@ -13,6 +13,7 @@ REGISTER_OP("TfpsExchange")
     .Attr("row_width: int >= 2")
     .Attr("wire_dtype: {float, bfloat16, half} = DT_FLOAT")
     .Attr("references: bool = true")
+    .Attr("counts: bool = false")
     .Attr("accumulate: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
@@ -44,6 +45,8 @@ row_width: of the rows pulled, from 2 to 1 + the largest mf_dim of any slot. A s
 wire_dtype: the dtype that rows are rounded to, to the nearest. A finite weight beyond the range of
   half becomes its largest value.
 references: whether the reply has a reference to each row, which saves the push the look-ups.
+counts: whether the reply has the show and click of each row for TfpsReadPulledCounts, as float32,
+  whatever the wire_dtype.
 accumulate: keeps the pushes for the next TfpsApplyAccumulated.
 )doc");
 

@@ -35,6 +35,7 @@ of the largest. The tensors of shard 12 are
     mf_w, mf state
   <table_name>/shard-00012/finished_day: int64 [], the last day that the shard has finished
   <table_name>/shard-00012/removals: int64 [r], keys that were served when they were evicted
+  <table_name>/shard-00012/removal_slots: int32 [r], the slots of their rows
   <table_name>/shard-00012/whole: bool [], whether these are all rows of the shard.
 Afterwards no row of these shards counts as touched; if writing fails, all do.
 

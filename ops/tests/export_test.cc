@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ops/core/table.h"
@@ -26,34 +27,49 @@ const char kOptions[] =
 
 struct Captured {
   std::vector<uint64_t> keys;
+  std::vector<int32_t> slots;
   std::vector<float> rows;
   std::vector<double> delta_scores;
-  std::vector<uint64_t> removed;
+  std::vector<Removal> removed;
 
   std::set<uint64_t> key_set() const { return {keys.begin(), keys.end()}; }
-  std::set<uint64_t> removed_set() const { return {removed.begin(), removed.end()}; }
+  std::vector<uint64_t> removed_keys() const {
+    std::vector<uint64_t> keys;
+    for (const Removal& removal : removed) keys.push_back(removal.key);
+    return keys;
+  }
+  std::set<uint64_t> removed_set() const {
+    const auto keys = removed_keys();
+    return {keys.begin(), keys.end()};
+  }
 };
 
-Captured Capture(TestedTable& table, Export which) {
+Captured Capture(TestedTable& table, Export which, std::vector<int32_t> slots = {}) {
   Captured captured;
   const auto problem = table->Capture(
-      which,
+      {which, std::move(slots)},
       [&](int64_t rows) -> ExportColumns {
         captured.keys.resize(rows + 1);  // One more: an empty vector has no address.
+        captured.slots.resize(rows + 1);
         captured.rows.resize((rows + 1) * table->row_width());
         captured.delta_scores.resize(rows + 1);
-        return {captured.keys.data(), captured.rows.data(), captured.delta_scores.data()};
+        return {captured.keys.data(), captured.slots.data(), captured.rows.data(),
+                captured.delta_scores.data(), table->row_width()};
       },
       &captured.removed, SerialFor);
   CHECK_EQ(problem.value_or(""), "");
   captured.keys.pop_back();
+  captured.slots.pop_back();
   captured.delta_scores.pop_back();
   return captured;
 }
 
 void Commit(TestedTable& table, Export which, const Captured& captured) {
-  table->Commit(which, captured.keys.data(), captured.delta_scores.data(),
-                static_cast<int64_t>(captured.keys.size()), captured.removed, SerialFor);
+  std::vector<CapturedKey> rows;
+  for (size_t i = 0; i < captured.keys.size(); ++i) {
+    rows.push_back({captured.keys[i], captured.slots[i], captured.delta_scores[i]});
+  }
+  table->Commit(which, rows, captured.removed_keys(), SerialFor);
 }
 
 PushedRow Row(uint64_t key, float show = 1) { return {.key = key, .show = show, .gradient = 0.5f}; }
@@ -153,6 +169,38 @@ TEST(ACapturedRowThatWasEvictedBeforeTheCommitIsRemovedLater) {
   CHECK_FALSE(table.Inspect(1).found);
   Commit(table, Export::kBase, base);
   CHECK_TRUE((Capture(table, Export::kDelta).removed_set() == Keys{1}));
+}
+
+TEST(AnExportOfSomeSlotsHoldsTheirRowsAndRemovals) {
+  TestedTable table(kOptions);
+  const auto in_slot = [](uint64_t key, int32_t slot, float show = 2) {
+    return PushedRow{.key = key, .show = show, .gradient = 0.5f, .slot = slot};
+  };
+  table.Push({in_slot(1, 7), in_slot(2, 3), in_slot(3, 5), in_slot(4, 3)});
+  const Captured base = Capture(table, Export::kBase, {3, 7});
+  CHECK_TRUE((base.key_set() == Keys{1, 2, 4}));
+  for (size_t i = 0; i < base.keys.size(); ++i) CHECK_EQ(base.slots[i], base.keys[i] == 1 ? 7 : 3);
+  Commit(table, Export::kBase, base);
+  CHECK_FALSE(table.Inspect(3).served);
+  CHECK_EQ(table.Inspect(3).delta_score, 2);
+  table.Push({in_slot(2, 3), in_slot(3, 5)});
+  CHECK_TRUE((Capture(table, Export::kDelta, {5}).key_set() == Keys{3}));
+  // Key 1 leaves, and so does 4 from what a base would hold.
+  table.EndOfDay(1);
+  table.EndOfDay(2);
+  const Captured user = Capture(table, Export::kDelta, {7});
+  CHECK_TRUE((user.removed_set() == Keys{1}));
+  for (int day = 3; day <= 4; ++day) table.EndOfDay(day);
+  CHECK_FALSE(table.Inspect(1).found);
+  CHECK_TRUE(Capture(table, Export::kDelta, {5}).removed.empty());
+  CHECK_TRUE(Capture(table, Export::kDelta, {7}).removed == (std::vector<Removal>{{1, 7}}));
+  const Captured both = Capture(table, Export::kDelta, {3, 7});
+  CHECK_TRUE((both.removed_set() == Keys{1, 2, 4}));
+  Commit(table, Export::kDelta, Capture(table, Export::kDelta, {7}));
+  CHECK_TRUE((Capture(table, Export::kDelta).removed_set() == Keys{2, 4}));
+  // A base begins anew, whatever its slots.
+  Commit(table, Export::kBase, Capture(table, Export::kBase, {7}));
+  CHECK_TRUE(Capture(table, Export::kDelta).removed.empty());
 }
 
 }  // namespace tfps

@@ -136,7 +136,7 @@ TEST(AServedRowThatIsEvictedIsPendingUntilItIsTold) {
     CHECK_EQ(Write(*table, shard, columns), "");
   }
   CHECK_EQ(table.EndOfDay(1), 2);
-  std::vector<uint64_t> removals;
+  std::vector<Removal> removals;
   for (int shard = 0; shard < 2; ++shard) {
     const Columns columns = Read(*table, shard, Rows::kTouched);
     CHECK_EQ(Write(*to, shard, columns), "");
@@ -144,7 +144,7 @@ TEST(AServedRowThatIsEvictedIsPendingUntilItIsTold) {
     CHECK_TRUE(again.state.removals == columns.state.removals);
     removals.insert(removals.end(), again.state.removals.begin(), again.state.removals.end());
   }
-  CHECK_TRUE(removals == std::vector<uint64_t>{1});
+  CHECK_TRUE((removals == std::vector<Removal>{{1, 2}}));
 }
 
 TEST(UpsertPutsRowsOfAnyShardInOrOver) {

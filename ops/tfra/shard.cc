@@ -53,7 +53,7 @@ int64_t TfraShard::EndOfDay(int64_t day, const std::vector<uint64_t>* announced,
         (announced == nullptr ||
          std::binary_search(announced->begin(), announced->end(), row->key))) {
       if (left != nullptr) left->push_back(*row);
-      if (row->flags & kServed) removals_.push_back(row->key);
+      if (row->flags & kServed) removals_.push_back({row->key, row->slot});
       due.push_back(row->key);
       return false;
     }
@@ -82,15 +82,18 @@ void TfraShard::KeepLimit() {
     return;
   }
   std::vector<LeavingRow> rows;
+  std::unordered_map<uint64_t, int32_t> served;  // the slots of such rows
   int64_t bytes = 0;
   Scan(keys_, Part::kHead, [&](const RowHead* row) {
-    rows.push_back(config_.Leaving(row, row->flags & kServed));
+    if (row->flags & kServed) served[row->key] = row->slot;
+    rows.push_back(config_.Leaving(row, 0));
     bytes += rows.back().bytes;
   });
   if (!limit.IsPassed(statistics_.rows, bytes)) return;
   std::vector<uint64_t> leaving;
   for (const LeavingRow& row : limit.Leaving(std::move(rows), bytes)) {
-    if (row.handle != 0) removals_.push_back(row.key);  // served
+    const auto found = served.find(row.key);
+    if (found != served.end()) removals_.push_back({row.key, found->second});
     leaving.push_back(row.key);
   }
   RemoveRows(leaving);
@@ -125,6 +128,13 @@ void TfraShard::Inspect(uint64_t key, int64_t position, const InspectedRows& out
   RowBuffer row(config_, 1);
   rows_.Read(&key, 1, Part::kAll, &row);
   CopyInspected(config_, IsAbsent(row[0]) ? nullptr : row[0], position, out);
+}
+
+void TfraShard::PullCounts(uint64_t key, float* counts) const {
+  std::shared_lock<std::shared_mutex> lock(mutex_);
+  RowBuffer row(config_, 1);
+  rows_.Read(&key, 1, Part::kHead, &row);
+  CopyCounts(IsAbsent(row[0]) ? nullptr : row[0], counts);
 }
 
 ShardState TfraShard::ReadRows(Rows which, const AllocateColumns& allocate) {
@@ -228,20 +238,20 @@ void TfraShard::PutRows(const RowColumns& columns, const std::vector<RowAt>& row
   }
 }
 
-int64_t TfraShard::CountExported(Export which) const {
+int64_t TfraShard::CountExported(const ExportQuery& query) const {
   std::shared_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
-  Scan(keys_, Part::kHead, [&](const RowHead* row) { rows += IsExported(config_, which, row); });
+  Scan(keys_, Part::kHead, [&](const RowHead* row) { rows += IsExported(config_, query, row); });
   return rows;
 }
 
-int64_t TfraShard::Capture(Export which, int64_t room, const ExportColumns& out,
-                           std::vector<uint64_t>* removed) {
+int64_t TfraShard::Capture(const ExportQuery& query, int64_t room, const ExportColumns& out,
+                           std::vector<Removal>* removed) {
   std::unique_lock<std::shared_mutex> lock(mutex_);
   int64_t rows = 0;
   Update(keys_, Part::kAll, [&](RowHead* row) {
-    if (!IsExported(config_, which, row)) {
-      if (which == Export::kDelta && IsRemoved(config_, row)) removed->push_back(row->key);
+    if (!IsExported(config_, query, row)) {
+      if (IsRemoved(config_, query, row)) removed->push_back({row->key, row->slot});
       return false;
     }
     const int64_t i = rows++;
@@ -251,12 +261,14 @@ int64_t TfraShard::Capture(Export which, int64_t room, const ExportColumns& out,
     return true;
   });
   // A key that was pushed again is in the export with its new row.
+  std::vector<uint64_t> pending;
+  for (const Removal& removal : removals_) pending.push_back(removal.key);
   std::unordered_set<uint64_t> exported;
-  Scan(removals_, Part::kHead, [&](const RowHead* row) {
-    if (IsExported(config_, which, row)) exported.insert(row->key);
+  Scan(pending, Part::kHead, [&](const RowHead* row) {
+    if (IsExported(config_, query, row)) exported.insert(row->key);
   });
-  for (const uint64_t key : removals_) {
-    if (exported.count(key) == 0) removed->push_back(key);
+  for (const Removal& removal : removals_) {
+    if (query.Asks(removal) && exported.count(removal.key) == 0) removed->push_back(removal);
   }
   return rows;
 }
@@ -282,9 +294,10 @@ void TfraShard::Commit(Export which, const std::vector<CapturedKey>& captured,
   if (!removals_.empty()) {
     std::unordered_set<uint64_t> done(removed.begin(), removed.end());
     done.insert(keys.begin(), keys.end());
-    removals_.erase(std::remove_if(removals_.begin(), removals_.end(),
-                                   [&](uint64_t key) { return done.count(key) != 0; }),
-                    removals_.end());
+    removals_.erase(
+        std::remove_if(removals_.begin(), removals_.end(),
+                       [&](const Removal& removal) { return done.count(removal.key) != 0; }),
+        removals_.end());
   }
   Update(keys, Part::kHead, [&](RowHead* row) {
     if (!(row->flags & kCaptured)) return false;
@@ -294,8 +307,8 @@ void TfraShard::Commit(Export which, const std::vector<CapturedKey>& captured,
     Touch(row);
     return true;
   });
-  for (const uint64_t key : keys) {  // The remaining keys were evicted meanwhile.
-    if (delta_scores.count(key) != 0) removals_.push_back(key);
+  for (const CapturedKey& row : captured) {  // The remaining keys were evicted meanwhile.
+    if (delta_scores.count(row.key) != 0) removals_.push_back({row.key, row.slot});
   }
 }
 

@@ -59,6 +59,7 @@ class alignas(64) TfraShard {
   ShardLoad Load() const;
   void AppendKeys(std::vector<uint64_t>* keys) const;
   void Inspect(uint64_t key, int64_t position, const InspectedRows& out) const;
+  void PullCounts(uint64_t key, float* counts) const;
 
   ShardState ReadRows(Rows which, const AllocateColumns& allocate);
   void TouchAll();
@@ -66,9 +67,9 @@ class alignas(64) TfraShard {
                                        const ShardState& state);
   std::optional<std::string> Upsert(const RowColumns& columns, const std::vector<RowAt>& rows);
 
-  int64_t CountExported(Export which) const;
-  int64_t Capture(Export which, int64_t room, const ExportColumns& out,
-                  std::vector<uint64_t>* removed);
+  int64_t CountExported(const ExportQuery& query) const;
+  int64_t Capture(const ExportQuery& query, int64_t room, const ExportColumns& out,
+                  std::vector<Removal>* removed);
   void Commit(Export which, const std::vector<CapturedKey>& captured,
               const std::vector<uint64_t>& removed);
 
@@ -121,7 +122,7 @@ class alignas(64) TfraShard {
   ShardStatistics statistics_;  // `bytes` are those of the rows
   int64_t finished_day_ = std::numeric_limits<int64_t>::min();
   bool all_touched_ = true;  // if true, rows are not marked individually
-  std::vector<uint64_t> removals_;
+  std::vector<Removal> removals_;
   mutable std::atomic<int64_t> pulled_keys_{0};
 };
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.ticket import Day
 from tfps.errors import ExportError
-from tfps.export.exporter import Exporter
+from tfps.export.exporter import Exporter, in_words
 from tfps.training.callback import Callback
 
 
@@ -18,16 +19,18 @@ class BaseExport(Callback):
   give it to `EndOfDay` as `base_export`.
 
   Args:
-    model: the Keras model.
+    model: the Keras model, or a dict of models by name, which are exported together; see
+      `tfps.export.Exporter`.
     folder: where exports go; every parameter server must reach it.
-    raw: the `tfps.data.RawInputs` that clients will send, such as the source's `raw_inputs`.
+    raw: the `tfps.data.RawInputs` that clients will send, such as the source's `raw_inputs`; a dict
+      of them, if models differ in them.
     every_days: export when that many days of the calendar have ended.
     examples: the number of the day's examples that the export keeps to be checked with.
     keep: the number of bases that stay; None for all.
 
   Attributes:
     exporter: the `tfps.export.Exporter`.
-    paths: of the exports so far.
+    paths: of the exports so far; of several models, dicts of paths.
 
   Raises:
     ExportError: there are no raw inputs, or `Exporter` raises it.
@@ -44,7 +47,7 @@ class BaseExport(Callback):
     self,
     model: Any,
     folder: str,
-    raw: RawInputs | None,
+    raw: RawInputs | Mapping[str, RawInputs] | None,
     *,
     every_days: int = 1,
     examples: int = 256,
@@ -60,10 +63,12 @@ class BaseExport(Callback):
         "tfps.data.RawInputs."
       )
     self.exporter = Exporter(model, folder, raw, keep=keep)
-    self.paths: list[str] = []
-    self._model = model
-    self._exported: tuple[int, int] | None = None  # day and step of the last
-    self._sample = raw.sample
+    self.paths: list[Any] = []
+    self._trained = None if isinstance(model, Mapping) else model
+    self._exported: tuple[int, int | None] | None = None  # day and step of the last
+    # The names of the models; None of a model that is alone.
+    self._names = list(model) if isinstance(model, Mapping) else None
+    self._raws = raw if isinstance(raw, Mapping) else {"": raw}
     self._every_days = every_days
     self._examples = examples
 
@@ -72,10 +77,17 @@ class BaseExport(Callback):
 
   def __call__(self, day: Day) -> None:
     """Exports if it is due on the `tfps.data` day that ends, and not exported yet."""
-    step = int(self._model.optimizer.iterations.numpy())
+    trained = self._trained or self.model  # Towers have no optimizer of their own.
+    step = int(trained.optimizer.iterations.numpy()) if trained is not None else None
     if (day.ordinal + 1) % self._every_days or self._exported == (day.ordinal, step):
       return
-    sample = self._sample(day.ordinal, self._examples) if self._sample else None
-    self.paths.append(self.exporter.base(day=day.ordinal, step=step, examples=sample))
+    samples = {
+      name: raw.sample(day.ordinal, self._examples) if raw.sample else None
+      for name, raw in self._raws.items()
+    }
+    examples: Any = samples.get("")
+    if self._names is not None:
+      examples = {name: samples.get(name, examples) for name in self._names}
+    self.paths.append(self.exporter.base(day=day.ordinal, step=step, examples=examples))
     self._exported = day.ordinal, step
-    print(f"Exported {self.paths[-1]}.", flush=True)
+    print(f"Exported {in_words(self.paths[-1])}.", flush=True)

@@ -9,7 +9,7 @@ from concurrent import futures
 from typing import Any
 
 from tfps.data.ticket import Day
-from tfps.export.exporter import Exporter
+from tfps.export.exporter import Exporter, in_words
 from tfps.training.callback import Callback
 from tfps.training.position import Position
 
@@ -30,7 +30,7 @@ class DeltaExport(Callback):
       when rows are copied.
 
   Attributes:
-    paths: of the deltas so far.
+    paths: of the deltas so far; of several models, dicts of paths.
 
   Raises:
     ValueError: a number is not positive, or there is none.
@@ -57,7 +57,7 @@ class DeltaExport(Callback):
         raise ValueError(f"{name} is {value}; it must be positive.")
     if every_examples is None and every_minutes is None:
       raise ValueError("every_examples or every_minutes must be given: when deltas are exported.")
-    self.paths: list[str] = []
+    self.paths: list[Any] = []
     self._exporter = exporter
     self._describe = describe or dict
     self._every_examples = every_examples or float("inf")
@@ -87,7 +87,8 @@ class DeltaExport(Callback):
     if self._exporter.has_base:
       self._written = self._exporter.start_delta(day=position.day, step=step, more=self._describe())
     else:
-      print(f"Exported {self._exporter.base(day=position.day, step=step)}.", flush=True)
+      path = self._exporter.base(day=position.day, step=step)
+      print(f"Exported {in_words(path)}.", flush=True)
     self._begin_anew()
 
   def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

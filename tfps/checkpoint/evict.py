@@ -184,10 +184,11 @@ def _write_table(
 
 def without(shard: SavedShard, due: np.ndarray) -> SavedShard:
   """The shard without the rows `due` (bool [n]); those that serving holds are pending removals."""
-  removed = shard.rows.keys[due & shard.rows.served]
+  removed = due & shard.rows.served
   return SavedShard(
     shard.number,
     shard.rows.take(~due),
     shard.finished_day,
-    np.concatenate([shard.removals, removed]),
+    np.concatenate([shard.removals, shard.rows.keys[removed]]),
+    np.concatenate([shard.removal_slots, shard.rows.slots[removed]]),
   )

@@ -182,7 +182,9 @@ class SavedTable:
         break
       seen = np.concatenate([seen, rows.keys])
     rows = rows_lib.concat(parts[::-1])
-    return SavedShard(number, rows, int(newest["finished_day"]), newest["removals"])
+    return SavedShard(
+      number, rows, int(newest["finished_day"]), newest["removals"], newest["removal_slots"]
+    )
 
 
 _COLUMNS = ("keys", "slots", "statistics", "unseen_days", "flags", "floats")
@@ -204,10 +206,16 @@ class _Bundles:
     try:
       if prefix not in self._readers:
         self._readers[prefix] = tf.train.load_checkpoint(files.join(self.path, prefix))
-      return {
-        name: self._readers[prefix].get_tensor(f"{self._name}/shard-{number:05d}/{name}")
+      reader, shard = self._readers[prefix], f"{self._name}/shard-{number:05d}"
+      tensors = {
+        name: reader.get_tensor(f"{shard}/{name}")
         for name in (*_COLUMNS, "finished_day", "removals", "whole")
       }
+      if reader.has_tensor(f"{shard}/removal_slots"):
+        slots = reader.get_tensor(f"{shard}/removal_slots")
+      else:  # A checkpoint of tfps 0.1.
+        slots = np.full(len(tensors["removals"]), rows_lib.UNKNOWN_SLOT, np.int32)
+      return {**tensors, "removal_slots": slots}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       reason = " ".join(str(error).split())
       raise CheckpointError(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
   from tfps.table.layout import TableLayout
 
 ADMITTED, SERVED = 1, 2  # Bits of `flags`.
+UNKNOWN_SLOT = -1
 
 
 class SavedRows(NamedTuple):
@@ -118,12 +119,14 @@ class SavedShard(NamedTuple):
     rows: its rows.
     finished_day: the ordinal of the last day that ended for it.
     removals: int64 [r], feasigns that serving holds and that were evicted since the last delta.
+    removal_slots: int32 [r], the slots of their rows; -1 where the checkpoint does not say.
   """
 
   number: int
   rows: SavedRows
   finished_day: int
   removals: np.ndarray
+  removal_slots: np.ndarray
 
 
 def _offsets(widths: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class ShardWriter:
       "floats": rows.floats,
       "finished_day": tf.constant(shard.finished_day, tf.int64),
       "removals": shard.removals,
+      "removal_slots": shard.removal_slots,
       "whole": tf.constant(True),
     }
     for name, tensor in tensors.items():

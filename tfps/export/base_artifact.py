@@ -17,6 +17,7 @@ from tfps.export.predicates import Predicates
 from tfps.export.served import saved_model_file
 from tfps.export.served.model import ServedModel, named
 from tfps.storage import bundles
+from tfps.storage.complete_folder import Prepared
 
 if TYPE_CHECKING:
   from tfps.data.raw_inputs import RawInputs
@@ -26,9 +27,17 @@ _WARMUP_EXAMPLES = 8
 
 
 class Capture(bundles.Rows, Protocol):
-  """The rows that one table gives to a base: a `TableCapture` or a `SavedCapture`."""
+  """The rows that one table gives to a base: `SlotRows` or a `SavedCapture`."""
 
   table: FeasignTable
+
+  @property
+  def row_width(self) -> int:
+    """Floats of a row."""
+
+  @property
+  def slots(self) -> Mapping[str, int]:
+    """The slots whose rows it has: {name: number}."""
 
   @property
   def predicates(self) -> Predicates:
@@ -40,7 +49,7 @@ def tensors(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
   return {name: tf.constant(inputs[name], spec.dtype) for name, spec in raw.specs.items()}
 
 
-def write(
+def prepare(
   folder: str,
   served: ServedModel,
   captures: Mapping[str, Capture],
@@ -50,8 +59,8 @@ def write(
   prediction: Any,
   manifest: BaseManifest,
   devices: Sequence[str],
-) -> str:
-  """Writes a base; once this returns, it is durable.
+) -> Prepared:
+  """Writes a base, which has not its name yet.
 
   Args:
     folder: where the bases are.
@@ -65,7 +74,7 @@ def write(
     devices: where files are read for their checksums, each on one of these.
 
   Returns:
-    The artifact's path.
+    What gives it its name.
   """
 
   def write_to(path: str) -> BaseManifest:
@@ -91,18 +100,18 @@ def write(
       tables={name: _describe(capture, buckets[name]) for name, capture in captures.items()},
     )
 
-  return ARTIFACTS.publish(folder, manifest.version, write_to, devices)
+  return ARTIFACTS.prepare(folder, manifest.version, write_to, devices)
 
 
 def _describe(capture: Capture, buckets: int) -> BaseTable:
   common, of_slots = capture.predicates
   return BaseTable(
     rows=capture.rows,
-    row_width=capture.table.row_width,
+    row_width=capture.row_width,
     buckets=buckets,
     predicate=common,
     predicate_of_slots=of_slots,
-    slots=capture.table.slots,
+    slots=capture.slots,
   )
 
 

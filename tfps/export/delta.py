@@ -9,22 +9,23 @@ import numpy as np
 import tensorflow as tf
 
 from tfps.export.artifact import ARTIFACTS
-from tfps.export.capture import TableCapture
+from tfps.export.capture import SlotRows
 from tfps.export.manifests import DeltaManifest, DeltaTable
 from tfps.storage import bundles, files
+from tfps.storage.complete_folder import Prepared
 
 _BUNDLE = "rows"
 _WEIGHTS = "weights"
 
 
-def write(
+def prepare(
   folder: str,
-  captures: Sequence[TableCapture],
+  captures: Sequence[SlotRows],
   weights: np.ndarray,
   manifest: DeltaManifest,
   devices: Sequence[str],
-) -> str:
-  """Writes a delta, complete or not there at all.
+) -> Prepared:
+  """Writes a delta, which has not its name yet.
 
   Args:
     folder: `<exports>/delta/<base>`.
@@ -34,7 +35,7 @@ def write(
     devices: where checksums are made.
 
   Returns:
-    The artifact's path.
+    What gives it its name.
   """
 
   def write_to(path: str) -> DeltaManifest:
@@ -46,9 +47,9 @@ def write(
       tensors[f"{name}/removed"] = tf.constant(removed)
       rows.append(((f"{name}/keys", f"{name}/rows"), capture))
       tables[name] = DeltaTable(
-        rows=capture.rows, row_width=capture.table.row_width, removed=len(removed)
+        rows=capture.rows, row_width=capture.row_width, removed=len(removed)
       )
     bundles.write_bundle(files.join(path, _BUNDLE), tensors, rows)
     return dataclasses.replace(manifest, tables=tables)
 
-  return ARTIFACTS.publish(folder, manifest.sequence, write_to, devices)
+  return ARTIFACTS.prepare(folder, manifest.sequence, write_to, devices)

@@ -1,41 +1,43 @@
-"""Exporter: base and delta exports of a model for TensorFlow Serving."""
+"""Exporter: base and delta exports of models for TensorFlow Serving."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tfps.errors import ExportError
-from tfps.export import artifact, base_artifact, extras, trained
-from tfps.export import delta as delta_lib
-from tfps.export.artifact import ARTIFACTS
+from tfps.export import extras
 from tfps.export.capture import TableCapture
-from tfps.export.manifests import BaseManifest, DeltaManifest, PackedWeights
-from tfps.export.served import weights as served_weights
-from tfps.export.served.model import ServedModel
+from tfps.export.manifests import BaseManifest, DeltaManifest
+from tfps.export.target import Captures, Target, of_models, targets_of
 from tfps.graph import finite
-from tfps.layers.embedding import tables_of
-from tfps.storage import files
+from tfps.storage.complete_folder import Prepared
 
 if TYPE_CHECKING:
   import tf_keras as keras
 
   from tfps.data.raw_inputs import RawInputs
+  from tfps.table.feasign_table import FeasignTable
+
+# The exporter of each table: its delta_score and its served rows are those of one lineage.
+_EXPORTERS: weakref.WeakKeyDictionary[FeasignTable, weakref.ref[Exporter]]
+_EXPORTERS = weakref.WeakKeyDictionary()
 
 
 class _CapturedDelta(NamedTuple):
-  """What a delta holds, copied at one moment."""
+  """What deltas hold, copied at one moment."""
 
-  captures: list[TableCapture]
-  weights: np.ndarray
-  packed: PackedWeights
+  captures: Captures
+  weights: Sequence[np.ndarray]  # of each target
   pause_seconds: float
   captured_at: float
 
@@ -43,14 +45,19 @@ class _CapturedDelta(NamedTuple):
 class Exporter:
   """Writes `<folder>/base/<version>/`, SavedModels of stock ops that TensorFlow Serving loads.
 
+  Several models that read a table, such as a user tower and an item tower, are exported together,
+  from one capture of its rows: `{"user": user_tower, "item": item_tower}` goes to
+  `<folder>/user/base/<version>/` and `<folder>/item/base/<version>/`. Each artifact has the rows of
+  the slots that its model reads, and the model's own dense weights.
+
   Export when no ticket is running. One exporter of one process at a time may write to a folder: it
   holds the folder's lock until its own end or that of the process.
 
   Args:
-    model: the Keras model with `tfps.Embedding` layers.
+    model: the Keras model with `tfps.Embedding` layers, or a dict of such models by name.
     folder: where exports go, on any of TensorFlow's file systems; every parameter server must reach
       it.
-    raw: the `tfps.data.RawInputs` that clients will send.
+    raw: the `tfps.data.RawInputs` that clients will send; a dict of them, if models differ in them.
     keep: how many bases are kept; all if it is None.
 
   Attributes:
@@ -59,7 +66,8 @@ class Exporter:
     bases: how many bases it has exported.
 
   Raises:
-    ExportError: the model has no feasign table, or TensorFlow Serving's messages are not installed.
+    ExportError: a model has no feasign table, another exporter has one of its tables, or TensorFlow
+      Serving's messages are not installed.
     LockError: another process exports to the folder.
 
   Examples:
@@ -68,32 +76,42 @@ class Exporter:
     'export/base/1'
     >>> exporter.delta()
     'export/delta/1/1'
+    >>> exporter.close()
+    >>> towers = tfps.export.Exporter({"ranking": model}, "export", raw=source.raw_inputs)
+    >>> towers.base()
+    {'ranking': 'export/ranking/base/1'}
   """
 
   def __init__(
     self,
-    model: keras.Model,
+    model: keras.Model | Mapping[str, keras.Model],
     folder: str | os.PathLike[str],
-    raw: RawInputs,
+    raw: RawInputs | Mapping[str, RawInputs],
     keep: int | None = None,
   ) -> None:
     extras.check_serving_api()
-    self._model = model
-    self._raw = raw
     self._keep = keep
     self._folder = str(folder).rstrip("/")
-    self._tables = tables_of(model)
-    if not self._tables:
-      raise ExportError("the model has no tfps.Embedding layer: export it with Keras's own means.")
-    self._lock = artifact.hold(files.join(self._folder, "base"))
-    weakref.finalize(self, self._lock.release)
+    self._alone = not isinstance(model, Mapping)
+    self._targets = targets_of(model, self._folder, raw)
+    weakref.finalize(self, _release, self._targets)
+    slots: dict[FeasignTable, frozenset[str]] = {}
+    for target in self._targets:
+      for table, read in target.slots.items():
+        slots[table] = slots.get(table, frozenset()) | read
+    self._slots = slots
+    try:
+      self._claim()
+    except ExportError:
+      _release(self._targets)
+      raise
     self.lineage = uuid.uuid4().hex
     self.pause_seconds: float | None = None
     self._base_version: int | None = None
     self._sequence = 0
-    self._packed: served_weights.PackedWeights | None = None
     self.bases = 0
-    self._writing: futures.Future[str] | None = None  # The delta that is being written.
+    self._closed = False
+    self._writing: futures.Future[Any] | None = None  # The delta that is being written.
     # The scope of a strategy belongs to a thread, and would put the export's variables on servers.
     self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="tfps-export")
 
@@ -103,22 +121,23 @@ class Exporter:
     day: int | None = None,
     step: int | None = None,
     examples: Mapping[str, Any] | None = None,
-  ) -> str:
+  ) -> Any:
     """Exports all rows that serving needs, with the dense weights of this moment.
 
-    The version is the next free number. Once the artifact is durable, its rows count as served, and
-    their delta_score begins anew.
+    The version is the next free number. Once the artifact is durable, and those of all models are,
+    its rows count as served, and their delta_score begins anew.
 
     Args:
       day: the ordinal of the day, for the manifest.
       step: the number of training steps, for the manifest.
       examples: raw inputs of a few examples, arrays by name, for `tfps verify-export` and to warm
-        up the server; by default one example without any feasign.
+        up the server; by default one example without any feasign. Of several models, a dict of
+        such dicts by the models' names.
 
     Returns:
-      The artifact's path.
+      The artifact's path; of several models a dict of paths.
     """
-    return self._thread.submit(self._base, day, step, examples).result()
+    return self._submit(self._base, day, step, examples).result()
 
   def delta(
     self,
@@ -126,7 +145,7 @@ class Exporter:
     day: int | None = None,
     step: int | None = None,
     more: Mapping[str, Any] | None = None,
-  ) -> str:
+  ) -> Any:
     """Exports the rows that changed enough since this exporter's last export, and removals.
 
     Args:
@@ -135,7 +154,8 @@ class Exporter:
       more: further fields for the manifest, which JSON can express.
 
     Returns:
-      The artifact's path, `<folder>/delta/<base>/<sequence>`.
+      The artifact's path, `<folder>/delta/<base>/<sequence>`; of several models a dict of paths,
+      `<folder>/<name>/delta/<base>/<sequence>`.
 
     Raises:
       ExportError: there is no base yet that it could follow.
@@ -148,18 +168,17 @@ class Exporter:
     day: int | None = None,
     step: int | None = None,
     more: Mapping[str, Any] | None = None,
-  ) -> futures.Future[str]:
+  ) -> futures.Future[Any]:
     """Like `delta`, but returns once the rows are copied: tickets may run while they are written.
 
     Returns:
-      A future of the path. If writing fails, nothing is lost: the next delta has these rows too.
+      A future of what `delta` returns. If writing fails, nothing is lost: the next delta has these
+      rows too.
     """
     # One delta at a time: the last one is written first.
-    self._thread.submit(lambda: None).result()
-    base_version, captured = self._thread.submit(self._capture_delta).result()
-    self._writing = self._thread.submit(
-      self._write_delta, base_version, captured, day, step, more or {}
-    )
+    self._submit(lambda: None).result()
+    base_version, captured = self._submit(self._capture_delta).result()
+    self._writing = self._submit(self._write_delta, base_version, captured, day, step, more or {})
     return self._writing
 
   @property
@@ -181,7 +200,8 @@ class Exporter:
     """What a checkpoint keeps of the lineage, for JSON; None before the first base."""
     if self._base_version is None:
       return None
-    return {"id": self.lineage, "base": self._base_version, "sequence": self._sequence}
+    state = {"id": self.lineage, "base": self._base_version, "sequence": self._sequence}
+    return state if self._alone else {**state, "models": self._names()}
 
   def resume(self, state: dict[str, Any] | None) -> bool:
     """Continues the lineage of a checkpoint, if nothing was published after the checkpoint.
@@ -195,39 +215,79 @@ class Exporter:
     Returns:
       Whether the lineage continues.
     """
-    if state is None or self._published() != state:
+    if state is None or state.get("models", [""]) != self._names():
+      return False
+    saved = {name: state[name] for name in ("id", "base", "sequence")}
+    if any(target.published() != saved for target in self._targets):
       return False
     self.lineage = state["id"]
     self._base_version, self._sequence = state["base"], state["sequence"]
     return True
 
-  def _published(self) -> dict[str, Any] | None:
-    """The newest artifact in the folder, in the form of `state`; None if there is none."""
-    bases = files.join(self._folder, "base")
-    versions = ARTIFACTS.numbers(bases)
-    if not versions:
-      return None
-    deltas = ARTIFACTS.numbers(files.join(self._folder, "delta", str(versions[-1])))
-    try:
-      base = ARTIFACTS.read(ARTIFACTS.path_of(bases, versions[-1]))
-    except ExportError:
-      return None
-    return {"id": base.lineage, "base": versions[-1], "sequence": max([0, *deltas])}
+  def close(self) -> None:
+    """Ends its lineage: another exporter may have its tables, and another process its folder."""
+    self.wait()
+    self._closed, self._base_version = True, None
+    for table in self._slots:
+      if self._exporter_of(table) is self:
+        del _EXPORTERS[table]
+    _release(self._targets)
+
+  def _submit(self, function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
+    if self._closed:
+      raise ExportError(
+        f"the exporter to {self._folder} was closed: make another one, which begins with a base."
+      )
+    return self._thread.submit(function, *arguments)
+
+  def _claim(self) -> None:
+    """Makes this the exporter of its tables; ExportError if there is another one."""
+    if any(map(self._exporter_of, self._slots)):
+      gc.collect()  # One that nobody uses any more may be part of a circle of references.
+    for table in self._slots:
+      other = self._exporter_of(table)
+      if other is not None:
+        raise ExportError(
+          f"table '{table.name}' has an exporter, to {other._folder}, and deltas of a second one "
+          "would lack what those of the first hold: export the models together, as "
+          "tfps.export.Exporter({'user': user_model, 'item': item_model}, folder, raw), or close "
+          "the first one."
+        )
+    for table in self._slots:
+      _EXPORTERS[table] = weakref.ref(self)
+
+  @staticmethod
+  def _exporter_of(table: FeasignTable) -> Exporter | None:
+    exporter = _EXPORTERS.get(table)
+    return None if exporter is None else exporter()
+
+  def _names(self) -> list[str]:
+    return sorted(target.name for target in self._targets)
+
+  def _capture(self, which: Any) -> dict[FeasignTable, TableCapture]:
+    for target in self._targets:
+      finite.check_model(target.model, which)
+    counted = {
+      table
+      for target in self._targets
+      for table, width in target.row_widths.items()
+      if width > table.row_width
+    }
+    return {
+      table: TableCapture(table, which, slots, counts=table in counted)
+      for table, slots in self._slots.items()
+    }
 
   def _capture_delta(self) -> tuple[int, _CapturedDelta]:
-    if self._base_version is None:
+    version = self._base_version
+    if version is None:
       raise ExportError("a delta follows a base, and there is none of this lineage: export a base.")
-    if self._packed is None:  # An earlier process exported the base.
-      served = ServedModel(self._model, self._raw, self.lineage, self._base_version)
-      self._packed = served.packed_weights
+    packed = [target.packed_weights(self.lineage, version) for target in self._targets]
     captured_at, began = time.time(), time.monotonic()
-    finite.check_model(self._model, "delta")
-    captures = [TableCapture(table, "delta") for table in self._tables]
-    weights = self._packed.read()
+    captures = self._capture("delta")
+    weights = [of_target.read() for of_target in packed]
     self.pause_seconds = time.monotonic() - began
-    packed = PackedWeights(layout=self._packed.layout, size=self._packed.size)
-    captured = _CapturedDelta(captures, weights, packed, self.pause_seconds, captured_at)
-    return self._base_version, captured
+    return version, _CapturedDelta(captures, weights, self.pause_seconds, captured_at)
 
   def _write_delta(
     self,
@@ -236,7 +296,7 @@ class Exporter:
     day: int | None,
     step: int | None,
     more: Mapping[str, Any],
-  ) -> str:
+  ) -> Any:
     manifest = DeltaManifest(
       lineage=self.lineage,
       base=base_version,
@@ -244,39 +304,31 @@ class Exporter:
       captured_at=captured.captured_at,
       day=day,
       step=step,
-      weights=captured.packed,
       pause_seconds=captured.pause_seconds,
       further=more,
     )
-    folder = files.join(self._folder, "delta", str(base_version))
-    self._lock.check()
-    path = delta_lib.write(folder, captured.captures, captured.weights, manifest, self._devices())
-    self._commit(captured.captures)
-    self._sequence += 1
-    return path
+    paths = self._publish(
+      captured.captures,
+      [
+        functools.partial(target.prepare_delta, captured.captures, weights, manifest)
+        for target, weights in zip(self._targets, captured.weights)
+      ],
+    )
+    self._base_version, self._sequence = base_version, self._sequence + 1
+    return paths
 
-  def _commit(self, captures: Iterable[TableCapture]) -> None:
-    """Tells the tables that the artifact is durable."""
-    # If a server fails here, it is unknown what counts as served: then a base has to follow.
-    version, self._base_version = self._base_version, None
-    for capture in captures:
-      capture.commit()
-    self._base_version = version
-
-  def _base(self, day: int | None, step: int | None, examples: Mapping[str, Any] | None) -> str:
-    folder = files.join(self._folder, "base")
-    self._lock.check()
-    version = ARTIFACTS.next_number(folder)
-    served = ServedModel(self._model, self._raw, self.lineage, version)
+  def _base(self, day: int | None, step: int | None, examples: Mapping[str, Any] | None) -> Any:
+    version = max(target.next_version() for target in self._targets)
+    given = self._by_name(examples)
+    for target in self._targets:
+      target.lock.check()
+    served = [target.trace(self.lineage, version) for target in self._targets]
     # From here the tables stand still.
     began = time.monotonic()
-    finite.check_model(self._model, "base")
-    captures = {table.name: TableCapture(table, "base") for table in self._tables}
-    weights = served.packed_weights.read()
-    inputs = self._raw.empty_batch() if examples is None else examples
-    inputs = {name: np.asarray(inputs[name]) for name in self._raw.specs}
-    features = served.inputs.from_raw(base_artifact.tensors(self._raw, inputs))
-    prediction = trained.predict(self._model, features, self._tables)
+    captures = self._capture("base")
+    contents = [
+      target.base_content(model, given[target.name]) for target, model in zip(self._targets, served)
+    ]
     self.pause_seconds = time.monotonic() - began
     # From here they may change again.
     manifest = BaseManifest(
@@ -286,15 +338,62 @@ class Exporter:
       step=step,
       pause_seconds=self.pause_seconds,
     )
-    path = base_artifact.write(
-      folder, served, captures, weights, inputs, features, prediction, manifest, self._devices()
+    paths = self._publish(
+      captures,
+      [
+        functools.partial(target.prepare_base, model, captures, content, manifest)
+        for target, model, content in zip(self._targets, served, contents)
+      ],
     )
-    self._commit(captures.values())
-    self._base_version, self._sequence, self._packed = version, 0, served.packed_weights
+    self._base_version, self._sequence = version, 0
     self.bases += 1
     if self._keep is not None:
-      artifact.remove_old(folder, self._keep)
-    return path
+      for target in self._targets:
+        target.remove_old(self._keep)
+    return paths
 
-  def _devices(self) -> list[str]:
-    return list(dict.fromkeys(server.device for table in self._tables for server in table.servers))
+  def _by_name(self, examples: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The examples of each target by its name."""
+    if self._alone:
+      return {"": examples}
+    return of_models(examples, dict.fromkeys(self._names()), "examples")
+
+  def _publish(self, captures: Captures, prepare: Sequence[Callable[[], Prepared]]) -> Any:
+    """Writes all artifacts, gives them their names, and tells the tables that they are durable.
+
+    Afterwards there is no base for deltas to follow; the caller says which one there is.
+
+    Args:
+      captures: what each table gave.
+      prepare: for each target, what writes its artifact.
+
+    Returns:
+      The path, or the paths by name.
+    """
+    prepared: list[Prepared] = []
+    try:
+      for one in prepare:
+        prepared.append(one())
+      prepared[0].publish()
+    except BaseException:
+      for written in prepared:
+        written.discard()
+      raise
+    # If anything fails from here on, it is unknown what counts as served: a base has to follow.
+    self._base_version = None
+    for written in prepared[1:]:
+      written.publish()
+    for capture in captures.values():
+      capture.commit()
+    paths = {target.name: written.path for target, written in zip(self._targets, prepared)}
+    return paths[""] if self._alone else paths
+
+
+def in_words(paths: str | Mapping[str, str]) -> str:
+  """The path of an export, or the paths of several, for a line that tells of it."""
+  return paths if isinstance(paths, str) else ", ".join(paths.values())
+
+
+def _release(targets: Sequence[Target]) -> None:
+  for target in targets:
+    target.lock.release()

@@ -166,6 +166,10 @@ class DeltaManifest(ArtifactManifest):
   captured_at: float
   tables: Mapping[str, DeltaTable] = dataclasses.field(default_factory=dict)
 
+  def with_weights(self, weights: PackedWeights) -> DeltaManifest:
+    """The same manifest with these dense weights."""
+    return dataclasses.replace(self, weights=weights)
+
   @property
   def events(self) -> Mapping[str, Any] | None:
     """Of a stream: the event times since the delta before, as {samples, oldest, newest, mean}."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +29,14 @@ class SavedCapture:
   Args:
     table: the empty table of the model that is exported.
     saved: the table in the checkpoint.
+    slots: the names of the slots whose rows the base holds.
+    row_width: floats of a row: `table.row_width`, or 2 more for show and click.
     wanted: int64 [n], feasigns whose rows are kept in memory for `find`.
     progress: shows how far the reading is.
 
   Attributes:
-    table: the table.
+    table, row_width: the arguments.
+    slots: {name: number in the table} of these slots.
     rows: number of rows.
 
   Raises:
@@ -44,14 +47,17 @@ class SavedCapture:
     self,
     table: FeasignTable,
     saved: SavedTable,
+    slots: Collection[str],
+    row_width: int,
     wanted: np.ndarray,
     progress: Progress = no_progress,
   ) -> None:
-    self.table = table
+    self.table, self.row_width = table, row_width
+    self.slots = {slot: table.slots[slot] for slot in sorted(slots)}
     self._saved = saved
     self._progress = progress
     self.rows = 0
-    all_keys, all_rows = [np.zeros(0, np.int64)], [np.zeros([0, table.row_width], np.float32)]
+    all_keys, all_rows = [np.zeros(0, np.int64)], [np.zeros([0, row_width], np.float32)]
     for shard_keys, shard_rows in self._shards():
       self.rows += len(shard_keys)
       kept = np.isin(shard_keys, wanted)
@@ -64,8 +70,8 @@ class SavedCapture:
   @property
   def predicates(self) -> Predicates:
     """Which rows a base holds, for the manifest."""
-    layout, slots = self._saved.layout, self._saved.slots
-    own = {slot: layout.slot(slots[slot]).accessor for slot in slots}
+    layout, saved = self._saved.layout, self._saved.slots
+    own = {slot: layout.slot(saved[slot]).accessor for slot in self.slots if slot in saved}
     common = layout.slot(None).accessor
     return Predicates.of(
       common, {slot: accessor for slot, accessor in own.items() if accessor != common}
@@ -77,7 +83,7 @@ class SavedCapture:
 
   def find(self, keys: np.ndarray) -> np.ndarray:
     """float32 [n, row_width]: rows of wanted feasigns; zeros where the base has no such row."""
-    found = np.zeros([len(keys), self.table.row_width], np.float32)
+    found = np.zeros([len(keys), self.row_width], np.float32)
     if self._keys.size:
       at = np.minimum(np.searchsorted(self._keys, keys), self._keys.size - 1)
       there = self._keys[at] == keys
@@ -101,9 +107,14 @@ class SavedCapture:
   def _shards(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the keys and rows that the base holds, shard after shard."""
     layout = self._saved.layout
+    numbers = [number for slot, number in self._saved.slots.items() if slot in self.slots]
     for shard in self._progress(self._saved.shards(), self._saved.num_shards):
-      held = shard.rows.take(layout.in_base(shard.rows))
-      yield held.keys, layout.weights(held, self.table.row_width)
+      of_slots = np.isin(shard.rows.slots, numbers)
+      held = shard.rows.take(layout.in_base(shard.rows) & of_slots)
+      rows = layout.weights(held, self.table.row_width)
+      if self.row_width > self.table.row_width:
+        rows = np.concatenate([rows, held.statistics[:, :2].astype(np.float32)], axis=1)
+      yield held.keys, rows
 
 
 class WantedKeys(BaseRows):
@@ -113,7 +124,7 @@ class WantedKeys(BaseRows):
   """
 
   def __init__(self, table: FeasignTable) -> None:
-    super().__init__(table)
+    super().__init__(table, ())
     self._asked = [np.zeros(0, np.int64)]
 
   @property
@@ -121,19 +132,20 @@ class WantedKeys(BaseRows):
     """int64 [n]: the feasigns that were looked up so far."""
     return np.unique(np.concatenate(self._asked))
 
-  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
+  def rows(self, keys: Sequence[tf.Tensor], statistics: bool) -> tf.Tensor:
     self._asked += [part.numpy() for part in keys]
-    return tf.zeros([sum(len(part) for part in keys), self._table.row_width])
+    return tf.zeros([sum(len(part) for part in keys), self._table.row_width + 2 * statistics])
 
 
 class CapturedRows(BaseRows):
   """The rows of a `SavedCapture`."""
 
   def __init__(self, capture: SavedCapture) -> None:
-    super().__init__(capture.table)
+    super().__init__(capture.table, capture.slots)
     self._capture = capture
 
-  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
+  def rows(self, keys: Sequence[tf.Tensor], statistics: bool) -> tf.Tensor:
+    del statistics  # The capture has them if the model reads them.
     return tf.constant(self._capture.find(tf.concat(keys, axis=0).numpy()))
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfps import native
 from tfps.layers import pooling, served_lookup
+from tfps.layers.embedding import slots_of
 
 if TYPE_CHECKING:
   import tf_keras as keras
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
 
 
 class BaseRows:
-  """A feasign table of which embedding layers see only the rows that a base holds; eager only."""
+  """A feasign table of which embedding layers see only the rows that a base holds; eager only.
 
-  def __init__(self, table: FeasignTable) -> None:
+  Args:
+    table: the table.
+    slots: the names of the slots whose rows the base holds.
+  """
+
+  def __init__(self, table: FeasignTable, slots: Iterable[str]) -> None:
     self._table = table
+    self._slots = frozenset(slots)
 
   pool = staticmethod(pooling.pool)
 
-  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+  def pull(
+    self, bags: Bags, row_width: int, statistics: bool
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """The rows of bags; see `tfps.layers.served_lookup.ServedRows`."""
     table = self._table
     num_slots = bags.slot_ends.shape[0]
@@ -37,31 +46,36 @@ class BaseRows:
       assignment=table.assignment,
       num_servers=table.num_servers,
     )
-    return routed.positions, self.rows(routed.keys)[:, :row_width]
+    rows = self.rows(routed.keys, statistics)
+    return routed.positions, rows[:, :row_width], rows[:, -2:] if statistics else None
 
-  def rows(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
-    """float32 [n, row_width]: the rows of feasigns, which are int64 [n_s] for each server."""
+  def rows(self, keys: Sequence[tf.Tensor], statistics: bool) -> tf.Tensor:
+    """float32 [n, row_width]: the rows of feasigns, which are int64 [n_s] for each server.
+
+    With `statistics`, a row has two more floats, its show and click.
+    """
     rows = self._table.pull(keys)
+    if statistics:
+      rows = tf.concat([rows, self._table.pull_counts(keys)], axis=1)
     return tf.where(self._in_base(tf.concat(keys, axis=0))[:, np.newaxis], rows, 0.0)
 
   def _in_base(self, keys: tf.Tensor) -> np.ndarray:
     found = self._table.lookup(keys)
     show, click, delta_score = found["statistics"].T
     unseen_days = found["unseen_days"]
-    names = {number: slot for slot, number in self._table.slots.items()}
     held = np.zeros(len(unseen_days), bool)
-    for number in np.unique(found["slot"]):
-      accessor = self._table.policy_of(names.get(number)).layout.accessor
+    for slot in self._slots:
+      accessor = self._table.policy_of(slot).layout.accessor
       in_base = accessor.in_base(show, click, delta_score, unseen_days)
-      held |= (found["slot"] == number) & in_base
-    return held
+      held |= (found["slot"] == self._table.slots[slot]) & in_base
+    return held & found["found"]
 
 
 def predict(
   model: keras.Model,
   features: Mapping[str, Any],
   tables: Iterable[FeasignTable],
-  rows: Callable[[FeasignTable], BaseRows] = BaseRows,
+  rows: Callable[[FeasignTable], BaseRows] | None = None,
 ) -> Any:
   """What the model predicts from the rows that a base of this moment holds.
 
@@ -69,7 +83,10 @@ def predict(
     model: the Keras model.
     features: its input, eager tensors.
     tables: its tables.
-    rows: a function of a table that returns its rows.
+    rows: a function of a table that returns its rows; those that it holds now by default.
   """
+  if rows is None:
+    slots = slots_of(model)
+    rows = lambda table: BaseRows(table, slots[table])
   with served_lookup.Served({table: rows(table) for table in tables}):
     return model(features, training=False)

@@ -33,8 +33,9 @@ def check_model(model: Any, what: str) -> None:
     NonfiniteError: a variable holds a value that is not finite.
   """
   variables = {id(variable.handle): variable for variable in model.variables}
-  if model.optimizer is not None:
-    variables |= {id(variable.handle): variable for variable in _of_optimizer(model.optimizer)}
+  optimizer = getattr(model, "optimizer", None)  # A tower is a part of the model that is compiled.
+  if optimizer is not None:
+    variables |= {id(variable.handle): variable for variable in _of_optimizer(optimizer)}
   for metric in model.metrics:
     for variable in metric.variables:
       variables.pop(id(variable.handle), None)

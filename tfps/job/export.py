@@ -18,7 +18,7 @@ from tfps.export.manifests import BaseManifest
 from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
 from tfps.export.served.model import ServedModel
 from tfps.job import train as training
-from tfps.layers.embedding import tables_of
+from tfps.layers.embedding import row_widths, slots_of, tables_of
 from tfps.storage import files
 
 if TYPE_CHECKING:
@@ -100,8 +100,16 @@ def _write(
   features = served.inputs.from_raw(base_artifact.tensors(raw, inputs))
   wanted = {table: WantedKeys(table) for table in tables}
   trained.predict(model, features, tables, wanted.__getitem__)
+  slots, widths = slots_of(model), row_widths(model)
   captures = {
-    table.name: SavedCapture(table, checkpoint.tables[table.name], wanted[table].keys, progress)
+    table.name: SavedCapture(
+      table,
+      checkpoint.tables[table.name],
+      slots[table],
+      widths[table],
+      wanted[table].keys,
+      progress,
+    )
     for table in tables
   }
   prediction = trained.predict(
@@ -116,9 +124,9 @@ def _write(
     pause_seconds=0.0,
   )
   weights = served.packed_weights.read()
-  return base_artifact.write(
+  return base_artifact.prepare(
     folder, served, captures, weights, inputs, features, prediction, manifest, _DEVICES
-  )
+  ).publish()
 
 
 def _restore_dense(

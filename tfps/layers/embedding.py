@@ -35,6 +35,9 @@ class EmbeddingOutput(NamedTuple):
       the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
     sequences: {slot: [B, k, mf_dim]} for the unpooled slots, zeros where an id is padding;
       a tf.RaggedTensor [B, None, mf_dim] where the slot came as one.
+    statistics: {slot: float32 [B, k, 2]} for all slots of a layer with `statistics`, else {}: show
+      and click of the row of each id, zeros where it is padding or has no row; ragged where the
+      slot came so. They take no gradient. `tfps.cvm` makes features of them.
 
   Examples:
     >>> histories = tfps.Embedding(table, ["user_id", "history"], combiner={"history": None})
@@ -50,6 +53,7 @@ class EmbeddingOutput(NamedTuple):
   lr: tf.Tensor
   mf: tf.Tensor
   sequences: dict[str, tf.Tensor]
+  statistics: dict[str, tf.Tensor]
 
 
 @compat.never_in_saved_model
@@ -65,6 +69,7 @@ class Embedding(keras.layers.Layer):
     combiner: "sum" (the default), "mean" or "sqrtn", as in `tf.nn.embedding_lookup_sparse`, or
       None: no pooling, the slot's vectors in order. One for all slots, or {slot: combiner} where
       slots that are not named have "sum".
+    statistics: whether its output has the shows and clicks of rows, too; exports then have them.
     name: the layer's name.
     dtype: of what it returns, or a dtype policy; that of `keras.mixed_precision` by default.
 
@@ -88,8 +93,11 @@ class Embedding(keras.layers.Layer):
     combiner: Combiner | Mapping[str, Combiner] = "sum",
     name: str | None = None,
     dtype: Any = None,
+    *,
+    statistics: bool = False,
   ) -> None:
     super().__init__(name=name, dtype=dtype)
+    self._statistics = statistics
     self._slots = _check_slots(slots)
     combiners = _check_combiners(self._slots, combiner)
     self._table = table
@@ -105,6 +113,11 @@ class Embedding(keras.layers.Layer):
   def table(self) -> FeasignTable:
     """The `FeasignTable` that it pulls from."""
     return self._table
+
+  @property
+  def reads_statistics(self) -> bool:
+    """Whether its output has the shows and clicks of rows."""
+    return self._statistics
 
   @property
   def slots(self) -> list[str]:
@@ -168,10 +181,10 @@ class Embedding(keras.layers.Layer):
       column = columns[slot]
       lr_logit += _sum_per_example(slot_lr, column)
       sequences[slot] = _shape_like(slot_mf, column)
-    output = EmbeddingOutput(lr_logit, lr, mf, sequences)
-    if self.compute_dtype == tf.float32.name:
-      return output
-    return tf.nest.map_structure(lambda value: tf.cast(value, self.compute_dtype), output)
+    output = EmbeddingOutput(lr_logit, lr, mf, sequences, {})
+    if self.compute_dtype != tf.float32.name:
+      output = tf.nest.map_structure(lambda value: tf.cast(value, self.compute_dtype), output)
+    return output._replace(statistics=self._statistics_of(lookup, bags, columns))
 
   def get_config(self) -> dict:
     raise NotImplementedError(
@@ -207,7 +220,7 @@ class Embedding(keras.layers.Layer):
 
   def _pull(self, bags: Bags) -> Lookup:
     """The `Lookup` of the bags; a train step will push what answers it."""
-    lookup = _exchange().pull(self._table, bags, 1 + self._mf_dim, self._route)
+    lookup = _exchange().pull(self._table, bags, 1 + self._mf_dim, self._route, self._statistics)
     step = current_step()
     if step is not None and not compat.in_scratch_graph():
       step.record(lookup, self.trainable)
@@ -259,10 +272,43 @@ class Embedding(keras.layers.Layer):
     parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))
     return dict(zip(self._unpooled, parts))
 
+  def _statistics_of(
+    self, lookup: Lookup, bags: Bags, columns: Mapping[str, Column]
+  ) -> dict[str, tf.Tensor]:
+    """{slot: [B, k, 2]}, show and click of each id's row; of no slot if it reads none."""
+    if lookup.statistics is None:
+      return {}
+    at = lookup.positions
+    statistics = tf.gather(tf.pad(lookup.statistics, [[1, 0], [0, 0]]), tf.maximum(at, -1) + 1)
+    slots = self._pooled + self._unpooled
+    sizes = bags.slot_ends - tf.concat([tf.zeros([1], tf.int64), bags.slot_ends[:-1]], axis=0)
+    parts = tf.split(tf.stop_gradient(statistics), sizes, num=len(slots))
+    return {slot: _shape_like(part, columns[slot]) for slot, part in zip(slots, parts)}
+
+
+def row_widths(model: keras.Model) -> dict[FeasignTable, int]:
+  """The floats of a row that a Keras model reads, of each of its tables.
+
+  They are `FeasignTable.row_width`, and 2 more, show and click, where a layer reads statistics.
+  """
+  widths: dict[FeasignTable, int] = {}
+  for layer in embeddings_of(model):
+    width = layer.table.row_width + (2 if layer.reads_statistics else 0)
+    widths[layer.table] = max(width, widths.get(layer.table, 0))
+  return widths
+
 
 def tables_of(model: keras.Model) -> list[FeasignTable]:
   """The `tfps.FeasignTable`s that the `Embedding` layers of a Keras model pull from, each once."""
   return list(dict.fromkeys(layer.table for layer in embeddings_of(model)))
+
+
+def slots_of(model: keras.Model) -> dict[FeasignTable, frozenset[str]]:
+  """The slots whose rows the `Embedding` layers of a Keras model read, of each of its tables."""
+  read: dict[FeasignTable, frozenset[str]] = {}
+  for layer in embeddings_of(model):
+    read[layer.table] = read.get(layer.table, frozenset()) | set(layer.slots)
+  return read
 
 
 def embeddings_of(model: keras.Model) -> list[Embedding]:

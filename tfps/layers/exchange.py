@@ -39,11 +39,13 @@ class Rows(NamedTuple):
     rows: float32 [U, row_width], a row for each of the route's feasigns.
     replies: for each server uint8 [m], the message that its rows came in; none if nothing will be
       pushed.
+    statistics: float32 [U, 2], show and click of each row, if they were asked for.
   """
 
   route: Route
   rows: tf.Tensor
   replies: list[tf.Tensor] | tuple[()] = ()
+  statistics: tf.Tensor | None = None
 
 
 class Exchange:
@@ -77,7 +79,12 @@ class Exchange:
     _active.reset(self._token)
 
   def pull(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool = False,
   ) -> Lookup:
     """Called by an embedding layer: pulls the rows of its bags.
 
@@ -86,12 +93,25 @@ class Exchange:
       bags: the feasigns of a batch.
       row_width: how many floats of each row the layer wants.
       route: finds the `Route` of the bags.
+      statistics: whether the layer wants shows and clicks, too.
     """
-    fetched = self.fetch(table, bags, row_width, route)
-    return Lookup(table, *fetched.route, bags.row_splits, fetched.rows, fetched.replies)
+    fetched = self.fetch(table, bags, row_width, route, statistics)
+    return Lookup(
+      table,
+      *fetched.route,
+      bags.row_splits,
+      fetched.rows,
+      fetched.replies,
+      statistics=fetched.statistics,
+    )
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     """The `Rows` of some bags; arguments as of `pull`."""
     raise NotImplementedError
@@ -130,13 +150,20 @@ class Direct(Exchange):
       table.learning_rates.follow(steps)
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     routed = route(bags)
     if not self._is_answered():
-      return Rows(routed, table.pull(routed.keys, row_width))
-    replies = table.exchange(routed.keys, table.no_messages(), row_width)
-    return Rows(routed, table.read_replies(replies, row_width), replies)
+      of_rows = table.pull_counts(routed.keys) if statistics else None
+      return Rows(routed, table.pull(routed.keys, row_width), statistics=of_rows)
+    replies = table.exchange(routed.keys, table.no_messages(), row_width, counts=statistics)
+    of_rows = table.read_counts(replies) if statistics else None
+    return Rows(routed, table.read_replies(replies, row_width), replies, of_rows)
 
   def push(
     self, table: FeasignTable, messages: list[tf.Tensor], gradients: list[tf.Tensor]
@@ -166,9 +193,14 @@ class Routed(Direct):
     self._routes = iter(routes)
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
-    return super().fetch(table, bags, row_width, lambda _: next(self._routes))
+    return super().fetch(table, bags, row_width, lambda _: next(self._routes), statistics)
 
   def push(
     self, table: FeasignTable, messages: list[tf.Tensor], gradients: list[tf.Tensor]
@@ -193,17 +225,28 @@ class Routing(Exchange):
     self.lookups: list[Lookup] = []
 
   def pull(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool = False,
   ) -> Lookup:
-    self.lookups.append(super().pull(table, bags, row_width, route))
+    self.lookups.append(super().pull(table, bags, row_width, route, statistics))
     return self.lookups[-1]
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     routed = route(bags)
     count = tf.add_n([tf.shape(keys)[0] for keys in routed.keys])
-    return Rows(routed, tf.zeros([count, row_width], name=NOT_PULLED))
+    of_rows = tf.zeros([count, 2], name=NOT_PULLED) if statistics else None
+    return Rows(routed, tf.zeros([count, row_width], name=NOT_PULLED), statistics=of_rows)
 
 
 class MadeUp(Exchange):
@@ -212,11 +255,18 @@ class MadeUp(Exchange):
   in_training = True
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     routed = route(bags)
     count = tf.add_n([tf.shape(keys)[0] for keys in routed.keys])
-    return Rows(routed, tf.random.stateless_uniform([count, row_width], [1, 2], 0.1, 0.9))
+    of_rows = tf.random.stateless_uniform([count, 2], [3, 4], 0.1, 0.9) if statistics else None
+    rows = tf.random.stateless_uniform([count, row_width], [1, 2], 0.1, 0.9)
+    return Rows(routed, rows, statistics=of_rows)
 
 
 class Exchanged(Exchange):
@@ -246,10 +296,16 @@ class Exchanged(Exchange):
     self._pulled = iter(pulled)
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     routed, replies = next(self._pulled)
-    return Rows(routed, table.read_replies(replies, row_width), replies)
+    of_rows = table.read_counts(replies) if statistics else None
+    return Rows(routed, table.read_replies(replies, row_width), replies, of_rows)
 
   def push(
     self, table: FeasignTable, messages: list[tf.Tensor], gradients: list[tf.Tensor]

@@ -35,6 +35,7 @@ class Lookup(NamedTuple):
     rows: float32 [U, 1 + the layer's mf_dim], what was pulled.
     replies: for each server uint8 [m], the message that its rows came in; none if nothing can be
       pushed.
+    statistics: float32 [U, 2], show and click of each row, if they were asked for.
   """
 
   table: FeasignTable
@@ -44,6 +45,7 @@ class Lookup(NamedTuple):
   row_splits: tf.Tensor
   rows: tf.Tensor
   replies: list[tf.Tensor] | tuple[()] = ()
+  statistics: tf.Tensor | None = None
 
   @property
   def route(self) -> Route:

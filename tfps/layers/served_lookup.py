@@ -17,11 +17,14 @@ from tfps.table.feasigns import is_special
 class ServedRows(Protocol):
   """What embedding layers pull from in the place of a `FeasignTable`."""
 
-  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+  def pull(
+    self, bags: Bags, row_width: int, statistics: bool
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """Looks up the ids of the bags.
 
     Returns:
-      (positions int32 [N], the row of each id, -1 for padding; rows float32 [., row_width]).
+      (positions int32 [N], the row of each id, -1 for padding; rows float32 [U, row_width]; with
+      `statistics` show and click of each row, float32 [U, 2], otherwise None).
     """
 
   def pool(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -39,11 +42,16 @@ class Served(Exchange):
     self._tables = tables
 
   def fetch(
-    self, table: FeasignTable, bags: Bags, row_width: int, route: Callable[[Bags], Route]
+    self,
+    table: FeasignTable,
+    bags: Bags,
+    row_width: int,
+    route: Callable[[Bags], Route],
+    statistics: bool,
   ) -> Rows:
     del route
-    positions, rows = self._tables[table].pull(bags, row_width)
-    return Rows(Route([], [], positions), rows)
+    positions, rows, of_rows = self._tables[table].pull(bags, row_width, statistics)
+    return Rows(Route([], [], positions), rows, statistics=of_rows)
 
   def pool(self, table: FeasignTable, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return self._tables[table].pool(*arguments)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -48,6 +49,28 @@ class Sentences:
   changed: str
   format: str
   content: str
+
+
+class Prepared(NamedTuple):
+  """A folder that is on the disk with all that it holds, and has not its name yet.
+
+  Attributes:
+    writing: where it is.
+    path: where it will be.
+  """
+
+  writing: str
+  path: str
+
+  def publish(self) -> str:
+    """Gives it its name; once this returns, that is durable. Returns the folder's path."""
+    tf.io.gfile.rename(self.writing, self.path)
+    files.sync(os.path.dirname(self.path))
+    return self.path
+
+  def discard(self) -> None:
+    """Removes it, where it has not got its name."""
+    files.remove(self.writing)
 
 
 class CompleteFolders(Generic[M]):
@@ -118,6 +141,12 @@ class CompleteFolders(Generic[M]):
     Returns:
       The folder's path.
     """
+    return self.prepare(parent, number, write, devices).publish()
+
+  def prepare(
+    self, parent: str, number: int, write: Callable[[str], M], devices: Sequence[str]
+  ) -> Prepared:
+    """Does all of `publish` but giving the folder its name; the arguments are the same."""
     self.remove_unfinished(parent)
     writing = files.join(parent, f"writing-{self._name(number)}")
     tf.io.gfile.makedirs(writing)
@@ -126,10 +155,7 @@ class CompleteFolders(Generic[M]):
     except BaseException:
       files.remove(writing)
       raise
-    path = self.path_of(parent, number)
-    tf.io.gfile.rename(writing, path)
-    files.sync(parent)
-    return path
+    return Prepared(writing, self.path_of(parent, number))
 
   def remove(self, parent: str, number: int) -> None:
     """Removes a folder; what an interruption leaves of it does not look complete."""

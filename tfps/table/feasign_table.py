@@ -256,6 +256,21 @@ class FeasignTable:
     ]
     return rows[0] if len(rows) == 1 else tf.concat(rows, axis=0)
 
+  def pull_counts(self, keys: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Reads shows and clicks; never creates, changes or ages anything.
+
+    Args:
+      keys: a list of int64 tensors [n_s], the feasigns wanted of each server.
+
+    Returns:
+      float32 [sum of n_s, 2]: show and click, servers in order; zeros for an absent feasign.
+    """
+    counts = [
+      native.ops.tfps_pull_counts(table=handle, keys=server_keys)
+      for handle, server_keys in zip(self._handles, keys)
+    ]
+    return counts[0] if len(counts) == 1 else tf.concat(counts, axis=0)
+
   def push(self, parts: Sequence[Sequence[tf.Tensor]]) -> None:
     """Sends one batch's merged gradients and counts, one message per server.
 
@@ -276,6 +291,7 @@ class FeasignTable:
     *,
     wire_dtype: tf.DType = tf.float32,
     references: bool = True,
+    counts: bool = False,
     accumulate: bool = False,
   ) -> list[tf.Tensor]:
     """Pushes and then pulls, in one message to each server and one back.
@@ -287,6 +303,7 @@ class FeasignTable:
       wire_dtype: the dtype in which rows are sent.
       references: whether rows come with references, by which a push finds them again; only the
         native engine has references.
+      counts: whether rows come with their shows and clicks.
       accumulate: keep what is pushed until `apply_accumulated`.
 
     Returns:
@@ -299,6 +316,7 @@ class FeasignTable:
         row_width=row_width,
         wire_dtype=wire_dtype,
         references=references and self.engine == "native",
+        counts=counts,
         accumulate=accumulate,
       )
       for handle, server_keys, push in zip(self._handles, keys, pushes)
@@ -307,6 +325,10 @@ class FeasignTable:
   def read_replies(self, replies: Sequence[tf.Tensor], row_width: int) -> tf.Tensor:
     """The rows in the replies of `exchange`: float32 [sum of n_s, row_width], servers in order."""
     return native.ops.tfps_read_pulled(messages=replies, row_width=row_width)
+
+  def read_counts(self, replies: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Show and click of each row in the replies of `exchange` with counts: float32 [., 2]."""
+    return native.ops.tfps_read_pulled_counts(messages=replies)
 
   def no_messages(self) -> list[tf.Tensor]:
     """The `pushes` of an `exchange` that pushes nothing."""

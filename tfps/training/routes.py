@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 _AS_PURE = ("Placeholder", "LookupTableFindV2", "LookupTableSizeV2")
 
 
+class Pull(NamedTuple):
+  """What a pull asks a table for: floats of each row, and whether shows and clicks."""
+
+  table: FeasignTable
+  row_width: int
+  statistics: bool
+
+
 class Routes:
   """A batch's distinct feasigns by server, for each pull of a model's forward pass in order.
 
@@ -29,12 +37,12 @@ class Routes:
     spec: the batches' element_spec.
 
   Attributes:
-    lookups: (table, row width) for each pull.
+    lookups: the `Pull` of each pull.
     traced: the `Traced` function of a batch that returns a `Route` for each pull.
   """
 
   def __init__(self, model: Model, spec: Any):
-    self.lookups: list[tuple[FeasignTable, int]] = []
+    self.lookups: list[Pull] = []
     self._spec = spec
     self.traced = Traced(functools.partial(self._trace, model), spec, side_effects=False)
 
@@ -66,7 +74,10 @@ class Routes:
       x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
       with Routing() as routing:
         model(x, training=True)
-      self.lookups = [(lookup.table, lookup.rows.shape[1]) for lookup in routing.lookups]
+      self.lookups = [
+        Pull(lookup.table, lookup.rows.shape[1], lookup.statistics is not None)
+        for lookup in routing.lookups
+      ]
       return [lookup.route for lookup in routing.lookups]
 
     return model.distribute_strategy.run(route, args=(batch,))

@@ -59,7 +59,7 @@ class WorkerProgram:
     run_ticket: the traced function of a ticket, its number, and the number below which all tickets
       are finished.
     tables: the `tfps.FeasignTable`s that are pulled from.
-    lookups: (table, row width) for each pull of a forward pass, in order.
+    lookups: the `Pull` of each pull of a forward pass, in order.
     route: the `Routes`: what the pulls of a batch want.
     step: the `TracedStep` of a batch and its pulled rows, which returns its pushes beside.
     train: its `Traced`.
@@ -102,7 +102,7 @@ class WorkerProgram:
         "pulled: on a cluster all of a batch is pulled at once, so give both layers features of "
         "the batch."
       )
-    self.tables = list(dict.fromkeys(table for table, _ in self.lookups))
+    self.tables = list(dict.fromkeys(pull.table for pull in self.lookups))
     routes = self.route.spec
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
     trace = functools.partial(self._trace_step, model, train_step)
@@ -351,7 +351,7 @@ class _Batches:
     trainer = self._trainer
     waiting = dict(zip(trainer.tables, pushes))
     replies = []
-    for route, (table, row_width) in zip(routes, trainer.lookups):
+    for route, (table, row_width, statistics) in zip(routes, trainer.lookups):
       # Only the first of several lookups of a table carries its pushes.
       replies.append(
         table.exchange(
@@ -360,6 +360,7 @@ class _Batches:
           row_width,
           wire_dtype=trainer.communication.wire_dtype,
           references=trainer.communication.row_references,
+          counts=statistics,
           accumulate=trainer.gradient_sums is not None,
         )
       )

@@ -34,7 +34,7 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
 
   Args:
     name: the table's name.
-    row_width: floats of a row.
+    row_width: floats of a row; where a layer reads statistics, the last two are show and click.
   """
 
   def __init__(self, name: str, row_width: int) -> None:
@@ -58,12 +58,15 @@ class ServedTable(tf.lookup.experimental.DenseHashTable):
 
   pool = staticmethod(served_lookup.pool)
 
-  def pull(self, bags: Bags, row_width: int) -> tuple[tf.Tensor, tf.Tensor]:
+  def pull(
+    self, bags: Bags, row_width: int, statistics: bool
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """The rows of bags; see `tfps.layers.served_lookup.ServedRows`."""
     # The stock table refuses the reserved keys: like padding, they read a key that has no row.
     keys = tf.where(is_special(bags.ids), tf.zeros_like(bags.ids), bags.ids)
     rows = tf.ensure_shape(self.lookup(mix(keys)), [None, self.row_width])
-    return served_lookup.positions_of(bags), rows[:, :row_width]
+    of_rows = rows[:, -2:] if statistics else None
+    return served_lookup.positions_of(bags), rows[:, :row_width], of_rows
 
   def put(self, keys: tf.Tensor, rows: tf.Tensor) -> tf.Operation:
     """Inserts or replaces the rows [n, row_width] of `keys`, int64 [n]."""

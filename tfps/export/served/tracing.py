@@ -12,7 +12,7 @@ from tfps.export.served.table import ServedTable
 from tfps.export.served.weights import PackedWeights
 from tfps.graph.traced import Traced, identity, local_variable
 from tfps.layers import served_lookup
-from tfps.layers.embedding import tables_of
+from tfps.layers.embedding import row_widths, tables_of
 
 if TYPE_CHECKING:
   import tf_keras as keras
@@ -40,7 +40,8 @@ class TracedModel:
 
   def __init__(self, model: keras.Model, features: Mapping[str, tf.TypeSpec]) -> None:
     tables = tables_of(model)
-    self.tables = {table.name: ServedTable(table.name, table.row_width) for table in tables}
+    widths = row_widths(model)
+    self.tables = {table.name: ServedTable(table.name, widths[table]) for table in tables}
     if len(self.tables) < len(tables):
       raise ExportError("two tables of the model have one name: give each its own.")
     served = {table: self.tables[table.name] for table in tables}

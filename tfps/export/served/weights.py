@@ -54,7 +54,9 @@ class PackedWeights:
 
   def unpack(self, vector: tf.Tensor) -> list[tf.Tensor]:
     """A tensor for each variable, from the float32 tensor [size] that `read` returned."""
-    values = []
+    values: list[tf.Tensor] = []
+    if not self._variables:
+      return values
     for variable, part in zip(self._variables, tf.split(vector, self._sizes)):
       if variable.dtype != tf.float32:
         if variable.dtype.size == 8:
