@@ -53,6 +53,35 @@ def delta_chunks(
     yield chunk.inputs()
 
 
+def changed_feasigns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The feasigns whose rows a delta changes or removes, such as to refresh an index of items.
+
+  Args:
+    path: the artifact.
+
+  Returns:
+    {table name: int64 [n]}, each feasign once, in order.
+
+  Raises:
+    ExportError: it has no manifest, or a file is missing or damaged.
+
+  Examples:
+    >>> exporter = tfps.export.Exporter(model, "export", raw=source.raw_inputs)
+    >>> base, delta = exporter.base(), exporter.delta()
+    >>> tfps.export.changed_feasigns(delta)["ctr"].size
+    0
+  """
+  delta = open_delta(str(path))
+  reader = tf.train.load_checkpoint(_prefix(delta.path))
+  changed = {}
+  for name, table in delta.manifest.tables.items():
+    feasigns = reader.get_tensor(f"{name}/removed")
+    if table.rows:
+      feasigns = np.concatenate([feasigns, reader.get_tensor(f"{name}/keys")])
+    changed[name] = np.unique(feasigns)
+  return changed
+
+
 def _empty() -> np.ndarray:
   return np.zeros(0)
 

@@ -1,0 +1,1 @@
+"""Retrieval with two towers: training, exports, and an index of the items' vectors."""
