@@ -9,11 +9,20 @@ import tfps
 from tfps import native
 
 schedules = keras.optimizers.schedules
+
+
+def halved(step):
+  if step < 3:
+    return 0.2
+  return 0.1
+
+
 SCHEDULES = {
   "constant": 0.1,
   "warm-up and cosine": schedules.CosineDecay(0.0, 6, warmup_target=0.2, warmup_steps=3),
   "exponential": schedules.ExponentialDecay(0.1, 2, 0.5, staircase=True),
   "piecewise": schedules.PiecewiseConstantDecay([2, 4], [0.4, 0.2, 0.1]),
+  "a Python condition": halved,
   "a function": lambda step: 0.1 / (1.0 + tf.cast(step, tf.float32)),
 }
 STEPS = 6

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import tensorflow as tf
 
 from tfps.graph import compat
+
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -18,6 +23,27 @@ def libraries_unconverted() -> Iterator[None]:
   """
   with compat.unconverted("tf_keras", "tfps"):
     yield
+
+
+@contextlib.contextmanager
+def tfps_unconverted() -> Iterator[None]:
+  """While it is active, AutoGraph converts Keras's code, too, as it does in stock Keras."""
+  with compat.unconverted("tfps"):
+    yield
+
+
+def traced(make: Callable[[], _T]) -> _T:
+  """Calls `make`, which traces a model: once more with Keras's code converted where that is needed.
+
+  It is where Keras calls code of the user's own that has Python conditions on tensors, such as a
+  learning-rate schedule or a `compute_loss`.
+  """
+  try:
+    with libraries_unconverted():
+      return make()
+  except tf.errors.OperatorNotAllowedInGraphError:
+    with tfps_unconverted():
+      return make()
 
 
 def users(function: Callable) -> Callable:

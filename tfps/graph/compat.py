@@ -214,7 +214,7 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def unconverted(*packages: str) -> Iterator[None]:
-  """While it is active, AutoGraph leaves the code of these packages as it is.
+  """While it is active, AutoGraph leaves the code of these packages, and of no others, as it is.
 
   It converts the one layer of Keras that has a condition on a tensor, SpectralNormalization.
   """
@@ -223,10 +223,11 @@ def unconverted(*packages: str) -> Iterator[None]:
   convert, do_not_convert, rules = _CONVERT.get(), _DO_NOT_CONVERT.get(), _CONVERSION_RULES.get()
   config: Any = importlib.import_module(_CONVERSION_RULES.module)
   conditional: Any = keras.layers.SpectralNormalization
+  _stock_rules.append(_stock_rules[0] if _stock_rules else rules)
   config.CONVERSION_RULES = (
     convert(conditional.__module__),
     *map(do_not_convert, packages),
-    *rules,
+    *_stock_rules[0],
   )
   # What AutoGraph has left as it is, it leaves so: else it would in a stock model's fit, too.
   conversion: Any = importlib.import_module(_UNCONVERTED.module)
@@ -242,6 +243,10 @@ def unconverted(*packages: str) -> Iterator[None]:
     conditional._should_use_autograph = before
     conversion._ALLOWLIST_CACHE = left
     config.CONVERSION_RULES = rules
+    _stock_rules.pop()
+
+
+_stock_rules: list[Any] = []  # For each active `unconverted` those before the outermost.
 
 
 @functools.cache

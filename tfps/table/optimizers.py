@@ -14,6 +14,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
+from tfps.graph.autograph import users
+
 # Of the number of steps, an integer or an integer tensor: a number or a float tensor.
 Schedule: TypeAlias = Callable[[Any], Any]
 
@@ -57,7 +59,8 @@ class SparseOptimizer:
 
   def rate_at(self, step: Any) -> Any:
     """The learning rate after so many steps."""
-    return self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+    rate = self.learning_rate
+    return users(rate)(step) if callable(rate) else rate
 
   @property
   def options(self) -> dict[str, float]:

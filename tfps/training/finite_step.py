@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 import tf_keras as keras
 
+from tfps.graph.autograph import users
 from tfps.graph.finite import all_finite
 from tfps.graph.traced import identity, writers
 from tfps.layers.step import Verdict
@@ -47,7 +48,8 @@ def apply(optimizer: Any, pairs: _Pairs, spoilt: tf.Tensor) -> None:
 
   def in_cross_replica(strategy: Any) -> None:
     # An optimizer merges replicas, which is not allowed within a tf.cond of one of them.
-    run = lambda: strategy.extended.call_for_each_replica(optimizer.apply_gradients, args=(pairs,))
+    apply_gradients = users(optimizer.apply_gradients)
+    run = lambda: strategy.extended.call_for_each_replica(apply_gradients, args=(pairs,))
     tf.cond(spoilt, lambda: None, lambda: _nothing(run()))
 
   tf.distribute.get_replica_context().merge_call(in_cross_replica)

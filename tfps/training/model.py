@@ -13,7 +13,7 @@ from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
-from tfps.graph.autograph import libraries_unconverted
+from tfps.graph.autograph import libraries_unconverted, tfps_unconverted, users
 from tfps.layers import owner
 from tfps.layers.step import Step, current_exchange, last_step
 from tfps.training import arguments, finite_step, nonfinite_steps, step_gradients
@@ -130,14 +130,14 @@ class Model(WithoutRows, keras.Model):
     kept = finite_step.Kept(self)
     with tf.GradientTape(persistent=True) as tape, Step(tape) as step:
       y_pred = self(x, training=True)
-      loss = self.compute_loss(x, y, y_pred, sample_weight)
+      loss = users(self.compute_loss)(x, y, y_pred, sample_weight)
       compat.validate_target_and_loss(self, y, loss)
       variables = self.trainable_variables
       loss_scale = LossScale(self.optimizer, variables)
       parts = self._reductions.parts(loss, step.losses, (x, y, y_pred, sample_weight))
       parts = {over_batch: loss_scale.scaled(part) for over_batch, part in parts.items()}
     step.follow_schedules(self.optimizer.iterations)
-    show, click = self.counts(x, y, sample_weight)
+    show, click = users(self.counts)(x, y, sample_weight)
     batch_size = tf.cast(tf.size(show), tf.float32)
     shares = step_gradients.shares(tape, parts, variables, step.rows, batch_size)
     shares = loss_scale.unscaled(shares)
@@ -159,7 +159,7 @@ class Model(WithoutRows, keras.Model):
     """What `compute_metrics` returns, after what a spoilt step has changed is as it was before."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     y, y_pred, sample_weight = finite_step.sane((y, y_pred, sample_weight), spoilt)
-    logs = self.compute_metrics(x, y, y_pred, sample_weight)
+    logs = users(self.compute_metrics)(x, y, y_pred, sample_weight)
     kept.restore(spoilt)
     if type(self).compute_metrics is keras.Model.compute_metrics:
       logs = self.get_metrics_result()
@@ -251,7 +251,7 @@ class Model(WithoutRows, keras.Model):
         callbacks.set_model(self)
       else:
         callbacks = [*tf.nest.flatten(callbacks or []), LabelCheck()]
-      with self._counter.told():
+      with self._counter.told(), tfps_unconverted():
         return super().fit(
           x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data,
           True if shuffle is None else shuffle, class_weight, sample_weight, initial_epoch,
@@ -312,10 +312,11 @@ class Model(WithoutRows, keras.Model):
     arguments.check_compiled(self)
     if not isinstance(x, Source):
       check_callbacks(self, callbacks)
-      return super().evaluate(
-        x, y, batch_size, verbose, sample_weight, steps, callbacks, max_queue_size, workers,
-        use_multiprocessing, return_dict, **kwargs,
-      )  # fmt: skip
+      with tfps_unconverted():
+        return super().evaluate(
+          x, y, batch_size, verbose, sample_weight, steps, callbacks, max_queue_size, workers,
+          use_multiprocessing, return_dict, **kwargs,
+        )  # fmt: skip
     arguments.check_unknown(kwargs)
     arguments.refuse(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
     arguments.check_made_functions(self, "make_test_function")
@@ -345,9 +346,10 @@ class Model(WithoutRows, keras.Model):
     """
     arguments.check_compiled(self)
     if not isinstance(x, Source):
-      return super().predict(
-        x, batch_size, verbose, steps, callbacks, max_queue_size, workers, use_multiprocessing
-      )
+      with tfps_unconverted():
+        return super().predict(
+          x, batch_size, verbose, steps, callbacks, max_queue_size, workers, use_multiprocessing
+        )
     arguments.refuse(batch_size=batch_size, steps=steps)
     arguments.check_made_functions(self, "make_predict_function")
     verbose = arguments.verbosity(verbose)

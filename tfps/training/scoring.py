@@ -13,7 +13,7 @@ import tf_keras as keras
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
-from tfps.graph.autograph import users
+from tfps.graph.autograph import traced, users
 from tfps.layers.bags import read_values
 from tfps.training import feed
 from tfps.training import logs as logs_lib
@@ -121,7 +121,7 @@ class Scorer:
       if tickets_lib.is_cluster(model.distribute_strategy):
         kind = WorkerSteps
       with self._trainable.when_traced(name, source.element_spec):
-        self._programs[key] = kind(model, source, step)
+        self._programs[key] = traced(lambda: kind(model, source, step))
     return self._programs[key]
 
   def _results(

@@ -18,7 +18,7 @@ from tfps.data import bad_records, batching
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
 from tfps.graph import compat
-from tfps.graph.autograph import libraries_unconverted, users
+from tfps.graph.autograph import traced, users
 from tfps.layers import owner
 from tfps.layers.embedding import tables_of
 from tfps.training import feed
@@ -87,7 +87,6 @@ class Trainer:
     self._next_ticket = 0
     self._is_built = False
 
-  @libraries_unconverted()
   def build(self, source: Source) -> None:
     """Makes every variable of model, optimizer and metrics, as a trace on a batch makes them."""
     if self._is_built:
@@ -101,7 +100,7 @@ class Trainer:
       model.reset_metrics()
     else:
       forward = lambda batch: model.distribute_strategy.run(self._forward, args=(batch,))
-      tf.function(forward).get_concrete_function(source.element_spec)
+      traced(lambda: tf.function(forward).get_concrete_function(source.element_spec))
     # Legacy optimizers make theirs in the first step.
     if isinstance(model.optimizer, keras.optimizers.Optimizer):
       model.optimizer.build(model.trainable_variables)
@@ -113,8 +112,8 @@ class Trainer:
     y_pred = model(x, training=False)
     # Steps of the user's own make what they use when they are traced, as in Keras.
     if compat.has_compiled_loss(model) and self._has_keras_steps():
-      model.compute_loss(x, y, y_pred, sample_weight)
-      model.compute_metrics(x, y, y_pred, sample_weight)
+      users(model.compute_loss)(x, y, y_pred, sample_weight)
+      users(model.compute_metrics)(x, y, y_pred, sample_weight)
 
   def _has_keras_steps(self) -> bool:
     """Whether all that a step does with the compiled loss and metrics is what Keras's do."""
@@ -137,7 +136,9 @@ class Trainer:
       function = "train_step", weights is None
       with self._trainable.when_traced(function, source.element_spec):
         train_step = _train_step(self._model, class_weight)
-        self._programs[key] = self._new_program(source, communication, train_step, eager)
+        self._programs[key] = traced(
+          lambda: self._new_program(source, communication, train_step, eager)
+        )
     return self._programs[key]
 
   def _new_program(

@@ -516,3 +516,68 @@ def stock_embedding(way):
   else:
     way.see("lr", model.get_layer("lr").get_weights()[0][1:, 0])
     way.see("mf", model.get_layer("mf").get_weights()[0][1:])
+
+
+class _Slower(optimizers.schedules.LearningRateSchedule):
+  def __call__(self, step):
+    if step < 5:
+      return 0.1
+    return 0.05
+
+
+class _Largest(keras.metrics.Metric):
+  def __init__(self):
+    super().__init__(name="largest")
+    self._sum = self.add_weight(name="sum", initializer="zeros")
+
+  def update_state(self, y_true, y_pred, sample_weight=None):
+    del y_true, sample_weight
+    if tf.reduce_mean(y_pred) > 0.5:
+      self._sum.assign_add(1.0)
+
+  def result(self):
+    if self._sum > 2.0:
+      return self._sum
+    return self._sum / 2.0
+
+
+@FEATURES.add("Python conditions on tensors, wherever Keras calls the user's code", cluster=True)
+def conditions(way):
+  class Conditional(way.Model):
+    def __init__(self):
+      super().__init__()
+      self.dense = layers.Dense(1, "sigmoid", kernel_constraint=self.constrain)
+
+    def constrain(self, weights):
+      if tf.norm(weights) > 0.5:
+        return weights / tf.norm(weights)
+      return weights
+
+    def call(self, x):
+      if tf.reduce_mean(x) > 0.0:
+        x = 2.0 * x
+      return self.dense(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+      loss = super().compute_loss(x, y, y_pred, sample_weight)
+      if tf.reduce_mean(x) > 0.1:
+        loss = 3.0 * loss
+      return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight):
+      logs = super().compute_metrics(x, y, y_pred, sample_weight)
+      if tf.reduce_mean(x) > 0.1:
+        logs["positive"] = tf.constant(1.0)
+      else:
+        logs["positive"] = tf.constant(0.0)
+      return logs
+
+  def loss(y_true, y_pred):
+    error = tf.reduce_mean(tf.square(y_true - y_pred), axis=-1)
+    if tf.reduce_mean(y_pred) > 0.5:
+      return 2.0 * error
+    return error
+
+  model = Conditional()
+  model.compile(optimizers.SGD(_Slower()), loss, metrics=[_Largest()])
+  way.all(model, data.dense())
