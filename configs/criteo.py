@@ -1,7 +1,9 @@
 """DCN-v2 on Criteo's display advertising data: tab-separated label, 13 counts, 26 categories.
 
-`config.data.folder` holds files in the published format, without a header; each of
-`config.data.files` is one "day", tested before it is trained on.
+`--config.model.file=models/dlrm.py --config.model.name=DLRM` trains DLRM, which also reads the
+counts as they are, and likewise xDeepFM, AutoInt and FinalMLP. `config.data.folder` holds files in
+the published format, without a header; each of `config.data.files` is one "day", tested before it
+is trained on.
 """
 
 import os
@@ -14,7 +16,9 @@ from tfps.training.config import default_config
 
 def get_config() -> config_dict.ConfigDict:
   config = default_config()
-  config.data = {"folder": "data/criteo", "files": ("train.tsv", "dev.tsv", "test.tsv")}
+  config.data = {
+    "folder": "data/criteo", "files": ("train.tsv", "dev.tsv", "test.tsv"), "dense": "dense",
+  }  # fmt: skip
   config.slots = tuple(f"I{i}" for i in range(1, 14)) + tuple(f"C{i}" for i in range(1, 27))
   config.model.file = "models/dcn_v2.py"
   config.model.name = "DCNv2"
@@ -25,6 +29,7 @@ def get_config() -> config_dict.ConfigDict:
 def source(config: config_dict.ConfigDict) -> tfps.data.Source:
   return tfps.data.criteo(
     {file: os.path.join(config.data.folder, file) for file in config.data.files},
+    dense=config.data.dense or None,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
     on_bad_record=config.on_bad_record,

@@ -14,8 +14,9 @@ from tfps.training.config import default_config
 
 def get_config() -> config_dict.ConfigDict:
   config = default_config()
-  # `days`: how many of the first days to train on; 0 for all.
-  config.data = {"folder": "data/ml-1m", "days": 0}
+  # `days`: how many of the first days to train on; 0 for all. `labels`: {task: the least rating
+  # that is a 1}; where it is empty, the click alone.
+  config.data = {"folder": "data/ml-1m", "days": 0, "labels": {}}
   config.slots = (
     "user_id", "movie_id", "year", "decade", "genres", "gender", "age", "occupation", "zip",
     "gender_x_age", "movie_id_x_gender", "user_id_x_decade",
@@ -36,6 +37,7 @@ def source(config: config_dict.ConfigDict) -> tfps.data.Source:
     tfps.data.movielens,
     config.data.folder,
     slots=config.slots,
+    labels=dict(config.data.labels) or None,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,
     on_bad_record=config.on_bad_record,

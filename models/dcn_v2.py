@@ -21,6 +21,11 @@ class DCNv2(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+
+  Examples:
+    >>> dcn = tfps.models.DCNv2(table, ["user_id", "item_id"], crosses=3)
+    >>> dcn({"user_id": tf.constant(["u7"]), "item_id": tf.constant(["i1"])}).shape
+    TensorShape([1, 1])
   """
 
   def __init__(

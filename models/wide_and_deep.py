@@ -20,6 +20,11 @@ class WideAndDeep(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+
+  Examples:
+    >>> wide_and_deep = tfps.models.WideAndDeep(table, ["user_id", "item_id"])
+    >>> wide_and_deep({"user_id": tf.constant(["u7"]), "item_id": tf.constant(["i1"])}).shape
+    TensorShape([1, 1])
   """
 
   def __init__(

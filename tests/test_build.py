@@ -58,6 +58,7 @@ def wheel(python, tmp_path_factory):
   shutil.copytree(
     ROOT,
     copy,
+    symlinks=True,
     ignore=shutil.ignore_patterns(
       ".*",
       "build",
@@ -97,6 +98,8 @@ def test_wheel_has_the_library_and_no_other_top_level_package(wheel):
     LIBRARY,
     "tfps/table/feasign_table.py",
     "tfps/cli/main.py",
+    "tfps/models/__init__.py",
+    "tfps/models/din.py",
   }
   assert wheel.name.endswith(f"-py3-none-{sysconfig.get_platform().replace('-', '_')}.whl")
 
@@ -108,7 +111,10 @@ def test_installs_no_second_tensorflow_and_loads(python, wheel, tmp_path):
   assert [item["metadata"]["name"] for item in json.loads(plan)["install"]] == ["tfps"]
 
   _run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel)
-  program = "from tfps import native; native.ops.tfps_pull; print(native.__file__)"
+  program = (
+    "import tfps; from tfps import native; native.ops.tfps_pull; tfps.models.DIN; "
+    "print(native.__file__)"
+  )
   module = pathlib.Path(_run(python, "-c", program, cwd=tmp_path).strip())
   site_packages = module.parent.parent
   assert site_packages == next((python.parent.parent / "lib").glob("python*/site-packages"))

@@ -82,6 +82,24 @@ def test_every_model_trains_by_its_path(tmp_path):
     assert train("movietweetings", f"--config.data.folder={tmp_path}", *model).examples == 600
 
 
+def test_models_of_histories_and_of_numbers(tmp_path):
+  write_ratings(tmp_path, 5)
+  summary = train("movielens_history", f"--config.data.folder={tmp_path}")
+  assert summary.examples == 600
+  # Seven slots, of which genres have two each, and the 20 last of up to 30 movies rated 4 or more.
+  histories = sum(min(20, earlier) for earlier in _clicks_before_each_rating())
+  assert summary.table["show"] == 600 * 8 + histories
+  write_criteo(tmp_path)
+  dlrm = ["--config.model.file=models/dlrm.py", "--config.model.name=DLRM"]
+  files = ["--config.data.files=('train.tsv',)", f"--config.data.folder={tmp_path}"]
+  assert train("criteo", *files, *dlrm).examples == 700
+
+
+def _clicks_before_each_rating():
+  for user, _, _, time in RATINGS:
+    yield sum(one == user and rating >= 4 and at < time for one, _, rating, at in RATINGS)
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Adagrad", "StdAdagrad", "Adam", "FTRL"])
 def test_every_sparse_optimizer_by_its_name(optimizer):
   _, config = cli_config.load(

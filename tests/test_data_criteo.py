@@ -46,6 +46,23 @@ def test_counts(tmp_path):
     assert x[slot].numpy().tolist() == feasign(slot, expected[:, column]).numpy().tolist()
 
 
+def test_dense_features_are_logarithms_of_counts(tmp_path):
+  fields = ["", "-3", "0", "1", "100"]
+  (tmp_path / "a").write_text("\n".join(line(counts=(field, "7") + ("",) * 11) for field in fields))
+  source = tfps.data.criteo(str(tmp_path / "a"), dense="counts")
+  x, _ = next(iter(source.open(next(source.tickets()))))
+  assert x["counts"].shape == (5, 13) and len(x) == 40
+  expected = np.zeros([5, 13])
+  expected[:, 0] = [0, 0, 0, math.log(2), math.log(101)]
+  expected[:, 1] = math.log(8)
+  np.testing.assert_allclose(x["counts"], expected, rtol=1e-6)
+  raw = source.raw_inputs
+  sample = {name: tf.constant(value) for name, value in raw.sample(0, 5).items()}
+  np.testing.assert_array_equal(raw.features(sample)["counts"], x["counts"])
+  with pytest.raises(ValueError, match="dense is 'C3', which is a slot"):
+    tfps.data.criteo(str(tmp_path / "a"), dense="C3")
+
+
 def test_categories_labels_and_slots(tmp_path):
   categories = [f"{i:08x}" for i in range(26)]
   x, y = read(tmp_path / "a", [line("1", categories=categories), line("0"), line("1")])

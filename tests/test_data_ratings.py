@@ -119,6 +119,57 @@ def test_slots_and_crosses(tweets):
   distinct([(row[0], MOVIES[row[1]][0][:3]) for row in rows], x["user_id_x_decade"].tolist())
 
 
+def test_history_is_what_the_user_clicked_in_earlier_seconds(tweets):
+  times = [(movie, rating, 20 * DAY + 10 * i) for i, (movie, rating) in enumerate(
+    [("21", 8), ("22", 7), ("23", 9), ("24", 10)]
+  )]  # fmt: skip
+  times += [("25", 9, times[-1][2]), ("26", 1, times[-1][2] + 1)]
+  lines = [f"5::{movie}::{rating}::{time}\n" for movie, rating, time in times]
+  (tweets / "ratings.dat").write_text("6::99::10::0\n" + "".join(reversed(lines)))
+  source = movietweetings(tweets, slots=["movie_id", "history"], batch_size=100)
+  batches = [x for ticket in source.tickets() for x, _ in source.open(ticket)]
+  histories = {
+    int(movie): history.numpy().tolist()
+    for x in batches
+    for movie, history in zip(x["movie_id"], x["history"])
+  }
+  expected = {
+    "99": [], "21": [], "22": ["21"], "23": ["21"], "24": ["21", "23"], "25": ["21", "23"],
+  }  # fmt: skip
+  for movie, history in expected.items():
+    found = histories[int(feasign("movie_id", movie))]
+    padded = feasign("history", (history + [""] * 4)[: len(found)], padding="")
+    assert found == padded.numpy().tolist()
+  # 24 and 25 were rated in the same second; the file, sorted by user, has 25 before 24.
+  found = histories[int(feasign("movie_id", "26"))]
+  assert sorted(filter(None, found)) == sorted(feasign("history", ["21", "23", "24", "25"]).numpy())
+  # Beside it, the other slots are as without it.
+  without, _ = read(movietweetings(tweets, slots=["movie_id"], batch_size=100))
+  assert without["movie_id"].tolist() == list(histories)
+  raw = source.raw_inputs
+  sample = {name: tf.constant(value) for name, value in raw.sample(0, 100).items()}
+  assert set(sample) == set(raw.specs) and raw.features(sample)["history"].shape[0] == 1
+
+
+def test_several_labels_by_their_least_rating(tweets):
+  source = movietweetings(tweets, labels={"click": 8, "love": 10})
+  (_, y), *_ = (batch for ticket in source.tickets() for batch in source.open(ticket))
+  rows = [RATINGS[at] for at in IN_ORDER][:4]
+  assert y["click"].numpy().tolist() == [[float(row[2] >= 8)] for row in rows]
+  assert y["love"].numpy().tolist() == [[float(row[2] == 10)] for row in rows]
+
+
+def test_a_history_ends_with_the_last_20(tweets):
+  lines = [f"5::{movie}::9::{20 * DAY + movie}\n" for movie in range(1, 30)]
+  (tweets / "ratings.dat").write_text("".join(lines))
+  source = movietweetings(tweets, slots=["history"], batch_size=100)
+  x, _ = next(iter(source.open(next(source.tickets()))))
+  expected = feasign("history", [str(movie) for movie in range(9, 29)]).numpy()
+  np.testing.assert_array_equal(x["history"][-1], expected)
+  with pytest.raises(ValueError, match="'user_id_x_history', but movietweetings has no 'history'"):
+    movietweetings(tweets, slots=["user_id_x_history"])
+
+
 def test_days_argument(tweets):
   source = movietweetings(tweets, days=["1970-01-12", "1970-01-14"])
   assert [(day.ordinal, day.name, day.records) for day in source.days()] == [

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors, which do not 
     export,
     losses,
     migration,
+    models,
   )
   from tfps.cluster.strategy import strategy
   from tfps.layers.cvm import cvm
@@ -61,6 +62,7 @@ __all__ = [
   "feasign",
   "losses",
   "migration",
+  "models",
   "strategy",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ _MISSING = 0  # no bucket has this number
 _ABSENT = -(2**63)  # what an empty field is read as
 
 
-def criteo(files: Files, *, days: Sequence[str] | None = None, **settings: Any) -> FileSource:
+def criteo(
+  files: Files, *, days: Sequence[str] | None = None, dense: str | None = None, **settings: Any
+) -> FileSource:
   r"""Makes a source of files as in Criteo's Kaggle and Terabyte sets: 40 fields, no header.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch]} with the slots I1 ... I13 and C1 ... C26, y
@@ -34,11 +37,14 @@ def criteo(files: Files, *, days: Sequence[str] | None = None, **settings: Any) 
   Args:
     files: paths, a glob, or a calendar {day name: paths}, as in `tfps.data.source`.
     days: as in `tfps.data.source`.
+    dense: the name of dense features, float32 [batch, 13], in x beside the slots: ln(1 + v) of each
+      count v, 0 where it is missing or negative. None: there are none.
     **settings: batch_size, batches_per_ticket, shuffle, seed, on_bad_record and max_bad_records, as
       in `tfps.data.source`.
 
   Raises:
     FileNotFoundError: a file does not exist, or a glob matches none.
+    ValueError: dense is the name of a slot.
     BadRecordError: (when a model trains on it) a line is bad, or too many are.
 
   Examples:
@@ -49,32 +55,38 @@ def criteo(files: Files, *, days: Sequence[str] | None = None, **settings: Any) 
     >>> x["C1"].shape, y.shape
     (TensorShape([1]), TensorShape([1, 1]))
   """
+  if dense in COUNTS + CATEGORIES:
+    raise ValueError(f"dense is {dense!r}, which is a slot: give the dense features another name.")
   calendar = file_source.calendar_of(files, days)
   made = file_source.FileSource(
-    calendar, _parse, columns=("label", *COUNTS, *CATEGORIES), **settings
+    calendar, functools.partial(_parse, dense), columns=("label", *COUNTS, *CATEGORIES), **settings
   )
   counts = {slot: tf.TensorSpec([None], tf.string) for slot in COUNTS}
   made.raw_inputs = RawInputs(
     counts | {slot: tf.TensorSpec([None], tf.string) for slot in CATEGORIES},
-    _raw_features,
+    functools.partial(_raw_features, dense),
     lambda day, count: made.read_records(_split, day, count),
   )
   return made
 
 
-def _parse(lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+def _parse(dense: str | None, lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
   defaults = [tf.constant([], tf.float32)] + [tf.constant([_ABSENT], tf.int64)] * len(COUNTS)
   defaults += [[""]] * len(CATEGORIES)
   label, *fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
   reject((label != 0) & (label != 1), "field 'label' is neither 0 nor 1")
-  return _features(dict(zip(COUNTS + CATEGORIES, fields))), label[:, tf.newaxis]
+  return _features(dense, dict(zip(COUNTS + CATEGORIES, fields))), label[:, tf.newaxis]
 
 
-def _features(fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _features(dense: str | None, fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """{slot: feasigns} of counts, int64 with _ABSENT, and categories, strings."""
-  buckets = tf.unstack(_bucketise(tf.stack([fields[slot] for slot in COUNTS])), num=len(COUNTS))
+  counts = tf.stack([fields[slot] for slot in COUNTS])
+  buckets = tf.unstack(_bucketise(counts), num=len(COUNTS))
   values = {**dict(zip(COUNTS, buckets)), **{slot: fields[slot] for slot in CATEGORIES}}
-  return {slot: feasign(slot, values[slot]) for slot in COUNTS + CATEGORIES}
+  features = {slot: feasign(slot, values[slot]) for slot in COUNTS + CATEGORIES}
+  if dense is not None:
+    features[dense] = tf.math.log1p(tf.cast(tf.transpose(tf.maximum(counts, 0)), tf.float32))
+  return features
 
 
 def _split(lines: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -88,7 +100,7 @@ def _split(lines: tf.Tensor) -> dict[str, tf.Tensor]:
   return dict(zip(COUNTS + CATEGORIES, fields))
 
 
-def _raw_features(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _raw_features(dense: str | None, texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """Like `_features`, of the fields as texts, as they are in the files; an empty one is missing."""
   counts = {
     slot: tf.strings.to_number(
@@ -96,7 +108,7 @@ def _raw_features(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     )
     for slot in COUNTS
   }
-  return _features({**texts, **counts})
+  return _features(dense, {**texts, **counts})
 
 
 def _bucketise(counts: tf.Tensor) -> tf.Tensor:

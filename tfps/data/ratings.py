@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import difflib
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
   from tfps.data.parsing import Parse
   from tfps.data.ticket import Day
 
-_FORMAT = 2  # of the prepared files: change it whenever they do
+_FORMAT = 3  # of the prepared files: change it whenever they do
 _SECONDS_PER_DAY = 86_400
 _MULTI_VALUED = ("genres",)
+_HISTORY = "history"
+_HISTORY_LENGTH = 20
 _CROSS = "_x_"
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -41,6 +44,7 @@ class _DataSet(NamedTuple):
   encoding: str
   click_rating: int  # a rating of at least this is the click
   user_columns: tuple[str, ...]  # of users.dat after the id; no users.dat when empty
+  history: int = 0  # how many movies a user's history has at most; 0: no such column
 
   @property
   def files(self) -> tuple[str, ...]:
@@ -49,7 +53,8 @@ class _DataSet(NamedTuple):
   @property
   def columns(self) -> tuple[str, ...]:
     """The columns of the prepared file."""
-    return ("user_id", "movie_id", "rating", "year", "genres", *self.user_columns)
+    history = (_HISTORY,) if self.history else ()
+    return ("user_id", "movie_id", "rating", "year", "genres", *self.user_columns, *history)
 
   @property
   def features(self) -> tuple[str, ...]:
@@ -71,6 +76,7 @@ def movietweetings(
   folder: str | os.PathLike,
   *,
   slots: Sequence[str] = ("user_id", "movie_id", "year", "decade", "genres"),
+  labels: Mapping[str, int] | None = None,
   work_dir: str | os.PathLike | None = None,
   **cutting: Any,
 ) -> FileSource:
@@ -84,10 +90,15 @@ def movietweetings(
   take part}, y = float32 [batch, 1]. What is not known of a movie or user is a value of its own,
   and no genres are padding. x always has "user_id", to group by.
 
+  The slot "history" is int64 [batch, k]: the last 20 movies, the latest last, that the user rated 8
+  or more before the second of this rating. Its feasigns are its own, not those of "movie_id".
+
   Args:
     folder: where the published files are.
-    slots: which of user_id, movie_id, year, decade, genres and genre1 (the first) are in x, and
-      crosses of them such as "user_id_x_genres".
+    slots: which of user_id, movie_id, year, decade, genres, genre1 (the first) and history are in
+      x, and crosses of them, but for the history, such as "user_id_x_genres".
+    labels: {name: the least rating that is a 1}, for y = {name: float32 [batch, 1]}. None: the
+      click alone, without a name.
     work_dir: the folder for caches, by default ~/.cache/tfps.
     **cutting: days, batch_size, batches_per_ticket, shuffle, seed, on_bad_record, max_bad_records,
       as in `tfps.data.source`.
@@ -109,7 +120,7 @@ def movietweetings(
     >>> [(day.name, day.records) for day in tweets.days()]
     [('2013-10-12', 1), ('2013-10-13', 1)]
   """
-  return _source(_MOVIETWEETINGS, folder, slots, work_dir, **cutting)
+  return _source(_MOVIETWEETINGS, folder, slots, labels, work_dir, **cutting)
 
 
 def movielens(
@@ -126,13 +137,15 @@ def movielens(
     "occupation",
     "zip",
   ),
+  labels: Mapping[str, int] | None = None,
   work_dir: str | os.PathLike | None = None,
   **cutting: Any,
 ) -> FileSource:
   r"""Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
 
   As `movietweetings`, with `users.dat` too: gender, age, occupation and zip are further slots and
-  sides of crosses, such as "gender_x_age", "age_x_genre1" and "occupation_x_genres".
+  sides of crosses, such as "gender_x_age", "age_x_genre1" and "occupation_x_genres". The history
+  has movies that were rated 4 or more.
 
   Examples:
     >>> os.mkdir("ml-1m")
@@ -146,19 +159,22 @@ def movielens(
     >>> [(day.name, day.records) for day in ratings.days()]
     [('2000-12-31', 1)]
   """
-  return _source(_MOVIELENS, folder, slots, work_dir, **cutting)
+  return _source(_MOVIELENS, folder, slots, labels, work_dir, **cutting)
 
 
 def _source(
   data_set: _DataSet,
   folder: str | os.PathLike,
   slots: Sequence[str],
+  labels: Mapping[str, int] | None,
   work_dir: str | os.PathLike | None,
   *,
   days: Sequence[str] | None = None,
   **cutting: Any,
 ) -> FileSource:
   slots = _checked_slots(data_set, slots)
+  if _HISTORY in slots:
+    data_set = data_set._replace(history=_HISTORY_LENGTH)
   prepared = _prepare(data_set, pathlib.Path(folder), work_dir)
   table = str(prepared / "ratings.tsv")
   calendar = {
@@ -185,16 +201,19 @@ def _source(
     fields = tf.io.decode_csv(lines, defaults, field_delim="\t", use_quote_delim=False)
     return dict(zip(data_set.columns, fields))
 
-  def parse(lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+  def parse(lines: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any]:
     columns = split(lines)
-    y = tf.cast(columns["rating"] >= data_set.click_rating, tf.float32)[:, tf.newaxis]
-    return features(columns), y
+    label = lambda least: tf.cast(columns["rating"] >= least, tf.float32)[:, tf.newaxis]
+    if labels is None:
+      return features(columns), label(data_set.click_rating)
+    return features(columns), {name: label(least) for name, least in labels.items()}
 
   def features(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     columns = dict(columns)
     columns["decade"] = tf.strings.substr(columns["year"], 0, 3)
     columns["genre1"] = tf.strings.regex_replace(columns["genres"], r"\|.*", "")
-    columns["genres"] = tf.strings.split(columns["genres"], "|").to_tensor("")
+    for name in ("genres", _HISTORY) if data_set.history else ("genres",):
+      columns[name] = tf.strings.split(columns[name], "|").to_tensor("")
     return {slot: _feasigns(slot, columns) for slot in slots}
 
   source = _RatingsSource(calendar, parse, bad, **cutting)
@@ -227,6 +246,8 @@ class _RatingsSource(FileSource):
 
 def _feasigns(slot: str, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
   """int64 [batch] or [batch, k]: the feasigns of a slot that is a column or a cross of columns."""
+  if slot == _HISTORY:
+    return feasign(slot, columns[slot], padding="")
   sides = slot.split(_CROSS)
   many = [columns[side] for side in sides if side in _MULTI_VALUED]
   if not many:
@@ -244,13 +265,16 @@ def _checked_slots(data_set: _DataSet, slots: Sequence[str]) -> list[str]:
   """The slots as a list that has user_id, after a look at each name."""
   slots = list(slots)
   for slot in slots:
+    if slot == _HISTORY:
+      continue
     for side in slot.split(_CROSS):
       if side not in data_set.features:
         near = difflib.get_close_matches(side, data_set.features, 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
           f"slots has {slot!r}, but {data_set.name} has no {side!r}{hint}; it has "
-          f"{', '.join(data_set.features)}, and crosses such as 'user_id{_CROSS}genres'."
+          f"{', '.join(data_set.features)}, crosses of these such as 'user_id{_CROSS}genres', and "
+          f"{_HISTORY!r}."
         )
   return slots if "user_id" in slots else ["user_id", *slots]
 
@@ -326,6 +350,8 @@ def _write_days(
     )
   seconds = np.array(times, np.int64)
   order = np.argsort(seconds, kind="stable")
+  if data_set.history:
+    _add_histories(data_set, rows, times, order.tolist())
   ends = np.cumsum([len(rows[at]) for at in order])
   (prepared / "ratings.tsv").write_bytes(b"".join(rows[at] for at in order))
   dates, counts = np.unique(seconds // _SECONDS_PER_DAY, return_counts=True)
@@ -334,6 +360,24 @@ def _write_days(
   days = list(zip(names, [0, *day_ends], day_ends))
   (prepared / "days.json").write_text(json.dumps(days))
   (prepared / "bad.json").write_text(json.dumps(bad.skipped()))
+
+
+def _add_histories(
+  data_set: _DataSet, rows: list[bytes], times: Sequence[int], order: Sequence[int]
+) -> None:
+  """Ends each row with the movies that its user rated as a click in earlier seconds."""
+  histories: dict[bytes, collections.deque[bytes]] = {}
+  of_this_second: list[tuple[bytes, bytes]] = []
+  second = None
+  for at in order:
+    if times[at] != second:
+      for user, movie in of_this_second:
+        histories.setdefault(user, collections.deque(maxlen=data_set.history)).append(movie)
+      second, of_this_second = times[at], []
+    user, movie, rating, _ = rows[at].split(b"\t", 3)
+    if float(rating) >= data_set.click_rating:
+      of_this_second.append((user, movie))
+    rows[at] = rows[at][:-1] + b"\t" + b"|".join(histories.get(user, ())) + b"\n"
 
 
 class _BadLines:

@@ -1,0 +1,26 @@
+"""DIN on MovieLens 1M with each user's history: the last 20 movies that were rated 4 or more.
+
+`--config.model.file=models/bst.py --config.model.name=BST` trains the transformer, and likewise
+SASRec. For the data, see movielens.py.
+"""
+
+import pathlib
+
+from ml_collections import config_dict
+
+from tfps.cli.config import load_by_path
+
+_movielens = load_by_path("movielens.py", pathlib.Path(__file__).parent)
+source = _movielens.source
+
+
+def get_config() -> config_dict.ConfigDict:
+  config: config_dict.ConfigDict = _movielens.get_config()
+  config.slots = (
+    "user_id", "movie_id", "genres", "gender", "age", "occupation", "zip", "history",
+  )  # fmt: skip
+  config.model.file = "models/din.py"
+  config.model.name = "DIN"
+  config.model.args.target = "movie_id"
+  config.model.args.history = "history"
+  return config
