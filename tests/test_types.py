@@ -22,6 +22,7 @@ import tfps
 table = tfps.FeasignTable(
   "ctr", mf_dim=8, accessor=tfps.CtrAccessor(create_threshold=10), optimizer=tfps.Adagrad(0.05)
 )
+model = tfps.models.DIN(table, ["item_id", "history"], attention=[16])
 users = tfps.data.ClickStream(days=1)
 records: int = users.day("day-0").records
 """
@@ -35,6 +36,7 @@ WRONG = {
   "tfps.Adagrad(learning_rat=0.05)": "learning_rat",
   'tfps.data.ClickStream(days="seven")': "days",
   "tfps.FeasignTabel": "FeasignTabel",
+  "tfps.models.DINN": "DINN",
 }
 
 
