@@ -68,13 +68,11 @@ class DIN(tfps.Model):
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
-    history, is_there = layers.sequence(
-      features[self.history_slot], embedded.sequences[self.history_slot]
-    )
+    # Padding has the vector zero, and so adds nothing to the interest.
+    history, _ = layers.sequence(features[self.history_slot], embedded.sequences[self.history_slot])
     target = embedded.mf[:, self.target_place, tf.newaxis] + tf.zeros_like(history)
     pairs = tf.concat([target, history, target - history, target * history], axis=2)
     weights = self.attention(tf.cast(pairs, self.compute_dtype))
-    weights *= tf.cast(is_there, tf.float32)[:, :, tf.newaxis]
     interest = tf.reduce_sum(weights * history, axis=1)
     x = tf.concat([layers.flatten(embedded.mf), interest], axis=1)
     deep = self.output_layer(self.tower(tf.cast(x, self.compute_dtype), training=training))

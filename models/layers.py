@@ -50,7 +50,7 @@ def latest(vectors: tf.Tensor, is_there: tf.Tensor, length: int) -> tuple[tf.Ten
   """The last `length` vectors that are no padding, the latest first.
 
   Args:
-    vectors: [B, k, D], in the order of time, with padding anywhere.
+    vectors: [B, k, D], in the order of time, with padding, zeros, anywhere.
     is_there: bool [B, k], false for padding.
     length: how many vectors to return; there may be fewer, or more.
 
@@ -58,7 +58,7 @@ def latest(vectors: tf.Tensor, is_there: tf.Tensor, length: int) -> tuple[tf.Ten
     (vectors [B, length, D], zeros where there are no more; bool [B, length]).
   """
   places = tf.cumsum(tf.cast(is_there, tf.int32), axis=1, reverse=True) - 1
-  chosen = tf.one_hot(tf.where(is_there, places, -1), length, dtype=vectors.dtype)
+  chosen = tf.one_hot(places, length, dtype=vectors.dtype)
   return tf.einsum("bkn,bkd->bnd", chosen, vectors), tf.reduce_sum(chosen, axis=1) > 0
 
 

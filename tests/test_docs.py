@@ -33,19 +33,19 @@ def test_python_in_a_page_compiles(page):
 
 def test_blocks_that_go_on_from_one_another(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  names = {}
-  for block in FENCED.findall((ROOT / "docs" / "inputs.md").read_text()):
-    exec(compile(block, "docs/inputs.md", "exec"), names)
+  program = tmp_path / "inputs.py"
+  program.write_text("\n".join(FENCED.findall((ROOT / "docs" / "inputs.md").read_text())))
+  runpy.run_path(str(program))
 
 
 THIRTY_LINES = FENCED.findall((ROOT / "docs" / "thirty_lines.md").read_text())
 
 
 @pytest.mark.parametrize("block", THIRTY_LINES, ids=lambda block: block.split("class ")[1][:4])
-def test_a_model_in_30_lines_learns(block):
-  names = {}
-  exec(compile(block, "docs/thirty_lines.md", "exec"), names)
-  history = names["model"].history.history
+def test_a_model_in_30_lines_learns(block, tmp_path):
+  program = tmp_path / "thirty_lines.py"
+  program.write_text(block)
+  history = runpy.run_path(str(program))["model"].history.history
   aucs = [values[-1] for name, values in history.items() if "auc" in name]
   assert aucs and min(aucs) > 0.8, history
 

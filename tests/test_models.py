@@ -227,29 +227,28 @@ def learn(name, data, steps, slots=zoo.SLOTS, seed=11, **arguments):
   return model.predict(x, batch_size=2000, verbose=0), y
 
 
-# In comments: the AUC that a model without the part that is tried reaches on the same rows.
+# On the first two, Wide & Deep reaches 0.73 and DIN 0.50; no sum over slots can learn the products.
 @pytest.mark.parametrize(
-  "name, data, steps, least, arguments",
+  "name, data, steps, arguments",
   [
-    ("DIN", history_holds_target, 200, 0.9, {}),  # Wide & Deep
-    ("BST", history_ends_in_target, 200, 0.9, {}),  # DIN
-    ("SASRec", history_leads_to_target, 300, 0.9, {"slots": ["item_id", "history"]}),
+    ("DIN", history_holds_target, 120, {}),
+    ("BST", history_ends_in_target, 120, {}),
+    ("SASRec", history_leads_to_target, 300, {"slots": ["item_id", "history"]}),
     (
       "DLRM",
       slot_turns_number,
       150,
-      0.9,
       {"table": {"slot_policies": {"item_id": tfps.SlotPolicy(mf_dim=2)}}},
     ),
-    ("XDeepFM", product_of("user_id", "item_id", "tags"), 300, 0.9, {"hidden": []}),
-    ("AutoInt", product_of("user_id", "item_id"), 200, 0.9, {"hidden": []}),
-    ("FinalMLP", product_of("user_id", "item_id"), 200, 0.9, {}),
+    ("XDeepFM", product_of("user_id", "item_id", "tags"), 300, {"hidden": []}),
+    ("AutoInt", product_of("user_id", "item_id"), 200, {"hidden": []}),
+    ("FinalMLP", product_of("user_id", "item_id"), 200, {}),
   ],
   ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_model_finds_what_it_is_made_for(name, data, steps, least, arguments):
+def test_a_model_finds_what_it_is_made_for(name, data, steps, arguments):
   predictions, y = learn(name, data, steps, **arguments)
-  assert roc_auc_score(y, predictions[:, 0]) > least
+  assert roc_auc_score(y, predictions[:, 0]) > 0.9
 
 
 def two_tasks(rng, size):
