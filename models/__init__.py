@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors, which do not 
   from tfps.models.mmoe import MMoE
   from tfps.models.ple import PLE
   from tfps.models.sasrec import SASRec
+  from tfps.models.two_tower import TwoTower
   from tfps.models.wide_and_deep import WideAndDeep
   from tfps.models.xdeepfm import XDeepFM
 
@@ -33,11 +34,16 @@ __all__ = [
   "FinalMLP",
   "MMoE",
   "SASRec",
+  "TwoTower",
   "WideAndDeep",
   "XDeepFM",
 ]
 
-_FILES = {"DCNv2": "dcn_v2", "WideAndDeep": "wide_and_deep"}  # The others' are their names.
+_FILES = {
+  "DCNv2": "dcn_v2",
+  "TwoTower": "two_tower",
+  "WideAndDeep": "wide_and_deep",
+}  # The others' are their names.
 
 
 if not TYPE_CHECKING:  # To type checkers, a name that is misspelt is an error.

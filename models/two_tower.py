@@ -78,6 +78,11 @@ class TwoTower(tfps.Model):
       negatives are often such items: measure it.
     hard_weight: the weight of that part.
     combiner: how a slot with several feasigns is pooled.
+
+  Examples:
+    >>> towers = tfps.models.TwoTower(table, ["user_id"], ["item_id"], dim=16)
+    >>> towers.user({"user_id": tf.constant(["u7", "u8"])}).shape
+    TensorShape([2, 16])
   """
 
   # The mean over the examples of the batch, whose softmax is over the batch.

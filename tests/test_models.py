@@ -46,7 +46,7 @@ def test_every_model_is_in_a_file_of_its_name_and_loads_by_its_name():
   assert homes == {f"tfps.models.{file}" for file in files}
   assert set(ALL) <= set(tfps.models.__all__) <= set(dir(tfps.models))
   assert all(
-    len((ROOT / "models" / f"{file}.py").read_text().splitlines()) <= 120 for file in files
+    len((ROOT / "models" / f"{file}.py").read_text().splitlines()) <= 150 for file in files
   )
   # A checkout has one copy, which is where people read it.
   assert importlib.import_module("models").DIN.__module__ == "models.din"
