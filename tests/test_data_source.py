@@ -1,5 +1,6 @@
 """What every source of files does: cutting values, calendar, shuffling, graphs, errors."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -8,26 +9,27 @@ from tests.test_data_files import LINES, keep, make, read, read_all, write, writ
 from tfps.data.ticket import TICKET_SPEC, as_tensors
 
 
+@pytest.mark.parametrize("splits", [tf.int32, tf.int64])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 7, 8])
-def test_ragged_and_sparse_values(tmp_path, count):
+def test_ragged_and_sparse_values(tmp_path, count, splits):
   """Values of every kind are cut into the same batches."""
   lines = [" ".join(f"{i}.{j}" for j in range(i % 3)) or "-" for i in range(count)]
   write(tmp_path / "a", "\n".join(lines).encode())
 
   def parse(lines):
     ragged = tf.strings.split(tf.strings.regex_replace(lines, "-", ""))
-    return {"dense": lines, "ragged": ragged, "sparse": ragged.to_sparse()}, tf.zeros_like(lines)[
-      :, tf.newaxis
-    ]
+    x = {"dense": lines, "ragged": ragged.with_row_splits_dtype(splits)}
+    return {**x, "sparse": ragged.to_sparse()}, tf.zeros_like(lines)[:, tf.newaxis]
 
   source = tfps.data.source(str(tmp_path / "a"), parse, batch_size=3, batches_per_ticket=2)
   assert isinstance(source.element_spec[0]["ragged"], tf.RaggedTensorSpec)
+  assert source.element_spec[0]["ragged"].row_splits_dtype == splits
   assert isinstance(source.element_spec[0]["sparse"], tf.SparseTensorSpec)
   read = []
   for ticket in source.tickets():
     for x, _ in source.open(ticket):
       dense, ragged, sparse = (x[name] for name in ("dense", "ragged", "sparse"))
-      assert ragged.nrows() == sparse.dense_shape[0] == len(dense)
+      assert int(ragged.nrows()) == sparse.dense_shape[0] == len(dense)
       values = [[value.decode() for value in row] for row in ragged.to_list()]
       assert values == [[] if line == b"-" else line.decode().split() for line in dense.numpy()]
       assert tf.RaggedTensor.from_sparse(sparse).to_list() == ragged.to_list()
@@ -229,3 +231,55 @@ def test_bad_files(tmp_path):
     ValueError, match=r"parse returned dict; it must return \(x, y\) or \(x, y, weight\)"
   ):
     tfps.data.source(str(tmp_path / "a"), lambda lines: {"x": lines}).element_spec
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+def test_ragged_features_of_a_tfrecord_train(tmp_path, compression):
+  """tf.io.RaggedFeature has int32 row splits unless told otherwise."""
+  records = []
+  for i in range(40):
+    count = i % 4
+    feature = {
+      "tags": tf.train.Feature(int64_list=tf.train.Int64List(value=range(1, count + 1))),
+      "weights": tf.train.Feature(float_list=tf.train.FloatList(value=[0.5] * count)),
+      "label": tf.train.Feature(float_list=tf.train.FloatList(value=[i % 2])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    records.append(example.SerializeToString())
+  path = write_tfrecord(tmp_path / f"a{compression}", records, "GZIP" if compression else "")
+
+  class Weighted(tfps.Model):
+    def __init__(self):
+      super().__init__()
+      self.table = tfps.FeasignTable("test", mf_dim=2)
+      self.pooled = tfps.Embedding(self.table, ["tags"], "mean")
+      self.sequence = tfps.Embedding(self.table, ["tags"], None)
+
+    def call(self, x, training=None):
+      sequence = self.sequence(x, training=training)
+      logit = tf.reduce_sum(sequence.sequences["tags"], axis=[1, 2])[:, tf.newaxis]
+      pooled = self.pooled(x, {"tags": x["weights"]}, training=training)
+      return tf.sigmoid(logit + pooled.lr_logit + sequence.lr_logit)
+
+  predicted = []
+  for splits in (tf.int32, tf.int64):
+
+    def parse(records, splits=splits):
+      x = tf.io.parse_example(records, {
+        "tags": tf.io.RaggedFeature(tf.int64, row_splits_dtype=splits),
+        "weights": tf.io.RaggedFeature(tf.float32, row_splits_dtype=splits),
+        "label": tf.io.FixedLenFeature([1], tf.float32),
+      })  # fmt: skip
+      return x, x.pop("label")
+
+    settings = dict(format="tfrecord", batch_size=16, batches_per_ticket=2)
+    source = tfps.data.source(str(path), parse, **settings)
+    assert source.element_spec[0]["tags"].row_splits_dtype == splits
+    model = Weighted()
+    model.compile("adam", "binary_crossentropy")
+    model.fit(source, verbose=0)
+    assert model.table.statistics()["show"] == 2 * 60
+    _, counts = next(model.score(source, features=["tags"]))["features"]["tags"]
+    assert counts[:5].tolist() == [0, 1, 2, 3, 0]
+    predicted.append(model.predict(source, verbose=0))
+  assert (predicted[0] == predicted[1]).all() and np.ptp(predicted[0]) > 0

@@ -114,6 +114,12 @@ def test_sync_of_a_loss_that_is_partly_a_sum(folder):
   assert result.iterations == 8
 
 
+def test_sync_without_dense_weights(folder):
+  result = trained(folder, "sync bare")
+  compare(result, alone(folder, "sync bare", result.initial))
+  assert result.iterations == 12
+
+
 def test_mixed_precision(folder):
   """Of bfloat16 a number has 8 bits: the same sums in another order are that far apart."""
   result = trained(folder, "bfloat16")

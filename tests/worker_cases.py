@@ -285,6 +285,7 @@ CASES = {
   "bounded bare": Case(
     without_dense_weights, clicks(batches_per_ticket=4), dict(consistency="bounded")
   ),
+  "sync bare": Case(without_dense_weights, clicks(), dict(consistency="sync"), 2),
   "features": Case(all_features, features, {}),
   "features sync": Case(all_features, features, dict(consistency="sync")),
   "two tables": Case(two_tables, features, dict(dense_sync_every=1)),

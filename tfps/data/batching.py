@@ -65,9 +65,8 @@ def _stack(value: Any, count: tf.Tensor, size: tf.Tensor) -> Any:
   """The first count * size rows, as [count, size, ...]."""
   value = _rows(value, 0, count * size)
   if isinstance(value, tf.RaggedTensor):
-    return tf.RaggedTensor.from_uniform_row_length(
-      value, tf.cast(size, value.row_splits.dtype), count
-    )
+    sizes = (tf.cast(one, value.row_splits.dtype) for one in (size, count))
+    return tf.RaggedTensor.from_uniform_row_length(value, *sizes)
   if isinstance(value, tf.SparseTensor):
     return tf.sparse.reshape(value, tf.concat([[count, size], value.dense_shape[1:]], 0))
   return tf.reshape(value, tf.concat([[count, size], tf.shape(value, tf.int64)[1:]], 0))

@@ -34,7 +34,14 @@ def judge(optimizer: Any, gradients: Iterable[Any], forward: Iterable[Any] = ())
 
 
 def apply(optimizer: Any, pairs: _Pairs, spoilt: tf.Tensor) -> None:
-  """Applies gradients unless the step is spoilt; called in a replica's context."""
+  """Applies gradients unless the step is spoilt; called in a replica's context.
+
+  The step of a model without dense weights counts, too: schedules of tables and TensorBoard's axis
+  follow the number of steps.
+  """
+  if not pairs and isinstance(optimizer, keras.optimizers.Optimizer):
+    one = tf.where(spoilt, tf.zeros([], tf.int64), tf.ones([], tf.int64))
+    tf.raw_ops.AssignAddVariableOp(resource=optimizer.iterations.handle, value=one)
   pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
   if not pairs:
     return
