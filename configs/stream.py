@@ -4,8 +4,8 @@
   --config.checkpoint.folder=/checkpoints/ctr
 
 `config.slots` names the features that are trained on, those with several values in
-`config.data.lists`, too; all of them are texts. SIGTERM ends the run with a checkpoint, from which
-the same command goes on.
+`config.data.lists`, too; all of them are texts. With several `config.data.labels`, the model has an
+output for each. SIGTERM ends the run with a checkpoint, from which the same command goes on.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from tfps.training.config import default_config
 def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.data = {
-    "folder": "samples", "lists": (), "label": "click", "time": "time",
+    "folder": "samples", "lists": (), "labels": ("click",), "time": "time",
     # Instead of the folder: a topic, whose messages the chief puts as files into the spool.
     "brokers": "", "topic": "", "spool": "spool",
   }  # fmt: skip
@@ -40,7 +40,7 @@ def source(config: config_dict.ConfigDict) -> tfps.data.Source:
     arrivals = tfps.data.Topic(data.brokers, data.topic, data.spool)
   samples = tfps.data.stream(
     arrivals,
-    tfps.data.parse_samples(raw, [data.label]),
+    tfps.data.parse_samples(raw, data.labels),
     time=data.time,
     batch_size=config.batch_size,
     batches_per_ticket=config.batches_per_ticket,

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfps.data.source import Source
 from tfps.data.ticket import Day
-from tfps.learning.metrics import ClickScores
+from tfps.learning.outputs import OutputScores
 from tfps.training.callback import Callback
 
 
 class ProgressiveTest(Callback):
   """Tests each day before it is trained on (progressive validation; Blum, Kalai, Langford 1999).
 
-  For models with one output, the click probability. Later epochs, which have seen the days, are not
-  tested.
+  For models whose output is the click probability, or which have several such outputs: each output
+  that has labels is scored, with its sample weights. Later epochs, which have seen the days, are
+  not tested.
 
   Args:
     source: the source that `fit` trains on.
+    outputs: names of the outputs that are scored, where others are no probabilities; all by
+      default.
 
   Attributes:
-    days: for each tested day so far (`Day`, `tfps.learning.metrics.ClickScores`).
-    total: the `ClickScores` of all tested examples.
+    days: for each tested day so far (`Day`, its scores): a `tfps.learning.metrics.ClickScores`, or
+      {output: `ClickScores`} of a model with several outputs.
+    total: the scores of all tested examples, likewise.
 
   Examples:
     >>> test = tfps.callbacks.ProgressiveTest(source)
@@ -30,12 +35,17 @@ class ProgressiveTest(Callback):
     (['day-0', 'day-1'], True)
   """
 
-  def __init__(self, source: Source):
+  def __init__(self, source: Source, outputs: Sequence[str] = ()):
     super().__init__()
     self._source = source
+    self._outputs = tuple(outputs)
     self._epochs_begun = 0
-    self.days: list[tuple[Day, ClickScores]] = []
-    self.total = ClickScores()
+    self._total = OutputScores()
+    self.days: list[tuple[Day, Any]] = []
+
+  @property
+  def total(self) -> Any:
+    return self._total.public
 
   def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
     self._epochs_begun = 0
@@ -46,8 +56,9 @@ class ProgressiveTest(Callback):
   def on_day_begin(self, day: Day) -> None:
     if not day.records or self._epochs_begun > 1:
       return
-    scores = ClickScores()
+    scores = OutputScores(self._outputs, self.model.output_names)
     for scored in self.model.score(self._source.day(day.ordinal)):
-      scores.update(scored["y"], scored["y_pred"], scored.get("sample_weight"))
-    self.days.append((day, scores))
-    self.total.merge(scores)
+      scores.update(scored)
+    if scores.of:
+      self.days.append((day, scores.public))
+      self._total.merge(scores)

@@ -1,13 +1,17 @@
 """Config files: ml_collections configs, overridable on the command line.
 
 A config file is Python. `get_config()` returns an `ml_collections.ConfigDict` with data only; other
-functions of the file, like `source(config)`, make things of it.
+functions of the file, like `source(config)`, make things of it. It may import modules that are in
+its folder.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import difflib
+import functools
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -61,6 +65,7 @@ def load(
     raise ConfigError(
       f"{path}: get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}."
     )
+  _settle(config)
   _override(config, list(overrides))
   return module, config
 
@@ -80,13 +85,43 @@ def load_module(path: str | pathlib.Path) -> types.ModuleType:
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # Dataclasses and pickle look a class's module up here.
   try:
-    spec.loader.exec_module(module)
+    with importing_beside(full):
+      spec.loader.exec_module(module)
   except Exception as error:
     del sys.modules[name]
     if isinstance(error, ConfigError):
       raise
     raise ConfigError(_where(error, path)) from error
   return module
+
+
+_folders: dict[str, pathlib.Path] = {}  # Of the modules that were imported from beside a file.
+
+
+@contextlib.contextmanager
+def importing_beside(path: str | pathlib.Path) -> Iterator[None]:
+  """While the context lasts, imports look first into the file's folder, as those of a program do.
+
+  Another file's folder may have a module of the same name: each file gets its own.
+  """
+  folder = pathlib.Path(path).resolve().parent
+  for name in [name for name, other in _folders.items() if other != folder]:
+    if (folder / f"{name}.py").exists() or (folder / name).is_dir():
+      del _folders[name]
+      for loaded in [one for one in sys.modules if f"{one}.".startswith(f"{name}.")]:
+        del sys.modules[loaded]
+  before = set(sys.modules)
+  importlib.invalidate_caches()  # What was written since the folder was last looked at counts.
+  sys.path.insert(0, str(folder))
+  try:
+    yield
+  finally:
+    with contextlib.suppress(ValueError):
+      sys.path.remove(str(folder))
+    for name in set(sys.modules) - before:
+      file = getattr(sys.modules[name], "__file__", None)
+      if "." not in name and file and pathlib.Path(file).parent in (folder, folder / name):
+        _folders[name] = folder
 
 
 def load_by_path(path: str, base: str | pathlib.Path) -> types.ModuleType:
@@ -108,12 +143,43 @@ def root(module: types.ModuleType) -> pathlib.Path:
   return pathlib.Path(str(module.__file__)).parent.parent
 
 
+def model_class(module: types.ModuleType, config: config_dict.ConfigDict) -> Callable[..., Any]:
+  """The class or function that config.model names; in the config's own file where it names none."""
+  path = config.model.file or str(module.__file__)
+  return load_attribute(path, config.model.name, base=root(module))
+
+
 def function(module: types.ModuleType, name: str) -> Callable[..., Any]:
   """Returns the function `name` of a config file; raises ConfigError if it has none."""
+  found = optional_function(module, name)
+  if found is None:
+    raise ConfigError(f"{module.__file__} has no function {name}(); every config file needs one.")
+  return found
+
+
+def optional_function(module: types.ModuleType, name: str) -> Callable[..., Any] | None:
+  """Returns the function `name` of a config file or None; it may import as the file itself does."""
   value = getattr(module, name, None)
   if not callable(value):
-    raise ConfigError(f"{module.__file__} has no function {name}(); every config file needs one.")
-  return value
+    return None
+
+  @functools.wraps(value)
+  def called(*args: Any, **kwargs: Any) -> Any:
+    with importing_beside(str(module.__file__)):
+      return value(*args, **kwargs)
+
+  return called
+
+
+def _settle(config: config_dict.ConfigDict) -> None:
+  """Gives fields of any type the type of what they hold, so that overrides know what to expect."""
+  for field in [name for name in config if config.get_type(name) is object]:
+    value = config[field]
+    if value is None:
+      continue
+    with config.unlocked():
+      del config[field]
+      config[field] = value
 
 
 def _override(config: config_dict.ConfigDict, arguments: list[str]) -> None:

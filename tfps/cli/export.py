@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   module, config = config_lib.load(args.config, args.overrides)
   source = config_lib.function(module, "source")
-  model_class = config_lib.load_attribute(
-    config.model.file, config.model.name, base=config_lib.root(module)
-  )
+  model_class = config_lib.model_class(module, config)
   from tfps.job import export as from_checkpoint
 
   path = from_checkpoint.export(

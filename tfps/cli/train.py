@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> None:
     return
   task = tf_config.read()  # What is wrong with it is said at once, not after TensorFlow's import.
   source = config_lib.function(module, "source")
-  model_class = config_lib.load_attribute(
-    config.model.file, config.model.name, base=config_lib.root(module)
-  )
+  model_class = config_lib.model_class(module, config)
   if task is not None and task.type == "evaluator":
     from tfps.job import evaluate as evaluation
 
-    evaluation.run(config, task, evaluation.evaluation_source(config, module), model_class)
+    with config_lib.importing_beside(str(module.__file__)):
+      source_to_score = evaluation.evaluation_source(config, module)
+    evaluation.run(config, task, source_to_score, model_class)
     return
   from tfps import cluster
 
@@ -65,6 +65,6 @@ def run(args: argparse.Namespace) -> None:
     config,
     source(config),
     model_class,
-    fill=getattr(module, "warm_start", None),
-    more_callbacks=getattr(module, "callbacks", None),
+    fill=config_lib.optional_function(module, "warm_start"),
+    more_callbacks=config_lib.optional_function(module, "callbacks"),
   )

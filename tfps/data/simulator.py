@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +38,10 @@ _CITY_BIAS = 0.2
 _DEVICE_BIAS = 0.2
 _HOUR_BIAS = 0.3
 
+_CONVERSION = -1.4  # the logit of an average click
+_CONVERSION_OF_CATEGORY = 1.0
+_CONVERSION_OF_USER = 0.5
+
 
 _Simulated = tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]
 
@@ -53,7 +57,7 @@ class ClickStream(Source):
   true probabilities have an AUC of 0.82; a DeepFM reaches 0.75 on the seventh day.
 
   Batches are (x, y): x = {slot: int64 feasigns [batch], and [batch, 5] with padding 0 for "tags"},
-  y = float32 [batch, 1].
+  y = float32 [batch, 1]; with `labels`, {label: float32 [batch, 1]}.
 
   Args:
     days: number of days.
@@ -62,6 +66,9 @@ class ClickStream(Source):
     batch_size: examples per batch.
     batches_per_ticket: a ticket holds at most this many batches.
     shuffle: shuffle the tickets of a day and the examples of a ticket; see `Source`.
+    labels: names of labels, none of which has a name by default. The first is the click; a second
+      one is the conversion, which happens in one click out of four, more often for some categories
+      and users.
 
   Examples:
     >>> stream = tfps.data.ClickStream(days=3, examples_per_day=64)
@@ -83,7 +90,12 @@ class ClickStream(Source):
     batch_size: int = 512,
     batches_per_ticket: int = 10,
     shuffle: bool = False,
+    labels: Sequence[str] = (),
   ) -> None:
+    if isinstance(labels, str) or len(labels) > 2 or len(set(labels)) < len(labels):
+      raise ValueError(
+        f"labels is {labels!r}; give the name of the click and, if wanted, of the conversion."
+      )
     for name, value in (("days", days), ("examples_per_day", examples_per_day)):
       if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
@@ -96,6 +108,7 @@ class ClickStream(Source):
       seed=seed,
     )
     self._examples_per_day = int(examples_per_day)
+    self._labels = tuple(labels)
     ids = {slot: tf.TensorSpec([None], tf.int64) for slot in self.slots}
     ids["tags"] = tf.TensorSpec([None, None], tf.int64)
     self.raw_inputs = RawInputs(ids, _features, self._sample)
@@ -111,8 +124,19 @@ class ClickStream(Source):
       examples = tf.random.experimental.stateless_shuffle(examples, self._shuffle_seed(ticket))
     values, probability, draw = self._simulate(ticket.day, examples)
     x = _features(values)
-    y = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
+    y: Any = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
+    if self._labels:
+      y = dict(zip(self._labels, [y, y * self._converts(ticket.day, examples, values)]))
     return batching.batches((x, y), ticket.records, self.batch_size)
+
+  def _converts(
+    self, day: tf.Tensor, examples: tf.Tensor, values: Mapping[str, tf.Tensor]
+  ) -> tf.Tensor:
+    """float32 [n, 1]: 1 where a click would be followed by a conversion."""
+    return _conversions(
+      *(tf.cast(one, tf.int64) for one in (self._seed, day)), examples, values["user_id"],
+      values["category"],
+    )[:, tf.newaxis]  # fmt: skip
 
   def _sample(self, day: int, count: int) -> dict[str, np.ndarray]:
     count = min(count, self._examples_per_day)
@@ -131,6 +155,23 @@ def _simulated(
   seed: tf.Tensor, examples_per_day: tf.Tensor, day: tf.Tensor, examples: tf.Tensor
 ) -> _Simulated:
   return _World(seed, examples_per_day).simulate(day, examples)
+
+
+@tf.function(
+  input_signature=[tf.TensorSpec([], tf.int64)] * 2 + [tf.TensorSpec([None], tf.int64)] * 3
+)
+def _conversions(
+  seed: tf.Tensor, day: tf.Tensor, examples: tf.Tensor, user: tf.Tensor, category: tf.Tensor
+) -> tf.Tensor:
+  """float32 [n]: 1 where a click would be followed by a conversion, else 0."""
+  world = _World(seed, tf.ones([], tf.int64))
+  logit = (
+    _CONVERSION
+    + _CONVERSION_OF_CATEGORY * world.factors(12, category, 1)[:, 0]
+    + _CONVERSION_OF_USER * world.factors(13, user, 1)[:, 0]
+  )
+  draw = _uniform(_hash(seed, 11, day, examples), 1)[:, 0]
+  return tf.cast(tf.cast(draw, tf.float64) < tf.sigmoid(logit), tf.float32)
 
 
 class _World:
@@ -181,14 +222,14 @@ class _World:
     category = tf.cast(_power(_CATEGORIES, category_draw), tf.int64)
     hour = examples * 24 // self._examples_per_day
 
-    factors_of = self._factors(6, tf.range(_CATEGORIES + 1), _FACTORS + 1)
+    factors_of = self.factors(6, tf.range(_CATEGORIES + 1), _FACTORS + 1)
     category_factors = tf.gather(factors_of, category)
     tag_weights = tf.cast(tags > 0, tf.float64)[:, :, tf.newaxis]
     tag_factors = tf.reduce_sum(tag_weights * tf.gather(factors_of, tags), 1) / tf.reduce_sum(
       tag_weights, 1
     )
-    user_factors = self._factors(7, user, _FACTORS + 1)
-    item_factors = self._factors(8, item, _FACTORS + 1)
+    user_factors = self.factors(7, user, _FACTORS + 1)
+    item_factors = self.factors(8, item, _FACTORS + 1)
     logit = (
       _BASE
       + _AFFINITY * tf.reduce_sum(tag_factors[:, 1:] * category_factors[:, 1:], 1)
@@ -196,14 +237,14 @@ class _World:
       + _ITEM_BIAS * item_factors[:, 0]
       + _USER_BIAS * user_factors[:, 0]
       + _CATEGORY_BIAS * category_factors[:, 0]
-      + _CITY_BIAS * tf.gather(self._factors(9, tf.range(_CITIES + 1), 1)[:, 0], city)
-      + _DEVICE_BIAS * tf.gather(self._factors(10, tf.range(_DEVICES + 1), 1)[:, 0], device)
+      + _CITY_BIAS * tf.gather(self.factors(9, tf.range(_CITIES + 1), 1)[:, 0], city)
+      + _DEVICE_BIAS * tf.gather(self.factors(10, tf.range(_DEVICES + 1), 1)[:, 0], device)
       + _HOUR_BIAS * tf.sin(tf.cast(hour - 14, tf.float64) * (math.tau / 24))
     )
     columns = (user, item, category, tags, hour, device, city)
     return dict(zip(self.slots, columns)), tf.sigmoid(logit), tf.cast(click_draw, tf.float64)
 
-  def _factors(self, purpose: int, ids: tf.Tensor, count: int) -> tf.Tensor:
+  def factors(self, purpose: int, ids: tf.Tensor, count: int) -> tf.Tensor:
     """Standard normal numbers that belong to the ids: float64 [..., count]."""
     draws = tf.cast(_uniform(_hash(self._seed, purpose, ids), count), tf.float64)
     return tf.math.ndtri(tf.maximum(draws, 1e-6))

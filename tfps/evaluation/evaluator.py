@@ -40,7 +40,7 @@ class Evaluator:
 
   Args:
     folder: where the run's checkpoints are.
-    model: a compiled `tfps.Model` like the run's, with one output, the click probability.
+    model: a compiled `tfps.Model` like the run's, whose outputs are click probabilities.
     tables: its `tfps.FeasignTable`s, made without a cluster's strategy.
     source: the `tfps.data` source to score.
     log_dir: folder for TensorBoard's files.
@@ -51,6 +51,8 @@ class Evaluator:
       time, evenly spread over it. 0: all.
     checkpoints: "every" evaluates each checkpoint; "newest" skips those that a newer one has
       followed by the time they are due.
+    outputs: names of the outputs that are measured, where others are no probabilities; all by
+      default. Of several outputs, each has tags that begin with its name.
 
   Raises:
     ValueError: an argument is out of its range, or the source is empty or has no such feature.
@@ -77,6 +79,7 @@ class Evaluator:
     most_values: int = 20,
     max_examples: int = 1_000_000,
     checkpoints: str = "every",
+    outputs: Sequence[str] = (),
   ) -> None:
     if checkpoints not in _ORDERS:
       raise ValueError(f"checkpoints must be one of {_ORDERS}, not '{checkpoints}'.")
@@ -87,10 +90,10 @@ class Evaluator:
     self._manager = CheckpointManager(folder, model, tables, read_only=True)
     self._model = model
     self._source = source
-    self._tickets = _spread(list(source.tickets()), max_examples)
+    self._tickets = spread(list(source.tickets()), max_examples)
     self._log = EvaluationLog(log_dir)
     self._newest_only = checkpoints == "newest"
-    self._scores = lambda: ExampleScores(gauc_slot, slots, most_values)
+    self._scores = lambda: ExampleScores(gauc_slot, slots, most_values, outputs, model.output_names)
     self._passed = set(self._log.done)  # identities of checkpoints that are evaluated, or gone
 
   def follow(self, over: Callable[[], Over], poll_seconds: float = 10.0) -> Over:
@@ -150,7 +153,7 @@ class Evaluator:
     with tqdm(total=total, unit=" examples", delay=1, leave=False, disable=None) as bar:
       for scored in self._model.score(self._source, self._tickets, scores.features):
         scores.update(scored)
-        bar.update(len(scored["y_pred"]))
+        bar.update(len(tf.nest.flatten(scored["y_pred"])[0]))
     return scores
 
   def _pending(self) -> list[tuple[str, str]]:
@@ -175,7 +178,7 @@ def _identity(path: str) -> str | None:
     return None
 
 
-def _spread(tickets: list[Ticket], max_examples: int) -> list[Ticket]:
+def spread(tickets: list[Ticket], max_examples: int) -> list[Ticket]:
   """Returns evenly spread tickets that hold about `max_examples` records; all if that is 0."""
   records = sum(ticket.records for ticket in tickets)
   if not records:
@@ -194,8 +197,20 @@ def _print_line(
   seconds: float,
   behind: int,
 ) -> None:
-  names = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
-  told = ", ".join(f"{names[tag]} {results[tag]:.4f}" for tag in names if tag in results)
+  told = "; ".join(_told(results, prefix) for prefix in _prefixes(results))
   more = f"; {behind} more to evaluate" if behind else ""
   name = path.rsplit("/", 1)[-1]
   print(f"{name} (step {step:,}, {position}): {told} [{seconds:.1f} s{more}]", flush=True)
+
+
+def _prefixes(results: Mapping[str, float]) -> list[str]:
+  """What the tags of each output begin with: "" of an output without a name."""
+  tags = [tag for tag in results if tag == "log_loss" or tag.endswith("/log_loss")]
+  return [tag.removesuffix("log_loss") for tag in tags]
+
+
+def _told(results: Mapping[str, float], prefix: str) -> str:
+  names = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "calibration": "calibration"}
+  tags = {tag: prefix + tag for tag in names}
+  told = [f"{names[tag]} {results[full]:.4f}" for tag, full in tags.items() if full in results]
+  return " ".join(filter(None, [prefix.rstrip("/"), ", ".join(told)]))

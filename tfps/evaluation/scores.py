@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfps.learning import outputs as outputs_lib
 from tfps.learning.metrics import ClickScores, grouped_auc
 from tfps.table.feasigns import feasign
 
@@ -12,7 +13,8 @@ from tfps.table.feasigns import feasign
 class ExampleScores:
   """AUC, log loss and calibration of examples, their GAUC, and the same for single values of slots.
 
-  It keeps some 24 bytes of each example, and 16 for every value of the slots.
+  Of a model with several outputs it measures each that has labels. It keeps some 24 bytes of each
+  example and output, and 16 for every value of the slots.
 
   Args:
     gauc_slot: the feature that groups the examples for GAUC, one value each; none where it is "".
@@ -20,6 +22,8 @@ class ExampleScores:
       "genres=Drama" for this one. A value is what the feature holds or, where that is a feasign,
       what `tfps.feasign` makes one of: a string, or an integer.
     most_values: how many values "genres" stands for.
+    outputs: names of the outputs that are measured; all by default.
+    output_names: the names of outputs that are a list (`output_names` of a functional model).
 
   Examples:
     >>> scores = tfps.evaluation.ExampleScores(gauc_slot="user_id", slots=["category"])
@@ -29,7 +33,15 @@ class ExampleScores:
     True
   """
 
-  def __init__(self, gauc_slot: str = "", slots: Sequence[str] = (), most_values: int = 20) -> None:
+  def __init__(
+    self,
+    gauc_slot: str = "",
+    slots: Sequence[str] = (),
+    most_values: int = 20,
+    outputs: Sequence[str] = (),
+    output_names: Sequence[str] | None = None,
+  ) -> None:
+    self._outputs = tuple(outputs), output_names
     self._gauc_slot = gauc_slot
     self._most_values = most_values
     self._all_values = {name for name in slots if "=" not in name}
@@ -37,9 +49,8 @@ class ExampleScores:
     for slot, name in (entry.split("=", 1) for entry in slots if "=" in entry):
       self._named.setdefault(slot, []).append(name)
     self._slots = list(dict.fromkeys(entry.split("=", 1)[0] for entry in slots))
-    self._parts: list[
-      tuple[np.ndarray, np.ndarray, np.ndarray]
-    ] = []  # (label, prediction, weight) of each ticket
+    # {output: [(label, prediction, weight) of each ticket]}
+    self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     self._features: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
       name: [] for name in self.features
     }
@@ -51,22 +62,29 @@ class ExampleScores:
 
   def update(self, scored: Mapping[str, Any]) -> None:
     """Counts what `tfps.Model.score` yields, given these `features`."""
-    label, prediction = (np.asarray(scored[name]).reshape(-1) for name in ("y", "y_pred"))
-    weight = scored.get("sample_weight")
-    weight = np.ones_like(label) if weight is None else np.asarray(weight).reshape(-1)
-    ClickScores().update(label, prediction, weight)  # raises what is wrong with them
-    self._parts.append((label, prediction, weight))
+    for name, output in outputs_lib.chosen(scored, *self._outputs).items():
+      outputs_lib.count(ClickScores(), name, output)  # raises what is wrong with it
+      label, prediction = (np.asarray(part).reshape(-1) for part in output[:2])
+      weight = output.weight
+      weight = np.ones_like(label) if weight is None else np.asarray(weight).reshape(-1)
+      self._parts.setdefault(name, []).append((label, prediction, weight))
     for name in self.features:
       self._features[name].append(scored["features"][name])
 
   def results(self) -> dict[str, float]:
     """Returns {tag: float}: auc, gauc, log_loss, calibration, auc/genres=Drama and so on.
 
-    Undefined metrics are left out.
+    Of several outputs, the tags begin with the output's name: ctr/auc. Undefined metrics are left
+    out.
     """
-    if not self._parts:
-      return {}
-    columns = [np.concatenate(parts) for parts in zip(*self._parts)]
+    results = {}
+    for output, parts in self._parts.items():
+      columns = [np.concatenate(column) for column in zip(*parts)]
+      prefix = "" if output == outputs_lib.ONLY else f"{output}/"
+      results.update({prefix + tag: value for tag, value in self._of_output(columns).items()})
+    return {tag: value for tag, value in results.items() if np.isfinite(value)}
+
+  def _of_output(self, columns: Sequence[np.ndarray]) -> dict[str, float]:
     results = _click_scores(columns)
     if self._gauc_slot:
       results["gauc"] = self._gauc(columns)
@@ -74,7 +92,7 @@ class ExampleScores:
       for name, examples in self._groups(slot):
         scores = _click_scores([column[examples] for column in columns])
         results.update({f"{metric}/{slot}={name}": value for metric, value in scores.items()})
-    return {tag: value for tag, value in results.items() if np.isfinite(value)}
+    return results
 
   def _gauc(self, columns: Sequence[np.ndarray]) -> float:
     values, examples = self._values(self._gauc_slot)
@@ -83,6 +101,8 @@ class ExampleScores:
         f"gauc_slot is '{self._gauc_slot}', of which an example has several values; name a feature "
         "with one, like the user's id."
       )
+    counts = columns[2][examples] != 0  # An output without a label in an example weighs 0 there.
+    values, examples = values[counts], examples[counts]
     _, group = np.unique(values, return_inverse=True)
     label, prediction, _ = (column[examples] for column in columns)
     return grouped_auc(label, prediction, group) if len(group) else float("nan")

@@ -12,6 +12,7 @@ from tfps.cluster import liveness
 from tfps.errors import ConfigError, LostError
 from tfps.evaluation import watch
 from tfps.evaluation.evaluator import Evaluator
+from tfps.job import outputs
 from tfps.job import train as training
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run(config: Any, task: Task, source: Source, model_class: Callable[..., Mode
   """
   folder, log_dir = _folders(config)
   table, model = training.build(config, model_class, tf.distribute.get_strategy())
-  settings = dict(config.evaluation)
+  outputs.check(config, model, source)
+  settings = {**config.evaluation, "outputs": config.scored_outputs}
   del settings["tensorboard"]
   poll_seconds = settings.pop("poll_seconds")
   try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfps.data.ticket import Day
 from tfps.learning.metrics import ClickScores
+from tfps.learning.outputs import ONLY, by_output
 
 _MOST_LINES = 14
 # Statistics of a table that are 0 where all is well.
@@ -23,9 +24,9 @@ class Summary:
   """How a run went.
 
   Attributes:
-    days: (`tfps.data` day, `tfps.learning.metrics.ClickScores`) for each day tested before it was
-      trained on.
-    total: the `ClickScores` of all days.
+    days: (`tfps.data` day, its scores) for each day tested before it was trained on: a
+      `tfps.learning.metrics.ClickScores`, or {output: `ClickScores`} where there are several.
+    total: the scores of all days, likewise.
     table: the table's statistics at the end.
     evicted: number of feasigns evicted at day ends.
     examples: number of examples trained.
@@ -38,8 +39,8 @@ class Summary:
       sources.
   """
 
-  days: list[tuple[Day, ClickScores]]
-  total: ClickScores
+  days: list[tuple[Day, Any]]
+  total: Any
   table: dict[str, float]
   evicted: int
   examples: int
@@ -53,8 +54,9 @@ class Summary:
     lines = []
     if self.days:
       lines += ["", "Each day tested before it is trained on:"]
-      lines += [_line(*days) for days in _runs(self.days, _MOST_LINES)]
-      lines.append(_line("all days", sum(day.records for day, _ in self.days), self.total))
+      for days in _runs(self.days, _MOST_LINES):
+        lines += _lines(*days)
+      lines += _lines("all days", sum(day.records for day, _ in self.days), by_output(self.total))
     table = self.table
     share = table["admitted"] / table["rows"] if table["rows"] else 0.0
     lines += [
@@ -101,25 +103,37 @@ class Summary:
     }
 
 
-def _scores(scores: ClickScores) -> dict[str, float]:
+def _scores(scores: Any) -> dict[str, Any]:
+  """As JSON values: {metric: number}, or {"outputs": {output: {metric: number}}}."""
+  if not isinstance(scores, ClickScores):
+    return {"outputs": {output: _scores(of_output) for output, of_output in scores.items()}}
   return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}
 
 
-def _runs(days: list[tuple[Day, ClickScores]], most: int) -> Iterator[tuple[str, int, ClickScores]]:
-  """Joins neighbouring days into at most `most` lines: (name, examples, scores) each."""
+def _runs(
+  days: list[tuple[Day, Any]], most: int
+) -> Iterator[tuple[str, int, dict[str, ClickScores]]]:
+  """Joins neighbouring days into at most `most` runs: (name, examples, scores by output) each."""
   size = -(-len(days) // most)
   for start in range(0, len(days), size):
     run = days[start : start + size]
     first, last = run[0][0], run[-1][0]
-    scores = ClickScores()
+    scores: dict[str, ClickScores] = {}
     for _, day_scores in run:
-      scores.merge(day_scores)
+      for output, of_output in by_output(day_scores).items():
+        scores.setdefault(output, ClickScores()).merge(of_output)
     name = first.name if size == 1 else f"{first.name} .. {last.name}"
     yield name, sum(day.records for day, _ in run), scores
 
 
-def _line(name: str, examples: int, scores: ClickScores) -> str:
-  return (
-    f"  {name:<24} {examples:>11,} examples   AUC {scores.auc:.4f}   "
-    f"log loss {scores.log_loss:.4f}   calibration {scores.calibration:.3f}"
-  )
+def _lines(name: str, examples: int, scores: dict[str, ClickScores]) -> Iterator[str]:
+  """A line for each output."""
+  head = f"  {name:<24} {examples:>11,} examples"
+  width = max(map(len, scores), default=0)
+  for output, of_output in scores.items():
+    title = "" if output == ONLY else f"   {output:<{width}}"
+    yield (
+      f"{head}{title}   AUC {of_output.auc:.4f}   "
+      f"log loss {of_output.log_loss:.4f}   calibration {of_output.calibration:.3f}"
+    )
+    head = " " * len(head)

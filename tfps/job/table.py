@@ -44,9 +44,9 @@ def make_table(config: Any) -> FeasignTable:
 
 def _slot_policy(config: Any, slot: str) -> SlotPolicy:
   where = f"slot_policies.{slot}"
-  _check_names("slot_policies", [slot], list(config.slots), "config.slots has")
+  check_names("slot_policies", [slot], list(config.slots), "config.slots has")
   given = _group(where, config.slot_policies[slot])
-  _check_names(where, given, list(_POLICY_FIELDS), "a slot may have")
+  check_names(where, given, list(_POLICY_FIELDS), "a slot may have")
   settings = {_POLICY_FIELDS[field]: value for field, value in given.items()}
   if "accessor" in given:  # What it does not name is the table's.
     own = _group(f"{where}.accessor", given["accessor"])
@@ -65,7 +65,7 @@ def _slot_policy(config: Any, slot: str) -> SlotPolicy:
 
 def _accessor(field: str, settings: Mapping[str, Any]) -> CtrAccessor:
   names = [entry.name for entry in dataclasses.fields(CtrAccessor)]
-  _check_names(field, settings, names, "an accessor has")
+  check_names(field, settings, names, "an accessor has")
   try:
     return CtrAccessor(**settings)
   except ValueError as error:
@@ -92,7 +92,7 @@ def _group(field: str, value: Any) -> dict[str, Any]:
   return dict(value)
 
 
-def _check_names(field: str, names: Iterable[str], known: Sequence[str], who: str) -> None:
+def check_names(field: str, names: Iterable[str], known: Sequence[str], who: str) -> None:
   """Raises ValueError for the first of `names` that is not one of `known`."""
   for name in names:
     if name not in known:

@@ -12,9 +12,9 @@ import tf_keras as keras
 
 from tfps import callbacks as tfps_callbacks
 from tfps import cluster
-from tfps.job import stopping, summary, warm_start
+from tfps.job import outputs, stopping, summary, warm_start
+from tfps.job.model import make_model
 from tfps.job.table import make_table
-from tfps.learning import losses
 from tfps.training.communication import Communication
 from tfps.training.nonfinite_steps import check_most
 
@@ -36,7 +36,7 @@ def build(
     keras.backend.experimental.enable_tf_random_generator()
   with strategy.scope():
     table = make_table(config)
-    model = model_class(table, list(config.slots), **config.model.args)
+    model = make_model(config, model_class, table)
     try:
       model.max_nonfinite_steps = check_most(config.max_nonfinite_steps)
     except ValueError as error:
@@ -49,7 +49,8 @@ def build(
         "Keras; the usual ones are adam, adagrad, sgd, rmsprop and ftrl."
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
-    model.compile(optimizer, losses.named(config.loss), metrics=list(config.metrics))
+    outputs.set_click_label(model, config.click_label)
+    model.compile(optimizer, **outputs.compiled_with(config))
   return table, model
 
 
@@ -65,7 +66,7 @@ def run(
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
     source: the `tfps.data` source to train on.
-    model_class: called as model_class(table, slots, **config.model.args).
+    model_class: called as `tfps.job.model.make_model` does.
     fill: function of (config, table) that puts rows into the table of a run that begins, after
       `config.warm_start`.
     more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among
@@ -77,12 +78,13 @@ def run(
   communication = make_communication(config)
   strategy = cluster.strategy()
   table, model = build(config, model_class, strategy)
+  outputs.check(config, model, source)
   warm_start.fill(config, table, fill)
   more = list(more_callbacks(config, table)) if more_callbacks else []
   ends = [callback for callback in more if isinstance(callback, tfps_callbacks.EndOfDay)]
   end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
-  test = tfps_callbacks.ProgressiveTest(source)
+  test = tfps_callbacks.ProgressiveTest(source, config.scored_outputs)
   callbacks: list[Any] = [test] if config.progressive_test and not source.is_endless else []
   skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
   callbacks += [throughput, skipped]

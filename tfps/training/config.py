@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -10,16 +11,21 @@ from tfps.table.accessor import CtrAccessor
 from tfps.training.communication import Communication
 from tfps.training.nonfinite_steps import MOST
 
+# The arguments that a config has for its model before it sets any; those of the models in models/.
+MODEL_ARGS = {"hidden": (256, 128), "combiner": "mean", "dropout": 0.0}
+
 
 def default_config() -> config_dict.ConfigDict:
   """Every field that `tfps train` reads; a config sets what differs and adds `data`."""
   config, defaults = config_dict.ConfigDict(), Communication()
 
-  # The Keras model: a class in a file of its own, called as name(table, slots, **args).
+  # The model: a class, or a function that returns a tfps.Model, in a Python file (the config's own
+  # where `file` is empty). It is called as name(table, slots, **args); of these args, it gets the
+  # ones that it declares.
   config.model = config_dict.ConfigDict()
   config.model.file = "models/deepfm.py"
   config.model.name = "DeepFM"
-  config.model.args = config_dict.create(hidden=(256, 128), combiner="mean", dropout=0.0)
+  config.model.args = config_dict.create(**MODEL_ARGS)
   config.slots = ()
 
   # max_rows, max_bytes: beyond these the lowest scores leave at once; 0: no limit.
@@ -48,9 +54,17 @@ def default_config() -> config_dict.ConfigDict:
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
   # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early
-  # (docs/join.md).
-  config.loss = "binary_crossentropy"
-  config.metrics = ("AUC",)
+  # (docs/join.md). Of a model with several outputs, one for all, or {output: loss}; an output
+  # without a loss is not trained on. Likewise the metrics: a tuple, or {output: tuple}.
+  config.loss = _of_any_type("binary_crossentropy")
+  config.loss_weights = config_dict.ConfigDict()  # {output: number}; 1 for what it does not name.
+  config.metrics = _of_any_type(("AUC",))
+  # The label that is the click, by its name or position, where there are several; where it is
+  # empty, that of the model or else the first.
+  config.click_label = ""
+  # The outputs that are click probabilities, whose AUC, log loss and calibration are reported; all
+  # that have labels where it is empty.
+  config.scored_outputs = ()
 
   config.batch_size = 512
   config.batches_per_ticket = 10
@@ -141,3 +155,8 @@ def default_config() -> config_dict.ConfigDict:
   # File for the summary as JSON; none is written where it is empty.
   config.summary_file = ""
   return config
+
+
+def _of_any_type(value: Any) -> config_dict.FieldReference:
+  """A field that takes a group of fields in the place of this default, too."""
+  return config_dict.FieldReference(value, field_type=object)
