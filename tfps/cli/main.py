@@ -22,6 +22,7 @@ from tfps.cli import (
   evict,
   export,
   fold,
+  importance,
   inspect,
   join,
   launch,
@@ -34,7 +35,8 @@ from tfps.cli import (
 from tfps.cluster import ending, failures
 
 COMMANDS = (
-  train, join, launch, inspect, evict, rebalance, export, fold, verify_export, push_delta, sync,
+  train, join, launch, inspect, importance, evict, rebalance, export, fold, verify_export,
+  push_delta, sync,
 )  # fmt: skip
 
 

@@ -133,6 +133,15 @@ class Source(abc.ABC):
     view._selected = (self._ordinal(day),)
     return view
 
+  def whole_tickets(self) -> Self:
+    """This source, with all examples of a ticket in one batch.
+
+    Of a compressed file, which is one ticket, a batch has as many as another ticket would have.
+    """
+    view = copy.copy(self)
+    view.batch_size, view.opener = self._records_per_ticket, object()
+    return view
+
   def with_epoch(self, epoch: int) -> Self:
     """This source, if it shuffles, in the order of that epoch (0, 1, ...)."""
     view = copy.copy(self)

@@ -1,7 +1,8 @@
-"""The evaluator, which scores every checkpoint of a training run without touching it; recall."""
+"""The evaluator scores each checkpoint of a run; recall, and what slots add, of a model at hand."""
 
 from tfps.evaluation.evaluator import Evaluator
+from tfps.evaluation.importance import Importance, shuffle_slots
 from tfps.evaluation.recall import recall_at_k
 from tfps.evaluation.scores import ExampleScores
 
-__all__ = ["Evaluator", "ExampleScores", "recall_at_k"]
+__all__ = ["Evaluator", "ExampleScores", "Importance", "recall_at_k", "shuffle_slots"]
