@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tfps.graph.autograph import libraries_unconverted
+from tfps.graph.autograph import traced
 from tfps.learning.metrics import ClickScores
 from tfps.learning.outputs import ONLY, OutputScores
 from tfps.training.scoring import check_features
@@ -66,7 +66,6 @@ class Importance:
     return {"examples": self.examples, **parts}
 
 
-@libraries_unconverted()
 def shuffle_slots(
   model: Model,
   source: Source,
@@ -106,7 +105,8 @@ def shuffle_slots(
   model.build_for(source)
   view = source.whole_tickets()
   x_spec, *_ = keras.utils.unpack_x_y_sample_weight(view.element_spec)
-  predict = tf.function(lambda x: model(x, training=False), input_signature=[x_spec])
+  call = tf.function(lambda x: model(x, training=False))
+  predict = traced(lambda: call.get_concrete_function(x_spec))
   make = lambda: OutputScores(outputs, model.output_names)
   whole, shuffled, examples = make(), {slot: make() for slot in groups}, 0
   for ticket in view.tickets() if tickets is None else tickets:

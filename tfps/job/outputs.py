@@ -10,7 +10,7 @@ import tf_keras as keras
 from ml_collections import config_dict
 
 from tfps.errors import ConfigError
-from tfps.graph.autograph import libraries_unconverted
+from tfps.graph.autograph import traced
 from tfps.job.table import check_names
 from tfps.learning import losses
 from tfps.learning.outputs import ONLY, names_of
@@ -83,7 +83,6 @@ def is_group(value: Any) -> bool:
   return isinstance(value, (Mapping, config_dict.ConfigDict))
 
 
-@libraries_unconverted()
 def _outputs(model: Model, source: Source) -> tuple[str, ...]:
   """The names of the outputs, found by a trace.
 
@@ -97,7 +96,7 @@ def _outputs(model: Model, source: Source) -> tuple[str, ...]:
 
   with model.distribute_strategy.scope():
     run = lambda x: model.distribute_strategy.run(call, args=(x,))
-    tf.function(run).get_concrete_function(x)
+    traced(lambda: tf.function(run).get_concrete_function(x))
   return found[-1]
 
 
