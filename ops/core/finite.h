@@ -17,18 +17,30 @@ template <typename Visit>
   for (; begin < n; ++begin) visit(begin);
 }
 
-// Of numbers with the bits of `Bits`: `exponent` are those that are all set where one is not
-// finite.
-template <typename Bits>
-inline bool AllFinite(const void* values, int64_t n, Bits exponent) {
+// Whether is_good(bits) holds for the bits, a `Bits`, of each of n numbers.
+template <typename Bits, typename IsGood>
+[[gnu::always_inline]] inline bool All(const void* values, int64_t n, IsGood is_good) {
   const char* const bytes = static_cast<const char*>(values);
   Bits bad = 0;
   ForEachFloat(n, [&](int64_t i) {
     Bits bits;
     std::memcpy(&bits, bytes + i * sizeof(bits), sizeof(bits));
-    bad |= static_cast<Bits>((bits & exponent) == exponent);
+    bad |= static_cast<Bits>(!is_good(bits));
   });
   return bad == 0;
+}
+
+// Of numbers with the bits of `Bits`: `exponent` are those that are all set where one is not
+// finite.
+template <typename Bits>
+inline bool AllFinite(const void* values, int64_t n, Bits exponent) {
+  return All<Bits>(values, n, [=](Bits bits) { return (bits & exponent) != exponent; });
+}
+
+// Likewise, whether all exponents are below `bound`.
+template <typename Bits>
+inline bool AllBelow(const void* values, int64_t n, Bits exponent, Bits bound) {
+  return All<Bits>(values, n, [=](Bits bits) { return (bits & exponent) < bound; });
 }
 
 inline bool AllFinite(const float* values, int64_t n) {

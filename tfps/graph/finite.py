@@ -11,15 +11,17 @@ from tfps import native
 from tfps.errors import NonfiniteError
 
 
-def all_finite(values: Iterable[Any]) -> tf.Tensor:
+def all_finite(values: Iterable[Any], *, squares: bool = False) -> tf.Tensor:
   """bool scalar: whether no value is NaN or infinite.
 
   Args:
     values: tensors, tf.IndexedSlices or None; those that are not of a float dtype are finite.
+    squares: whether the square of each value is to be finite, too, but for those of float16.
   """
   dense = (value.values if isinstance(value, tf.IndexedSlices) else value for value in values)
   tensors = [tf.convert_to_tensor(value) for value in dense if value is not None]
-  return native.ops.tfps_all_finite([tensor for tensor in tensors if tensor.dtype.is_floating])
+  floats = [tensor for tensor in tensors if tensor.dtype.is_floating]
+  return native.ops.tfps_all_finite(floats, squares=squares)
 
 
 def check_model(model: Any, what: str) -> None:

@@ -21,16 +21,23 @@ _Pairs = Sequence[tuple[Any, tf.Variable]]
 
 
 def judge(optimizer: Any, gradients: Iterable[Any], forward: Iterable[Any] = ()) -> Verdict:
-  """The `Verdict` on a step.
+  """The `Verdict` on a step; a gradient counts as finite if its square is.
+
+  Optimizers keep squares: one that overflows would stay in their state for good.
 
   Args:
     optimizer: that of the model.
     gradients: those of the dense weights.
     forward: the loss, and what the forward pass has changed; nothing where it is not known.
   """
-  of_forward, of_gradients = all_finite(forward), all_finite(gradients)
-  steps = of_forward & of_gradients
-  return Verdict(steps, ~of_forward if _lowers_its_scale(optimizer) else ~steps)
+  gradients = list(gradients)
+  of_forward = all_finite(forward)
+  steps = of_forward & all_finite(gradients, squares=True)
+  spoilt = ~steps
+  if _lowers_its_scale(optimizer):
+    # It takes no step with a gradient that is not finite, and needs to see it.
+    spoilt &= ~of_forward | all_finite(gradients)
+  return Verdict(steps, spoilt)
 
 
 def apply(optimizer: Any, pairs: _Pairs, spoilt: tf.Tensor) -> None:
