@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tfps.training import reductions
 
 SIZES = (4, 64)
 LEARNING_RATE = 0.01
@@ -240,6 +241,19 @@ def test_what_is_neither_a_mean_nor_a_sum_is_told():
   )
   with pytest.warns(UserWarning, match="'<lambda>' is neither a mean nor a sum .* loss_reduction"):
     made(pairs).train_step(data(4, labels_for("")))
+
+
+@pytest.mark.parametrize("over_batch", [tf.reduce_mean, tf.reduce_sum])
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_a_small_loss_of_half_precision(over_batch, dtype):
+  """Its gradients are too small for float16; some losses take that dtype only."""
+  symbolic = tf.zeros([4, 1], dtype)
+  for half in (dtype, None):
+    loss = lambda _, y, y_pred, __: over_batch(
+      (1e-6 if half is None else 1) * tf.square(tf.cast(y, half or y_pred.dtype) - y_pred)
+    )
+    found = reductions._of_gradients(loss, symbolic, symbolic, None)
+    assert found == (reductions.MEAN if over_batch is tf.reduce_mean else reductions.SUM)
 
 
 def test_a_compiled_loss_can_be_copied():

@@ -34,6 +34,7 @@ MEAN, SUM = "mean", "sum"
 _NEITHER = "neither"
 
 _EXAMPLES = 3  # made-up ones
+_HALVES = (tf.float16, tf.bfloat16)
 
 # How far two gradients may be apart that are the same, as a share of their norm; of float16, too.
 _TOLERANCE = 0.02
@@ -170,15 +171,12 @@ def _of_gradients(loss: Callable, y_true: Any, y_pred: Any, weight: Any) -> str 
     y_true, y_pred, weight: nested tensors of any batch; symbolic ones will do.
   """
 
-  def gradient(times: int, label: float | None, all_unknown: bool) -> np.ndarray:
+  def gradient(times: int, wide: bool, label: float | None, all_unknown: bool) -> np.ndarray:
     """Of the examples, the first time that they are there."""
     labels = functools.partial(_any, 1) if label is None else lambda shape: np.full(shape, label)
-    predicted = _made_up(y_pred, functools.partial(_any, 2), times, all_unknown)
-    arguments = (
-      _made_up(y_true, labels, times, all_unknown),
-      predicted,
-      _made_up(weight, np.ones, times, all_unknown),
-    )
+    made_up = functools.partial(_made_up, times=times, all_unknown=all_unknown, wide=wide)
+    predicted = made_up(y_pred, functools.partial(_any, 2))
+    arguments = made_up(y_true, labels), predicted, made_up(weight, np.ones)
     with tf.GradientTape() as tape:
       tape.watch(predicted)
       value = loss(times, *arguments)
@@ -186,10 +184,13 @@ def _of_gradients(loss: Callable, y_true: Any, y_pred: Any, weight: Any) -> str 
     found = [one[:_EXAMPLES].numpy().ravel() for one in gradients if one is not None]
     return np.concatenate(found).astype(np.float64)
 
+  # In float32, as gradients of float16 may be too small for its numbers, or else as they are.
+  tensors = [tensor for tensor in tf.nest.flatten((y_true, y_pred, weight)) if tensor is not None]
+  widths = (True, False) if any(one.dtype in _HALVES for one in tensors) else (False,)
   # Labels in [0, 1], or else classes; and all of a matrix [B, B] is there twice, too.
-  for label, all_unknown in itertools.product((None, 1, 0), (False, True)):
+  for how in itertools.product(widths, (None, 1, 0), (False, True)):
     try:
-      once, twice = (gradient(times, label, all_unknown) for times in (1, 2))
+      once, twice = (gradient(times, *how) for times in (1, 2))
     except Exception:  # Of the user's code, which was not written for such labels.
       continue
     if once.shape == twice.shape and np.all(np.isfinite(once)) and np.any(once):
@@ -232,16 +233,24 @@ def _any(seed: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def _made_up(
-  nested: Any, numbers: Callable[[Sequence[int]], np.ndarray], times: int, all_unknown: bool
+  nested: Any,
+  numbers: Callable[[Sequence[int]], np.ndarray],
+  times: int,
+  all_unknown: bool,
+  wide: bool,
 ) -> Any:
-  """Examples in the form of a batch, `times` times; with `all_unknown` other dimensions, too."""
+  """Examples in the form of a batch, `times` times; with `all_unknown` other dimensions, too.
+
+  With `wide`, those of float16 or bfloat16 are of float32.
+  """
 
   def one(tensor: Any) -> Any:
     if tensor is None:
       return None
     shape = [_EXAMPLES if size is None else size for size in tensor.shape[1:]]
     multiples = [times if size is None and all_unknown else 1 for size in tensor.shape[1:]]
-    return tf.cast(tf.tile(numbers([_EXAMPLES, *shape]), [times, *multiples]), tensor.dtype)
+    dtype = tf.float32 if wide and tensor.dtype in _HALVES else tensor.dtype
+    return tf.cast(tf.tile(numbers([_EXAMPLES, *shape]), [times, *multiples]), dtype)
 
   return tf.nest.map_structure(one, nested)
 
