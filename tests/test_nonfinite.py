@@ -12,115 +12,31 @@ import tf_keras as keras
 
 import tfps
 from tests import exports
-from tests.checkpoints import checkpoints_in
-from tfps.checkpoint import CheckpointManager, reader
+from tests.nonfinite import (
+  BATCH,
+  BATCHES,
+  FIELDS,
+  OF_DATA,
+  PLACES,
+  RAW,
+  Files,
+  Tower,
+  check_checkpoints,
+  compiled,
+  counts,
+  lines,
+  parse,
+  saved_in,
+  source_of,
+  state,
+)
+from tfps.checkpoint import CheckpointManager
 from tfps.cli import main
 from tfps.errors import NonfiniteError
 from tfps.graph import finite
+from tfps.layers.step import Step
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-BATCH, BATCHES = 8, 6  # Tickets have 3 batches.
-
-# The field of a line that is spoilt, and how: {way: (field, value)}.
-OF_DATA = {
-  "NaN feature": ("feature", "nan"),
-  "infinite feature": ("feature", "inf"),
-  "-inf feature": ("feature", "-inf"),
-  "feature that overflows": ("feature", "3e38"),
-  "NaN label": ("label", "nan"),
-  "infinite label": ("label", "inf"),
-  "NaN weight": ("weight", "nan"),
-  "-inf weight": ("weight", "-inf"),
-  "NaN id weight": ("id_weight", "nan"),
-  "infinite id weight": ("id_weight", "inf"),
-}
-FIELDS = ("user", "feature", "id_weight", "label", "weight")
-# The first and the last batch of a ticket, the first and last line of one.
-PLACES = [0, 3 * BATCH - 1, 2 * BATCH + 3, 3 * BATCH]
-
-
-class Tower(tfps.Model):
-  """Id weights, averages that the forward pass moves, metrics that check their predictions."""
-
-  def __init__(self, table):
-    super().__init__()
-    self.embedding = tfps.Embedding(table, ["user"])
-    self.norm = keras.layers.BatchNormalization(momentum=0.5)
-    self.dense = keras.layers.Dense(1)
-
-  def call(self, x, training=None):
-    embedded = self.embedding(x, {"user": x["id_weight"]})
-    inputs = tf.concat([embedded.mf[:, 0], x["feature"][:, tf.newaxis]], axis=1)
-    return tf.sigmoid(embedded.lr_logit + self.dense(self.norm(inputs, training=training)))
-
-
-def compiled(model=Tower, **settings):
-  keras.utils.set_random_seed(1)
-  accessor = tfps.CtrAccessor(create_threshold=0.1, decay_rate=1, delete_threshold=-1)
-  made = model(tfps.FeasignTable("ctr", mf_dim=2, accessor=accessor, optimizer=tfps.Adam()))
-  settings = (
-    dict(optimizer="adam", loss="binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
-    | settings
-  )
-  made.compile(**settings)
-  return made
-
-
-def lines(seed=0, spoilt=()):
-  """Lines of FIELDS; `spoilt` has {number: (field, value)}."""
-  rng = np.random.default_rng(seed)
-  found = []
-  for number in range(BATCH * BATCHES):
-    values = dict(
-      user=f"u{number % 12}", feature=f"{rng.normal():.3f}", label=rng.integers(0, 2),
-      id_weight=f"{rng.uniform(0.5, 2):.3f}", weight=rng.integers(1, 3),
-    )  # fmt: skip
-    values |= dict([dict(spoilt)[number]]) if number in dict(spoilt) else {}
-    found.append(" ".join(str(values[field]) for field in FIELDS))
-  return found
-
-
-def parse(records):
-  columns = tf.strings.split(records, " ").to_tensor(shape=[None, len(FIELDS)])
-  user, *numbers = tf.unstack(columns, axis=1)
-  feature, id_weight, label, weight = map(tf.strings.to_number, numbers)
-  x = {"user": tfps.feasign("user", user), "feature": feature, "id_weight": id_weight}
-  return x, label[:, tf.newaxis], weight
-
-
-def source_of(days, **settings):
-  settings = dict(batch_size=BATCH, batches_per_ticket=3, check_labels=False) | settings
-  return tfps.data.source(days, parse, **settings)
-
-
-def state(model):
-  """Everything that a step may change but counts."""
-  rows = model.embedding.table.lookup(tfps.feasign("user", [f"u{i}" for i in range(12)]))
-  rows = [rows[name] for name in ("lr_w", "lr_state", "mf_w", "mf_state", "admitted")]
-  return [*model.get_weights(), *(one.numpy() for one in model.optimizer.variables), *rows]
-
-
-def counts(model):
-  rows = model.embedding.table.lookup(tfps.feasign("user", [f"u{i}" for i in range(12)]))
-  return rows["statistics"][:, :2]
-
-
-def saved_in(folder):
-  return [name for name in checkpoints_in(folder) if name.startswith("checkpoint-")]
-
-
-def check_checkpoints(folder):
-  """Every checkpoint there is holds finite numbers only; there is one."""
-  paths = [f"{folder}/{name}" for name in saved_in(folder)]
-  assert paths
-  for path in paths:
-    dense = tf.train.load_checkpoint(f"{path}/dense/model")
-    for name, dtype in dense.get_variable_to_dtype_map().items():
-      assert not dtype.is_floating or np.isfinite(dense.get_tensor(name)).all(), name
-    (table,) = reader.open_checkpoint(path).tables.values()
-    for shard in table.shards():
-      assert np.isfinite(shard.rows.floats).all() and np.isfinite(shard.rows.statistics).all()
 
 
 @pytest.fixture(name="days", scope="module")
@@ -147,6 +63,8 @@ def _trained(days, tmp_path_factory):
     model, source = compiled(), source_of(files)
     saver = tfps.callbacks.Checkpoint(str(folder / str(len(left))))
     skipped = tfps.callbacks.SkippedRecords()
+    model.build_for(source)
+    exported = Files(folder / "files", model) if not left else None
     left.append({})
     for way in OF_DATA:
       told = io.StringIO()
@@ -154,6 +72,8 @@ def _trained(days, tmp_path_factory):
         callbacks = [saver, skipped]
         history = model.fit(source.day(way), callbacks=callbacks, verbose=0)
       check_checkpoints(folder / str(len(left) - 1))
+      if exported is not None:
+        exported.write()
       left[-1][way] = (
         state(model), counts(model), told.getvalue(), history.history, skipped.nonfinite_steps
       )  # fmt: skip
@@ -175,6 +95,8 @@ def test_a_spoilt_batch_only_counts(days, trained, way):
   assert nothing == "" and steps == 1
   place = PLACES[number % len(PLACES)]
   assert told.startswith("tfps: a step was not finite and changed no weight; the first was that")
+  if np.isfinite(float(OF_DATA[way][1])):  # Then the batch's first record stands for it.
+    place -= place % BATCH
   assert f"{days[0][way]}, line {place + 1} (byte" in told and told.count("\n") == 1
   assert np.isfinite(counted).all()
 
@@ -269,8 +191,9 @@ class OfModel(Tower):
       return prediction + 1e-9 * tf.cast(tf.cast(self.extra + 1e5 * bad, tf.float16), tf.float32)
     if self.way == "add_loss":
       self.add_loss(tf.math.log(1 - bad) * 0.1)
-    if self.way == "a gradient alone":
-      return prediction + _with_gradient(self.extra, tf.where(bad > 0, np.inf, 0.0))
+    if training and self.way in ("a gradient alone", "a huge gradient alone"):
+      gradient = 1e20 if "huge" in self.way else np.inf
+      return prediction + _with_gradient(self.extra, tf.where(bad > 0, gradient, 0.0))
     return prediction
 
 
@@ -283,10 +206,24 @@ def logarithm_of_zero(y, y_pred):
   return -tf.math.log(tf.where(y > 1, 0.0, y_pred[:, 0] * 0 + 0.5)) + tf.reduce_sum(y_pred * 0)
 
 
+def loss_that_overflows(y, y_pred):
+  return tf.reduce_mean(tf.exp(tf.where(y > 1, 100.0, 0.0) + y_pred), axis=1)
+
+
+def loss_of_a_finite_gradient(y, y_pred):
+  """NaN, and the gradient of a mean."""
+  return tf.reduce_mean(y_pred, axis=1) + tf.where(y[:, 0] > 1, np.nan, 0.0)
+
+
+LOSSES = {
+  "logarithm of zero": logarithm_of_zero, "loss that overflows": loss_that_overflows,
+  "NaN of a loss alone": loss_of_a_finite_gradient,
+}  # fmt: skip
 OF_MODEL = [
   "NaN of a layer", "square root at 0", "float16 overflow", "add_loss", "a gradient alone",
-  "logarithm of zero",
+  "a huge gradient alone", *LOSSES,
 ]  # fmt: skip
+RAW_OF_MODEL = tfps.data.RawInputs({**RAW.specs, "bad": RAW.specs["feature"]}, RAW.features)
 
 
 def arrays(rng, bad=False):
@@ -301,14 +238,15 @@ def arrays(rng, bad=False):
 
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize("way", OF_MODEL)
-def test_a_step_that_the_model_spoils(way, eagerly, capsys):
-  loss = logarithm_of_zero if way == "logarithm of zero" else "mse"
+def test_a_step_that_the_model_spoils(way, eagerly, capsys, tmp_path):
+  loss = LOSSES.get(way, "mse")
   model = compiled(
     lambda table: OfModel(table, way), loss=loss, metrics=["mae"], run_eagerly=eagerly
   )
   rng = np.random.default_rng(0)
   for _ in range(2):
     model.train_on_batch(*arrays(rng))
+  files = None if eagerly else Files(tmp_path, model, RAW_OF_MODEL)
   before, shows = state(model), counts(model)[:, 0].sum()
   metrics = [variable.numpy() for metric in model.metrics for variable in metric.variables]
   assert capsys.readouterr().err == ""
@@ -320,8 +258,79 @@ def test_a_step_that_the_model_spoils(way, eagerly, capsys):
   assert counts(model)[:, 0].sum() == shows + BATCH
   told = capsys.readouterr().err
   assert told.endswith("changed no weight; the first was that with example 0 of batch 2.\n"), told
+  if files is not None:
+    files.write()
   model.train_on_batch(*arrays(rng))
   assert any((one != other).any() for one, other in zip(state(model), before))
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_the_first_step_of_a_model_that_is_not_built(eagerly, capsys):
+  models = [compiled(metrics=["mae"], run_eagerly=eagerly) for _ in range(2)]
+  rng = np.random.default_rng(0)
+  bad, good = arrays(rng), arrays(rng)
+  bad[0]["feature"][3] = np.nan
+  numbers = lambda model: [v.numpy() for metric in model.metrics for v in metric.variables]
+  keras.utils.set_random_seed(2)
+  models[0].train_on_batch(*bad)
+  assert "example 3 of batch 0." in capsys.readouterr().err
+  before = numbers(models[0])
+  models[0].reset_metrics()
+  for one, other in zip(numbers(models[0]), before, strict=True):
+    np.testing.assert_array_equal(one, other)
+  keras.utils.set_random_seed(2)
+  logs = [model.train_on_batch(*good, return_dict=True) for model in models]
+  assert logs[0] == logs[1]
+  for one, other in zip(*map(state, models), strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert models[0].optimizer.iterations == 1
+
+
+class OwnMetrics(Tower):
+  def compute_metrics(self, x, y, y_pred, sample_weight):
+    super().compute_metrics(x, y, y_pred, sample_weight)
+    return {**self.get_metrics_result(), "mean": tf.reduce_mean(y_pred)}
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_what_a_compute_metrics_of_your_own_returns(eagerly):
+  model, rng = compiled(OwnMetrics, metrics=["mae"], run_eagerly=eagerly), np.random.default_rng(0)
+  step = lambda x, y: model.train_on_batch(x, y, reset_metrics=False, return_dict=True)
+  logs = [step(*arrays(rng)) for _ in range(2)]
+  assert logs[1]["mean"] != 0 and logs[0]["mae"] != logs[1]["mae"]
+  x, y = arrays(rng)
+  x["feature"][0] = np.inf
+  spoilt = step(x, y)
+  assert spoilt["mae"] == logs[1]["mae"] and spoilt["mean"] == 0 and np.isnan(spoilt["loss"])
+  assert model.get_metrics_result()["loss"].numpy() == pytest.approx(logs[1]["loss"])
+
+
+class OwnStep(Tower):
+  """Without averages."""
+
+  def train_step(self, data):
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    with tf.GradientTape() as tape, Step(tape) as step:
+      y_pred = self(x, training=False)
+      loss = self.compute_loss(x, y, y_pred, weight)
+    dense, rows = tape.gradient(loss, [self.trainable_variables, step.rows])
+    self.apply_gradients(zip(dense, self.trainable_variables))
+    step.push(rows, *self.counts(x, y, weight), float(BATCH))
+    return self.compute_metrics(x, y, y_pred, weight)
+
+
+def test_a_train_step_of_your_own_is_guarded_and_its_metrics_are_not(capsys):
+  model, rng = compiled(OwnStep, metrics=["mae"]), np.random.default_rng(0)
+  model.train_on_batch(*arrays(rng))
+  x, y = arrays(rng)
+  x["feature"][2] = np.nan
+  before = state(model)
+  logs = model.train_on_batch(x, y, return_dict=True)
+  assert np.isnan(logs["loss"]) and np.isnan(logs["mae"])
+  for one, other in zip(state(model), before, strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert "a step was not finite" in capsys.readouterr().err
+  assert np.isfinite(model.train_on_batch(*arrays(rng), return_dict=True)["loss"])
 
 
 def test_arrays_that_are_spoilt_name_batch_and_example(capsys):

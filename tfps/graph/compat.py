@@ -138,6 +138,8 @@ _SAVED_CHILDREN = Private("tf_keras", "layers.Layer._trackable_children")
 _SAVER = Private("tf_keras", "layers.Layer._trackable_saved_model_saver")
 _TRAIN_COUNTER = Private("tf_keras", "Model._init_batch_counters", "self._train_counter")
 _LOSSES = "tf_keras.src.engine.compile_utils"
+_LOSSES_BUILT = Private(_LOSSES, "LossesContainer.built")
+_METRICS_BUILT = Private(_LOSSES, "MetricsContainer.built")
 _LOSS_OBJECT = Private(_LOSSES, "LossesContainer.build", "self._get_loss_object")
 _LOSS_WEIGHTS = Private(_LOSSES, "LossesContainer.build", "self._loss_weights = tf.nest.flatten(")
 _LOSS_LIST = Private(_LOSSES, "LossesContainer.build", "self._losses = tf.nest.flatten(")
@@ -358,6 +360,14 @@ def has_compiled_loss(model: Any) -> bool:
   """Whether the model was compiled with a loss."""
   _COMPILED_LOSS.get()
   return model.compiled_loss is not None
+
+
+def has_built_metrics(model: Any) -> bool:
+  """Whether the model has made the metrics of its compiled losses, and its compiled metrics."""
+  _LOSSES_BUILT.get()
+  _METRICS_BUILT.get()
+  containers = model.compiled_loss, model.compiled_metrics
+  return all(container is None or container.built for container in containers)
 
 
 def wrap_losses(model: Any, wrap: Callable[[Any], Any]) -> None:

@@ -116,7 +116,7 @@ class Kept:
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     self._of_metrics = {identity(variable) for variable in metrics}
     variables = list(metrics)
-    # A part that is not built yet has none; the step that builds it is not guarded as to these.
+    # A part that is not built yet has none.
     with contextlib.suppress(ValueError):
       variables += model.non_trainable_variables
     self._variables = list({identity(one): one for one in variables}.values())
@@ -151,6 +151,26 @@ def sane(values: Any, spoilt: tf.Tensor) -> Any:
     return tf.where(spoilt, tf.zeros_like(value), value)
 
   return tf.nest.map_structure(replace, values)
+
+
+def without_step(logs: dict[str, Any], results: dict[str, Any], spoilt: tf.Tensor) -> Any:
+  """What a `compute_metrics` returned; where the step is spoilt, metrics' results that left it out.
+
+  Args:
+    logs: what it returned.
+    results: the metrics' results after `Kept.restore`; they take the place of logs of their names.
+    spoilt: bool scalar.
+  """
+
+  def choose(log: Any, result: Any) -> tf.Tensor:
+    log = tf.convert_to_tensor(log)
+    return tf.where(spoilt, tf.cast(result, log.dtype), log)
+
+  chosen = dict(logs)
+  for name in logs.keys() & results.keys():
+    with contextlib.suppress(TypeError, ValueError):  # A log of another structure or shape.
+      chosen[name] = tf.nest.map_structure(choose, logs[name], results[name])
+  return chosen
 
 
 def first_bad(data: Any) -> tf.Tensor:

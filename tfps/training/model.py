@@ -16,7 +16,7 @@ from tfps.graph import compat
 from tfps.graph.autograph import libraries_unconverted, tfps_unconverted, users
 from tfps.layers import owner
 from tfps.layers.step import Step, current_exchange, last_step
-from tfps.training import arguments, finite_step, nonfinite_steps, step_gradients
+from tfps.training import arguments, finite_step, first_step, nonfinite_steps, step_gradients
 from tfps.training.communication import Communication
 from tfps.training.labels import LabelCheck
 from tfps.training.learning_rates import warn_of_clipping
@@ -67,6 +67,7 @@ class Model(WithoutRows, keras.Model):
   loss_reduction: str | None = None
   labels_are_clicks = True  # As far as it is known.
   _trainer: Trainer | None = None  # What `trainer_of` made since the model was compiled.
+  _has_stepped = False  # Whether a train step was run or traced since then.
 
   def __new__(cls, *args: Any, **kwargs: Any) -> Model:
     kind = _FunctionalModel if cls is Model and _is_functional(args, kwargs) else cls
@@ -92,6 +93,7 @@ class Model(WithoutRows, keras.Model):
     arguments.check_compiled(self)
     warn_of_clipping(self)
     self._trainer = None
+    self._has_stepped = False
     self._reductions = LossReductions(self)
     with self.distribute_strategy.scope():
       self._counter = StepCounter()
@@ -127,6 +129,9 @@ class Model(WithoutRows, keras.Model):
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step: forward, dense update, push. Returns {metric name: value}, as Keras's does."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not self._has_stepped:
+      first_step.make_variables(self, data)
+      self._has_stepped = True
     kept = finite_step.Kept(self)
     with tf.GradientTape(persistent=True) as tape, Step(tape) as step:
       y_pred = self(x, training=True)
@@ -163,6 +168,8 @@ class Model(WithoutRows, keras.Model):
     kept.restore(spoilt)
     if type(self).compute_metrics is keras.Model.compute_metrics:
       logs = self.get_metrics_result()
+    elif isinstance(logs, dict):
+      logs = finite_step.without_step(logs, self.get_metrics_result(), spoilt)
     if not current_exchange().is_told and "loss" in logs:
       # As Keras's loop hands it to callbacks; the metric itself has left the step out.
       logs = {**logs, "loss": tf.where(spoilt, float("nan"), logs["loss"])}
@@ -282,7 +289,7 @@ class Model(WithoutRows, keras.Model):
   def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
     """One train step, as `keras.Model.train_on_batch` runs it."""
     compat.assert_compiled(self)
-    with self._counter.told(starts=False):
+    with self._counter.told(starts=False), tfps_unconverted():
       return super().train_on_batch(*args, **kwargs)
 
   @libraries_unconverted()
