@@ -7,6 +7,7 @@ import inspect
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tests import dense_optimizers, keras_loops, worker_cases
+from tests import cluster_cases, dense_optimizers, keras_loops, worker_cases
 from tests.patience import PATIENCE
 from tests.worker_cases import ASYNC, CASES
 
@@ -223,16 +224,59 @@ def test_all_kinds_of_models_and_features_train(folder, name, iterations):
   assert 0 < result.logs["loss"] < 3
 
 
-def test_a_spoilt_step_changes_nothing_on_workers(folder):
-  *modes, error = trained(folder, "spoilt")
-  # 117 records in 8 batches, of which one does not count, in 3 tickets.
-  for (states, statistics, steps, iterations), expected in zip(modes, [7, 3, 2], strict=True):
+def test_spoilt_steps_change_nothing_on_workers(folder):
+  """240 records in 30 batches, of which five do not count, in ten tickets, once for each mode."""
+  found = trained(folder, "spoilt")
+  before = 0
+  for mode, expected in zip(cluster_cases.MODES, [25, 10, 25, 5], strict=True):
+    states, statistics, steps, iterations, told = found[mode]
     assert all(np.isfinite(one).all() for one in states)
-    assert (steps, iterations) == (1, expected)
+    assert (steps, iterations - before) == (5, expected), mode
+    before = iterations
     assert statistics["nonfinite_gradients"] == 0 and statistics["nonfinite_counts"] > 0
-    assert np.isfinite(statistics["show"]) and statistics["show"] > 117
-  assert error.startswith("NonfiniteError: the loss or a gradient of 1 steps was not finite")
-  assert "spoilt.txt, line 66 (byte" in error
+    assert np.isfinite(statistics["show"]) and statistics["show"] > 240
+    for way, line in cluster_cases.NAMED.items():
+      assert f"{way}.txt, line {line + 1} (byte" in told
+    assert told.count("a step was not finite and changed no weight") == 5
+  error = found["limit"]
+  assert error.startswith("NonfiniteError: the loss or a gradient of 3 steps was not finite")
+  assert re.search(r"the first was that with .*\.txt, line (9|12) \(byte \d+\)", error)
+
+
+def test_labels_that_are_no_clicks_are_told_once_by_the_chief(folder):
+  (sentence,) = trained(folder, "labels")
+  assert "counts labels as clicks that are not between 0 and 1" in sentence
+  others = [path for path in (folder / "logs").iterdir() if path.name != "chief.log"]
+  logs = [path.read_text(errors="replace") for path in others]
+  assert len(logs) == 4 and not any("counts labels as clicks" in log for log in logs)
+
+
+def test_the_best_epoch_comes_back_with_rows_and_dense_weights(folder):
+  states, after, epoch = trained(folder, "best")
+  assert epoch == 1 and len(states) == 3
+  for one, other in zip(after, states[1], strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert (states[1][0] != states[2][0]).any() and (states[1][-3] != states[2][-3]).any()
+
+
+def test_a_slot_is_added_to_a_checkpoint_on_a_cluster(folder):
+  refusal, rows, weights, loss, count = trained(folder, "slot added")
+  assert "does not fit" in refusal and "city" in refusal
+  for name, column in rows[0].items():
+    np.testing.assert_array_equal(rows[1][name], column, err_msg=name)
+  assert rows[0]["found"].all()
+  first, before, after = weights
+  for was, new, now in zip(first, before, after, strict=True):
+    np.testing.assert_array_equal(now, was if was.shape == now.shape else new)
+  assert any(was.shape != now.shape for was, now in zip(first, after))
+  assert np.isfinite(loss) and count > 12
+
+
+def test_callbacks_change_the_rates_of_tables_on_a_cluster(folder):
+  found = np.array(trained(folder, "rates"))
+  steps = np.diff(found, axis=0, prepend=0)
+  np.testing.assert_allclose(steps[:, 0], [-0.6, -0.3, -0.15], rtol=1e-4)
+  np.testing.assert_allclose(steps[:, 1], [-0.06, -0.03, -0.015], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["merged", "sync"])

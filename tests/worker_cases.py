@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tests import dense_optimizers, keras_loops
+from tests import cluster_cases, dense_optimizers, keras_loops
 from tfps.layers.embedding import tables_of
 from tfps.layers.step import Step
 
@@ -412,42 +412,6 @@ def loops(folder):
   return found
 
 
-def spoilt(folder):
-  """Trains on `features` whose second record of the second batch of the second ticket is spoilt.
-
-  For each mode (all that a step changes, shows, spoilt steps, iterations), then the error at the
-  limit.
-  """
-  features(folder)
-  written = (folder / "features-0.txt").read_text().split("\n")
-  user, words, click, _ = written[3 * 16 + 16 + 1].split(" ")
-  written[3 * 16 + 16 + 1] = f"{user} {words} {click} nan"
-  path = folder / "spoilt.txt"
-  path.write_text("\n".join(written))
-  source = tfps.data.source(
-    str(path), _parse, batch_size=16, batches_per_ticket=3, check_labels=False
-  )
-  found = []
-  modes = [dict(), dict(dense_local_steps=False), dict(consistency="sync")]
-  for settings in modes:
-    model, skipped = all_features(), tfps.callbacks.SkippedRecords()
-    communication = tfps.Communication(**settings)
-    model.fit(source, communication=communication, callbacks=[skipped], verbose=0)
-    (table,) = tables_of(model)
-    states = [*model.get_weights(), *(one.numpy() for one in model.optimizer.variables)]
-    states += [metric.result().numpy() for metric in model.metrics]
-    found.append(
-      (states, table.statistics(), skipped.nonfinite_steps, int(model.optimizer.iterations))
-    )
-  model = all_features()
-  model.max_nonfinite_steps = 1
-  try:
-    model.fit(source, verbose=0)
-  except ValueError as error:
-    found.append(f"{type(error).__name__}: {error}")
-  return found
-
-
 def main():
   folder = pathlib.Path(sys.argv[1])
   strategy = tfps.strategy()
@@ -456,7 +420,11 @@ def main():
     "going on": go_on,
     "loops": loops,
     "optimizers": lambda _: dense_optimizers.on_cluster(),
-    "spoilt": spoilt,
+    "spoilt": cluster_cases.spoilt,
+    "labels": cluster_cases.labels,
+    "best": cluster_cases.best,
+    "slot added": cluster_cases.slot_added,
+    "rates": cluster_cases.rates,
   }
   only = sys.argv[2:] or [*CASES, *whole]
   with strategy.scope():
