@@ -4,6 +4,10 @@
 counts as they are, and likewise xDeepFM, AutoInt and FinalMLP. `config.data.folder` holds files in
 the published format, without a header; each of `config.data.files` is one "day", tested before it
 is trained on.
+
+Expected of a sample of 7,200, 409 and 391 lines, AUC of the last "day", one seed each: DLRM 0.727,
+DCN-v2 0.718, DeepFM and Wide & Deep 0.718, xDeepFM 0.716, AutoInt and FinalMLP 0.717. So few lines
+are within 0.03 and only show that a run does what it did; nearly all is from the weights w_i.
 """
 
 import os

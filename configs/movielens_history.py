@@ -1,7 +1,9 @@
 """DIN on MovieLens 1M with each user's history: the last 20 movies that were rated 4 or more.
 
 `--config.model.file=models/bst.py --config.model.name=BST` trains the transformer, and likewise
-SASRec. For the data, see movielens.py.
+SASRec. For the data, see movielens.py. Expected of the first 50 days of users 1 to 2999 (241,890
+ratings, `--config.data.days=50`), all days together, each tested before it is trained on: DIN AUC
+0.7125, log loss 0.6092; BST 0.7030, 0.6161. One seed each.
 """
 
 import pathlib

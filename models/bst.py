@@ -77,7 +77,7 @@ class BST(tfps.Model):
       *layers.sequence(features[self.history_slot], embedded.sequences[self.history_slot]),
       self.length,
     )
-    target = embedded.mf[:, self.target_place, tf.newaxis]
+    target = tf.expand_dims(embedded.mf[:, self.target_place], 1)
     is_there = tf.concat([tf.ones_like(is_there[:, :1]), is_there], axis=1)
     x = tf.concat([target, history], axis=1) + self.places(tf.range(self.length + 1))
     x = tf.cast(x, self.compute_dtype)

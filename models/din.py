@@ -70,7 +70,7 @@ class DIN(tfps.Model):
     embedded = self.embedding(features, training=training)
     # Padding has the vector zero, and so adds nothing to the interest.
     history, _ = layers.sequence(features[self.history_slot], embedded.sequences[self.history_slot])
-    target = embedded.mf[:, self.target_place, tf.newaxis] + tf.zeros_like(history)
+    target = tf.expand_dims(embedded.mf[:, self.target_place], 1) + tf.zeros_like(history)
     pairs = tf.concat([target, history, target - history, target * history], axis=2)
     weights = self.attention(tf.cast(pairs, self.compute_dtype))
     interest = tf.reduce_sum(weights * history, axis=1)

@@ -293,6 +293,17 @@ class Batch:
     self.element_spec = tf.nest.map_structure(tf.type_spec_from_value, data)
 
 
+def test_models(tmp_path):
+  write_ratings(tmp_path, 5)
+  flags = [f"--data={tmp_path}", "--rows=500", "--seeds=1", "--models", "DIN", "ESMM", "--json"]
+  done = run("models.py", *flags, home=tmp_path)
+  report = json.loads(done.stdout)
+  assert [row["model"] for row in report["results"]] == ["DIN", "ESMM"]
+  # Nothing was trained on before the only part was tested.
+  assert all(abs(row["AUC"] - 0.5) < 0.2 and row["lines"] > 20 for row in report["results"])
+  assert len(report["goals"]) == 2 and done.returncode == 0
+
+
 def test_consistency_auc(tmp_path):
   (tmp_path / "ml-1m").mkdir()
   write_ratings(tmp_path / "ml-1m", 5)

@@ -1,0 +1,246 @@
+"""Every model of models/ beside its Keras twin on the same rows of MovieLens 1M, in one pass.
+
+The twin is the same file over embeddings of Keras that hold every feasign from the start, and
+keras.Model in place of tfps.Model. Its vectors begin as a table's, or as Keras's own; the better of
+both counts. The rows are the first ones by time, in parts of 8,192, each tested before it is
+trained on; examples/s are of the parts after the first two, in which functions are traced.
+"""
+
+import ast
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import harness
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+import tfps
+from tfps.cli import config as cli_config
+from tfps.layers.embedding import EmbeddingOutput
+from tfps.learning.metrics import ClickScores
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SLOTS = ["user_id", "movie_id", "genres", "gender", "age", "occupation", "zip", "history"]
+LABELS = {"ctr": 4, "ctcvr": 5}
+HISTORY, TASKS = {"target": "movie_id"}, {"tasks": tuple(LABELS)}
+# The arguments that a model needs on these rows.
+MODELS = {
+  "WideAndDeep": {},
+  "DeepFM": {},
+  "XDeepFM": {},
+  "DCNv2": {},
+  "AutoInt": {},
+  "FinalMLP": {},
+  "DLRM": {},
+  "DIN": HISTORY,
+  "BST": HISTORY,
+  "SASRec": HISTORY,
+  "MMoE": TASKS,
+  "PLE": TASKS,
+  "ESMM": TASKS,
+}
+PART = 8192
+BATCH = 512
+MOST_BELOW_TWIN = 0.001
+TWIN_RANGES = (1e-4, 0.05)
+
+
+class Vocabulary:
+  """Stands for a table in a twin: how many feasigns there are, and how vectors begin."""
+
+  def __init__(self, size, mf_dim, mf_init_range):
+    self.size, self.mf_dim = size, mf_dim
+    self.initial = keras.initializers.RandomUniform(-mf_init_range, mf_init_range)
+
+  def mf_dim_of(self, slot):
+    return self.mf_dim
+
+
+class FullVocabulary(keras.layers.Layer):
+  """`tfps.Embedding`, as far as the models use it, of two embeddings of Keras."""
+
+  def __init__(self, table, slots, combiner="sum", dtype=None):
+    super().__init__(dtype=dtype)
+    self.combiners = combiner if isinstance(combiner, dict) else dict.fromkeys(slots, combiner)
+    self.pooled_slots = tuple(slot for slot in slots if self.combiners[slot] is not None)
+    self.mf_dim = table.mf_dim
+    embedding = keras.layers.Embedding
+    self.weights_ = embedding(table.size, 1, embeddings_initializer="zeros")
+    self.vectors = embedding(table.size, table.mf_dim, embeddings_initializer=table.initial)
+
+  def call(self, features, training=None):
+    # Index 0 is padding.
+    mf = tf.stack([self._pool(self.vectors, features, slot) for slot in self.pooled_slots], axis=1)
+    lr = [self._pool(self.weights_, features, slot) for slot in self.pooled_slots]
+    sequences = {
+      slot: self.vectors(features[slot]) * _present(features[slot])
+      for slot in self.combiners
+      if slot not in self.pooled_slots
+    }
+    lr = tf.concat(lr, axis=1)
+    return EmbeddingOutput(tf.reduce_sum(lr, axis=1, keepdims=True), lr, mf, sequences, {})
+
+  def _pool(self, embedding, features, slot):
+    ids = features[slot]
+    if ids.shape.rank == 1:
+      return embedding(ids)
+    assert self.combiners[slot] == "mean"
+    present = _present(ids)
+    total = tf.reduce_sum(embedding(ids) * present, axis=1)
+    return total / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+
+
+def _present(ids):
+  return tf.cast(ids != 0, tf.float32)[:, :, tf.newaxis]
+
+
+def file_of(name):
+  return ROOT / "models" / f"{getattr(tfps.models, name).__module__.rpartition('.')[2]}.py"
+
+
+def twin_class(name):
+  text = file_of(name).read_text()
+  for ours, keras_s in (("tfps.Embedding(", "FullVocabulary("), ("(tfps.Model)", "(keras.Model)")):
+    assert ours in text
+    text = text.replace(ours, keras_s)
+  names = {"FullVocabulary": FullVocabulary, "__name__": f"twin_of_{name}"}
+  exec(compile(text, str(file_of(name)), "exec", dont_inherit=True), names)
+  return names[name]
+
+
+def lines_of_code(name):
+  """Lines of the model's file without docstrings, comments and what is empty."""
+  tree = ast.parse(file_of(name).read_text())
+  for node in ast.walk(tree):
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+      node.body = node.body[1:]
+  return len({node.lineno for node in ast.walk(tree) if hasattr(node, "lineno")})
+
+
+def read(folder, most):
+  """({slot: feasigns}, dense beside them; {task: labels [n, 1]}) of the first rows."""
+  source = tfps.data.movielens(folder, slots=SLOTS, labels=LABELS, batch_size=PART)
+  parts, count = [], 0
+  for ticket in source.tickets():
+    for x, y in source.open(ticket).as_numpy_iterator():
+      parts.append((x, y))
+      count += len(y["ctr"])
+    if count >= most:
+      break
+  features = {}
+  for slot in SLOTS:
+    values = [x[slot] for x, _ in parts]
+    if values[0].ndim == 2:
+      widest = max(value.shape[1] for value in values)
+      values = [np.pad(value, [(0, 0), (0, widest - value.shape[1])]) for value in values]
+    features[slot] = np.concatenate(values)[:most]
+  history = np.count_nonzero(features["history"], axis=1)
+  features["dense"] = np.log1p(history, dtype=np.float32)[:, None]
+  return features, {task: np.concatenate([y[task] for _, y in parts])[:most] for task in LABELS}
+
+
+def indices(features):
+  """(The features with the number of each feasign in the place of the feasign, how many)."""
+  ids = {slot: features[slot] for slot in SLOTS}
+  known = np.unique(np.concatenate([[0], *(value.reshape(-1) for value in ids.values())]))
+  number = np.arange(len(known))
+  zero = int(np.searchsorted(known, 0))
+  number[[0, zero]] = number[[zero, 0]]  # 0 stays 0.
+  numbered = {slot: number[np.searchsorted(known, value)] for slot, value in ids.items()}
+  return features | numbered, len(known)
+
+
+def progressive(model, features, labels, tasks):
+  """(the AUC of the first task, examples/s)."""
+  loss = "binary_crossentropy"
+  model.compile("adam", dict.fromkeys(tasks, loss) if tasks else loss)
+  scores, taken, count = ClickScores(), 0.0, len(labels["ctr"])
+  timed = 0
+  for start in range(0, count, PART):
+    rows = slice(start, start + PART)
+    x = {name: value[rows] for name, value in features.items()}
+    y = {task: labels[task][rows] for task in tasks} if tasks else labels["ctr"][rows]
+    p = model.predict(x, batch_size=PART, verbose=0)
+    scores.update(labels["ctr"][rows].reshape(-1), (p["ctr"] if tasks else p).reshape(-1))
+    began = time.perf_counter()
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    if start >= 2 * PART:
+      taken += time.perf_counter() - began
+      timed += len(labels["ctr"][rows])
+  return scores.auc, timed / taken if taken else 0.0
+
+
+def measure(name, features, labels, config, seeds):
+  numbered, size = indices(features)
+  results = {"tfps": [], **{mf_init_range: [] for mf_init_range in TWIN_RANGES}}
+  arguments, tasks = MODELS[name], MODELS[name].get("tasks", ())
+  for seed in seeds:
+    keras.utils.set_random_seed(seed)
+    table = make_table(config, seed)
+    model = getattr(tfps.models, name)(table, SLOTS, **arguments)
+    results["tfps"].append(progressive(model, features, labels, tasks))
+    for mf_init_range in TWIN_RANGES:
+      keras.utils.set_random_seed(seed)
+      vocabulary = Vocabulary(size, table.mf_dim, mf_init_range)
+      model = twin_class(name)(vocabulary, SLOTS, **arguments)
+      results[mf_init_range].append(progressive(model, numbered, labels, tasks))
+  auc = {what: statistics.mean(auc for auc, _ in found) for what, found in results.items()}
+  twin = max(TWIN_RANGES, key=auc.get)
+  return {
+    "model": name,
+    "AUC": round(auc["tfps"], 4),
+    "twin_AUC": round(auc[twin], 4),
+    "twin_begins_within": twin,
+    "difference": harness.spread(
+      [ours - other for (ours, _), (other, _) in zip(results["tfps"], results[twin])]
+    ),
+    "examples_per_s": harness.spread([speed for _, speed in results["tfps"]]),
+    "twin_examples_per_s": harness.spread([speed for _, speed in results[twin]]),
+    "lines": lines_of_code(name),
+  }
+
+
+def make_table(config, seed):
+  """The table of configs/movielens.py; every feasign owns a vector at once, as in the twin."""
+  return tfps.FeasignTable(
+    **{**config.table, "name": "models", "seed": seed},
+    accessor=tfps.CtrAccessor(create_threshold=0.0),
+    optimizer=tfps.Adagrad(**_without_name(config.mf_optimizer)),
+    lr_optimizer=tfps.Adagrad(**_without_name(config.lr_optimizer)),
+  )
+
+
+def _without_name(settings):
+  return {field: value for field, value in settings.items() if field != "name"}
+
+
+def main():
+  flags = harness.parser(__doc__)
+  flags.add_argument("--data", default="data/ml-1m", help="folder of the published files")
+  flags.add_argument("--rows", type=int, default=240_000, help="how many ratings")
+  flags.add_argument("--seeds", type=int, default=3, help="how many seeds")
+  flags.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+  args = flags.parse_args()
+  _, config = cli_config.load(str(ROOT / "configs" / "movielens.py"))
+  features, labels = read(args.data, args.rows)
+  seeds = range(1, args.seeds + 1)
+  rows = [measure(name, features, labels, config, seeds) for name in args.models]
+  goals = [
+    harness.Goal(
+      f"{row['model']}: AUC below its twin", row["twin_AUC"] - row["AUC"], MOST_BELOW_TWIN
+    )
+    for row in rows
+  ]
+  count = len(labels["ctr"])
+  title = f"Models beside their Keras twins, {count:,} rows, batch {BATCH}, {args.seeds} seeds"
+  return harness.report(args, title, rows, goals)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
