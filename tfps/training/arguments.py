@@ -95,6 +95,20 @@ def check_made_functions(model: Model, *names: str) -> None:
       )
 
 
+def check_on_batch(model: Model, method: str) -> None:
+  """Raises ValueError on a cluster, for a method of Keras's that runs one batch.
+
+  Args:
+    model: the `tfps.Model`.
+    method: its name.
+  """
+  if is_cluster(model.distribute_strategy):
+    raise ValueError(
+      f"{method} runs on the chief alone, which Keras does not do on a cluster: give a source of "
+      "one batch to fit, evaluate or predict."
+    )
+
+
 def is_eager(model: Model) -> bool:
   """Whether the model is to run in Python.
 

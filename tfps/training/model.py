@@ -287,10 +287,21 @@ class Model(WithoutRows, keras.Model):
     )
 
   def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-    """One train step, as `keras.Model.train_on_batch` runs it."""
+    """One train step, as `keras.Model.train_on_batch` runs it; ValueError on a cluster."""
+    arguments.check_on_batch(self, "train_on_batch")
     compat.assert_compiled(self)
     with self._counter.told(starts=False), tfps_unconverted():
       return super().train_on_batch(*args, **kwargs)
+
+  def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+    """One test step, as `keras.Model.test_on_batch` runs it; ValueError on a cluster."""
+    arguments.check_on_batch(self, "test_on_batch")
+    return super().test_on_batch(*args, **kwargs)
+
+  def predict_on_batch(self, x: Any) -> Any:
+    """One predict step, as `keras.Model.predict_on_batch` runs it; ValueError on a cluster."""
+    arguments.check_on_batch(self, "predict_on_batch")
+    return super().predict_on_batch(x)
 
   @libraries_unconverted()
   def evaluate(

@@ -121,7 +121,12 @@ def learning_rate_by_hand(way):
   way.see_model(model)
 
 
-@FEATURES.add("train_on_batch, test_on_batch, predict_on_batch between fits")
+_ON_BATCH = "ValueError: train_on_batch runs on the chief alone"
+
+
+@FEATURES.add(
+  "train_on_batch, test_on_batch, predict_on_batch between fits", refused_on_cluster=_ON_BATCH
+)
 def on_batch(way):
   model, examples = compiled(way, metrics=["mae"]), data.dense()
   way.fit(model, examples)
@@ -134,7 +139,7 @@ def on_batch(way):
   way.see_model(model)
 
 
-@FEATURES.add("train_on_batch with a table")
+@FEATURES.add("train_on_batch with a table", refused_on_cluster=_ON_BATCH)
 def on_batch_table(way):
   model, examples = wide(metrics=["mae"]), data.rows()
   way.fit(model, examples)
@@ -340,7 +345,10 @@ def raw_loss(way):
   way.all(model, data.dense(), data.validation())
 
 
-@FEATURES.add("own train_step that calls the optimizer itself")
+@FEATURES.add(
+  "own train_step that calls the optimizer itself",
+  refused_on_cluster="ValueError: .* let it call self.apply_gradients",
+)
 def own_train_step(way):
   class Own(way.Model):
     def __init__(self):
@@ -417,7 +425,7 @@ for _policy in ("mixed_bfloat16", "mixed_float16"):
   FEATURES.add(f"{_policy} with a table", **_settings)(_under_policy(_policy, _of_table, data.rows))
 
 
-@FEATURES.add("float64", refused_on_cluster="ValueError: .*float64.*")
+@FEATURES.add("float64")
 def float64(way):
   keras.backend.set_floatx("float64")
   try:
