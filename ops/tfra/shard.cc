@@ -262,6 +262,7 @@ int64_t TfraShard::Capture(const ExportQuery& query, int64_t room, const ExportC
   });
   // A key that was pushed again is in the export with its new row.
   std::vector<uint64_t> pending;
+  pending.reserve(removals_.size());
   for (const Removal& removal : removals_) pending.push_back(removal.key);
   std::unordered_set<uint64_t> exported;
   Scan(pending, Part::kHead, [&](const RowHead* row) {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,7 +104,11 @@ class WorkerProgram:
     self.tables = list(dict.fromkeys(pull.table for pull in self.lookups))
     routes = self.route.spec
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
-    trace = functools.partial(self._trace_step, model, train_step)
+
+    # Not a functools.partial, which AutoGraph would leave as it is, and what it calls.
+    def trace(*batch: Any) -> tuple[tuple, Any]:
+      return self._trace_step(model, train_step, *batch)
+
     self.step = TracedStep(trace, spec, routes, replies, tf.TensorSpec([3], tf.int64))
     self.train, self._after = self.step.in_loop(), self.step.after
     on_workers.check_captures(model, self.route.traced, self.train, self._after)
@@ -119,9 +122,10 @@ class WorkerProgram:
     self._apply: Traced | None = None
     self._apply_sums: Any = None
     if self._sums is not None:
-      apply = functools.partial(strategy.run, self._sums.apply)
+      sums = self._sums
+      apply = lambda: strategy.run(sums.apply)
       if synchronous:
-        self._apply_sums = tf.function(apply)
+        self._apply_sums = tf.function(apply).get_concrete_function()
       else:
         self._apply = Traced(apply)
     self._place_dense(model)
