@@ -1,6 +1,7 @@
 """Stock Keras is the judge of what a source does: see tests/keras_judge."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -12,16 +13,7 @@ from tests.keras_judge.features import callbacks, layers, losses, metrics, optim
 from tests.keras_judge.table import FEATURES
 
 
-def _parameters(features, known):
-  parameters = []
-  for feature in features:
-    reason = known(feature)
-    marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-    parameters.append(pytest.param(feature, id=feature.id, marks=marks))
-  return parameters
-
-
-@pytest.mark.parametrize("feature", _parameters(FEATURES, lambda feature: feature.known))
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.id)
 def test_in_one_process(feature):
   found = ways.seen(feature.program, ways.OneProcess)
   wrong = compare.in_one_process(feature, found, lambda: ways.seen(feature.program, ways.Way))
@@ -38,9 +30,7 @@ def _on_cluster(tmp_path_factory):
   return cluster.run(names, tmp_path_factory.mktemp("judge"))
 
 
-@pytest.mark.parametrize(
-  "feature", _parameters(ON_CLUSTER, lambda feature: feature.known_on_cluster)
-)
+@pytest.mark.parametrize("feature", ON_CLUSTER, ids=lambda feature: feature.id)
 def test_on_a_cluster(feature, on_cluster):
   found = on_cluster[feature.program.__name__]
   wrong = compare.on_a_cluster(feature, found, lambda: ways.seen(feature.program, ways.Way))
@@ -101,7 +91,33 @@ def test_no_feature_is_there_twice_and_each_program_has_its_name():
   assert {feature.program for feature in FEATURES} == set(programs.values())
 
 
-# The page.
+# The page: run `python -m tests.keras_judge --report --only=REGEX` for the rows that are wrong.
+
+
+def test_the_page_has_exactly_the_features():
+  found = report.rows(report.PAGE.read_text())
+  assert list(found) == [report.key_of(feature) for feature in FEATURES]
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.id)
+def test_a_row_of_the_page_says_what_is_right(feature):
+  process, on_cluster, note = report.rows(report.PAGE.read_text())[report.key_of(feature)]
+  assert note == feature.note
+  _check_cell(process, feature.refused)
+  if on_cluster == "as in one process":
+    on_cluster = process
+  _check_cell(on_cluster, feature.refused_on_cluster or feature.refused)
+
+
+def _check_cell(cell, refused):
+  """A cell must say "same", or what is refused with a sentence that matches `refused`."""
+  if not refused:
+    assert cell == "same"
+    return
+  sentence = cell.removeprefix("refused: ").replace("\\|", "|")
+  assert sentence != cell
+  kinds = ("ValueError", "RuntimeError", "TypeError")
+  assert any(re.search(refused, f"{kind}: {sentence}") for kind in kinds), (sentence, refused)
 
 
 def test_a_row_that_is_made_again_leaves_the_others(tmp_path):

@@ -19,8 +19,6 @@ class Feature(NamedTuple):
     only_on_cluster: the same on a cluster; "" where that is not another.
     refused: a regex of the error with which a source refuses it; "" if it does not.
     refused_on_cluster: the same where only a cluster refuses it.
-    known: why it differs today in one process; "" if it does not.
-    known_on_cluster: the same on a cluster.
     cluster: whether the suite runs it on a cluster each time: where tests/test_worker.py has
       nothing like it; the report always does.
     rounding: how far values may differ, where that is more than float32 makes them.
@@ -34,8 +32,6 @@ class Feature(NamedTuple):
   only_on_cluster: str = ""
   refused: str = ""
   refused_on_cluster: str = ""
-  known: str = ""
-  known_on_cluster: str = ""
   cluster: bool = False
   rounding: float = 0.0
   note: str = ""
