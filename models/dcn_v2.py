@@ -9,7 +9,7 @@ import tfps
 
 
 class DCNv2(tfps.Model):
-  """p(click) = sigmoid(linear([cross network of x_0, tower of x_0]) + sum of w_i), the parallel form.
+  """p(click) = sigmoid(linear([cross network of x_0, tower of x_0]) + sum of w_i), in parallel.
 
   x_0 is the concatenation of the mf vectors; cross layer l computes x_{l+1} = x_0 * (W_l x_l + b_l)
   + x_l.
