@@ -185,15 +185,21 @@ def test_no_command_changes_a_folder_in_use(holder, tmp_path, capsys):
 def test_nobody_else_exports_to_a_folder_in_use(holder, tmp_path, capsys):
   model, _ = exports.make_small_model()
   make = lambda: tfps.export.Exporter(model, tmp_path, exports.SMALL_RAW)
-  exporter = make()
-  base = exporter.base()
-  exports.train_small_model(model, seed=1)
-  delta = exporter.delta()
-  other, _ = exports.make_small_model()  # This process may have several, of different tables.
-  assert tfps.export.Exporter(other, tmp_path, exports.SMALL_RAW).base().endswith("/base/2")
-  with open(tmp_path / "lock") as file, pytest.raises(BlockingIOError):
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  del exporter
+
+  def export():
+    exporter = make()
+    base = exporter.base()
+    exports.train_small_model(model, seed=1)
+    delta = exporter.delta()
+    other, _ = exports.make_small_model()  # This process may have several, of different tables.
+    second = tfps.export.Exporter(other, tmp_path, exports.SMALL_RAW)
+    assert second.base().endswith("/base/2")
+    with open(tmp_path / "lock") as file, pytest.raises(BlockingIOError):
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return base, delta
+
+  # A frame that AutoGraph looked at keeps its variables until it ends.
+  base, delta = export()
   gc.collect()
   assert not (tmp_path / "lock").exists()
   with holder(tmp_path) as process:
