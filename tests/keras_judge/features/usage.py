@@ -34,7 +34,9 @@ def fit_after_fit(way):
   way.see_model(model)
 
 
-def _compile_anew(name, *features, make=compiled, cluster=True, examples=data.dense, **settings):
+def _compile_anew(
+  name, *features, make=compiled, cluster=True, examples=data.dense, only="", note="", **settings
+):
   def program(way):
     model = make(way, optimizers.SGD(0.1), metrics=["mae"])
     train, test = examples(), examples().part(0, 20)
@@ -45,7 +47,7 @@ def _compile_anew(name, *features, make=compiled, cluster=True, examples=data.de
     way.test(model, train, test)
 
   program.__name__ = f"compile_anew_{name}"
-  FEATURES.add(*features, cluster=cluster)(program)
+  FEATURES.add(*features, cluster=cluster, only=only, note=note)(program)
 
 
 _compile_anew(
@@ -80,7 +82,14 @@ def _freeze_all(model):
   model.compile("sgd", "binary_crossentropy")
 
 
-_compile_anew("frozen_model", "compile anew: a frozen model", cluster=False, change=_freeze_all)
+_compile_anew(
+  "frozen_model",
+  "compile anew: a frozen model",
+  cluster=False,
+  change=_freeze_all,
+  only="^(?!optimizer)",
+  note="steps count in optimizer.iterations, too",
+)
 
 
 def _of_table(way, *arguments, **settings):
