@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tfps.models import layers
 
 
 class DCNv2(tfps.Model):
@@ -42,16 +43,13 @@ class DCNv2(tfps.Model):
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     width = len(slots) * self.embedding.mf_dim
     self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
-    self.tower = keras.Sequential()
-    for width in hidden:
-      self.tower.add(keras.layers.Dense(width, "relu"))
-      self.tower.add(keras.layers.Dropout(dropout))
+    self.tower = layers.tower(hidden, dropout)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     mf = embedded.mf
-    x_0 = tf.cast(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]]), self.compute_dtype)
+    x_0 = tf.cast(layers.flatten(mf), self.compute_dtype)
     x = x_0
     for cross in self.crosses:
       x = x_0 * cross(x) + x

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tfps.models import layers
 
 
 class DeepFM(tfps.Model):
@@ -38,10 +39,7 @@ class DeepFM(tfps.Model):
     super().__init__()
     # With mixed precision the tower computes in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
-    self.tower = keras.Sequential()
-    for width in hidden:
-      self.tower.add(keras.layers.Dense(width, "relu"))
-      self.tower.add(keras.layers.Dropout(dropout))
+    self.tower = layers.tower(hidden, dropout)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -51,5 +49,5 @@ class DeepFM(tfps.Model):
     total = tf.reduce_sum(mf, axis=1)
     squares = tf.reduce_sum(mf**2, axis=1)
     second_order = 0.5 * tf.reduce_sum(total**2 - squares, axis=1, keepdims=True)
-    deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
+    deep = self.output_layer(self.tower(layers.flatten(mf)))
     return tf.sigmoid(embedded.lr_logit + second_order + deep)

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import tfps
+from tfps.models import layers
 
 
 class WideAndDeep(tfps.Model):
@@ -38,14 +39,11 @@ class WideAndDeep(tfps.Model):
     super().__init__()
     # With mixed precision the tower computes in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
-    self.tower = keras.Sequential()
-    for width in hidden:
-      self.tower.add(keras.layers.Dense(width, "relu"))
-      self.tower.add(keras.layers.Dropout(dropout))
+    self.tower = layers.tower(hidden, dropout)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     mf = embedded.mf
-    deep = self.output_layer(self.tower(tf.reshape(mf, [-1, mf.shape[1] * mf.shape[2]])))
+    deep = self.output_layer(self.tower(layers.flatten(mf)))
     return tf.sigmoid(embedded.lr_logit + deep)
