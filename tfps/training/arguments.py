@@ -84,10 +84,15 @@ def check_compiled(model: Model) -> None:
     )
 
 
+def is_overridden(model: Model, name: str) -> bool:
+  """Whether a method of Keras's is the user's own."""
+  return getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name)
+
+
 def check_made_functions(model: Model, *names: str) -> None:
   """Raises ValueError if the model overrides one of these methods, which a source does not call."""
   for name in names:
-    if getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name):
+    if is_overridden(model, name):
       step = name.replace("make_", "").replace("function", "step")
       raise ValueError(
         f"model '{model.name}' overrides {name}, which does not run on a tfps.data source: "

@@ -11,6 +11,7 @@ import tf_keras as keras
 from tfps.graph import compat
 from tfps.layers.exchange import MadeUp
 from tfps.training import finite_step
+from tfps.training.arguments import is_overridden
 
 if TYPE_CHECKING:
   from tfps.training.model import Model
@@ -52,11 +53,7 @@ def _forward(model: Model, data: Any) -> None:
   y_pred = model(x, training=False)
   y, y_pred, sample_weight = finite_step.sane((y, y_pred, sample_weight), tf.constant(True))
   # Those of the user's own make what they use when they first run, as in Keras.
-  if compat.has_compiled_loss(model) and _is_kerass(model, "compute_loss"):
+  if compat.has_compiled_loss(model) and not is_overridden(model, "compute_loss"):
     model.compute_loss(x, y, y_pred, sample_weight)
-  if model.compiled_metrics is not None and _is_kerass(model, "compute_metrics"):
+  if model.compiled_metrics is not None and not is_overridden(model, "compute_metrics"):
     model.compiled_metrics.update_state(y, y_pred, sample_weight)
-
-
-def _is_kerass(model: Model, name: str) -> bool:
-  return getattr(type(model), name) is getattr(keras.Model, name)

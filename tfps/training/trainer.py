@@ -24,7 +24,7 @@ from tfps.layers.embedding import tables_of
 from tfps.training import feed
 from tfps.training import logs as logs_lib
 from tfps.training import tickets as tickets_lib
-from tfps.training.arguments import is_eager, validates
+from tfps.training.arguments import is_eager, is_overridden, validates
 from tfps.training.callback_list import CallbackList
 from tfps.training.communication import Communication
 from tfps.training.learning_rates import follow_schedules
@@ -118,7 +118,7 @@ class Trainer:
   def _has_keras_steps(self) -> bool:
     """Whether all that a step does with the compiled loss and metrics is what Keras's do."""
     kept = ("test_step", "compute_loss", "compute_metrics")
-    return self._ahead and not any(_is_overridden(self._model, name) for name in kept)
+    return self._ahead and not any(is_overridden(self._model, name) for name in kept)
 
   def program(
     self,
@@ -396,8 +396,3 @@ def _train_step(model: Model, class_weight: dict[int, float] | None) -> Callable
       return users(model.train_step)(batch)
 
   return train_step
-
-
-def _is_overridden(model: Model, name: str) -> bool:
-  """Whether a method of Keras's is the user's own."""
-  return getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name)
