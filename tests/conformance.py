@@ -44,6 +44,14 @@ class Pair:
     self.engine.push_messages(keys, slots, show, click, gradients, frozen)
     self.reference.push(keys, slots, show, click, gradients, step_show)
 
+  def push_read(self, keys, slots, show, click, gradients, readers, frozen, messages=0):
+    width = np.shape(gradients)[1] if len(keys) else 1 + self.engine.mf_dim
+    gradients = np.asarray(gradients, np.float32).reshape(len(keys), width)
+    show, click = np.float32(show), np.float32(click)
+    step_show = np.where(frozen, np.nan, show)
+    self.engine.push_read(keys, slots, show, click, gradients, readers, frozen, messages)
+    self.reference.push_read(keys, slots, show, click, gradients, readers, step_show)
+
   def set_learning_rates(self, rates, factor):
     self.engine.set_learning_rates(rates, factor)
     self.reference.set_learning_rates(rates, factor)

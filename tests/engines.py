@@ -101,6 +101,13 @@ class Engine(abc.ABC):
     """The same through messages, one for rows of the same frozen: bool [n]; counts are finite."""
 
   @abc.abstractmethod
+  def push_read(self, keys, slots, show, click, gradients, readers, frozen, messages=0):
+    """As ReferenceTable.push_read, with frozen: bool [n], in one message.
+
+    If `messages` is given, in so many, which accumulate.
+    """
+
+  @abc.abstractmethod
   def set_learning_rates(self, rates, factor):
     """As ReferenceTable.set_learning_rates."""
 
@@ -191,6 +198,21 @@ class NativeEngine(Engine):
       columns = (column[begin:end] for column in (keys, slots, show, click, gradients))
       exchanges.push(self._table, _message(*columns, frozen=bool(frozen[begin])))
 
+  def push_read(self, keys, slots, show, click, gradients, readers, frozen, messages=0):
+    columns = (np.asarray(column) for column in (keys, slots, show, click, gradients))
+    columns = [*columns, np.asarray(readers, int), np.asarray(frozen, bool)]
+    cuts = np.linspace(0, len(keys), max(messages, 1) + 1).astype(int)
+    for begin, end in itertools.pairwise(cuts):
+      if begin < end:
+        keys, *others = (column[begin:end] for column in columns)
+        message = _read_message(keys, *others, references=self._references_of(keys))
+        exchanges.push(self._table, message, accumulate=messages > 0)
+    if messages:
+      native.ops.tfps_apply_accumulated(table=self._table)
+
+  def _references_of(self, keys):
+    return [messages.NONE] * len(keys)
+
   def set_learning_rates(self, rates, factor):
     for change, to in ((_array(rates, np.float32), -1.0), (np.zeros([0, 2], np.float32), factor)):
       native.ops.tfps_set_learning_rates(table=self._table, rates=change, factor=to)
@@ -274,11 +296,15 @@ class NativeMessages(NativeEngine):
       ticket = next(self._tickets)
       self._running.add(ticket)
       finished_below = min(self._running)
-    references = [self._references.get(key, key % 5000) for key in np.asarray(keys).tolist()]
-    message = _message(keys, *columns, references=references, step=(ticket, 0, finished_below))
+    message = _message(
+      keys, *columns, references=self._references_of(keys), step=(ticket, 0, finished_below)
+    )
     exchanges.push(self._table, message, message)  # The second is dropped.
     with self._lock:
       self._running.remove(ticket)
+
+  def _references_of(self, keys):
+    return [self._references.get(key, key % 5000) for key in np.asarray(keys).tolist()]
 
 
 class TfraEngine(NativeEngine):
@@ -305,6 +331,33 @@ def _message(keys, slots, show, click, gradients, frozen=False, references=None,
     scale=1.0,
     step=_array(step, np.int64),
     num_servers=1,
+  )
+  return message
+
+
+def _read_message(keys, slots, show, click, gradients, readers, frozen, references):
+  """The message that pushes these rows, a look-up for those of each reader, frozen or not.
+
+  The last one is empty: with two or more, rows of the same key and reader are merged.
+  """
+  lookups = list(dict.fromkeys(zip(readers.tolist(), frozen.tolist())))
+  members = [(readers == reader) & (frozen == is_frozen) for reader, is_frozen in lookups]
+  lookups, members = [*lookups, (0, False)], [*members, np.zeros(len(keys), bool)]
+  references, gradients = np.array(references, np.uint32), np.asarray(gradients, np.float32)
+  (message,) = native.ops.tfps_make_push(
+    keys=[_array(keys[of], np.int64) for of in members],
+    slots=[_array(slots[of], np.int32) for of in members],
+    pulled=[messages.make_pulled(references[of], gradients.shape[1]) for of in members],
+    positions=[tf.range(int(of.sum())) for of in members],
+    row_splits=[_array([0, *np.cumsum(of)], np.int64) for of in members],
+    gradients=[gradients[of] for of in members],
+    frozen=[is_frozen for _, is_frozen in lookups],
+    show=_array(show, np.float32),
+    click=_array(click, np.float32),
+    scale=1.0,
+    step=_array((-1, 0, 0), np.int64),
+    num_servers=1,
+    readers=[reader for reader, _ in lookups],
   )
   return message
 

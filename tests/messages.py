@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 _HEADER = struct.Struct("<IHBBqq")  # magic, width, dtype, flags, n, version
-_PUSH_HEADER = struct.Struct("<IHBBqqqqqII")  # and the step, how many runs, nonfinite counts
-_PULLED_MAGIC, _PUSH_MAGIC = (int.from_bytes(name, "little") for name in (b"TPL1", b"TPH1"))
+# And the step, how many runs, nonfinite counts, how many reader runs, nothing.
+_PUSH_HEADER = struct.Struct("<IHBBqqqqqIIII")
+_PULLED_MAGIC, _PUSH_MAGIC = (int.from_bytes(name, "little") for name in (b"TPL1", b"TPH2"))
 _DTYPES = [np.float32, tf.bfloat16.as_numpy_dtype, np.float16]
 NONE = 2**32 - 1  # the reference of an absent row
 
@@ -24,6 +25,7 @@ class Push(typing.NamedTuple):
   step: tuple  # (ticket, batch, finished_below)
   keys: np.ndarray  # int64 [n]
   slots: np.ndarray  # int32 [n]
+  readers: np.ndarray | None  # int32 [n]
   references: np.ndarray | None  # uint32 [n]
   counts: np.ndarray  # [n, 2] show and click, in the dtype of the message
   step_show: np.ndarray | None  # float32 [n], NaN where a row is frozen
@@ -76,17 +78,18 @@ def make_pulled(references, width, version=0):
 def read_push(message):
   """The `Push` of a uint8 array."""
   message = message.tobytes()
-  magic, width, dtype, flags, n, version, *step, runs, nonfinite = _PUSH_HEADER.unpack_from(message)
-  assert magic == _PUSH_MAGIC and flags < 8
+  magic, width, dtype, flags, n, version, *others = _PUSH_HEADER.unpack_from(message)
+  *step, runs, nonfinite, reader_runs, unused = others
+  assert magic == _PUSH_MAGIC and flags < 8 and unused == 0
   parts = _Parts(message, _PUSH_HEADER.size)
-  slots, lengths = parts.take(np.int32, runs, 2).T
+  slots, readers = (np.repeat(*parts.take(np.int32, count, 2).T) for count in (runs, reader_runs))
   keys = parts.take(np.int64, n)
   references = parts.take(np.uint32, n) if flags & 1 else None
   counts = parts.take(np.uint16 if flags & 2 else np.float32, n, 2)
   step_show = parts.take(np.float32, n) if flags & 4 else None
   gradients = parts.take(_DTYPES[dtype], n, width)
   parts.check_end()
-  slots = np.repeat(slots, lengths)
+  readers = readers if reader_runs else None
   return Push(
-    version, tuple(step), keys, slots, references, counts, step_show, gradients, nonfinite
+    version, tuple(step), keys, slots, readers, references, counts, step_show, gradients, nonfinite
   )

@@ -17,6 +17,7 @@ RESERVED = (-(2**63), -(2**63) + 1)
 MAX_UNSEEN_DAYS = 65535
 UINT64 = 2**64 - 1
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+COUNTS = ("show", "click")
 
 
 def splitmix64(x):
@@ -165,6 +166,24 @@ class Row:
   served: bool = False
 
 
+@dataclasses.dataclass
+class Part:
+  """What one slot brings for a key."""
+
+  slot: int
+  show: float = 0.0
+  click: float = 0.0
+  step_show: float = np.nan
+  gradient: np.ndarray | float = 0.0
+
+  def add(self, show, click, step_show, gradient):
+    self.show = _to_float32(self.show + show)
+    self.click = _to_float32(self.click + click)
+    if not np.isnan(step_show):
+      self.step_show = np.nansum([self.step_show, step_show])
+      self.gradient = self.gradient + gradient
+
+
 class ReferenceTable:
   """A feasign table. Its methods take and give what the engines' do, as NumPy arrays.
 
@@ -263,7 +282,45 @@ class ReferenceTable:
     for shard in {virtual_shard(int(key), self.num_shards) for key in keys}:
       self._keep_limit(shard)
 
-  def _push_row(self, key, slot, show, click, step_show, gradient):
+  def push_read(self, keys, slots, show, click, gradients, readers, step_show=None):
+    """Pushes n rows that several slots read, each as `push` has it, as one step of each key.
+
+    `readers` [n] are 0 for a slot that reads its own rows, and another number for each slot that
+    reads those of another one; negative if that does not count.
+    """
+    step_show = show if step_show is None else step_show
+    parts = {}
+    columns = zip(keys, slots, readers, show, click, step_show, gradients, strict=True)
+    for key, slot, reader, *counts, step_show, g in columns:
+      part = parts.setdefault(int(key), {}).setdefault(int(reader), Part(int(slot)))
+      part.add(*map(float, counts), float(step_show), np.asarray(g, np.float32))
+    # Those that count first: they make rows.
+    for key, of_key in sorted(parts.items(), key=lambda item: max(item[1]) < 0):
+      self._push_parts(key, of_key)
+    for shard in {virtual_shard(key, self.num_shards) for key in parts}:
+      self._keep_limit(shard)
+
+  def _push_parts(self, key, parts):
+    """One step of what {reader: Part} bring, those that count first."""
+    counting = [part for reader, part in parts.items() if reader >= 0]
+    stepping = counting + [part for reader, part in parts.items() if reader < 0]
+    stepping = [part for part in stepping if not np.isnan(part.step_show)]
+    gradient, step_show = None, np.nan
+    if len(stepping) == 1:
+      gradient, step_show = stepping[0].gradient, stepping[0].step_show
+    elif stepping:
+      gradient, step_show = sum(self._scaled(part.gradient, part.step_show) for part in stepping), 1
+    show, click = (_to_float32(sum(getattr(part, name) for part in counting)) for name in COUNTS)
+    slot = (counting or list(parts.values()))[0].slot
+    self._push_row(key, slot, show, click, step_show, gradient, bool(counting))
+
+  def _scaled(self, gradient, step_show):
+    if self.gradient_scale == "per_show" and step_show > 0:
+      with np.errstate(over="ignore"):
+        return np.float32(np.float64(gradient) / step_show)
+    return gradient
+
+  def _push_row(self, key, slot, show, click, step_show, gradient, counts=True):
     if key == PADDING:
       return
     if key in RESERVED:
@@ -273,6 +330,8 @@ class ReferenceTable:
       self.counters["nonfinite_counts"] += 1
       return
     self.counters["odd_clicks"] += click < 0 or click > show + 1e-5 * abs(show)
+    if key not in self.rows and not counts:
+      return
     if key not in self.rows:
       lr = self.slots.get(slot, self.policy).lr
       self.rows[key] = Row(slot, (np.zeros(1, np.float32), lr.initial_state(1)))
@@ -292,14 +351,13 @@ class ReferenceTable:
     # The row's own weights: those that the push does not reach have a gradient of zero.
     gradient = gradient[: 1 + policy.mf_dim]
     gradient = np.pad(gradient, (0, 1 + policy.mf_dim - gradient.size))
-    if self.gradient_scale == "per_show" and step_show > 0:
-      with np.errstate(over="ignore"):
-        gradient = np.float32(np.float64(gradient) / step_show)
+    gradient = self._scaled(gradient, step_show)
     if not (np.all(np.isfinite(gradient)) and self._step(row, policy, gradient)):
       self.counters["nonfinite_gradients"] += 1
 
     accessor = policy.accessor
-    if not row.mf and accessor.score(row.show, row.click) >= accessor.create_threshold:
+    score = accessor.score(row.show, row.click)
+    if counts and not row.mf and score >= accessor.create_threshold:
       row.mf = (
         initial_mf(self.seed, key, policy.mf_dim, self.mf_init_range),
         policy.mf.initial_state(policy.mf_dim),

@@ -27,7 +27,10 @@ ACCESSOR = Accessor(
 
 SLOTS = [1, 1, 1, 2, 2**31 - 1]
 
+READ_KEYS = [key for key in KEYS if key != reference.PADDING and key not in reference.RESERVED]
+
 keys_ = st.sampled_from(KEYS)
+quarters = st.integers(-16, 16).map(lambda quarter: quarter / 4)
 finite_counts = st.sampled_from([0.0, 0.0625, 0.25, 1.0, 1.0, 2.0, 3.7, -1.0])
 counts = finite_counts | finite_counts | finite_counts | st.sampled_from([np.nan, np.inf])
 usual = st.floats(-4, 4, width=32)
@@ -87,6 +90,22 @@ class TableMachine(stateful.RuleBasedStateMachine):
     if data.draw(st.integers(0, 3)) == 0 and np.isfinite([show, click]).all():
       frozen = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
     self.pair.push(keys, slots, show, click, rows, frozen)
+
+  @stateful.rule(data=st.data(), keys=st.lists(st.sampled_from(READ_KEYS), max_size=16))
+  def push_read(self, data, keys):
+    """Slots that read the rows of others, in one message or accumulated; sums are exact."""
+    n = len(keys)
+    draw = lambda values: data.draw(st.lists(st.sampled_from(values), min_size=n, max_size=n))
+    show, click = draw([0.0, 0.25, 1.0, 1.0, 2.0, -1.0]), draw([0.0, 0.0, 0.25, 1.0])
+    readers, width = draw([0, 0, 1, -2]), self._draw_width(data)
+    frozen = draw([False, False, True]) if data.draw(st.booleans()) else [False] * n
+    gradient = np.array(data.draw(st.lists(quarters, min_size=width, max_size=width)), np.float32)
+    rows = [np.roll(gradient, i) for i in range(n)]
+    if n and data.draw(st.integers(0, 3)) == 0:
+      rows[-1][:] = data.draw(st.sampled_from([np.nan, np.inf]))
+    slots = [SLOTS[key % len(SLOTS)] for key in keys]
+    messages = data.draw(st.sampled_from([0, 0, 1, 3]))
+    self.pair.push_read(keys, slots, show, click, rows, readers, frozen, messages)
 
   @stateful.rule(data=st.data(), keys=st.lists(keys_, max_size=12))
   def pull(self, data, keys):

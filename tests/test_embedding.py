@@ -120,6 +120,10 @@ def test_unpooled_sequences(table, rows):
   unpooled = {slot: None for slot in features if slot != "pooled"}
   for inputs in (features, dict(features, pooled=ragged([[1], [2], [3], [4]]))):
     output = tfps.Embedding(table, list(features), unpooled)(inputs)
+    np.testing.assert_allclose(output.lr_logit[:, 0], rows[[1, 2, 3, 4], 0])
+    output = tfps.Embedding(
+      table, list(features), sequences=list(unpooled), lr_slots=list(unpooled)
+    )(inputs)
     np.testing.assert_allclose(output.mf, rows[[[1], [2], [3], [4]], 1:])
     sequences = output.sequences
     assert list(sequences) == list(unpooled)
@@ -134,7 +138,7 @@ def test_unpooled_sequences(table, rows):
 
 
 def test_only_sequences_with_weights(table, rows):
-  layer = tfps.Embedding(table, ["a", "b"], combiner=None)
+  layer = tfps.Embedding(table, ["a", "b"], combiner=None, lr_slots=["a", "b"])
   features = {"a": tf.constant(DENSE, tf.int64), "b": ragged(IDS)}
   output = layer(features, weights={"a": DENSE_WEIGHTS})
   assert output.lr.shape == [4, 0] and output.mf.shape == [4, 0, MF_DIM]
@@ -198,7 +202,7 @@ def test_bags_are_slot_major(columns, row_splits, known):
 
 
 def test_gradients_and_counts_reach_the_step(table, rows):
-  layer = tfps.Embedding(table, ["a", "b", "c"], {"b": "mean", "c": None})
+  layer = tfps.Embedding(table, ["a", "b", "c"], {"b": "mean", "c": None}, lr_slots=["c"])
   features = {
     "a": tf.constant([3, 3, 1, 0], tf.int64),
     "b": ragged(IDS),
@@ -372,7 +376,8 @@ def test_the_order_of_a_sparse_tensors_elements_means_nothing(table, rows, combi
     tensor if seed is None else shuffled(tensor, seed)
     for tensor, seed in zip(FORMS["sparse"], seeds)
   ]
-  output = tfps.Embedding(table, ["a"], combiner)({"a": given[0]}, {"a": given[1]})
+  layer = tfps.Embedding(table, ["a"], combiner, lr_slots=["a"])
+  output = layer({"a": given[0]}, {"a": given[1]})
   if combiner is None:
     expected = rows[tf.sparse.to_dense(FORMS["sparse"][0])][:, :, 1:]
     expected *= tf.sparse.to_dense(FORMS["sparse"][1])[:, :, tf.newaxis]

@@ -177,7 +177,7 @@ def test_a_damaged_push_leaves_those_before_it_applied():
     (np.zeros(64, np.uint8), "does not begin as one does"),
     (changed(good, 6, 9), "is damaged: its header names a dtype"),
     (changed(good, 8, 200), "but its header says .*cut off"),
-    (changed(good, 60, 7), "is damaged: its slots have 7 keys, but it holds 2"),
+    (changed(good, 68, 7), "is damaged: its slots have 7 keys, but it holds 2"),
     (good_push(gradients=[tf.zeros([2, 12])])[1][0], "The width of gradients must be from 2 to 9"),
     (good_push(step=int64s(0, -1, 0))[1][0], "batch"),
   ]:

@@ -177,6 +177,21 @@ def test_a_frozen_layer_in_sync(folder):
   assert [statistics["show"], statistics["click"]] == expected.tolist()
 
 
+def test_slots_that_share_rows_in_sync(folder):
+  """The means of each slot are over the joined batch, and only what counts is counted."""
+  result = trained(folder, "sync histories")
+  compare(result, alone(folder, "sync histories", result.initial))
+  source = CASES["sync histories"].make_source(folder)
+  counts = {
+    slot: sum(worker_cases.counts_of(source, [slot]).values()) for slot in ("user_id", "item_id")
+  }
+  # Each example has one user, one item and one of "seen".
+  expected = counts["user_id"] + 2 * counts["item_id"]
+  statistics = result.statistics["ctr"]
+  assert [statistics["show"], statistics["click"]] == expected.tolist()
+  assert statistics["slot_conflicts"] == 0
+
+
 @pytest.mark.parametrize("name", ["bounded", "bounded each", "bounded bare"])
 def test_bounded_without_delay_is_one_process(folder, name):
   result = trained(folder, name)

@@ -188,6 +188,36 @@ def partly_frozen():
   return compiled(tfps.Model(inputs, tf.sigmoid(left.lr_logit + right.lr_logit + logit)))
 
 
+class Histories(tfps.Model):
+  """Two layers whose histories read the items' rows, as often as the user's number says."""
+
+  def __init__(self, table):
+    super().__init__()
+    share = {"history": "item_id", "seen": "item_id"}
+    self.left = tfps.Embedding(
+      table,
+      ["user_id", "item_id", "history"],
+      share={"history": "item_id"},
+      sequences=["history"],
+    )
+    self.right = tfps.Embedding(table, ["history", "seen"], "mean", share=share, counting=["seen"])
+    self.dense = keras.layers.Dense(1)
+
+  def call(self, x, training=None):
+    user, item = x["user_id"], x["item_id"]
+    history = [tf.where(user % n == 0, one, 0) for n, one in ((2, item), (3, x["city"]), (1, item))]
+    read = {"user_id": user, "item_id": item, "history": tf.stack(history, axis=1)}
+    read["seen"] = tf.where(user % 5 == 0, item, x["category"])
+    left, right = self.left(read), self.right(read)
+    history = tf.reduce_sum(tf.tanh(left.sequences["history"]), axis=1)
+    vectors = [*tf.unstack(left.mf, axis=1), *tf.unstack(right.mf, axis=1), history]
+    return tf.sigmoid(left.lr_logit + self.dense(tf.concat(vectors, axis=1)))
+
+
+def histories():
+  return compiled(Histories(make_table(optimizer=tfps.Adam(0.05))))
+
+
 def all_features():
   # Random layers whose states are variables.
   keras.backend.experimental.enable_tf_random_generator()
@@ -273,6 +303,7 @@ CASES = {
   "sync adagrad": Case(tower(optimizer="adagrad"), clicks(), dict(consistency="sync"), 2),
   "sync sum": Case(tower_of_sums, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
   "sync frozen": Case(partly_frozen, clicks(), dict(consistency="sync"), 2),
+  "sync histories": Case(histories, clicks(), dict(consistency="sync"), 2),
   "sync both": Case(tower_of_both, clicks(), dict(consistency="sync", tickets_per_step=3), 3),
   "bfloat16": Case(tower_of("mixed_bfloat16"), clicks(), dict(consistency="sync"), 2),
   "float16": Case(tower_of("mixed_float16"), clicks(), {}),

@@ -11,19 +11,27 @@ namespace {
 // Sums the batches that it is given, row by row.
 class Merger {
  public:
-  Merger(int64_t max_rows, int width, bool with_step_show)
-      : index_(max_rows), with_step_show_(with_step_show) {
+  // `rows_of` has for each reader the most rows that it may have.
+  Merger(const std::map<int32_t, int64_t>& rows_of, int width, bool with_step_show,
+         bool with_readers)
+      : with_step_show_(with_step_show), with_readers_(with_readers) {
+    for (const auto& [reader, rows] : rows_of) indices_.try_emplace(reader, rows);
     merged_.width = width;
   }
 
   void Add(const OwnedBatch& batch) {
+    int32_t reader = kOwnSlot;
+    UniqueIndex* index = nullptr;
     for (size_t i = 0; i < batch.keys.size(); ++i) {
       const int64_t key = batch.keys[i];
       if (static_cast<uint64_t>(key) == kPadding) continue;
-      uint32_t& entry = index_.Find(key, SplitMix64(static_cast<uint64_t>(key)), merged_.keys);
+      const int32_t next = batch.readers.empty() ? kOwnSlot : batch.readers[i];
+      if (index == nullptr || next != reader) index = &indices_.at(reader = next);
+      uint32_t& entry = index->Find(key, SplitMix64(static_cast<uint64_t>(key)), merged_.keys);
       if (entry == 0) {
         merged_.keys.push_back(key);
         merged_.slots.push_back(batch.slots[i]);
+        if (with_readers_) merged_.readers.push_back(reader);
         show_.push_back(0);
         click_.push_back(0);
         if (with_step_show_) step_show_.push_back(kFrozen);
@@ -52,9 +60,9 @@ class Merger {
   }
 
  private:
-  UniqueIndex index_;
+  std::map<int32_t, UniqueIndex> indices_;  // by reader
   OwnedBatch merged_;
-  const bool with_step_show_;
+  const bool with_step_show_, with_readers_;
   std::vector<double> show_, click_, step_show_;
 };
 
@@ -68,6 +76,7 @@ OwnedBatch::OwnedBatch(const PushBatch& batch)
       click(batch.click, batch.click + batch.n),
       gradients(batch.gradients, batch.gradients + batch.n * batch.width) {
   if (batch.step_show != nullptr) step_show.assign(batch.step_show, batch.step_show + batch.n);
+  if (batch.readers != nullptr) readers.assign(batch.readers, batch.readers + batch.n);
 }
 
 PushBatch OwnedBatch::View() const {
@@ -80,6 +89,7 @@ PushBatch OwnedBatch::View() const {
   view.click = click.data();
   view.gradients = gradients.data();
   if (!step_show.empty()) view.step_show = step_show.data();
+  if (!readers.empty()) view.readers = readers.data();
   return view;
 }
 
@@ -91,15 +101,17 @@ void Accumulated::Add(const PushBatch& batch, int64_t ticket, int64_t batch_numb
 
 OwnedBatch Accumulated::TakeMerged() {
   Batches batches = TakeAll();
-  size_t rows = 0;
+  std::map<int32_t, int64_t> rows_of;
   int width = 0;
-  bool with_step_show = false;
+  bool with_step_show = false, with_readers = false;
   for (const auto& [step, batch] : batches) {
-    rows += batch.keys.size();
+    if (batch.readers.empty()) rows_of[kOwnSlot] += static_cast<int64_t>(batch.keys.size());
+    for (const int32_t reader : batch.readers) ++rows_of[reader];
     width = std::max(width, batch.width);
     with_step_show |= !batch.step_show.empty();
+    with_readers |= !batch.readers.empty();
   }
-  Merger merger(static_cast<int64_t>(rows), width, with_step_show);
+  Merger merger(rows_of, width, with_step_show, with_readers);
   // A batch is freed as soon as it is merged.
   for (auto next = batches.begin(); next != batches.end(); next = batches.erase(next)) {
     merger.Add(next->second);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <map>
 
 #include "ops/core/hash.h"
 #include "ops/core/unique_index.h"
@@ -18,6 +20,13 @@ bool IsWhole(double count) {
 // Show in the lower and click in the upper half.
 uint64_t Pack(float show, float click) {
   return static_cast<uint64_t>(click) << 32 | static_cast<uint64_t>(show);
+}
+
+// Whether each row, and padding as the first, is in a bag.
+std::vector<bool> AreThere(const Bags& bags, int64_t num_rows) {
+  std::vector<bool> there(1 + num_rows);
+  for (int64_t i = 0; i < bags.num_ids; ++i) there[1 + bags.positions[i]] = true;
+  return there;
 }
 
 }  // namespace
@@ -128,6 +137,7 @@ struct PushMaker::MergedRows {
 struct PushMaker::Part {
   PushShape shape;
   std::vector<SlotRun> runs;
+  std::vector<ReaderRun> reader_runs;
   const int64_t* keys;
   const uint32_t* references;
   const RowCounts* counts;
@@ -150,13 +160,15 @@ struct PushMaker::Part {
 };
 
 PushMaker::PushMaker(const MakePushInput& input) : input_(input) {
+  for (const PushedLookup& lookup : input.lookups) with_readers_ |= lookup.reader != kOwnSlot;
   ReadCounts();
   CountRows();
   const size_t num_servers = input.lookups.front().parts.size();
   std::vector<int64_t> first_rows(input.lookups.size());
   for (size_t server = 0; server < num_servers; ++server) {
-    parts_.push_back(input.lookups.size() == 1 ? OnlyPart(static_cast<int>(server), first_rows[0])
-                                               : MergedPart(static_cast<int>(server), first_rows));
+    const bool as_it_is = input.lookups.size() == 1 && !with_readers_;
+    parts_.push_back(as_it_is ? OnlyPart(static_cast<int>(server), first_rows[0])
+                              : MergedPart(static_cast<int>(server), first_rows));
     parts_.back().shape.dtype = input.dtype;
     parts_.back().shape.step = input.step;
     parts_.back().shape.nonfinite_counts = server == 0 ? nonfinite_counts_ : 0;
@@ -197,6 +209,7 @@ void PushMaker::CountRows() {
     for (const PulledPart& part : lookup.parts) num_rows += part.n;
     counts_.emplace_back(lookup.bags, num_rows, show_.data(), click_.data(), packed,
                          static_cast<uint32_t>(most));
+    if (with_readers_) is_there_.push_back(AreThere(lookup.bags, num_rows));
   }
 }
 
@@ -217,13 +230,77 @@ PushMaker::Part PushMaker::OnlyPart(int server, int64_t first_row) const {
   return part;
 }
 
+// Merges the rows of lookups, one lookup after the other.
+class PushMaker::Merger {
+ public:
+  Merger(int width, bool with_step_shows, MergedRows* rows)
+      : width_(width), with_step_shows_(with_step_shows), rows_(*rows) {}
+
+  // The lookups from now on are of another reader, and have at most so many rows.
+  void Begin(int64_t most_rows) { index_ = std::make_unique<UniqueIndex>(most_rows); }
+
+  // Adds a lookup's part whose first row in `counts` is `first`. If `is_there` is given, it tells
+  // of each row, after the padding, whether it belongs to the lookup.
+  void Add(const PushedLookup& lookup, const PulledPart& pulled, const RowCounts& counts,
+           int64_t first, const std::vector<bool>* is_there) {
+    constexpr int64_t kBlock = 32;  // hashed ahead, to prefetch their entries
+    uint64_t hashes[kBlock];
+    const float* gradient = lookup.gradients + first * lookup.width;
+    for (int64_t i = 0; i < pulled.n; ++i, gradient += lookup.width) {
+      if (i % kBlock == 0) {
+        for (int64_t j = i; j < std::min(i + kBlock, pulled.n); ++j) {
+          hashes[j - i] = SplitMix64(static_cast<uint64_t>(pulled.keys[j]));
+          index_->PrefetchFor(hashes[j - i]);
+        }
+      }
+      if (is_there != nullptr && !(*is_there)[1 + first + i]) continue;
+      uint32_t& entry = index_->Find(pulled.keys[i], hashes[i % kBlock], rows_.keys);
+      if (entry == 0) {
+        Append(lookup, pulled, i, gradient);
+        rows_.counts.Append(counts, first + i);
+        entry = static_cast<uint32_t>(rows_.keys.size());
+      } else {
+        rows_.counts.Add(entry - 1, counts, first + i);
+        if (!lookup.frozen) {
+          float* sum = rows_.gradients.data() + int64_t{entry - 1} * width_;
+          for (int d = 0; d < lookup.width; ++d) sum[d] += gradient[d];
+        }
+      }
+      if (with_step_shows_ && !lookup.frozen) {
+        const double show = counts.show(first + i);
+        double& step_show = rows_.step_shows[entry - 1];
+        step_show = IsFrozen(step_show) ? show : step_show + show;
+      }
+    }
+  }
+
+ private:
+  void Append(const PushedLookup& lookup, const PulledPart& pulled, int64_t i,
+              const float* gradient) {
+    rows_.keys.push_back(pulled.keys[i]);
+    rows_.slots.push_back(pulled.slots[i]);
+    rows_.references.push_back(pulled.references == nullptr ? kNoReference : pulled.references[i]);
+    if (with_step_shows_) rows_.step_shows.push_back(kFrozen);
+    if (!lookup.frozen) {
+      rows_.gradients.insert(rows_.gradients.end(), gradient, gradient + lookup.width);
+    }
+    rows_.gradients.resize(rows_.keys.size() * width_);
+  }
+
+  const int width_;
+  const bool with_step_shows_;
+  MergedRows& rows_;
+  std::unique_ptr<UniqueIndex> index_;
+};
+
 PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& first_rows) {
-  constexpr int64_t kBlock = 32;  // hashed ahead, to prefetch their entries
   int64_t most_rows = 0;
   int width = 0;
   bool references = false, some_frozen = false;
+  std::map<int32_t, int64_t, std::greater<>> rows_of;  // by reader, those that count first
   for (const PushedLookup& lookup : input_.lookups) {
     most_rows += lookup.parts[server].n;
+    rows_of[lookup.reader] += lookup.parts[server].n;
     width = std::max(width, lookup.width);
     references |= lookup.parts[server].references != nullptr;
     some_frozen |= lookup.frozen;
@@ -231,47 +308,20 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
   merged_.push_back(std::make_unique<MergedRows>());
   MergedRows& rows = *merged_.back();
   rows.gradients.reserve(most_rows * width);
-  UniqueIndex index(most_rows);
-  uint64_t hashes[kBlock];
-  for (size_t l = 0; l < input_.lookups.size(); ++l) {
-    const PushedLookup& lookup = input_.lookups[l];
-    const PulledPart& pulled = lookup.parts[server];
-    const float* gradient = lookup.gradients + first_rows[l] * lookup.width;
-    for (int64_t i = 0; i < pulled.n; ++i, gradient += lookup.width) {
-      if (i % kBlock == 0) {
-        for (int64_t j = i; j < std::min(i + kBlock, pulled.n); ++j) {
-          hashes[j - i] = SplitMix64(static_cast<uint64_t>(pulled.keys[j]));
-          index.PrefetchFor(hashes[j - i]);
-        }
-      }
-      uint32_t& entry = index.Find(pulled.keys[i], hashes[i % kBlock], rows.keys);
-      if (entry == 0) {
-        rows.keys.push_back(pulled.keys[i]);
-        rows.slots.push_back(pulled.slots[i]);
-        rows.references.push_back(pulled.references == nullptr ? kNoReference
-                                                               : pulled.references[i]);
-        rows.counts.Append(counts_[l], first_rows[l] + i);
-        if (some_frozen) rows.step_shows.push_back(kFrozen);
-        if (!lookup.frozen) {
-          rows.gradients.insert(rows.gradients.end(), gradient, gradient + lookup.width);
-        }
-        rows.gradients.resize(rows.keys.size() * width);
-        entry = static_cast<uint32_t>(rows.keys.size());
-      } else {
-        rows.counts.Add(entry - 1, counts_[l], first_rows[l] + i);
-        if (!lookup.frozen) {
-          float* sum = rows.gradients.data() + int64_t{entry - 1} * width;
-          for (int d = 0; d < lookup.width; ++d) sum[d] += gradient[d];
-        }
-      }
-      if (some_frozen && !lookup.frozen) {
-        const double show = counts_[l].show(first_rows[l] + i);
-        double& step_show = rows.step_shows[entry - 1];
-        step_show = IsFrozen(step_show) ? show : step_show + show;
-      }
-    }
-  }
   Part part = {};
+  Merger merger(width, some_frozen, &rows);
+  for (const auto& [reader, most_rows_of] : rows_of) {
+    const size_t first_key = rows.keys.size();
+    merger.Begin(most_rows_of);
+    for (size_t l = 0; l < input_.lookups.size(); ++l) {
+      const PushedLookup& lookup = input_.lookups[l];
+      if (lookup.reader != reader) continue;
+      merger.Add(lookup, lookup.parts[server], counts_[l], first_rows[l],
+                 with_readers_ ? &is_there_[l] : nullptr);
+    }
+    const auto count = static_cast<uint32_t>(rows.keys.size() - first_key);
+    if (with_readers_ && count > 0) part.reader_runs.push_back({reader, count});
+  }
   part.shape.n = static_cast<int64_t>(rows.keys.size());
   part.shape.width = width;
   part.shape.version = input_.lookups.front().parts[server].version;
@@ -284,6 +334,7 @@ PushMaker::Part PushMaker::MergedPart(int server, const std::vector<int64_t>& fi
   part.step_shows.assign(rows.step_shows.begin(), rows.step_shows.end());
   part.gradients = rows.gradients.data();
   part.Finish(rows.slots.data());
+  part.shape.reader_runs = static_cast<uint32_t>(part.reader_runs.size());
   return part;
 }
 
@@ -294,6 +345,7 @@ void PushMaker::Write(int server, char* message) const {
   const PushShape& shape = part.shape;
   const PushParts out = WritePushHeader(shape, message);
   std::copy(part.runs.begin(), part.runs.end(), out.runs);
+  std::copy(part.reader_runs.begin(), part.reader_runs.end(), out.reader_runs);
   std::copy_n(part.keys, shape.n, out.keys);
   if (shape.references) std::copy_n(part.references, shape.n, out.references);
   if (shape.whole_counts) {

@@ -27,6 +27,9 @@ struct PushedLookup {
   const float* gradients;         // (rows, width)
   int width;
   bool frozen = false;  // It adds counts only, and its gradients may be anything.
+  // See PushBatch. If some lookup has another reader than kOwnSlot, rows that are in none of a
+  // lookup's bags are none of it: several lookups may be parts of one pull.
+  int32_t reader = kOwnSlot;
 };
 
 struct MakePushInput {
@@ -40,10 +43,10 @@ struct MakePushInput {
 
 // Sums show and click over the occurrences of each feasign: a feasign that occurs twice in an
 // example counts twice. An example whose show is not finite adds nothing, one whose click is not
-// finite its show only. Merges the lookups: each key has one row, with the sums of its counts and
-// gradients and with the slot and reference of the first lookup that has it. A gradient that is
-// narrower than another is padded with zeros. A row that only frozen lookups have is frozen; of
-// others the step show is that of the lookups that are not.
+// finite its show only. Merges the lookups: each key has one row, or one for each of its readers,
+// with the sums of its counts and gradients and with the slot and reference of the first lookup
+// that has it. A gradient that is narrower than another is padded with zeros. A row that only
+// frozen lookups have is frozen; of others the step show is that of the lookups that are not.
 class PushMaker {
  public:
   // `input`, and what it points to, must outlive this object.
@@ -57,6 +60,7 @@ class PushMaker {
 
  private:
   class RowCounts;
+  class Merger;
   struct MergedRows;
   struct Part;
 
@@ -66,9 +70,11 @@ class PushMaker {
   Part MergedPart(int server, const std::vector<int64_t>& first_rows);
 
   const MakePushInput& input_;
+  bool with_readers_ = false;
   std::vector<float> show_, click_;                  // (batch_size), finite
   uint32_t nonfinite_counts_ = 0;                    // examples with a count that was not
   std::vector<RowCounts> counts_;                    // by lookup
+  std::vector<std::vector<bool>> is_there_;          // by lookup, if there are readers
   std::vector<std::unique_ptr<MergedRows>> merged_;  // what parts point to
   std::vector<Part> parts_;                          // by server
 };

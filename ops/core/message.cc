@@ -8,7 +8,7 @@ namespace tfps {
 namespace {
 
 constexpr uint32_t kPulledMagic = 0x314c5054;  // "TPL1"
-constexpr uint32_t kPushMagic = 0x31485054;    // "TPH1"
+constexpr uint32_t kPushMagic = 0x32485054;    // "TPH2"
 
 constexpr uint8_t kHasReferences = 1;
 constexpr uint8_t kHasWholeCounts = 2;
@@ -34,8 +34,10 @@ struct PushHeader {
   int64_t finished_below;
   uint32_t runs;
   uint32_t nonfinite_counts;
+  uint32_t reader_runs;
+  uint32_t unused;
 };
-static_assert(sizeof(PushHeader) == 56, "a header has no holes");
+static_assert(sizeof(PushHeader) == 64, "a header has no holes");
 
 // No sum of parts overflows: n and runs are less than 2^32, width less than 2^16.
 class Layout {
@@ -71,6 +73,7 @@ struct PushLayout {
   explicit PushLayout(const PushShape& shape) {
     Layout layout(sizeof(PushHeader));
     runs = layout.Add(int64_t{shape.runs} * sizeof(SlotRun));
+    reader_runs = layout.Add(int64_t{shape.reader_runs} * sizeof(ReaderRun));
     keys = layout.Add(8 * shape.n);
     references = layout.Add(shape.references ? 4 * shape.n : 0);
     counts = layout.Add((shape.whole_counts ? 4 : 8) * shape.n);
@@ -79,7 +82,7 @@ struct PushLayout {
     end = layout.end();
   }
 
-  int64_t runs, keys, references, counts, step_show, gradients, end;
+  int64_t runs, reader_runs, keys, references, counts, step_show, gradients, end;
 };
 
 Header MakeHeader(uint32_t magic, const MessageShape& shape, uint8_t flags) {
@@ -131,6 +134,7 @@ std::string ReadHeader(const char* name, const char* message, int64_t bytes, int
 // Reads what the layout of a push depends on beside the MessageShape.
 void ReadSizes(const PushHeader& header, uint8_t flags, PushShape* shape) {
   shape->runs = header.runs;
+  shape->reader_runs = header.reader_runs;
   shape->whole_counts = flags & kHasWholeCounts;
   shape->step_show = flags & kHasStepShow;
 }
@@ -139,6 +143,16 @@ std::string CheckBytes(const char* name, int64_t bytes, int64_t wanted) {
   if (bytes == wanted) return "";
   return std::string(name) + " has " + std::to_string(bytes) + " bytes, but its header says " +
          std::to_string(wanted) + "; it was cut off on its way.";
+}
+
+template <typename Run>
+std::string CheckRuns(const char* name, const char* what, const Run* runs, uint32_t num_runs,
+                      int64_t n) {
+  int64_t keys = 0;
+  for (uint32_t r = 0; r < num_runs; ++r) keys += runs[r].count;
+  if (keys == n) return "";
+  return std::string(name) + " is damaged: its " + what + " have " + std::to_string(keys) +
+         " keys, but it holds " + std::to_string(n) + "; send it again.";
 }
 
 }  // namespace
@@ -189,10 +203,13 @@ PushParts WritePushHeader(const PushShape& shape, char* message) {
                              shape.step.batch,
                              shape.step.finished_below,
                              shape.runs,
-                             shape.nonfinite_counts};
+                             shape.nonfinite_counts,
+                             shape.reader_runs,
+                             0};
   std::memcpy(message, &header, sizeof(header));
   char* counts = message + layout.counts;
   return {reinterpret_cast<SlotRun*>(message + layout.runs),
+          reinterpret_cast<ReaderRun*>(message + layout.reader_runs),
           reinterpret_cast<uint64_t*>(message + layout.keys),
           shape.references ? reinterpret_cast<uint32_t*>(message + layout.references) : nullptr,
           shape.whole_counts ? reinterpret_cast<uint16_t*>(counts) : nullptr,
@@ -217,6 +234,7 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
   problem = CheckBytes(kName, bytes, layout.end);
   if (!problem.empty()) return problem;
   push->runs = reinterpret_cast<const SlotRun*>(message + layout.runs);
+  push->reader_runs = reinterpret_cast<const ReaderRun*>(message + layout.reader_runs);
   push->keys = reinterpret_cast<const uint64_t*>(message + layout.keys);
   push->references =
       shape.references ? reinterpret_cast<const uint32_t*>(message + layout.references) : nullptr;
@@ -226,13 +244,9 @@ std::string ReadPush(const char* message, int64_t bytes, PushMessage* push) {
   push->step_show =
       shape.step_show ? reinterpret_cast<const float*>(message + layout.step_show) : nullptr;
   push->gradients = message + layout.gradients;
-  int64_t keys = 0;
-  for (uint32_t r = 0; r < shape.runs; ++r) keys += push->runs[r].count;
-  if (keys != shape.n) {
-    return std::string(kName) + " is damaged: its slots have " + std::to_string(keys) +
-           " keys, but it holds " + std::to_string(shape.n) + "; send it again.";
-  }
-  return "";
+  problem = CheckRuns(kName, "slots", push->runs, shape.runs, shape.n);
+  if (!problem.empty() || shape.reader_runs == 0) return problem;
+  return CheckRuns(kName, "readers", push->reader_runs, shape.reader_runs, shape.n);
 }
 
 int64_t FirstPushBytes(const char* messages, int64_t bytes) {
@@ -255,6 +269,13 @@ DecodedPush::DecodedPush(const PushMessage& message) {
   for (uint32_t r = 0; r < shape.runs; ++r) {
     slot = std::fill_n(slot, message.runs[r].count, message.runs[r].slot);
   }
+  if (shape.reader_runs > 0) {
+    readers_.reset(new int32_t[shape.n]);
+    int32_t* reader = readers_.get();
+    for (uint32_t r = 0; r < shape.reader_runs; ++r) {
+      reader = std::fill_n(reader, message.reader_runs[r].count, message.reader_runs[r].reader);
+    }
+  }
   show_.reset(new float[shape.n]);
   click_.reset(new float[shape.n]);
   for (int64_t i = 0; i < shape.n; ++i) {
@@ -267,8 +288,8 @@ DecodedPush::DecodedPush(const PushMessage& message) {
     ReadWire(message.gradients, shape.n * shape.width, shape.dtype, gradients_.get());
     gradients = gradients_.get();
   }
-  batch_ = {shape.n,      shape.width, message.keys,       slots_.get(),     show_.get(),
-            click_.get(), gradients,   message.references, message.step_show};
+  batch_ = {shape.n,      shape.width, message.keys,       slots_.get(),      show_.get(),
+            click_.get(), gradients,   message.references, message.step_show, readers_.get()};
 }
 
 }  // namespace tfps

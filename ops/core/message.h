@@ -1,15 +1,16 @@
 // The two messages between a worker and a server: pulled rows, and a push.
 //
-//   pulled  header | references uint32 (n), if asked for | shows and clicks float32 (n, 2), if
-//   asked
-//           for | rows (n, width)
-//   push    header | slot runs | keys uint64 (n) | references uint32 (n), if known | counts |
-//           step shows float32 (n), if they differ from shows | gradients (n, width)
+//   pulled  header | references uint32 (n), if asked for |
+//           shows and clicks float32 (n, 2), if asked for | rows (n, width)
+//   push    header | slot runs | reader runs, if slots read the rows of others | keys uint64 (n) |
+//           references uint32 (n), if known | counts | step shows float32 (n), if they differ from
+//           shows | gradients (n, width)
 //
 // Every part begins at a multiple of 8 bytes of the message, after zeros if needed, so that a
 // reader can point into the message. Keys are grouped by slot: a run is a slot and the number of
-// keys in a row that have it. Counts are pairs of show and click: uint16 if all counts of the
-// message are whole numbers up to 65,535, otherwise float32. Numbers are little-endian.
+// keys in a row that have it; likewise a reader run, see PushBatch. Counts are pairs of show and
+// click: uint16 if all counts of the message are whole numbers up to 65,535, otherwise float32.
+// Numbers are little-endian.
 //
 // A reader checks all sizes first: whatever the bytes are, it never reads outside of the message.
 #ifndef OPS_CORE_MESSAGE_H_
@@ -68,9 +69,15 @@ struct SlotRun {
   uint32_t count;
 };
 
+struct ReaderRun {
+  int32_t reader;
+  uint32_t count;
+};
+
 struct PushShape : MessageShape {
   Step step;
   uint32_t runs = 0;
+  uint32_t reader_runs = 0;  // 0: each slot read its own rows
   bool whole_counts = false;
   bool step_show = false;
   uint32_t nonfinite_counts = 0;  // examples that added no show or no click: it was not finite
@@ -79,6 +86,7 @@ struct PushShape : MessageShape {
 struct PushMessage {
   PushShape shape;
   const SlotRun* runs;
+  const ReaderRun* reader_runs;
   const uint64_t* keys;
   const uint32_t* references;    // (n), or nullptr
   const uint16_t* whole_counts;  // (n, 2), or nullptr
@@ -92,6 +100,7 @@ int64_t PushBytes(const PushShape& shape);
 // See WritePulledHeader.
 struct PushParts {
   SlotRun* runs;
+  ReaderRun* reader_runs;
   uint64_t* keys;
   uint32_t* references;
   uint16_t* whole_counts;
@@ -116,6 +125,7 @@ class DecodedPush {
 
  private:
   std::unique_ptr<int32_t[]> slots_;
+  std::unique_ptr<int32_t[]> readers_;
   std::unique_ptr<float[]> show_;
   std::unique_ptr<float[]> click_;
   std::unique_ptr<float[]> gradients_;

@@ -26,6 +26,7 @@ struct RowPush {
   float step_show;        // the show that the gradient is of, or kFrozen
   const float* gradient;  // (width)
   int width;
+  bool counts = true;  // otherwise it makes no row, admits none, and its show and click are 0
 };
 
 // Scratch memory.
@@ -92,7 +93,7 @@ inline bool StepRow(const Policy& policy, bool with_mf, const float* g, RowHead*
 
 // Whether this push admits a row that has no mf vector and these counts after it.
 inline bool IsAdmittedBy(const RowPush& push, const Accessor& accessor, double show, double click) {
-  return !IsFrozen(push.step_show) && accessor.Admits(show, click);
+  return push.counts && !IsFrozen(push.step_show) && accessor.Admits(show, click);
 }
 
 // Applies one push to a row: adds its counts and, unless it is frozen, takes one step with each

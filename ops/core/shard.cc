@@ -38,6 +38,7 @@ bool Shard::PushOne(const PushItem& item, uint32_t guess, const RowPush& push) {
     if (handle != Arena::kNone) row = arena_.At(handle);
   }
   const bool existed = row != nullptr;
+  if (!existed && !push.counts) return true;
   const Policy& policy = config_.PolicyOf(existed ? row->slot : item.slot);
   if (existed) {
     Touch(handle);

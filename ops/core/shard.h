@@ -62,7 +62,8 @@ class alignas(64) Shard {
           batch.step_show == nullptr ? item.show : batch.step_show[item.position];
       const float* const gradient = batch.gradients + int64_t{item.position} * batch.width;
       room &= PushOne(item, guess,
-                      {item.slot, item.show, item.click, step_show, gradient, batch.width});
+                      {item.slot, item.show, item.click, step_show, gradient, batch.width,
+                       batch.Counts(item.position)});
     }
     view_->EndChange();
     KeepLimit();

@@ -85,8 +85,9 @@ class Table {
   std::optional<std::string> ApplyMessage(const PushMessage& message, bool accumulate,
                                           const ParallelFor& parallel_for);
 
-  // Keeps a copy of a batch for ApplyAccumulated: 20 + 4 * width bytes per row, and 4 more where
-  // something is frozen. Returns one sentence if there is no memory for it.
+  // Keeps a copy of a batch for ApplyAccumulated: 20 + 4 * width bytes per row, 4 more where
+  // something is frozen, and 4 more where slots read the rows of others. Returns one sentence if
+  // there is no memory for it.
   std::optional<std::string> Accumulate(const PushBatch& batch, int64_t ticket,
                                         int64_t batch_number);
 
@@ -216,6 +217,11 @@ class Table {
   TableConfig config_;  // changes only in its learning rates
 
  private:
+  // Pushes a batch that has each key once, or once for each reader; sets `rows` to the number of
+  // distinct feasigns.
+  std::optional<std::string> PushJoined(const PushBatch& batch, const ParallelFor& parallel_for,
+                                        int64_t* rows);
+
   std::mutex rates_mutex_;
   Clock clock_;
   Accumulated accumulated_;

@@ -3,6 +3,7 @@
 #include <new>
 #include <string>
 
+#include "ops/core/joined_push.h"
 #include "ops/core/table.h"
 
 namespace tfps {
@@ -22,7 +23,15 @@ std::optional<std::string> Table::Accumulate(const PushBatch& batch, int64_t tic
 std::optional<std::string> Table::ApplyAccumulated(const ParallelFor& parallel_for, int64_t* rows) {
   version_ += accumulated_messages_.exchange(0);
   const OwnedBatch merged = accumulated_.TakeMerged();
-  const PushBatch batch = merged.View();
+  return PushJoined(merged.View(), parallel_for, rows);
+}
+
+std::optional<std::string> Table::PushJoined(const PushBatch& batch,
+                                             const ParallelFor& parallel_for, int64_t* rows) {
+  if (batch.readers != nullptr) {
+    const JoinedPush joined(batch, options().gradient_scale);
+    return PushJoined(joined.batch(), parallel_for, rows);
+  }
   *rows = std::count_if(batch.keys, batch.keys + batch.n,
                         [](uint64_t key) { return !IsReserved(key); });
   if (batch.n == 0) return std::nullopt;

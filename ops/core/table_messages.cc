@@ -32,7 +32,10 @@ std::optional<std::string> Table::ApplyMessage(const PushMessage& message, bool 
       std::max<int64_t>((accumulate ? version_.load() : version_++) - pulled, 0);
   staleness_sum_ += staleness;
   RaiseTo(staleness, &staleness_max_);
-  if (!accumulate) return Push(push.batch(), parallel_for);
+  if (!accumulate) {
+    int64_t rows;
+    return PushJoined(push.batch(), parallel_for, &rows);
+  }
   ++accumulated_messages_;
   return Accumulate(push.batch(), step.ticket, step.batch);
 }

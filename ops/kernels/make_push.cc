@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <string>
+#include <vector>
 
 #include "ops/kernels/bags.h"
 #include "ops/kernels/kernel.h"
@@ -26,11 +27,15 @@ class MakePushOp : public Kernel {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("N", &parts));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("num_lookups", &num_lookups_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("num_servers", &num_servers_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("readers", &readers_));
     OP_REQUIRES_OK(ctx, ReadWireDtype(ctx, &dtype_));
     OP_REQUIRES(ctx, parts == num_lookups_ * num_servers_,
                 InvalidArgument("keys, slots and pulled must have one tensor for each lookup and "
                                 "server, ",
                                 num_lookups_, " * ", num_servers_, ", not ", parts, "."));
+    OP_REQUIRES(ctx, readers_.empty() || readers_.size() == static_cast<size_t>(num_lookups_),
+                InvalidArgument("readers must be empty or have one element per lookup, ",
+                                num_lookups_, ", not ", readers_.size(), "."));
   }
 
   absl::Status Run(OpKernelContext* ctx) override {
@@ -118,6 +123,7 @@ class MakePushOp : public Kernel {
       lookup.gradients = gradients[l].flat<float>().data();
       lookup.width = static_cast<int>(width);
       lookup.frozen = frozen->vec<bool>()(l);
+      if (!readers_.empty()) lookup.reader = readers_[l];
       lookups->push_back(std::move(lookup));
     }
     return absl::OkStatus();
@@ -141,6 +147,7 @@ class MakePushOp : public Kernel {
 
   int num_lookups_;
   int num_servers_;
+  std::vector<int32_t> readers_;
   WireDtype dtype_;
 };
 

@@ -24,6 +24,7 @@ REGISTER_OP("TfpsMakePush")
     .Attr("N: int >= 1")
     .Attr("num_lookups: int >= 1")
     .Attr("num_servers: int >= 1")
+    .Attr("readers: list(int) = []")
     .Attr("wire_dtype: {float, bfloat16, half} = DT_FLOAT")
     .SetShapeFn([](InferenceContext* c) {
       std::vector<ShapeHandle> inputs;
@@ -47,9 +48,9 @@ REGISTER_OP("TfpsMakePush")
 Packs what one step pushes to one table: a message for each parameter server.
 
 Sums shows and clicks over the occurrences of each feasign: one that occurs twice in an example
-counts twice. Merges the lookups of the table: each feasign has one row, with the sums of its counts
-and gradients and with the slot of the first lookup that has it. A gradient that is narrower than
-another is padded with zeros.
+counts twice. Merges the lookups of the table: each feasign has one row, or one for each of its
+readers, with the sums of its counts and gradients and with the slot of the first lookup that has it.
+A gradient that is narrower than another is padded with zeros.
 
 keys: for each lookup and server, lookup after lookup, the feasigns that were pulled, each once.
 slots: the slot of each.
@@ -67,6 +68,11 @@ scale: the factor of the gradients.
 step: [3], the number of the ticket (-1: none, nothing is checked), the number of the batch within
   it, and the number below which all tickets are finished.
 messages: one for each parameter server, for TfpsMakeRequest.
+readers: for each lookup 0 if its slots read their own rows, otherwise the number of the slot, which
+  reads the rows of another one; negative if it does not count: it makes no row, admits none, and its
+  shows are those of its gradients only. The step of a row adds the gradients of its readers, each by
+  its own scale. With readers, feasigns that are in none of a lookup's bags are none of it, so that
+  several lookups may be parts of one pull. Empty: all are 0.
 wire_dtype: the dtype that gradients are rounded to, up or down at random so that the mean is the
   gradient itself; the randomness is a function of ticket, batch and position in the message. A
   finite gradient beyond the range of half becomes its largest value; NaN and infinities stay.

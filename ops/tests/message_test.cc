@@ -36,7 +36,7 @@ Buffer MakePulled(int64_t n, int width, WireDtype dtype, bool references) {
 // Keys 1 to n in three slots; key k has k shows.
 struct TestPush {
   TestPush(int64_t n, int width, WireDtype dtype, bool references, float show_of_each = 1,
-           bool frozen = false) {
+           bool frozen = false, int32_t reader = kOwnSlot) {
     for (int64_t i = 0; i < n; ++i) {
       keys.push_back(i + 1);
       slots.push_back(static_cast<int32_t>(i * 3 / n) * 5);
@@ -55,6 +55,7 @@ struct TestPush {
     lookup.gradients = gradients.data();
     lookup.width = width;
     lookup.frozen = frozen;
+    lookup.reader = reader;
     input.lookups = {lookup};
     input.show = show.data();
     input.click = click.data();
@@ -88,6 +89,7 @@ void Use(const PushMessage& message) {
   for (int64_t i = 0; i < batch.n; ++i) {
     sum += batch.keys[i] + batch.slots[i] + batch.show[i] + batch.click[i];
     if (batch.references != nullptr) sum += batch.references[i];
+    if (batch.readers != nullptr) sum += batch.readers[i];
     sum += batch.StepShow(i);
   }
   for (int64_t i = 0; i < batch.n * batch.width; ++i) sum += batch.gradients[i];
@@ -126,7 +128,8 @@ std::string ThreePushes(WireDtype dtype, std::vector<int64_t>* begins) {
   std::string messages;
   for (const int64_t n : {7, 0, 3}) {
     begins->push_back(messages.size());
-    Buffer one = TestPush(n, 3, dtype, n == 7, n == 7 ? 1 : 0.5f, n == 3).Message();
+    Buffer one =
+        TestPush(n, 3, dtype, n == 7, n == 7 ? 1 : 0.5f, n == 3, n == 3 ? -2 : 0).Message();
     messages.append(one.data(), one.size);
   }
   return messages;
@@ -192,9 +195,9 @@ TEST(APushComesBack) {
 
 TEST(MessagesAreSmall) {
   const TestPush push(1000, 9, WireDtype::kFloat32, true);
-  CHECK_EQ(push.Message().size, 56 + 3 * 8 + 1000 * (8 + 4 + 4 + 36));
+  CHECK_EQ(push.Message().size, 64 + 3 * 8 + 1000 * (8 + 4 + 4 + 36));
   const TestPush half(1000, 9, WireDtype::kFloat16, true);
-  CHECK_EQ(half.Message().size, 56 + 3 * 8 + 1000 * (8 + 4 + 4 + 18));
+  CHECK_EQ(half.Message().size, 64 + 3 * 8 + 1000 * (8 + 4 + 4 + 18));
   CHECK_EQ(MakePulled(1000, 9, WireDtype::kBfloat16, true).size, 24 + 1000 * (4 + 18));
 }
 
@@ -258,7 +261,7 @@ TEST(DamagedMessagesAreRefusedOrReadWithinTheirBounds) {
     const WireDtype dtype = kDtypes[random() % 3];
     const bool is_push = i % 2;
     Buffer whole = is_push ? TestPush(1 + random() % 9, 3, dtype, random() % 2,
-                                      random() % 2 ? 1 : 0.5f, random() % 2)
+                                      random() % 2 ? 1 : 0.5f, random() % 2, random() % 3 - 1)
                                  .Message()
                            : MakePulled(1 + random() % 9, 3, dtype, random() % 2);
     Buffer buffer(whole.data(), whole.size);
@@ -364,7 +367,7 @@ TEST(ADamagedSecondPushIsRefusedAndReadWithinItsBounds) {
   std::mt19937_64 random(7);
   int refused = 0;
   for (int i = 0; i < 20000; ++i) {
-    refused += with(random() % 56, static_cast<char>(random())) < 3;
+    refused += with(random() % 64, static_cast<char>(random())) < 3;
     if (!problem.empty()) CHECK_TRUE(IsASentence(problem));
   }
   CHECK_GT(refused, 4000);

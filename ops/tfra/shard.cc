@@ -18,12 +18,14 @@ constexpr char kNoMemory[] =
 void TfraShard::PushOne(const PushBatch& batch, int64_t position, RowHead* row,
                         PushScratch* scratch) {
   const bool existed = !IsAbsent(row);
+  if (!existed && !batch.Counts(position)) return;
   const RowPush push = {batch.slots[position],
                         batch.show[position],
                         batch.click[position],
                         batch.StepShow(position),
                         batch.gradients + position * batch.width,
-                        batch.width};
+                        batch.width,
+                        batch.Counts(position)};
   const Policy& policy = config_.PolicyOf(existed ? row->slot : push.slot);
   if (!existed) {
     InitRow(batch.keys[position], push.slot, policy, row);

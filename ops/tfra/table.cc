@@ -170,7 +170,9 @@ void TfraTable::PushGroup(const Batch& by_shard, int64_t first, int64_t last,
   }
   std::vector<const RowHead*> pushed;
   pushed.reserve(keys.size());
-  for (size_t i = 0; i < keys.size(); ++i) pushed.push_back(rows[i]);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!IsAbsent(rows[i])) pushed.push_back(rows[i]);
+  }
   rows_.Write(pushed, Part::kAll);
   for (int64_t s = first; s < last; ++s) shards_[s]->KeepLimit();
 }

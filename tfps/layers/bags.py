@@ -32,14 +32,18 @@ class Bags(NamedTuple):
   batch_size: int | tf.Tensor
 
 
-def read_feature(slot: str, feature: Column | tf.SparseTensor, densify: bool = False) -> Column:
+def read_feature(
+  slot: str, feature: Column | tf.SparseTensor, densify: bool = False, owner: str | None = None
+) -> Column:
   """The feasigns of one slot.
 
   Args:
-    slot: name of the slot; it is part of the hash of a string.
+    slot: name of the slot.
     feature: strings or integers (feasigns already): a tensor [B], [B, 1] or [B, k] where 0 or ""
       is padding, a tf.RaggedTensor [B, None] or a tf.SparseTensor [B, k].
     densify: make a tf.SparseTensor dense, not ragged.
+    owner: the slot whose feasigns they are, whose name is part of the hash of a string; `slot` by
+      default.
 
   Returns:
     int64: a tensor [B] or [B, k], or a tf.RaggedTensor [B, None].
@@ -49,7 +53,7 @@ def read_feature(slot: str, feature: Column | tf.SparseTensor, densify: bool = F
   """
   feature = _structure(slot, feature, densify)
   if feature.dtype == tf.string:
-    return feasign(slot, feature, padding="")
+    return feasign(owner or slot, feature, padding="")
   if feature.dtype.is_integer:
     return _map_values(as_int64, feature)
   raise ValueError(
@@ -106,6 +110,41 @@ def make_bags(
     _join_weights(columns, ids, weights or {}, features or {}),
     batch_size,
   )
+
+
+def part_of(
+  bags: Bags, positions: tf.Tensor, first_slot: int, num_slots: int
+) -> tuple[Bags, tf.Tensor]:
+  """Some slots of the bags, one after the other, with their part of `positions` [N]."""
+  first, last = first_slot * bags.batch_size, (first_slot + num_slots) * bags.batch_size
+  row_splits = bags.row_splits[first : last + 1]
+  begin, end = row_splits[0], row_splits[-1]
+  slot_ends = bags.slot_ends[first_slot : first_slot + num_slots] - begin
+  part = Bags(
+    bags.ids[begin:end], row_splits - begin, slot_ends, bags.weights[begin:end], bags.batch_size
+  )
+  return part, positions[begin:end]
+
+
+def sum_per_example(values: tf.Tensor, column: Column) -> tf.Tensor:
+  """[B, 1]: the sums of `values` [n], one for each id of `column`."""
+  if isinstance(column, tf.RaggedTensor):
+    return tf.reduce_sum(column.with_flat_values(values), axis=1)[:, tf.newaxis]
+  if column.shape.rank == 1:
+    return values[:, tf.newaxis]
+  return tf.reduce_sum(tf.reshape(values, tf.shape(column)), axis=1, keepdims=True)
+
+
+def shape_like(vectors: tf.Tensor, column: Column) -> Column:
+  """`vectors` [n, mf_dim] in the structure of `column`'s n ids, [B, k, mf_dim]."""
+  if isinstance(column, tf.RaggedTensor):
+    return column.with_flat_values(vectors)
+  if column.shape.rank == 1:
+    return vectors[:, tf.newaxis, :]
+  shape = tf.concat([tf.shape(column), [vectors.shape[-1]]], axis=0)
+  sequence = tf.reshape(vectors, shape)
+  sequence.set_shape([*column.shape, vectors.shape[-1]])
+  return sequence
 
 
 def _structure(slot: str, feature: Column | tf.SparseTensor, densify: bool) -> Column:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,14 +11,20 @@ import tf_keras as keras
 
 from tfps import native
 from tfps.graph import compat
-from tfps.layers.bags import Bags, Column, make_bags, read_feature
+from tfps.layers.bags import (
+  Bags,
+  Column,
+  make_bags,
+  part_of,
+  read_feature,
+  shape_like,
+  sum_per_example,
+)
 from tfps.layers.exchange import Exchange, Routing, current_exchange, current_step
 from tfps.layers.lookup import Lookup, Route
 from tfps.layers.owner import check_tracked
-from tfps.layers.pooling import COMBINERS
+from tfps.layers.slots import Combiner, LayerSlots, SlotGroup
 from tfps.table.feasign_table import FeasignTable
-
-Combiner: TypeAlias = "str | None"  # One of COMBINERS, or None: no pooling.
 
 
 class EmbeddingOutput(NamedTuple):
@@ -28,8 +34,8 @@ class EmbeddingOutput(NamedTuple):
   such as mixed_bfloat16. Rows are pulled, pooled and stepped in float32.
 
   Attributes:
-    lr_logit: [B, 1], the sum over all slots of the pooled lr weights; unpooled slots add
-      their sum.
+    lr_logit: [B, 1], the sum of the pooled lr weights over the pooled slots that read their own
+      rows, and over `lr_slots`; of these an unpooled one adds its sum.
     lr: [B, P], the pooled lr weight of each pooled slot.
     mf: [B, P, mf_dim], the pooled mf vector of each pooled slot, where mf_dim is that of
       the layer, the largest of its slots'. A slot with a smaller one has zeros beyond it.
@@ -40,7 +46,7 @@ class EmbeddingOutput(NamedTuple):
       slot came so. They take no gradient. `tfps.cvm` makes features of them.
 
   Examples:
-    >>> histories = tfps.Embedding(table, ["user_id", "history"], combiner={"history": None})
+    >>> histories = tfps.Embedding(table, ["user_id", "history"], sequences=["history"])
     >>> output = histories({
     ...   "user_id": tfps.feasign("user_id", ["u7"]),
     ...   "history": tfps.feasign("history", [["m1", "m2", "m3"]]),
@@ -72,9 +78,17 @@ class Embedding(keras.layers.Layer):
     statistics: whether its output has the shows and clicks of rows, too; exports then have them.
     name: the layer's name.
     dtype: of what it returns, or a dtype policy; that of `keras.mixed_precision` by default.
+    share: {slot: the slot of the table whose rows it reads}, or None. Its values are feasigns of
+      that slot: strings are hashed with that slot's name, and integers come as
+      `tfps.feasign(that slot, ...)`. Its occurrences add no show and no click, make no row and
+      admit none; rows that are there get its gradient, by a scale of its own (docs/sharing.md).
+    sequences: slots that are not pooled, as with the combiner None.
+    counting: slots of `share` whose occurrences count as those of the slot whose rows they read.
+    lr_slots: slots of `share` and sequences whose lr weights are in `lr_logit`; by default only
+      those of pooled slots that read their own rows are.
 
   Raises:
-    ValueError: if slots or combiners are not usable.
+    ValueError: if one of these is not usable.
 
   Examples:
     >>> embedding = tfps.Embedding(table, ["user_id", "genres"], combiner={"genres": "mean"})
@@ -95,19 +109,20 @@ class Embedding(keras.layers.Layer):
     dtype: Any = None,
     *,
     statistics: bool = False,
+    share: Mapping[str, str] | None = None,
+    sequences: Collection[str] = (),
+    counting: Collection[str] = (),
+    lr_slots: Collection[str] = (),
   ) -> None:
     super().__init__(name=name, dtype=dtype)
     self._statistics = statistics
-    self._slots = _check_slots(slots)
-    combiners = _check_combiners(self._slots, combiner)
+    self._slots = LayerSlots(slots, combiner, share or {}, sequences, counting, lr_slots)
+    self._slots.check_policies(table)
     self._table = table
-    # Pooled slots first: their bags are then one run.
-    self._pooled = tuple(slot for slot in self._slots if combiners[slot] is not None)
-    self._unpooled = tuple(slot for slot in self._slots if combiners[slot] is None)
-    self._combiners = tuple(combiners[slot] for slot in self._pooled)
-    for slot in self._pooled + self._unpooled:
-      table.slot_id(slot)
-    self._mf_dim = max(table.mf_dim_of(slot) for slot in self._slots)
+    owners = [self._slots.owner_of(slot) for slot in self._slots.pooled + self._slots.unpooled]
+    for owner in owners:
+      table.slot_id(owner)
+    self._mf_dim = max(table.mf_dim_of(owner) for owner in owners)
 
   @property
   def table(self) -> FeasignTable:
@@ -122,17 +137,21 @@ class Embedding(keras.layers.Layer):
   @property
   def slots(self) -> list[str]:
     """The slots' names, in the order they were given."""
-    return list(self._slots)
+    return list(self._slots.names)
+
+  def owner_of(self, slot: str) -> str:
+    """The slot whose rows `slot` reads: itself, unless it shares those of another one."""
+    return self._slots.owner_of(slot)
 
   @property
   def pooled_slots(self) -> tuple[str, ...]:
     """The pooled slots, in the order in which its output has them."""
-    return self._pooled
+    return self._slots.pooled
 
   @property
   def sequence_slots(self) -> tuple[str, ...]:
     """The slots that are not pooled."""
-    return self._unpooled
+    return self._slots.unpooled
 
   @property
   def mf_dim(self) -> int:
@@ -173,14 +192,16 @@ class Embedding(keras.layers.Layer):
     check_tracked(self, f"looks up table '{self._table.name}'")
     columns = self._read(features)
     bags = make_bags(columns, weights, features)
-    lookup = self._pull(bags)
-    lr, mf = self._pool(lookup, bags)
-    lr_logit = tf.reduce_sum(lr, axis=1, keepdims=True)
+    lookup, parts = self._pull(bags)
+    lr, mf = self._pool(parts)
+    lr_logit = self._logit_of_pooled(lr)
+    vectors = {slot: of for part in parts for slot, of in self._vectors(*part).items()}
     sequences = {}
-    for slot, (slot_lr, slot_mf) in self._vectors(lookup, bags).items():
-      column = columns[slot]
-      lr_logit += _sum_per_example(slot_lr, column)
-      sequences[slot] = _shape_like(slot_mf, column)
+    for slot in self._slots.unpooled:
+      slot_lr, slot_mf = vectors[slot]
+      if slot in self._slots.in_logit:
+        lr_logit += sum_per_example(slot_lr, columns[slot])
+      sequences[slot] = shape_like(slot_mf, columns[slot])
     output = EmbeddingOutput(lr_logit, lr, mf, sequences, {})
     if self.compute_dtype != tf.float32.name:
       output = tf.nest.map_structure(lambda value: tf.cast(value, self.compute_dtype), output)
@@ -205,26 +226,46 @@ class Embedding(keras.layers.Layer):
     if not isinstance(features, dict):
       raise ValueError(
         f"layer '{self.name}' takes a dict {{slot: ids}}, not {type(features).__name__}: give the "
-        f"features of {', '.join(self._slots)} by name."
+        f"features of {', '.join(self.slots)} by name."
       )
-    for slot in self._slots:
+    for slot in self.slots:
       if slot not in features:
         raise ValueError(
           f"slot '{slot}' is missing from the features ({', '.join(map(str, features))}): add it "
           f"to the input's dict, or take it out of the slots of layer '{self.name}'."
         )
     return {
-      slot: read_feature(slot, features[slot], densify=slot in self._unpooled)
-      for slot in self._pooled + self._unpooled
+      slot: read_feature(
+        slot, features[slot], slot in self._slots.unpooled, self._slots.owner_of(slot)
+      )
+      for slot in self._slots.in_bags
     }
 
-  def _pull(self, bags: Bags) -> Lookup:
-    """The `Lookup` of the bags; a train step will push what answers it."""
+  def _pull(self, bags: Bags) -> tuple[Lookup, list[_Part]]:
+    """A pull, and what each group of slots has of it; a train step will push what answers it."""
     lookup = _exchange().pull(self._table, bags, 1 + self._mf_dim, self._route, self._statistics)
+    parts: list[_Part] = []
+    first = 0
+    for group in self._slots.groups:
+      rows, positions, of_group = lookup.rows, lookup.positions, bags
+      if len(self._slots.groups) > 1:
+        of_group, positions = part_of(bags, positions, first, len(group.slots))
+      if parts:
+        rows = tf.stop_gradient(rows)  # Each group has a gradient of its own.
+      of_part = lookup._replace(
+        rows=rows,
+        positions=positions,
+        row_splits=of_group.row_splits,
+        reader=group.reader,
+        counts=group.counts,
+      )
+      parts.append(_Part(group, of_part, of_group))
+      first += len(group.slots)
     step = current_step()
     if step is not None and not compat.in_scratch_graph():
-      step.record(lookup, self.trainable)
-    return lookup
+      for part in parts:
+        step.record(part.lookup, self.trainable)
+    return lookup, parts
 
   def _route(self, bags: Bags) -> Route:
     """The distinct feasigns of the bags, by server."""
@@ -232,7 +273,7 @@ class Embedding(keras.layers.Layer):
     routed = native.ops.tfps_route(
       ids=bags.ids,
       slot_ends=bags.slot_ends,
-      slot_ids=[table.slot_id(slot) for slot in self._pooled + self._unpooled],
+      slot_ids=[table.slot_id(self._slots.owner_of(slot)) for slot in self._slots.in_bags],
       assignment=_assignment(table),
       num_servers=table.num_servers,
     )
@@ -241,36 +282,59 @@ class Embedding(keras.layers.Layer):
   def _pool_rows(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return _exchange().pool(self._table, *arguments)
 
-  def _pool(self, lookup: Lookup, bags: Bags) -> tuple[tf.Tensor, tf.Tensor]:
+  def _pool(self, parts: Sequence[_Part]) -> tuple[tf.Tensor, tf.Tensor]:
     """(lr [B, P], mf [B, P, mf_dim]) of the pooled slots."""
-    count = len(self._pooled)
-    if not count:
-      shape = [bags.batch_size, 0]
+    pooled = [part for part in parts if part.group.pooled]
+    if not pooled:
+      shape = [parts[0].bags.batch_size, 0]
       return tf.zeros(shape), tf.zeros([*shape, self._mf_dim])
-    if not self._unpooled:
+    if len(pooled) == 1:
+      return self._pool_group(*pooled[0])
+    lr, mf = (tf.concat(of, axis=1) for of in zip(*(self._pool_group(*part) for part in pooled)))
+    names = [slot for part in pooled for slot in part.group.pooled]
+    order = [names.index(slot) for slot in self._slots.pooled]
+    return tf.gather(lr, order, axis=1), tf.gather(mf, order, axis=1)
+
+  def _pool_group(
+    self, group: SlotGroup, lookup: Lookup, bags: Bags
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """The same of the pooled slots of one group."""
+    combiners = [self._slots.combiners[slot] for slot in group.pooled]
+    if not group.unpooled:
       return self._pool_rows(
-        lookup.rows, lookup.positions, lookup.row_splits, bags.weights, self._combiners
+        lookup.rows, lookup.positions, lookup.row_splits, bags.weights, combiners
       )
+    count = len(group.pooled)
     end = bags.slot_ends[count - 1]
     row_splits = lookup.row_splits[: count * bags.batch_size + 1]
     return self._pool_rows(
-      lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], self._combiners
+      lookup.rows, lookup.positions[:end], row_splits, bags.weights[:end], combiners
     )
 
-  def _vectors(self, lookup: Lookup, bags: Bags) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-    """{slot: (lr [n], mf [n, mf_dim])} of the unpooled slots' n ids."""
-    if not self._unpooled:
+  def _logit_of_pooled(self, lr: tf.Tensor) -> tf.Tensor:
+    """[B, 1]: the sum of the lr weights [B, P] that are in the logit."""
+    summed = [i for i, slot in enumerate(self._slots.pooled) if slot in self._slots.in_logit]
+    if len(summed) < len(self._slots.pooled):
+      lr = tf.gather(lr, tf.constant(summed, tf.int32), axis=1)
+    return tf.reduce_sum(lr, axis=1, keepdims=True)
+
+  def _vectors(
+    self, group: SlotGroup, lookup: Lookup, bags: Bags
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """{slot: (lr [n], mf [n, mf_dim])} of the n ids of a group's unpooled slots."""
+    if not group.unpooled:
       return {}
-    ends = bags.slot_ends[len(self._pooled) :]
-    begin = bags.slot_ends[len(self._pooled) - 1] if self._pooled else tf.zeros([], tf.int64)
+    count = len(group.pooled)
+    ends = bags.slot_ends[count:]
+    begin = bags.slot_ends[count - 1] if count else tf.zeros([], tf.int64)
     # Each id is a bag of its own.
     positions = lookup.positions[begin:]
     row_splits = tf.range(tf.size(positions, tf.int64) + 1)
     lr, mf = self._pool_rows(lookup.rows, positions, row_splits, bags.weights[begin:], ["sum"])
     sizes = ends - tf.concat([[begin], ends[:-1]], axis=0)
-    count = len(self._unpooled)
+    count = len(group.unpooled)
     parts = zip(tf.split(lr[:, 0], sizes, num=count), tf.split(mf[:, 0, :], sizes, num=count))
-    return dict(zip(self._unpooled, parts))
+    return dict(zip(group.unpooled, parts))
 
   def _statistics_of(
     self, lookup: Lookup, bags: Bags, columns: Mapping[str, Column]
@@ -280,10 +344,18 @@ class Embedding(keras.layers.Layer):
       return {}
     at = lookup.positions
     statistics = tf.gather(tf.pad(lookup.statistics, [[1, 0], [0, 0]]), tf.maximum(at, -1) + 1)
-    slots = self._pooled + self._unpooled
+    slots = self._slots.in_bags
     sizes = bags.slot_ends - tf.concat([tf.zeros([1], tf.int64), bags.slot_ends[:-1]], axis=0)
     parts = tf.split(tf.stop_gradient(statistics), sizes, num=len(slots))
-    return {slot: _shape_like(part, columns[slot]) for slot, part in zip(slots, parts)}
+    return {slot: shape_like(part, columns[slot]) for slot, part in zip(slots, parts)}
+
+
+class _Part(NamedTuple):
+  """What a group of slots has of a layer's pull."""
+
+  group: SlotGroup
+  lookup: Lookup
+  bags: Bags
 
 
 def row_widths(model: keras.Model) -> dict[FeasignTable, int]:
@@ -307,40 +379,13 @@ def slots_of(model: keras.Model) -> dict[FeasignTable, frozenset[str]]:
   """The slots whose rows the `Embedding` layers of a Keras model read, of each of its tables."""
   read: dict[FeasignTable, frozenset[str]] = {}
   for layer in embeddings_of(model):
-    read[layer.table] = read.get(layer.table, frozenset()) | set(layer.slots)
+    read[layer.table] = read.get(layer.table, frozenset()) | set(map(layer.owner_of, layer.slots))
   return read
 
 
 def embeddings_of(model: keras.Model) -> list[Embedding]:
   """The `Embedding` layers of a Keras model, at whatever depth, each once."""
   return [module for module in model.submodules if isinstance(module, Embedding)]
-
-
-def _check_slots(slots: Sequence[str]) -> tuple[str, ...]:
-  if isinstance(slots, str) or not slots:
-    raise ValueError(f"slots must be a list of one slot name or more, not {slots!r}.")
-  slots = tuple(slots)
-  for slot in slots:
-    if slots.count(slot) > 1:
-      raise ValueError(f"slot '{slot}' is in slots twice: name each slot once.")
-  return slots
-
-
-def _check_combiners(
-  slots: Sequence[str], combiner: Combiner | Mapping[str, Combiner]
-) -> dict[str, Combiner]:
-  """{slot: combiner} for every slot."""
-  named: dict[str, Combiner]
-  named = dict(combiner) if isinstance(combiner, Mapping) else dict.fromkeys(slots, combiner)
-  for slot, value in named.items():
-    if slot not in slots:
-      raise ValueError(f"combiner names slot '{slot}', which is not one of {list(slots)}.")
-    if value is not None and value not in COMBINERS:
-      raise ValueError(
-        f"the combiner of slot '{slot}' must be one of {', '.join(COMBINERS)} or None, "
-        f"not {value!r}."
-      )
-  return {slot: named.get(slot, "sum") for slot in slots}
 
 
 def _exchange() -> Exchange:
@@ -353,24 +398,3 @@ def _assignment(table: FeasignTable) -> np.ndarray:
   if tf.executing_eagerly() or compat.in_scratch_graph():
     return table.assignment
   return table.fix_assignment()
-
-
-def _sum_per_example(values: tf.Tensor, column: Column) -> tf.Tensor:
-  """[B, 1]: the sums of `values` [n], one for each id of `column`."""
-  if isinstance(column, tf.RaggedTensor):
-    return tf.reduce_sum(column.with_flat_values(values), axis=1)[:, tf.newaxis]
-  if column.shape.rank == 1:
-    return values[:, tf.newaxis]
-  return tf.reduce_sum(tf.reshape(values, tf.shape(column)), axis=1, keepdims=True)
-
-
-def _shape_like(vectors: tf.Tensor, column: Column) -> Column:
-  """`vectors` [n, mf_dim] in the structure of `column`'s n ids, [B, k, mf_dim]."""
-  if isinstance(column, tf.RaggedTensor):
-    return column.with_flat_values(vectors)
-  if column.shape.rank == 1:
-    return vectors[:, tf.newaxis, :]
-  shape = tf.concat([tf.shape(column), [vectors.shape[-1]]], axis=0)
-  sequence = tf.reshape(vectors, shape)
-  sequence.set_shape([*column.shape, vectors.shape[-1]])
-  return sequence

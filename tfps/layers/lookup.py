@@ -36,6 +36,9 @@ class Lookup(NamedTuple):
     replies: for each server uint8 [m], the message that its rows came in; none if nothing can be
       pushed.
     statistics: float32 [U, 2], show and click of each row, if they were asked for.
+    reader: the slot, if it reads the rows of another one: then the lookup may be a part of a pull,
+      and rows that none of its bags has are none of it; None for slots that read their own rows.
+    counts: whether its occurrences add show and click.
   """
 
   table: FeasignTable
@@ -46,6 +49,8 @@ class Lookup(NamedTuple):
   rows: tf.Tensor
   replies: list[tf.Tensor] | tuple[()] = ()
   statistics: tf.Tensor | None = None
+  reader: str | None = None
+  counts: bool = True
 
   @property
   def route(self) -> Route:

@@ -140,6 +140,17 @@ class Step:
         scale=scale,
         step=exchange.step,
         num_servers=table.num_servers,
+        readers=_readers(lookups),
         wire_dtype=exchange.wire_dtype,
       )
       exchange.push(table, messages, gradients)
+
+
+def _readers(lookups: Sequence[Lookup]) -> list[int]:
+  """For each lookup the number of its reader, as `TfpsMakePush` has it; [] where none shares."""
+  names = sorted({lookup.reader for lookup in lookups if lookup.reader is not None})
+  if not names:
+    return []
+  numbers: dict[str | None, int] = {None: 0}
+  numbers |= {name: 1 + i for i, name in enumerate(names)}
+  return [numbers[lookup.reader] * (1 if lookup.counts else -1) for lookup in lookups]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -38,13 +38,13 @@ class ModelInputs:
 
   def __init__(self, model: keras.Model, raw: RawInputs) -> None:
     layers = [module for module in model.submodules if isinstance(module, Embedding)]
-    self._slots = {slot for layer in layers for slot in layer.slots}
+    self._slots = _owners(layers)
     # The inputs of a functional model keep the dtype that they were made with.
     self._hash = not isinstance(model, compat.functional_model())
     self._raw = raw
     traced = tf.function(self.from_raw, autograph=False).get_concrete_function(dict(raw.specs))
     self.specs = tf.nest.map_structure(tf.type_spec_from_value, traced.structured_outputs)
-    for slot in self._slots - set(self.specs):
+    for slot in set(self._slots) - set(self.specs):
       raise ExportError(
         f"the raw inputs' features have no slot '{slot}', which the model looks up."
       )
@@ -84,8 +84,22 @@ class ModelInputs:
 
   def _hashed(self, name: str, feature: Any) -> Any:
     if self._hash and name in self._slots and feature.dtype == tf.string:
-      return feasign(name, feature, padding="")
+      return feasign(self._slots[name], feature, padding="")
     return feature
+
+
+def _owners(layers: Sequence[Embedding]) -> dict[str, str]:
+  """{slot: the slot whose feasigns its values are}."""
+  owners: dict[str, str] = {}
+  for layer in layers:
+    for slot in layer.slots:
+      owner = owners.setdefault(slot, layer.owner_of(slot))
+      if owner != layer.owner_of(slot):
+        raise ExportError(
+          f"slot '{slot}' reads the rows of slot '{owner}' in one layer and those of slot "
+          f"'{layer.owner_of(slot)}' in another: give it two names."
+        )
+  return owners
 
 
 def _dense(name: str, spec: tf.TypeSpec) -> tf.TensorSpec:
