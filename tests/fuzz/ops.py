@@ -97,6 +97,9 @@ class Ops:
       most = 4 if attribute.name in ("N", "num_servers", "num_lookups") else 9
       value = rng.randint(max(attribute.minimum, 1), most)
       return rng.choice((4, 4, value, 2**31 - 1)) if attribute.name == "row_floats" else value
+    if attribute.type == "list(int)":
+      numbers = (0, 0, 1, -1, 2, -2, 2**63 - 1, -(2**63))
+      return [rng.choice(numbers) for _ in range(rng.randint(0, 4))]
     if attribute.type in ("type", "list(type)"):
       types = list(attribute.allowed_values.list.type)
       if attribute.type == "type":
