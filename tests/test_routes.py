@@ -62,7 +62,7 @@ def test_ids_are_known_ahead_where_they_are_a_function_of_the_batch(change, of_b
   model = Ids(change)
   routes = Routes(model, SPEC)
   assert routes.are_of_batch == of_batch
-  assert len(routes.lookups) == (2 if change is chained else 1)
+  assert len(routes.pulls) == (2 if change is chained else 1)
   if of_batch:
     ids = tf.constant([3, 1, 3], tf.int64)
     found = tf.function(routes)(({"user": ids}, tf.zeros([3, 1])))
@@ -84,4 +84,4 @@ def test_what_is_pushed_is_what_was_pulled(change, tmp_path):
   model.fit(source, verbose=0)
   (table,) = (model.embedding.table,)
   padding = 6 if change is chained else 0  # How many examples have user 0.
-  assert table.statistics()["show"] == 40 * len(Routes(model, SPEC).lookups) - padding
+  assert table.statistics()["show"] == 40 * len(Routes(model, SPEC).pulls) - padding

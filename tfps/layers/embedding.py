@@ -21,7 +21,7 @@ from tfps.layers.bags import (
   sum_per_example,
 )
 from tfps.layers.exchange import Exchange, Routing, current_exchange, current_step
-from tfps.layers.lookup import Lookup, Route
+from tfps.layers.lookup import Lookup, Pull, Route
 from tfps.layers.owner import check_tracked
 from tfps.layers.slots import Combiner, LayerSlots, SlotGroup
 from tfps.table.feasign_table import FeasignTable
@@ -243,7 +243,8 @@ class Embedding(keras.layers.Layer):
 
   def _pull(self, bags: Bags) -> tuple[Lookup, list[_Part]]:
     """A pull, and what each group of slots has of it; a train step will push what answers it."""
-    lookup = _exchange().pull(self._table, bags, 1 + self._mf_dim, self._route, self._statistics)
+    asked = Pull(self._table, 1 + self._mf_dim, self._statistics)
+    lookup = _exchange().pull(asked, bags, self._route)
     parts: list[_Part] = []
     first = 0
     for group in self._slots.groups:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from tfps.layers import pooling
 from tfps.layers.bags import Bags
-from tfps.layers.lookup import Lookup, Route
+from tfps.layers.lookup import Lookup, Pull, Route
 from tfps.table.feasign_table import FeasignTable
 
 # The name of the tensors that stand for rows in a `Routing`.
@@ -27,6 +27,9 @@ NOT_PULLED = "rows_not_pulled"
 
 # The step of a push that belongs to no ticket; the servers apply it whatever they have seen before.
 NO_TICKET = (-1, 0, 0)
+
+# Finds the `Route` of the bags.
+Router: TypeAlias = Callable[[Bags], Route]
 
 _Self = TypeVar("_Self", bound="Exchange")
 
@@ -78,26 +81,17 @@ class Exchange:
   def __exit__(self, *exc_info: object) -> None:
     _active.reset(self._token)
 
-  def pull(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool = False,
-  ) -> Lookup:
+  def pull(self, asked: Pull, bags: Bags, route: Router) -> Lookup:
     """Called by an embedding layer: pulls the rows of its bags.
 
     Args:
-      table: the layer's table.
+      asked: what the layer wants of its table.
       bags: the feasigns of a batch.
-      row_width: how many floats of each row the layer wants.
       route: finds the `Route` of the bags.
-      statistics: whether the layer wants shows and clicks, too.
     """
-    fetched = self.fetch(table, bags, row_width, route, statistics)
+    fetched = self.fetch(asked, bags, route)
     return Lookup(
-      table,
+      asked.table,
       *fetched.route,
       bags.row_splits,
       fetched.rows,
@@ -105,14 +99,7 @@ class Exchange:
       statistics=fetched.statistics,
     )
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
     """The `Rows` of some bags; arguments as of `pull`."""
     raise NotImplementedError
 
@@ -149,14 +136,8 @@ class Direct(Exchange):
     if table.learning_rates.are_scheduled:
       table.learning_rates.follow(steps)
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
+    table, row_width, statistics = asked
     routed = route(bags)
     if not self._is_answered():
       of_rows = table.pull_counts(routed.keys) if statistics else None
@@ -192,15 +173,8 @@ class Routed(Direct):
     self.gradients: list[tf.Tensor] = []
     self._routes = iter(routes)
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
-    return super().fetch(table, bags, row_width, lambda _: next(self._routes), statistics)
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
+    return super().fetch(asked, bags, lambda _: next(self._routes))
 
   def push(
     self, table: FeasignTable, messages: list[tf.Tensor], gradients: list[tf.Tensor]
@@ -216,37 +190,23 @@ class Routing(Exchange):
   """Collects what embedding layers want to pull, and gives them zeros.
 
   Attributes:
-    lookups: the `Lookup` of each pull, in the order of the layers' calls.
+    pulls: the `Pull` of each, in the order of the layers' calls.
+    routes: its `Route`, likewise.
   """
 
   in_training = True
 
   def __init__(self) -> None:
-    self.lookups: list[Lookup] = []
+    self.pulls: list[Pull] = []
+    self.routes: list[Route] = []
 
-  def pull(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool = False,
-  ) -> Lookup:
-    self.lookups.append(super().pull(table, bags, row_width, route, statistics))
-    return self.lookups[-1]
-
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
     routed = route(bags)
+    self.pulls.append(asked)
+    self.routes.append(routed)
     count = tf.add_n([tf.shape(keys)[0] for keys in routed.keys])
-    of_rows = tf.zeros([count, 2], name=NOT_PULLED) if statistics else None
-    return Rows(routed, tf.zeros([count, row_width], name=NOT_PULLED), statistics=of_rows)
+    of_rows = tf.zeros([count, 2], name=NOT_PULLED) if asked.statistics else None
+    return Rows(routed, tf.zeros([count, asked.row_width], name=NOT_PULLED), statistics=of_rows)
 
 
 class MadeUp(Exchange):
@@ -254,18 +214,13 @@ class MadeUp(Exchange):
 
   in_training = True
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
     routed = route(bags)
     count = tf.add_n([tf.shape(keys)[0] for keys in routed.keys])
-    of_rows = tf.random.stateless_uniform([count, 2], [3, 4], 0.1, 0.9) if statistics else None
-    rows = tf.random.stateless_uniform([count, row_width], [1, 2], 0.1, 0.9)
+    of_rows = (
+      tf.random.stateless_uniform([count, 2], [3, 4], 0.1, 0.9) if asked.statistics else None
+    )
+    rows = tf.random.stateless_uniform([count, asked.row_width], [1, 2], 0.1, 0.9)
     return Rows(routed, rows, statistics=of_rows)
 
 
@@ -295,14 +250,8 @@ class Exchanged(Exchange):
     self.pushes: dict[FeasignTable, list[tf.Tensor]] = {}
     self._pulled = iter(pulled)
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
+    table, row_width, statistics = asked
     routed, replies = next(self._pulled)
     of_rows = table.read_counts(replies) if statistics else None
     return Rows(routed, table.read_replies(replies, row_width), replies, of_rows)

@@ -9,6 +9,20 @@ import tensorflow as tf
 from tfps.table.feasign_table import FeasignTable
 
 
+class Pull(NamedTuple):
+  """What a layer asks its table for.
+
+  Attributes:
+    table: the `FeasignTable`.
+    row_width: how many floats of each row.
+    statistics: whether shows and clicks, too.
+  """
+
+  table: FeasignTable
+  row_width: int
+  statistics: bool
+
+
 class Route(NamedTuple):
   """The U distinct feasigns of N ids, by server.
 

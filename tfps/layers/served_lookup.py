@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from tfps.layers.bags import Bags
-from tfps.layers.exchange import Exchange, Rows
-from tfps.layers.lookup import Route
+from tfps.layers.exchange import Exchange, Router, Rows
+from tfps.layers.lookup import Pull, Route
 from tfps.table.feasign_table import FeasignTable
 from tfps.table.feasigns import is_special
 
@@ -41,16 +41,11 @@ class Served(Exchange):
   def __init__(self, tables: Mapping[FeasignTable, ServedRows]) -> None:
     self._tables = tables
 
-  def fetch(
-    self,
-    table: FeasignTable,
-    bags: Bags,
-    row_width: int,
-    route: Callable[[Bags], Route],
-    statistics: bool,
-  ) -> Rows:
+  def fetch(self, asked: Pull, bags: Bags, route: Router) -> Rows:
     del route
-    positions, rows, of_rows = self._tables[table].pull(bags, row_width, statistics)
+    positions, rows, of_rows = self._tables[asked.table].pull(
+      bags, asked.row_width, asked.statistics
+    )
     return Rows(Route([], [], positions), rows, statistics=of_rows)
 
   def pool(self, table: FeasignTable, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras as keras
@@ -11,22 +11,13 @@ import tf_keras as keras
 from tfps.graph import compat
 from tfps.graph.traced import Traced
 from tfps.layers.exchange import NOT_PULLED, Routing
-from tfps.layers.lookup import Route
+from tfps.layers.lookup import Pull, Route
 
 if TYPE_CHECKING:
-  from tfps.table.feasign_table import FeasignTable
   from tfps.training.model import Model
 
 # Stateful for TensorFlow, yet the same for the same batch.
 _AS_PURE = ("Placeholder", "LookupTableFindV2", "LookupTableSizeV2")
-
-
-class Pull(NamedTuple):
-  """What a pull asks a table for: floats of each row, and whether shows and clicks."""
-
-  table: FeasignTable
-  row_width: int
-  statistics: bool
 
 
 class Routes:
@@ -37,12 +28,12 @@ class Routes:
     spec: the batches' element_spec.
 
   Attributes:
-    lookups: the `Pull` of each pull.
+    pulls: the `Pull` of each pull.
     traced: the `Traced` function of a batch that returns a `Route` for each pull.
   """
 
   def __init__(self, model: Model, spec: Any):
-    self.lookups: list[Pull] = []
+    self.pulls: list[Pull] = []
     self._spec = spec
     self.traced = Traced(functools.partial(self._trace, model), spec, side_effects=False)
 
@@ -74,11 +65,8 @@ class Routes:
       x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
       with Routing() as routing:
         model(x, training=True)
-      self.lookups = [
-        Pull(lookup.table, lookup.rows.shape[1], lookup.statistics is not None)
-        for lookup in routing.lookups
-      ]
-      return [lookup.route for lookup in routing.lookups]
+      self.pulls = routing.pulls
+      return routing.routes
 
     return model.distribute_strategy.run(route, args=(batch,))
 

@@ -58,7 +58,7 @@ class WorkerProgram:
     run_ticket: the traced function of a ticket, its number, and the number below which all tickets
       are finished.
     tables: the `tfps.FeasignTable`s that are pulled from.
-    lookups: the `Pull` of each pull of a forward pass, in order.
+    pulls: the `Pull` of each pull of a forward pass, in order.
     route: the `Routes`: what the pulls of a batch want.
     step: the `TracedStep` of a batch and its pulled rows, which returns its pushes beside.
     train: its `Traced`.
@@ -94,14 +94,14 @@ class WorkerProgram:
 
     spec = source.element_spec
     self.route = Routes(model, spec)
-    self.lookups = self.route.lookups
+    self.pulls = self.route.pulls
     if self.route.need_pulls:
       raise ValueError(
         f"model '{model.name}' computes the ids of one embedding layer from what another one "
         "pulled: on a cluster all of a batch is pulled at once, so give both layers features of "
         "the batch."
       )
-    self.tables = list(dict.fromkeys(pull.table for pull in self.lookups))
+    self.tables = list(dict.fromkeys(pull.table for pull in self.pulls))
     routes = self.route.spec
     replies = [[tf.TensorSpec([None], tf.uint8)] * len(route.keys) for route in routes]
 
@@ -355,7 +355,7 @@ class _Batches:
     trainer = self._trainer
     waiting = dict(zip(trainer.tables, pushes))
     replies = []
-    for route, (table, row_width, statistics) in zip(routes, trainer.lookups):
+    for route, (table, row_width, statistics) in zip(routes, trainer.pulls):
       # Only the first of several lookups of a table carries its pushes.
       replies.append(
         table.exchange(
