@@ -1,8 +1,10 @@
 """Deltas on their way: real servers that are killed, cut off, wrong, or asked by two at once."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -142,9 +144,11 @@ class Listener:
 
 
 def catch_up(address, folder, chunk_bytes, listener):
+  """{version: (sequence, position)} of a replica that got what it missed."""
   replica = Replica(address, open_channel(address), MODEL, PATIENCE)
   try:
-    return catch_up_lib.catch_up(replica, ExportFolder(folder), chunk_bytes, listener)
+    reached = catch_up_lib.catch_up(replica, ExportFolder(folder), chunk_bytes, listener)
+    return {version: status[:2] for version, status in reached.items()}
   finally:
     replica.close()
 
@@ -265,6 +269,110 @@ def test_a_client_with_a_certificate_and_two_bases_at_once(made, folder, tmp_pat
     server.stop(None).wait()
   code, _, err = push(capsys, folder, address, key=key)
   assert code == 2 and "--certificate and --key need each other" in err
+
+
+class _Refusing(grpc.ServerInterceptor):
+  """A server that has no room for a share of the calls, or says what it is given."""
+
+  def __init__(self, details="Server Threadpool Exhausted"):
+    self.refused, self.answered, self.every = 0, 0, 0
+    self._details = details
+
+  def intercept_service(self, continuation, details):
+    handler = continuation(details)
+
+    def answer(request, context):
+      if self.every and (self.refused + self.answered) % self.every:
+        self.refused += 1
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._details)
+      self.answered += 1
+      return handler.unary_unary(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(
+      answer, handler.request_deserializer, handler.response_serializer
+    )
+
+
+@contextlib.contextmanager
+def served_here(base, interceptor=None, wanted=()):
+  """Yields the address of the stand-in in this process."""
+  server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=filter(None, [interceptor]))
+  versions = stand_in.Versions(base, wanted)
+  versions.refresh()
+  stand_in.add(server, MODEL, versions)
+  port = server.add_insecure_port("127.0.0.1:0")
+  server.start()
+  try:
+    yield f"127.0.0.1:{port}"
+  finally:
+    server.stop(None).wait()
+
+
+def test_a_busy_server_is_waited_for(folder, capsys):
+  busy = _Refusing()
+  with served_here(folder / "base", busy) as address:
+    busy.every = 3  # Two of three calls are refused.
+    code, out, err = push(capsys, folder, address, chunk_bytes=100)
+    assert (code, err) == (0, "") and busy.refused > 20
+    assert re.search(
+      rf"base 1 is at delta {DELTAS}; sent {DELTAS} now, .* busy for [\d.]+ s\.", out
+    )
+    busy.every = 0
+    replica = Replica(address, open_channel(address), MODEL, PATIENCE)
+    assert replica.status(1)[:2] == (DELTAS, 0)
+    replica.close()
+
+
+def test_a_server_that_stays_busy_is_named(folder, capsys):
+  busy = _Refusing()
+  with served_here(folder / "base", busy) as address:
+    busy.every = 10**9
+    code, out, err = push(capsys, folder, address, timeout=0.3)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"tfps: error: {address} was busy for 0.3 s (RESOURCE_EXHAUSTED")
+    # Waiting does not make a message smaller.
+    busy._details = "Received message larger than max (17 vs. 16)"
+    assert "failed (RESOURCE_EXHAUSTED: Received message larger" in push(capsys, folder, address)[2]
+
+
+def test_a_folded_base_gets_the_deltas_of_its_base(made, tmp_path, capsys):
+  folder = tmp_path / "export"
+  shutil.copytree(made / "export", folder)
+  deltas = [str(folder / "delta" / "1" / str(sequence)) for sequence in (1, 2)]
+  assert commands.run(capsys, "fold", folder / "base" / "1", *deltas)[0] == 0
+  with served_here(folder / "base") as address:
+    code, out, err = push(capsys, folder, address)
+    assert (code, err) == (0, "")
+    assert f"base 1, folded into version 2, is at delta {DELTAS}; sent 1 now" in out
+    reply = Replica(address, open_channel(address), MODEL, PATIENCE)
+    assert reply.status(2)[:3] == (DELTAS, 0, 1)
+    reply.close()
+
+
+def test_who_is_not_up_to_date_is_told(made, folder, tmp_path, capsys):
+  copy_later_base(made, folder)
+  with served_here(folder / "base", wanted=(1,)) as address:
+    code, out, err = push(capsys, folder, address)
+    assert code == 1 and f"base 1 is at delta {DELTAS}; sent {DELTAS} now" in out
+    assert f"{address} is not up to date: base 2 is not served there" in err
+    assert push(capsys, folder, address, base=1)[0] == 0
+    # The folder of another trainer, which has a base of that number, or none.
+    rewrite_manifest(folder / "base" / "1", lineage="another")
+    assert "is of another: let it load that one" in push(capsys, folder, address)[2]
+    for kind in ("base", "delta"):
+      shutil.rmtree(folder / kind / "1")
+    code, _, err = push(capsys, folder, address)
+    assert code == 1 and "has neither the base nor deltas" in err
+  # Deltas that are in a folded base alone.
+  folded = tmp_path / "folded"
+  shutil.copytree(made / "export", folded)
+  deltas = [str(folded / "delta" / "1" / str(sequence)) for sequence in (1, 2, 3)]
+  assert commands.run(capsys, "fold", folded / "base" / "1", *deltas)[0] == 0
+  for path in deltas:
+    shutil.rmtree(path)
+  with served_here(folded / "base", wanted=(1,)) as address:
+    code, _, err = push(capsys, folded, address)
+    assert code == 1 and "base 1 is at delta 0, and deltas up to 3 are only in base 2" in err
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.data())

@@ -45,5 +45,9 @@ class NotServed(DeliveryError):
   """The server has no such model, or not this version of it."""
 
 
+class Busy(DeliveryError):
+  """The server had no room for a call, for all the time that the call could wait."""
+
+
 class Unreachable(DeliveryError):
   """The server does not answer."""

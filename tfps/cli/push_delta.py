@@ -2,8 +2,8 @@
 
 Every replica is asked how far it is, and gets what is missing of the deltas of each base that it
 serves: in order, each once, in small chunks between which it goes on answering. A replica that
-restarted is brought up to date from its base. Other servers go on where one fails; then the exit
-code is 1.
+restarted is brought up to date from its base. Other servers go on where one fails, is busy for too
+long, or does not serve the newest base; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ HELP = "send running servers the deltas that they miss"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   delivery.add_arguments(parser)
+  parser.add_argument(
+    "--base",
+    type=int,
+    metavar="N",
+    help="the base that the servers are to serve, such as after a roll-back; default the newest",
+  )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,12 +71,25 @@ def _push(line: int, replica: Replica, folder: ExportFolder, args: argparse.Name
     progress.close()
     replica.close()
   for version, status in reached.items():
+    folded = "" if version == status.base else f", folded into version {version},"
     print(
-      f"{replica.address}: base {version} is at delta {status.sequence}; sent "
-      f"{progress.deltas.get(version, 0)} now, {progress.entries:,} entries.",
+      f"{replica.address}: base {status.base}{folded} is at delta {status.sequence}; sent "
+      f"{progress.deltas.get(version, 0)} now, {progress.entries:,} entries{_busy(replica)}.",
       flush=True,
     )
-  return True
+  if lacks := folder.what_lacks(reached.values(), args.base):
+    print(
+      f"tfps: error: {replica.address} is not up to date: {lacks}; let it load that base, or name "
+      "the one that it is to serve with --base.",
+      file=sys.stderr,
+      flush=True,
+    )
+  return lacks is None
+
+
+def _busy(replica: Replica) -> str:
+  """Says how long a replica was busy, if it was."""
+  return f", busy for {replica.busy_seconds:.1f} s" if replica.busy_seconds else ""
 
 
 class _Progress:

@@ -1,6 +1,7 @@
 """Keeps running servers up to date: sends every delta soon after it is exported.
 
-It follows the folder until it gets SIGTERM or SIGINT, then ends with exit code 0. A line is printed
+It follows the folder until it gets SIGTERM or SIGINT, then ends with exit code 0, or with 1 if a
+server is not up to date then, which it names. A line is printed
 for every delta that a server has applied, with the lag: the seconds between the copy of its rows
 at the trainer and their being served. A server that goes on with an older base gets that base's
 deltas; one that is away is asked again; one that restarted is brought up to date from its base.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 
 from tfps.cli import delivery
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
   delivery.check(args)
   stop = threading.Event()
   for signum in (signal.SIGTERM, signal.SIGINT):
@@ -42,4 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
   replicas = delivery.replicas(args)
   folder = ExportFolder(args.folder)
-  Sync(replicas, folder, args.chunk_bytes, args.poll, args.tensorboard).run(stop)
+  behind = Sync(replicas, folder, args.chunk_bytes, args.poll, args.tensorboard).run(stop)
+  for sentence in behind:
+    print(f"tfps: error: {sentence}", file=sys.stderr, flush=True)
+  return 1 if behind else 0

@@ -42,7 +42,8 @@ def catch_up(
     {version: `Status`} of the versions that it served.
 
   Raises:
-    DeliveryError: the replica refused a chunk or does not answer, or a delta is missing.
+    DeliveryError: the replica refused a chunk, is busy or does not answer; a delta is missing; or
+      what it serves is not of the folder.
     ExportError: a delta is damaged.
   """
   reached: dict[int, Status] = {}
@@ -60,10 +61,11 @@ def _catch_up(
   replica: Replica, version: int, folder: ExportFolder, chunk_bytes: int, listener: Listener
 ) -> Status:
   status = replica.status(version)
-  while delta := folder.next_delta(version, status.sequence):
+  while delta := folder.next_delta(status.base, status.sequence):
     status = _send(replica, version, status, delta, chunk_bytes, listener)
-    if status == Status(delta.sequence, 0):
+    if (status.sequence, status.position) == (delta.sequence, 0):
       listener.applied(version, delta)
+  folder.check_holds(replica.address, status)
   return status
 
 
@@ -88,13 +90,13 @@ def _send(
     # The server gets as much time for its requests as the chunk took.
     time.sleep(time.monotonic() - began)
     status = reached
-    if status != _after(chunk):
+    if (status.sequence, status.position) != _after(chunk):
       break
   return status
 
 
-def _after(chunk: Chunk) -> Status:
-  """The status of a replica that has just applied a chunk."""
+def _after(chunk: Chunk) -> tuple[int, int]:
+  """Sequence and position of a replica that has just applied a chunk."""
   if chunk.last:
-    return Status(chunk.sequence, 0)
-  return Status(chunk.sequence - 1, chunk.position + chunk.entries)
+    return chunk.sequence, 0
+  return chunk.sequence - 1, chunk.position + chunk.entries

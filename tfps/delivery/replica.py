@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import random
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +19,7 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from tfps.errors import DeliveryError, NotServed, Refused, Unreachable
+from tfps.errors import Busy, DeliveryError, NotServed, Refused, Unreachable
 
 if TYPE_CHECKING:
   from tfps.export.delta_reader import Chunk
@@ -28,19 +31,29 @@ _AWAY = (
   grpc.StatusCode.DEADLINE_EXCEEDED,
   grpc.StatusCode.CANCELLED,
 )
+# What a server with a full queue or no free thread says, and what no waiting changes.
+_BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
+_TOO_LARGE = "larger than max"
+# What the served graph says where the server has joined the chunks of two senders in one batch.
+_JOINED = "two different chunks came at once"
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds
 _REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 class Status(NamedTuple):
-  """The position of a replica in a base's deltas.
+  """What a version of a replica holds.
 
   Fields:
     sequence: number of the last whole delta.
     position: entries of the next one that are applied.
+    base: the base whose deltas these are; of a folded base not its own version.
+    lineage: the lineage of that base.
   """
 
   sequence: int
   position: int
+  base: int
+  lineage: str
 
 
 class Replica:
@@ -50,9 +63,12 @@ class Replica:
     address: "host:port" of its gRPC.
     channel: a grpc.Channel to it, such as `channel.open_channel` makes.
     model_name: the model's name there.
-    timeout: seconds for which a call waits for a server that is away or does not answer.
+    timeout: seconds for which a call waits for a server that is away, busy or does not answer.
 
-  Every method raises `Unreachable`, `NotServed`, `Refused`, or another `DeliveryError`.
+  Attributes:
+    busy_seconds: how long calls have waited so far because the server was busy.
+
+  Every method raises `Unreachable`, `Busy`, `NotServed`, `Refused`, or another `DeliveryError`.
   """
 
   def __init__(self, address: str, channel: grpc.Channel, model_name: str, timeout: float) -> None:
@@ -60,6 +76,8 @@ class Replica:
     self._channel = channel
     self._model_name = model_name
     self._timeout = timeout
+    self.busy_seconds = 0.0
+    self._closed = threading.Event()
     predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     self._predict = functools.partial(self._call, predictions.Predict)
@@ -82,6 +100,7 @@ class Replica:
 
   def close(self) -> None:
     """Ends all calls under way."""
+    self._closed.set()
     self._channel.close()
 
   def _signature(self, version: int, name: str, inputs: Mapping[str, Any]) -> Status:
@@ -92,15 +111,28 @@ class Replica:
     for key, value in inputs.items():
       request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
     outputs = self._predict(request).outputs
-    return Status(*(int(tf.make_ndarray(outputs[key])[0]) for key in Status._fields))
+    sequence, position, base = (_only(outputs[key]) for key in ("sequence", "position", "base"))
+    return Status(int(sequence), int(position), int(base), _only(outputs["lineage"]).decode())
 
   def _call(self, method: Callable[..., Any], request: Any) -> Any:
-    try:
-      return method(request, timeout=self._timeout)
-    except grpc.RpcError as error:
-      raise self._explained(error.code(), error.details() or "") from None
-    except ValueError as error:  # How grpcio says that the channel was closed.
-      raise Unreachable(f"{self.address}: {error}.") from None
+    """Calls a method of the server; waits with growing pauses while the server is busy."""
+    began = time.monotonic()
+    wait = _FIRST_WAIT
+    while True:
+      try:
+        return method(request, timeout=self._timeout)
+      except grpc.RpcError as error:
+        problem = self._explained(error.code(), error.details() or "")
+      except ValueError as error:  # How grpcio says that the channel was closed.
+        raise Unreachable(f"{self.address}: {error}.") from None
+      if not isinstance(problem, Busy) or time.monotonic() - began > self._timeout:
+        raise problem
+      # Senders that were refused together must not come again together.
+      pause = wait * random.uniform(0.5, 1)
+      self.busy_seconds += pause
+      if self._closed.wait(pause):
+        raise Unreachable(f"{self.address}: the channel was closed.")
+      wait = min(2 * wait, _LONGEST_WAIT)
 
   def _explained(self, code: grpc.StatusCode, details: str) -> DeliveryError:
     details = " ".join(details.split()).rstrip(".")
@@ -108,6 +140,11 @@ class Replica:
       return NotServed(
         f"{self.address} does not serve model '{self._model_name}' ({details}): name it with "
         "--model-name."
+      )
+    if (code == _BUSY and _TOO_LARGE not in details) or _JOINED in details:
+      return Busy(
+        f"{self.address} was busy for {self._timeout:g} s ({code.name}: {details}): give it more "
+        "threads or a longer queue, or wait longer with --timeout."
       )
     if code in _REFUSALS:
       assertion = _ASSERTION.search(details)
@@ -119,6 +156,10 @@ class Replica:
       f"{self.address} does not answer ({code.name}: {details}): is a server running there, and "
       "is this its gRPC port?"
     )
+
+
+def _only(value: Any) -> Any:
+  return tf.make_ndarray(value)[0]
 
 
 def _plain(message: str) -> str:

@@ -42,9 +42,17 @@ class Sync:
     self._poll_seconds = poll_seconds
     self._writer = tf.summary.create_file_writer(tensorboard) if tensorboard else None
 
-  def run(self, stop: threading.Event) -> None:
-    """Returns when the threading.Event `stop` is set."""
-    threads = [threading.Thread(target=self._follow, args=[each, stop]) for each in self._replicas]
+  def run(self, stop: threading.Event) -> list[str]:
+    """Returns when the threading.Event `stop` is set.
+
+    Returns:
+      A sentence for each replica that is not up to date then.
+    """
+    lines = [_Lines(replica, self._writer) for replica in self._replicas]
+    threads = [
+      threading.Thread(target=self._follow, args=[replica, of_replica, stop])
+      for replica, of_replica in zip(self._replicas, lines)
+    ]
     for thread in threads:
       thread.start()
     stop.wait()
@@ -54,13 +62,17 @@ class Sync:
       thread.join()
     if self._writer:
       self._writer.close()
+    return [
+      f"{of_replica.address} is not up to date: {of_replica.lacks.rstrip('.')}."
+      for of_replica in lines
+      if of_replica.lacks
+    ]
 
-  def _follow(self, replica: Replica, stop: threading.Event) -> None:
-    listener = _Lines(replica.address, self._writer)
+  def _follow(self, replica: Replica, listener: _Lines, stop: threading.Event) -> None:
     while not stop.is_set():
       try:
         reached = catch_up(replica, self._folder, self._chunk_bytes, listener)
-        listener.serves(reached)
+        listener.serves(reached, self._folder.what_lacks(reached.values()))
       except (ValueError, OSError, tf.errors.OpError) as error:
         if not stop.is_set():
           listener.failed(error)
@@ -68,23 +80,34 @@ class Sync:
 
 
 class _Lines:
-  """Reports on one replica, in lines and to TensorBoard."""
+  """Reports on one replica, in lines and to TensorBoard.
 
-  def __init__(self, address: str, writer: tf.summary.SummaryWriter | None) -> None:
-    self._address = address
+  Attributes:
+    address: the replica's.
+    lacks: what it lacks, as far as is known; None if nothing.
+  """
+
+  def __init__(self, replica: Replica, writer: tf.summary.SummaryWriter | None) -> None:
+    self.address = replica.address
+    self.lacks: str | None = "it was not reached"
+    self._replica = replica
     self._writer = writer
-    self._served: set[int] | None = None
+    self._served: object = None
     self._failure: str | None = None
     self._began = 0.0
+    self._busy = 0.0
 
   def begun(self, delta: Delta, entries: int) -> None:
     self._began = time.monotonic()
+    self._busy = self._replica.busy_seconds
+    self.lacks = f"delta {delta.sequence} of base {delta.manifest.base} was being sent"
 
   def sent(self, chunk: Chunk) -> None:
     pass
 
   def applied(self, version: int, delta: Delta) -> None:
     now = time.time()
+    busy = self._replica.busy_seconds - self._busy
     lag = now - delta.captured_at
     self._failure = None
     # The age of the events that are served now, on average over the samples that the delta adds.
@@ -93,29 +116,33 @@ class _Lines:
       f"delta {delta.sequence} of base {version}, {delta.entries:,} entries in "
       f"{time.monotonic() - self._began:.3f} s; lag {lag:.2f} s"
       + (f", {age:.1f} s after the events" if age else "")
+      + (f"; the server was busy for {busy:.1f} s" if busy else "")
     )
     if self._writer:
       with self._writer.as_default():
-        tf.summary.scalar(f"lag_seconds/{self._address}", lag, step=delta.step)
+        tf.summary.scalar(f"lag_seconds/{self.address}", lag, step=delta.step)
         if age is not None:
-          tf.summary.scalar(f"seconds_to_served/{self._address}", age, step=delta.step)
-        tf.summary.scalar(f"delta_entries/{self._address}", delta.entries, step=delta.step)
+          tf.summary.scalar(f"seconds_to_served/{self.address}", age, step=delta.step)
+        tf.summary.scalar(f"delta_entries/{self.address}", delta.entries, step=delta.step)
       self._writer.flush()
 
-  def serves(self, reached: Mapping[int, Status]) -> None:
+  def serves(self, reached: Mapping[int, Status], lacks: str | None) -> None:
     if self._failure:
       self._say("answers again")
     self._failure = None
-    if set(reached) != self._served:
-      self._served = set(reached)
-      bases = ", ".join(f"{base} at delta {status.sequence}" for base, status in reached.items())
-      self._say(f"serves base {bases}" if bases else "has no version ready to serve yet")
+    self.lacks = lacks if reached else "it has no version ready to serve yet"
+    if (set(reached), lacks) != self._served:
+      self._served = set(reached), lacks
+      bases = ", ".join(f"{status.base} at delta {status.sequence}" for status in reached.values())
+      also = f"; {lacks}" if lacks else ""
+      self._say(f"serves base {bases}{also}" if bases else str(self.lacks))
 
   def failed(self, error: BaseException) -> None:
     sentence = " ".join(str(error).split())
+    self.lacks = sentence.removeprefix(f"{self.address} ")
     if sentence != self._failure:  # Once, not at every look.
       self._failure = sentence
-      self._say(sentence.removeprefix(f"{self._address} "))
+      self._say(self.lacks)
 
   def _say(self, text: str) -> None:
-    print(f"{self._address}: {text.rstrip('.')}.", flush=True)
+    print(f"{self.address}: {text.rstrip('.')}.", flush=True)
