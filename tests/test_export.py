@@ -171,13 +171,24 @@ def test_warm_up_requests_are_such_that_the_model_answers(exported):
     prediction_log_pb2.PredictionLog.FromString(record.numpy())
     for record in tf.data.TFRecordDataset(path)
   ]
-  requests = [log.predict_log.request for log in logs]
   served = {}
-  for request in requests:
-    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+  for log in logs:
+    kind = log.WhichOneof("log_type")
+    request = getattr(log, kind).request
+    if kind == "predict_log":
+      inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+    else:
+      examples = request.input.example_list.examples
+      inputs = {"inputs": [example.SerializeToString() for example in examples]}
     signature = request.model_spec.signature_name
+    assert kind == {"classify": "classify_log", "regress": "regress_log"}.get(
+      signature, "predict_log"
+    )
     served[signature] = exported.session.run(inputs, signature)
-  assert list(served) == ["serving_default", "feasigns", "delta_status", "apply_delta"]
+  assert set(served) == set(exported.session.signatures) - {"__saved_model_init_op"}
+  first = served["serving_default"]["predictions"][:, 0]
+  np.testing.assert_allclose(served["regress"]["outputs"], first, atol=1e-6)
+  np.testing.assert_allclose(served["classify"]["scores"][:, 1], first, atol=1e-6)
   assert served["serving_default"]["predictions"].shape == (8, 1)
   assert served["feasigns"]["predictions"].shape == (8, 1)
   assert served["apply_delta"]["sequence"] == served["apply_delta"]["position"] == 0

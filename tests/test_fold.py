@@ -138,7 +138,9 @@ def test_its_manifest_and_room_are_those_of_its_rows(lineage, folded, capsys):
   for name, rows in rows_of(folded).items():
     assert content.tables[name].rows == len(rows)
     assert len(rows) * 1.25 <= content.tables[name].buckets * 0.8
-  assert verify(folded)["examples"] == 0
+  assert verify(folded, load_only=True)["examples"] == 0
+  with pytest.raises(tfps.export.ExportError, match="nothing was compared"):
+    verify(folded)
   # What is folded can be folded again.
   output = lineage.folder / "again"
   code, out, err = run(capsys, "fold", folded, lineage.deltas[3], f"--output={output}")

@@ -2,8 +2,8 @@
 
 `python -m examples.online.server --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
 the newest version in the folder and changes to a newer one when it appears. Warm-up requests are
-run. Predict, GetModelStatus and GetModelMetadata of the real messages; no tfps op is registered
-here. The port opens when a version is loaded.
+run. Predict, Classify, Regress, GetModelStatus and GetModelMetadata of the real messages; no tfps
+op is registered here. The port opens when a version is loaded.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import (
+  classification_pb2,
   get_model_metadata_pb2,
   get_model_status_pb2,
   model_service_pb2_grpc,
   predict_pb2,
   prediction_log_pb2,
   prediction_service_pb2_grpc,
+  regression_pb2,
 )
 
 from tfps.export.checking.session import SavedModelSession
@@ -83,13 +85,22 @@ def _load(path: str | os.PathLike) -> SavedModelSession:
   """The session of a SavedModel, after its warm-up requests."""
   session = SavedModelSession(path)
   for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
-    request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-    session.run(_arrays(request), request.model_spec.signature_name)
+    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+    kind = log.WhichOneof("log_type")
+    request = getattr(log, kind).request
+    inputs = _arrays(request) if kind == "predict_log" else _serialized(request)
+    session.run(inputs, request.model_spec.signature_name)
   return session
 
 
 def _arrays(request: Any) -> dict[str, np.ndarray]:
   return {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+
+
+def _serialized(request: Any) -> dict[str, list[bytes]]:
+  """The input of a signature that classifies or regresses."""
+  examples = request.input.example_list.examples
+  return {"inputs": [example.SerializeToString() for example in examples]}
 
 
 class Service(
@@ -103,23 +114,46 @@ class Service(
     self._versions = versions
 
   def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    response = predict_pb2.PredictResponse()
+    outputs = self._run(request, _arrays(request), response, context)
+    for name, value in outputs.items():
+      response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return response
+
+  def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+    response = classification_pb2.ClassificationResponse()
+    outputs = self._run(request, _serialized(request), response, context)
+    for labels, scores in zip(outputs["classes"], outputs["scores"]):
+      classes = response.result.classifications.add().classes
+      for label, score in zip(labels, scores):
+        classes.add(label=label, score=score)
+    return response
+
+  def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+    response = regression_pb2.RegressionResponse()
+    outputs = self._run(request, _serialized(request), response, context)
+    for value in outputs["outputs"]:
+      response.result.regressions.add(value=value)
+    return response
+
+  def _run(
+    self, request: Any, inputs: dict[str, Any], response: Any, context: grpc.ServicerContext
+  ) -> dict[str, np.ndarray]:
+    """The outputs of a signature; the response says which version they are of."""
     version, session = self._session(request.model_spec, context)
     signature = request.model_spec.signature_name or "serving_default"
     if signature not in session.signatures:
       context.abort(
-        grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature key "{signature}" not found.'
+        grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.'
       )
-    try:
-      outputs = session.run(_arrays(request), signature)
-    except ValueError as error:
-      context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    response = predict_pb2.PredictResponse()
     response.model_spec.name = self._model_name
     response.model_spec.version.value = version
     response.model_spec.signature_name = signature
-    for name, value in outputs.items():
-      response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return response
+    try:
+      return session.run(inputs, signature)
+    except ValueError as error:
+      context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+      raise  # abort has raised already.
 
   def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
     self._check_name(request.model_spec, context)

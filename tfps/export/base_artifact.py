@@ -15,7 +15,7 @@ from tfps.export.delta_reader import Chunk
 from tfps.export.manifests import BaseManifest, BaseTable, PackedWeights
 from tfps.export.predicates import Predicates
 from tfps.export.served import saved_model_file
-from tfps.export.served.model import ServedModel, named
+from tfps.export.served.model import CLASSIFY, REGRESS, ServedModel, named
 from tfps.storage import bundles
 from tfps.storage.complete_folder import Prepared
 
@@ -67,9 +67,10 @@ def prepare(
     served: the model as it is served.
     captures: what each table gives, by table name.
     weights: the packed dense weights.
-    inputs: raw examples, arrays by name.
+    inputs: raw examples, arrays by name; also to warm the server up.
     features: the same examples as the model takes them.
-    prediction: what the model returns for them from the captured rows.
+    prediction: what the model returns for them from the captured rows; None if they are made up,
+      and a check with them would say nothing.
     manifest: the manifest without tables and weights.
     devices: where files are read for their checksums, each on one of these.
 
@@ -79,19 +80,23 @@ def prepare(
 
   def write_to(path: str) -> BaseManifest:
     buckets = served.load(weights, {name: capture.rows for name, capture in captures.items()})
-    saved_model_file.save(served, path)
+    signatures = saved_model_file.save(served, path)
     prefixes = bundles.table_prefixes(path)
     bundles.write(path, {prefixes[name]: capture for name, capture in captures.items()})
-    predictions = {name: value.numpy() for name, value in named(prediction).items()}
-    extras.write_examples(path, inputs, predictions)
+    if prediction is not None:
+      predictions = {name: value.numpy() for name, value in named(prediction).items()}
+      extras.write_examples(path, inputs, predictions)
     # A chunk of delta 0, of which there is none, changes nothing.
     chunk = Chunk(manifest.lineage, manifest.version, sequence=0, position=0)
     requests = [
-      ("serving_default", _first(inputs)),
-      ("feasigns", _first(served.inputs.to_dense(features))),
-      ("delta_status", {"ask": np.zeros([1], np.int64)}),
-      ("apply_delta", chunk.inputs()),
+      extras.predict_log("serving_default", _first(inputs)),
+      extras.predict_log("feasigns", _first(served.inputs.to_dense(features))),
+      extras.predict_log("delta_status", {"ask": np.zeros([1], np.int64)}),
+      extras.predict_log("apply_delta", chunk.inputs()),
     ]
+    if CLASSIFY in signatures:
+      requests.append(extras.classify_log(CLASSIFY, _first(inputs)))
+      requests.append(extras.regress_log(REGRESS, _first(inputs)))
     extras.write_warmup(path, requests)
     packed = served.packed_weights
     return dataclasses.replace(

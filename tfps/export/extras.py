@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfps.errors import ExportError
 from tfps.storage import paths
+
+if TYPE_CHECKING:
+  from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 EXAMPLES = "assets.extra/tfps_examples.npz"
 _WARMUP = "assets.extra/tf_serving_warmup_requests"
@@ -28,26 +31,51 @@ def check_serving_api() -> None:
     ) from None
 
 
-def write_warmup(folder: str, requests: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+def write_warmup(folder: str, requests: Iterable[PredictionLog]) -> None:
   """Writes requests that TensorFlow Serving runs when it has loaded the model.
 
   Args:
     folder: the SavedModel's folder.
-    requests: for each request the signature and its inputs by name; 1,000 requests at most.
+    requests: of `predict_log`, `classify_log` and `regress_log`; 1,000 at most.
   """
-  from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
   tf.io.gfile.makedirs(paths.join(folder, "assets.extra"))
   with tf.io.TFRecordWriter(paths.join(folder, _WARMUP)) as writer:
-    for signature, inputs in requests:
-      request = predict_pb2.PredictRequest()
-      request.model_spec.signature_name = signature
-      for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-      log = prediction_log_pb2.PredictionLog(
-        predict_log=prediction_log_pb2.PredictLog(request=request)
-      )
-      writer.write(log.SerializeToString())
+    for request in requests:
+      writer.write(request.SerializeToString())
+
+
+def predict_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
+  """A call of Predict, with its inputs as arrays by name."""
+  from tensorflow_serving.apis import prediction_log_pb2
+
+  log = prediction_log_pb2.PredictionLog()
+  request = log.predict_log.request
+  request.model_spec.signature_name = signature
+  for name, value in inputs.items():
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+  return log
+
+
+def classify_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
+  """A call of Classify with examples, given as raw inputs by name."""
+  from tensorflow_serving.apis import prediction_log_pb2
+
+  log = prediction_log_pb2.PredictionLog()
+  request = log.classify_log.request
+  request.model_spec.signature_name = signature
+  request.input.example_list.examples.extend(_examples(inputs))
+  return log
+
+
+def regress_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
+  """A call of Regress with examples, given as raw inputs by name."""
+  from tensorflow_serving.apis import prediction_log_pb2
+
+  log = prediction_log_pb2.PredictionLog()
+  request = log.regress_log.request
+  request.model_spec.signature_name = signature
+  request.input.example_list.examples.extend(_examples(inputs))
+  return log
 
 
 def write_examples(folder: str, inputs: Mapping[str, Any], predictions: Mapping[str, Any]) -> None:
@@ -71,6 +99,28 @@ def read_examples(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
       part, _, name = key.partition("/")
       parts[part][name] = arrays[key]
   return parts["input"], parts["prediction"]
+
+
+def _examples(inputs: Mapping[str, Any]) -> list[tf.train.Example]:
+  """Raw inputs by name as tf.Examples, which have a feature for each."""
+  arrays = {name: np.asarray(value) for name, value in inputs.items()}
+  examples = [tf.train.Example() for _ in range(len(next(iter(arrays.values()))))]
+  for name, array in arrays.items():
+    for example, row in zip(examples, array):
+      _fill(example.features.feature[name], np.ravel(row))
+  return examples
+
+
+def _fill(feature: tf.train.Feature, values: np.ndarray) -> None:
+  if values.dtype.kind in "iu":
+    feature.int64_list.value.extend(values.tolist())
+  elif values.dtype.kind == "f":
+    feature.float_list.value.extend(values.tolist())
+  else:
+    texts = values.tolist()
+    feature.bytes_list.value.extend(
+      text.encode() if isinstance(text, str) else text for text in texts
+    )
 
 
 def _plain(value: Any) -> np.ndarray:

@@ -101,12 +101,15 @@ class Target:
 
     Args:
       served: what `trace` returned.
-      examples: raw inputs of a few examples, arrays by name; None for one that has nothing.
+      examples: raw inputs of a few examples, arrays by name; None for one that has nothing, whose
+        prediction is not kept.
     """
     given = self.raw.empty_batch() if examples is None else examples
     inputs = {name: np.asarray(given[name]) for name in self.raw.specs}
     features = served.inputs.from_raw(base_artifact.tensors(self.raw, inputs))
-    prediction = trained.predict(self.model, features, self.slots)
+    prediction = None
+    if examples is not None:
+      prediction = trained.predict(self.model, features, self.slots)
     return BaseContent(served.packed_weights.read(), inputs, features, prediction)
 
   def prepare_base(

@@ -90,9 +90,8 @@ def _write(
   progress: reader.Progress,
 ) -> str:
   day = checkpoint.manifest.calendar.get("day")
-  inputs = raw.empty_batch()
-  if raw.sample is not None and day is not None:
-    inputs = raw.sample(day, examples)
+  sample = raw.sample(day, examples) if raw.sample is not None and day is not None else None
+  inputs = raw.empty_batch() if sample is None else sample
   inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
   version = ARTIFACTS.next_number(folder)
   lineage = uuid.uuid4().hex
@@ -112,9 +111,11 @@ def _write(
     )
     for table in tables
   }
-  prediction = trained.predict(
-    model, features, tables, lambda table: CapturedRows(captures[table.name])
-  )
+  prediction = None
+  if sample is not None:
+    prediction = trained.predict(
+      model, features, tables, lambda table: CapturedRows(captures[table.name])
+    )
   manifest = BaseManifest(
     version=version,
     lineage=lineage,

@@ -31,18 +31,22 @@ class Verified(TypedDict):
 
 
 def verify(
-  path: str | os.PathLike[str], examples: str | None = None, tolerance: float = TOLERANCE
+  path: str | os.PathLike[str],
+  examples: str | None = None,
+  tolerance: float = TOLERANCE,
+  load_only: bool = False,
 ) -> Verified:
   """Loads a base in a process that knows stock ops only, and replays examples there.
 
   Args:
     path: the base, `<folder>/base/<version>`.
-    examples: a file of examples with the trainer's predictions; the one in the base by default. A
-      folded base has none: it is loaded, and nothing is compared.
+    examples: a file of examples with the trainer's predictions; the one in the base by default.
     tolerance: the largest difference that is allowed.
+    load_only: whether it is enough that a base without examples, such as a folded one, loads.
 
   Raises:
-    ExportError: a file is missing or damaged, the base cannot be loaded, or a prediction differs.
+    ExportError: a file is missing or damaged, the base cannot be loaded, a prediction differs, or
+      there was nothing to compare.
   """
   path = str(path).rstrip("/")
   manifest = artifact.read_as(path, BaseManifest)
@@ -63,6 +67,12 @@ def verify(
     raise ExportError(f"{path} ended the process that loaded it: {last}") from None
   if "error" in result:
     raise ExportError(f"{path} cannot be served: {result['error']}")
+  if not result["examples"] and not load_only:
+    raise ExportError(
+      f"{path} loads, but it has no examples with the trainer's predictions, so nothing was "
+      "compared: give RawInputs a sample, or exports their examples; or name a file with "
+      "--examples; or check only that it loads, with --load-only."
+    )
   if not result["difference"] <= tolerance:
     raise ExportError(
       f"{path} does not serve what the trainer predicts: a prediction of {result['examples']} "

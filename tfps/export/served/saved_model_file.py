@@ -15,13 +15,14 @@ _METHODS = {
 }
 
 
-def save(served: served_model.ServedModel, folder: str) -> None:
-  """Writes a model whose tables are still empty.
+def save(served: served_model.ServedModel, folder: str) -> frozenset[str]:
+  """Writes a model whose tables are still empty; returns the names of its signatures.
 
   TensorFlow 2 sets "predict" as the method of every signature. TensorFlow Serving's Classify and
   Regress calls look for other methods, which are set here. The trainer's devices are left out.
   """
-  tf.saved_model.save(served, folder, signatures=served.signatures())
+  signatures = served.signatures()
+  tf.saved_model.save(served, folder, signatures=signatures)
   path = files.join(folder, "saved_model.pb")
   with tf.io.gfile.GFile(path, "rb") as file:
     content = compat.saved_model_message().FromString(file.read())
@@ -34,3 +35,4 @@ def save(served: served_model.ServedModel, folder: str) -> None:
     file.write(content.SerializeToString(deterministic=True))
   # It is the fingerprint of the file as it was before.
   tf.io.gfile.remove(files.join(folder, "fingerprint.pb"))
+  return frozenset(signatures)
