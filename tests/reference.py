@@ -96,11 +96,17 @@ class Optimizer:
 
   def step(self, w, state, g):
     """One step: float32 weights [n] and state, gradient [n]; returns the new weights and state."""
-    w, state, g = w.astype(np.float64), state.astype(np.float64), self._clipped(g)
+    w, state = w.astype(np.float64), state.astype(np.float64)
+    g = self._clipped(g if self.optimizer == "ftrl" else self._with_l2(w, g))
     w, state = getattr(self, "_" + self.optimizer)(w, state, g)
     w = np.clip(w, self.weight_min, self.weight_max)
     with np.errstate(over="ignore"):
       return w.astype(np.float32), state.astype(np.float32)
+
+  def _with_l2(self, w, g):
+    """The gradient of the loss with l2 / 2 times the sum of squares of the weights; float32."""
+    with np.errstate(over="ignore"):
+      return np.float32(g + self.l2 * w)
 
   def _clipped(self, g):
     """As Keras clips: by norm, or else by value; float32."""

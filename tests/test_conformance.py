@@ -52,7 +52,7 @@ def optimizer(name, **settings):
         alpha=0.4,
         beta=0.5,
         l1=0.3,
-        l2=0.1,
+        l2=0.1 if name == "ftrl" else 0.0,
         initial_g2sum=2.0,
         weight_min=-1.5,
         weight_max=1.25,
@@ -175,6 +175,19 @@ def test_clipped_gradients(engine_class, name, clip):
     accessor=ACCESSOR,
     lr=optimizer(name, **clip),
     mf=optimizer(name, **clip),
+    mf_init_range=0.5,
+  )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("clip", [{}, {"clipnorm": 0.5}])
+def test_l2(engine_class, name, clip):
+  run_machine(
+    engine_class,
+    mf_dim=3,
+    accessor=ACCESSOR,
+    lr=optimizer(name, l2=0.75, **clip),
+    mf=optimizer(name, l2=0.5, **clip),
     mf_init_range=0.5,
   )
 

@@ -138,6 +138,46 @@ def test_gradients_are_clipped_by_row(clip, lr, mf):
   np.testing.assert_allclose(-mf_w, np.repeat((STEPS - 1) * mf, 2), rtol=1e-5)
 
 
+def network(vectors):
+  """The click probability of vectors [B, 2, 3]."""
+  return tf.sigmoid(tf.reduce_sum(vectors[:, 0] * vectors[:, 1], axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_l2_is_kerass_where_a_batch_has_every_id(name):
+  batch, rate, l2 = 8, 0.05, 0.3
+  x = np.stack([np.arange(batch) % 4, 4 + np.arange(batch) % 3], axis=1)
+  y = (np.arange(batch)[:, None] % 2).astype(np.float32)
+  ids = {"a": 1 + x[:, 0], "b": 1 + x[:, 1]}
+  scaled = rate / batch if name == "SGD" else rate  # Adam steps alike, however long gradients are.
+  table = tfps.FeasignTable(
+    "l2",
+    mf_dim=3,
+    mf_init_range=0.5,
+    accessor=tfps.CtrAccessor(create_threshold=0),
+    optimizer=getattr(tfps, name)(scaled, l2=l2 * batch),
+    gradient_scale="sum",
+  )
+  inputs = {slot: keras.Input([], dtype=tf.int64, name=slot) for slot in ids}
+  model = tfps.Model(inputs, network(tfps.Embedding(table, ["a", "b"])(inputs).mf))
+  model.compile("sgd", "binary_crossentropy")
+  model.train_on_batch(ids, y)  # It makes the vectors, without a step.
+  keys = np.arange(1, 8)
+  embedding = keras.layers.Embedding(7, 3, embeddings_regularizer=keras.regularizers.L2(l2 / 2))
+  inputs = keras.Input([2], dtype=tf.int64)
+  twin = keras.Model(inputs, network(embedding(inputs)))
+  embedding.set_weights([table.lookup(keys)["mf_w"]])
+  optimizers = {
+    "SGD": keras.optimizers.SGD(rate),
+    "Adam": keras.optimizers.Adam(rate, epsilon=1e-9),
+  }
+  twin.compile(optimizers[name], "binary_crossentropy")
+  for _ in range(5):
+    model.train_on_batch(ids, y)
+    twin.train_on_batch(x, y)
+  np.testing.assert_allclose(table.lookup(keys)["mf_w"], embedding.get_weights()[0], atol=1e-5)
+
+
 def test_wrong_rates_are_errors_of_the_op():
   table, _ = make_model(tfps.SGD(0.1))
   (server,) = table.servers
@@ -163,6 +203,10 @@ def test_what_is_refused_and_told():
     tfps.callbacks.FollowLearningRate(table, base=0.1)
   with pytest.raises(ValueError, match="give it one of them"):
     tfps.SGD(0.1, clipnorm=1.0, clipvalue=1.0)
+  for value in (-0.5, float("nan"), float("inf")):
+    for kind in (tfps.SGD, tfps.Adagrad, tfps.StdAdagrad, tfps.Adam, tfps.FTRL):
+      with pytest.raises(ValueError, match=f"{kind.__name__}.l2 must be 0 or more and finite, not"):
+        kind(l2=value)
   for name in ("clipnorm", "clipvalue"):
     with pytest.raises(ValueError, match=f"Adam.{name} must be above 0 or None"):
       tfps.Adam(**{name: -1.0})

@@ -1,5 +1,6 @@
 """The reference against numbers computed by hand from docs/semantics.md."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -189,6 +190,17 @@ def test_sgd():
   w, state = step(SGD, [1.0, 2.0], [[0.5, -1.0]])
   np.testing.assert_array_equal(w, [0.75, 2.5])
   assert state.size == 0
+
+
+def test_l2_adds_the_weights_to_the_gradient_before_it_is_clipped():
+  w, _ = step(dataclasses.replace(SGD, l2=0.5), [1.0, 2.0], [[0.5, -1.0]])
+  np.testing.assert_array_equal(w, [0.5, 2.0])
+  w, _ = step(dataclasses.replace(SGD, l2=0.5, clipvalue=0.5), [4.0, -2.0], [[0.0, 1.25]])
+  np.testing.assert_array_equal(w, [3.75, -2.125])
+  adagrad = Optimizer("adagrad", learning_rate=0.5, initial_g2sum=4.0, l2=2.0)
+  w, state = step(adagrad, [1.0, 0.0], [[0.0, 4.0]])
+  np.testing.assert_array_equal(w, [0.0, -2.0])
+  np.testing.assert_array_equal(state, [10.0])
 
 
 def test_adagrad_scales_with_one_sum_before_this_step():

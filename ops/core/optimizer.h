@@ -22,6 +22,7 @@ class Optimizer {
       : chosen_(Choose(options)),
         dim_(dim),
         step_(std::visit([=](const auto& chosen) { return StepFor(chosen, dim); }, chosen_)),
+        l2_(options.kind == OptimizerKind::kFtrl ? 0 : static_cast<float>(options.l2)),
         clipnorm_(options.clipnorm),
         clipvalue_(static_cast<float>(options.clipvalue)),
         rate_(static_cast<float>(options.learning_rate)),
@@ -31,6 +32,7 @@ class Optimizer {
       : chosen_(from.chosen_),
         dim_(from.dim_),
         step_(from.step_),
+        l2_(from.l2_),
         clipnorm_(from.clipnorm_),
         clipvalue_(from.clipvalue_),
         rate_(from.rate_),
@@ -60,13 +62,14 @@ class Optimizer {
 
   // Applies a finite gradient to weights and their state, which no pull reads meanwhile.
   void Step(float* w, float* state, const float* g) const {
-    if (clipnorm_ == 0 && clipvalue_ == 0) {
+    if (l2_ == 0 && clipnorm_ == 0 && clipvalue_ == 0) {
       step_(*this, w, state, g);
       return;
     }
-    float clipped[kMostDim];
-    Clip(g, clipped);
-    step_(*this, w, state, clipped);
+    float own[kMostDim];
+    for (int d = 0; d < dim_; ++d) own[d] = g[d] + l2_ * w[d];
+    if (clipnorm_ != 0 || clipvalue_ != 0) Clip(own);
+    step_(*this, w, state, own);
   }
 
   static constexpr int kMostDim = 4096;
@@ -87,16 +90,16 @@ class Optimizer {
   }
 
   // As Keras clips: by norm, or else by value.
-  void Clip(const float* g, float* clipped) const {
+  void Clip(float* g) const {
     if (clipnorm_ == 0) {
-      for (int d = 0; d < dim_; ++d) clipped[d] = std::clamp(g[d], -clipvalue_, clipvalue_);
+      for (int d = 0; d < dim_; ++d) g[d] = std::clamp(g[d], -clipvalue_, clipvalue_);
       return;
     }
     double squares = 0;
     for (int d = 0; d < dim_; ++d) squares += static_cast<double>(g[d]) * g[d];
     const double norm = std::sqrt(squares);
     const double scale = norm > clipnorm_ ? clipnorm_ / norm : 1;
-    for (int d = 0; d < dim_; ++d) clipped[d] = static_cast<float>(g[d] * scale);
+    for (int d = 0; d < dim_; ++d) g[d] = static_cast<float>(g[d] * scale);
   }
 
   template <typename Chosen>
@@ -128,6 +131,7 @@ class Optimizer {
   Any chosen_;
   int dim_;
   StepFunction step_;
+  float l2_;
   double clipnorm_;
   float clipvalue_;
   float rate_;

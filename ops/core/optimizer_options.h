@@ -17,7 +17,7 @@ struct OptimizerOptions {
   double alpha = 0.05;          // ftrl
   double beta = 1.0;            // ftrl
   double l1 = 0.0;              // ftrl
-  double l2 = 0.0;              // ftrl
+  double l2 = 0.0;              // g += l2 * w before the step; in ftrl, its own l2
   double clipnorm = 0.0;        // of a row's gradient, the lr weight's or the mf vector's; 0: none
   double clipvalue = 0.0;       // of each number of it; 0: none
   double weight_min = -10.0;

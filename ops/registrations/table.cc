@@ -29,8 +29,9 @@ options: name=value pairs, separated by ;. Options that are not named keep their
     accessor.delete_after_unseen_days (30), accessor.decay_rate (0.98);
     and with the prefix lr. for the lr weights and mf. for the mf vectors: optimizer (adagrad; or
     sgd, std_adagrad, adam, ftrl), learning_rate (0.05, for adam 0.001), initial_g2sum (3), beta1
-    (0.9), beta2 (0.999), epsilon (1e-8), alpha (0.05), beta (1), l1 (0), l2 (0), clipnorm (0: none),
-    clipvalue (0: none), weight_min (-10), weight_max (10);
+    (0.9), beta2 (0.999), epsilon (1e-8), alpha (0.05), beta (1), l1 (0), l2 (0: added to a gradient
+    times the weights, and in ftrl its own), clipnorm (0: none), clipvalue (0: none), weight_min
+    (-10), weight_max (10);
     and with the prefix slot.NUMBER. for the rows that this slot created: mf_dim, accessor.*, lr.*
     and mf.*; options that are not named are the table's. A learning rate that neither was
     given is the default of the slot's optimizer.

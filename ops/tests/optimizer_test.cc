@@ -55,6 +55,36 @@ TEST(SgdFollowsTheGradient) {
   CHECK_EQ(trained.w[1], 1.0f);
 }
 
+TEST(L2AddsTheWeightsToTheGradient) {
+  OptimizerOptions options = WithRate(0.5);
+  options.l2 = 0.25;
+  Trained sgd(OptimizerKind::kSgd, 2, options);
+  sgd.w = {4, -2};
+  sgd.Step({1, 0});
+  CHECK_EQ(sgd.w[0], 3.0f);
+  CHECK_EQ(sgd.w[1], -1.75f);
+}
+
+// Ftrl has an l2 of its own.
+TEST(AStepWithL2IsTheStepOfTheSumClippedAfterwards) {
+  for (OptimizerKind kind : kAll) {
+    if (kind == OptimizerKind::kFtrl) continue;
+    for (double clipnorm : {0.0, 0.5}) {
+      OptimizerOptions options = WithRate(0.5);
+      options.clipnorm = clipnorm;
+      Trained plain(kind, 2, options);
+      options.l2 = 0.25;
+      Trained regularised(kind, 2, options);
+      plain.w = regularised.w = {0.5f, -1.0f};
+      for (const std::vector<float>& g : {std::vector<float>{1, -0.5f}, {0, 0}, {-1, 2}}) {
+        plain.Step({g[0] + 0.25f * plain.w[0], g[1] + 0.25f * plain.w[1]});
+        regularised.Step(g);
+        for (int d = 0; d < 2; ++d) CHECK_NEAR(regularised.w[d], plain.w[d], 1e-6);
+      }
+    }
+  }
+}
+
 TEST(AdagradSharesOneSumOfSquares) {
   OptimizerOptions options = WithRate(0.1);
   options.initial_g2sum = 2;

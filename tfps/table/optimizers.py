@@ -4,8 +4,9 @@
 `[weight_min, weight_max]` after the step.
 
 A learning rate is a number or a function of the number of steps, such as a schedule of
-`keras.optimizers.schedules`. `clipnorm` and `clipvalue` clip the gradient of a row before the step,
-that of the lr weight and that of the mf vector each by itself, to a norm or each number of it.
+`keras.optimizers.schedules`. `l2` regularises the rows that a push names: `g += l2 * w` before the
+step. `clipnorm` and `clipvalue` clip the gradient of a row before the step, that of the lr weight
+and that of the mf vector each by itself, to a norm or each number of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tfps.graph.autograph import users
 # Of the number of steps, an integer or an integer tensor: a number or a float tensor.
 Schedule: TypeAlias = Callable[[Any], Any]
 
+_LARGEST = 3.4028234e38  # of float32
+
 
 @dataclasses.dataclass(frozen=True)
 class SparseOptimizer:
@@ -27,6 +30,7 @@ class SparseOptimizer:
   kind: ClassVar[str]  # the name that the engine's options know it by
 
   learning_rate: float | Schedule
+  l2: float = dataclasses.field(default=0.0, kw_only=True)
   weight_min: float = dataclasses.field(default=-10.0, kw_only=True)
   weight_max: float = dataclasses.field(default=10.0, kw_only=True)
   clipnorm: float | None = dataclasses.field(default=None, kw_only=True)
@@ -42,7 +46,11 @@ class SparseOptimizer:
         f"{type(self).__name__}.weight_min ({self.weight_min}) must be below weight_max "
         f"({self.weight_max})."
       )
-
+    if not 0 <= self.l2 <= _LARGEST:
+      raise ValueError(
+        f"{type(self).__name__}.l2 must be 0 or more and finite, not {self.l2}: it multiplies the "
+        "weights, and what comes of it is added to their gradient."
+      )
     for name in ("clipnorm", "clipvalue"):
       value = getattr(self, name)
       if value is not None and not value > 0:
@@ -161,6 +169,8 @@ class Adam(SparseOptimizer):
 class FTRL(SparseOptimizer):
   """FTRL-Proximal (McMahan et al. 2013, Algorithm 1); `learning_rate` is the paper's alpha.
 
+  `l2` is the paper's, a part of the closed form of the weights, and nothing is added to `g`.
+
   Examples:
     >>> table = tfps.FeasignTable("ctr", mf_dim=8, optimizer=tfps.FTRL(0.05, l1=1.0))
     >>> table.optimizer.state_size(dim=8)
@@ -170,7 +180,6 @@ class FTRL(SparseOptimizer):
   learning_rate: float | Schedule = 0.05
   beta: float = dataclasses.field(default=1.0, kw_only=True)
   l1: float = dataclasses.field(default=0.0, kw_only=True)
-  l2: float = dataclasses.field(default=0.0, kw_only=True)
   kind: ClassVar[str] = "ftrl"
 
   def __post_init__(self) -> None:
