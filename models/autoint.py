@@ -28,6 +28,7 @@ class AutoInt(tfps.Model):
     hidden: widths of the tower's layers; [] for no tower.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
 
   Examples:
     >>> autoint = tfps.models.AutoInt(table, ["user_id", "item_id"], heads=2, width=8)
@@ -45,12 +46,13 @@ class AutoInt(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
   ) -> None:
     super().__init__()
     # With mixed precision the networks compute in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     self.interacting = [_Interacting(heads, width) for _ in range(interacting)]
-    self.tower = layers.tower(hidden, dropout) if hidden else None
+    self.tower = layers.tower(hidden, dropout, batch_norm) if hidden else None
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:

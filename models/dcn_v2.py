@@ -22,6 +22,7 @@ class DCNv2(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
 
   Examples:
     >>> dcn = tfps.models.DCNv2(table, ["user_id", "item_id"], crosses=3)
@@ -37,13 +38,14 @@ class DCNv2(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
   ) -> None:
     super().__init__()
     # With mixed precision the tower computes in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     width = len(slots) * self.embedding.mf_dim
     self.crosses = [keras.layers.Dense(width) for _ in range(crosses)]
-    self.tower = layers.tower(hidden, dropout)
+    self.tower = layers.tower(hidden, dropout, batch_norm)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -53,5 +55,5 @@ class DCNv2(tfps.Model):
     x = x_0
     for cross in self.crosses:
       x = x_0 * cross(x) + x
-    logit = self.output_layer(tf.concat([x, self.tower(x_0)], axis=1))
+    logit = self.output_layer(tf.concat([x, self.tower(x_0, training=training)], axis=1))
     return tf.sigmoid(embedded.lr_logit + logit)

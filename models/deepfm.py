@@ -21,6 +21,7 @@ class DeepFM(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
 
   Examples:
     >>> deepfm = tfps.models.DeepFM(table, ["user_id", "item_id"])
@@ -35,11 +36,12 @@ class DeepFM(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
   ) -> None:
     super().__init__()
     # With mixed precision the tower computes in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
-    self.tower = layers.tower(hidden, dropout)
+    self.tower = layers.tower(hidden, dropout, batch_norm)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -49,5 +51,5 @@ class DeepFM(tfps.Model):
     total = tf.reduce_sum(mf, axis=1)
     squares = tf.reduce_sum(mf**2, axis=1)
     second_order = 0.5 * tf.reduce_sum(total**2 - squares, axis=1, keepdims=True)
-    deep = self.output_layer(self.tower(layers.flatten(mf)))
+    deep = self.output_layer(self.tower(layers.flatten(mf), training=training))
     return tf.sigmoid(embedded.lr_logit + second_order + deep)

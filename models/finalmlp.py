@@ -29,9 +29,11 @@ class FinalMLP(tfps.Model):
     hidden: widths of each tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
+    second_hidden: widths of the second tower's layers; those of the first by default.
 
   Raises:
-    ValueError: the last layer's width is no multiple of the number of heads.
+    ValueError: the width of a tower's last layer is no multiple of the number of heads.
 
   Examples:
     >>> finalmlp = tfps.models.FinalMLP(
@@ -51,12 +53,16 @@ class FinalMLP(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
+    second_hidden: Sequence[int] | None = None,
   ) -> None:
     super().__init__()
-    if hidden[-1] % heads:
-      raise ValueError(
-        f"hidden ends in {hidden[-1]}, which {heads} heads cannot share: make it a multiple."
-      )
+    both = [hidden, hidden if second_hidden is None else second_hidden]
+    for name, widths in zip(("hidden", "second_hidden"), both):
+      if widths[-1] % heads:
+        raise ValueError(
+          f"{name} ends in {widths[-1]}, which {heads} heads cannot share: make it a multiple."
+        )
     # With mixed precision the networks compute in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     width = len(slots) * self.embedding.mf_dim
@@ -64,13 +70,13 @@ class FinalMLP(tfps.Model):
     self.gates = [layers.tower(gate) for _ in range(2)]
     for network in self.gates:
       network.add(keras.layers.Dense(width, "sigmoid"))
-    self.towers = [layers.tower(hidden, dropout) for _ in range(2)]
+    self.towers = [layers.tower(widths, dropout, batch_norm) for widths in both]
     self.output_layer = keras.layers.Dense(1, dtype="float32")
-    self.heads, self.part = heads, hidden[-1] // heads
+    self.heads = heads
     self.constants = [
       self.add_weight(f"constant_{stream}", [1, self.embedding.mf_dim]) for stream in range(2)
     ]
-    self.bilinear = self.add_weight("bilinear", [heads, self.part, self.part])
+    self.bilinear = self.add_weight("bilinear", [heads, *(widths[-1] // heads for widths in both)])
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
@@ -82,7 +88,7 @@ class FinalMLP(tfps.Model):
       if places:
         x = layers.flatten(tf.gather(mf, list(places), axis=1))
       outputs.append(self.towers[stream](e * 2 * self.gates[stream](x), training=training))
-    first, second = (tf.reshape(o, [-1, self.heads, self.part]) for o in outputs)
+    first, second = (tf.reshape(o, [-1, self.heads, o.shape[1] // self.heads]) for o in outputs)
     fused = tf.einsum("bhi,hij,bhj->b", first, tf.cast(self.bilinear, e.dtype), second)
     logit = (
       self.output_layer(tf.concat(outputs, axis=1)) + tf.cast(fused, tf.float32)[:, tf.newaxis]

@@ -6,11 +6,21 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-def tower(hidden: Sequence[int], dropout: float = 0.0) -> keras.Sequential:
-  """Dense ReLU layers of the widths `hidden`, each with dropout behind it."""
+def tower(
+  hidden: Sequence[int], dropout: float = 0.0, batch_norm: bool = False
+) -> keras.Sequential:
+  """Dense ReLU layers of the widths `hidden`, each with dropout behind it.
+
+  With `batch_norm` a layer's sums are normalised before ReLU, with the momentum and the epsilon of
+  PyTorch, 0.9 and 1e-5 as Keras has them: Keras's own 0.99 needs several hundred steps before what
+  it predicts with is what it trains with.
+  """
   layers = keras.Sequential()
   for width in hidden:
-    layers.add(keras.layers.Dense(width, "relu"))
+    layers.add(keras.layers.Dense(width, None if batch_norm else "relu"))
+    if batch_norm:
+      layers.add(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5))
+      layers.add(keras.layers.ReLU())
     layers.add(keras.layers.Dropout(dropout))
   return layers
 

@@ -21,6 +21,7 @@ class WideAndDeep(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
 
   Examples:
     >>> wide_and_deep = tfps.models.WideAndDeep(table, ["user_id", "item_id"])
@@ -35,15 +36,16 @@ class WideAndDeep(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
   ) -> None:
     super().__init__()
     # With mixed precision the tower computes in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
-    self.tower = layers.tower(hidden, dropout)
+    self.tower = layers.tower(hidden, dropout, batch_norm)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
     embedded = self.embedding(features, training=training)
     mf = embedded.mf
-    deep = self.output_layer(self.tower(layers.flatten(mf)))
+    deep = self.output_layer(self.tower(layers.flatten(mf), training=training))
     return tf.sigmoid(embedded.lr_logit + deep)

@@ -26,6 +26,7 @@ class XDeepFM(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how a slot with several feasigns is pooled.
     dropout: share of each tower layer's outputs that training drops.
+    batch_norm: whether each tower layer's sums are normalised over the batch.
 
   Examples:
     >>> xdeepfm = tfps.models.XDeepFM(table, ["user_id", "item_id"], feature_maps=[8, 8])
@@ -41,12 +42,13 @@ class XDeepFM(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    batch_norm: bool = False,
   ) -> None:
     super().__init__()
     # With mixed precision the networks compute in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(table, slots, combiner=combiner, dtype="float32")
     self.maps = [keras.layers.Dense(count, use_bias=False) for count in feature_maps]
-    self.tower = layers.tower(hidden, dropout)
+    self.tower = layers.tower(hidden, dropout, batch_norm)
     self.output_layer = keras.layers.Dense(1, dtype="float32")
 
   def call(self, features: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:

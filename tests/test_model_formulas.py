@@ -35,6 +35,11 @@ def run(layer, x):
     return x
   if isinstance(layer, keras.layers.Dropout):
     return x
+  if isinstance(layer, keras.layers.ReLU):
+    return np.maximum(x, 0)
+  if isinstance(layer, keras.layers.BatchNormalization):
+    gamma, beta, mean, variance = layer.get_weights()
+    return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
   if isinstance(layer, keras.layers.PReLU):
     (alpha,) = layer.get_weights()
     return np.where(x > 0, x, alpha[0] * x)
@@ -235,11 +240,8 @@ def finalmlp(model, rows):
   first, second = (
     run(tower, e * 2 * run(gate, x)) for tower, gate, x in zip(model.towers, model.gates, selectors)
   )
-  part = len(first) // model.heads
-  fused = sum(
-    first[h * part : (h + 1) * part] @ w @ second[h * part : (h + 1) * part]
-    for h, w in enumerate(np.asarray(model.bilinear))
-  )
+  parts = (np.split(output, model.heads) for output in (first, second))
+  fused = sum(a @ w @ b for a, b, w in zip(*parts, np.asarray(model.bilinear), strict=True))
   linear = run(model.output_layer, np.concatenate([first, second]))
   return rows.lr_logit() + linear + fused
 
@@ -261,19 +263,34 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("name", list(zoo.MODELS))
-def test_a_model_computes_its_paper_s_formula(name):
+NORMALISED = ["DeepFM", "WideAndDeep", "DCNv2", "XDeepFM", "AutoInt", "FinalMLP"]
+VARIANTS = [
+  *((name, {}) for name in zoo.MODELS),
+  *((name, {"batch_norm": True}) for name in NORMALISED),
+  ("FinalMLP", {"second_hidden": [7, 4]}),
+]
+
+
+@pytest.mark.parametrize("name, arguments", VARIANTS)
+def test_a_model_computes_its_paper_s_formula(name, arguments):
   rng = np.random.default_rng(21)
   keras.utils.set_random_seed(22)
   policies = {"item_id": tfps.SlotPolicy(mf_dim=2)} if name == "DLRM" else {}
-  model = zoo.make_model(name, zoo.make_table(mf_init_range=1.0, slot_policies=policies))
+  table = zoo.make_table(mf_init_range=1.0, slot_policies=policies)
+  model = zoo.make_model(name, table, **arguments)
   model.compile("sgd", zoo.losses(name), run_eagerly=True)
   x = zoo.features(rng, 16)
   if policies:  # A feasign has the vector of the slot that pushed it first.
     x["item_id"] += 500
-  model.train_on_batch(x, zoo.labels(name, rng, 16))
-  # Biases and norms that would hide a mistake at their first values.
-  model.set_weights([rng.normal(scale=0.7, size=w.shape) for w in model.get_weights()])
+  for _ in range(2):  # The first reads zeros.
+    model.train_on_batch(x, zoo.labels(name, rng, 16))
+  averages = [w.numpy() for w in model.weights if "moving_mean" in w.name]
+  assert bool(averages) == arguments.get("batch_norm", False)
+  assert all((average != 0).any() for average in averages)
+  # Biases and norms that would hide a mistake at their first values; no negative variance.
+  for w in model.weights:
+    values = rng.normal(scale=0.7, size=w.shape)
+    w.assign(np.abs(values) if "moving_variance" in w.name else values)
   found = zoo.flat(model({slot: tf.constant(value) for slot, value in x.items()}))
   for row in range(16):
     rows = Rows(model, {slot: value[row] for slot, value in x.items()})
