@@ -433,6 +433,8 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
       copy_later_base(made, folder)
       read_until(process, "delta 1 of base 2")
       assert server.status(2) == (1, 0)
+      (note,) = (folder / "served").iterdir()
+      assert '"versions": [2]' in note.read_text()
     finally:
       process.send_signal(signal.SIGTERM)
       _out, err = process.communicate(timeout=PATIENCE)

@@ -26,6 +26,7 @@ from tfps.cli import (
   inspect,
   join,
   launch,
+  pin,
   push_delta,
   rebalance,
   sync,
@@ -36,7 +37,7 @@ from tfps.cluster import ending, failures
 
 COMMANDS = (
   train, join, launch, inspect, importance, evict, rebalance, export, fold, verify_export,
-  push_delta, sync,
+  push_delta, sync, pin,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tfps.errors import DeliveryError
+from tfps.export import in_use
 from tfps.export.artifact import ARTIFACTS, read_as
 from tfps.export.delta_reader import open_delta
 from tfps.export.manifests import BaseManifest
@@ -37,6 +38,10 @@ class ExportFolder:
     self._lock = threading.Lock()
     if not tf.io.gfile.isdir(paths.join(self._folder, "base")):
       raise DeliveryError(f"{folder} has no folder 'base': it is no folder of tfps's exports.")
+
+  def note_served(self, address: str, versions: Iterable[int]) -> str:
+    """Notes which versions a server serves, which exporters then keep; returns the note's path."""
+    return in_use.note_served(self._folder, address, versions)
 
   def next_delta(self, base: int, sequence: int) -> Delta | None:
     """The delta that follows number `sequence` of a base; None where there is none yet.

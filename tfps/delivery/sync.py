@@ -40,6 +40,7 @@ class Sync:
     self._folder = folder
     self._chunk_bytes = chunk_bytes
     self._poll_seconds = poll_seconds
+    self._noted: dict[str, set[int]] = {}
     self._writer = tf.summary.create_file_writer(tensorboard) if tensorboard else None
 
   def run(self, stop: threading.Event) -> list[str]:
@@ -72,11 +73,26 @@ class Sync:
     while not stop.is_set():
       try:
         reached = catch_up(replica, self._folder, self._chunk_bytes, listener)
+        self._note(listener, reached)
         listener.serves(reached, self._folder.what_lacks(reached.values()))
       except (ValueError, OSError, tf.errors.OpError) as error:
         if not stop.is_set():
           listener.failed(error)
       stop.wait(self._poll_seconds)
+
+  def _note(self, listener: _Lines, reached: Mapping[int, Status]) -> None:
+    """Lets exporters know which bases must stay; where it cannot, says so once."""
+    if set(reached) == self._noted.get(listener.address):
+      return
+    try:
+      self._folder.note_served(listener.address, reached)
+    except (OSError, tf.errors.OpError) as error:
+      if not self._noted.get(listener.address):
+        listener.told(
+          "its versions cannot be noted in the folder, so an exporter may remove one that it "
+          f"serves: {error}"
+        )
+    self._noted[listener.address] = set(reached)
 
 
 class _Lines:
@@ -136,6 +152,10 @@ class _Lines:
       bases = ", ".join(f"{status.base} at delta {status.sequence}" for status in reached.values())
       also = f"; {lacks}" if lacks else ""
       self._say(f"serves base {bases}{also}" if bases else str(self.lacks))
+
+  def told(self, sentence: str) -> None:
+    """Says something about the replica."""
+    self._say(" ".join(sentence.split()))
 
   def failed(self, error: BaseException) -> None:
     sentence = " ".join(str(error).split())

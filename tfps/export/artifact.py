@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import tensorflow as tf
+
 from tfps.errors import ExportError
-from tfps.export import manifests
+from tfps.export import in_use, manifests
 from tfps.export.manifests import Artifact, ArtifactManifest, BaseManifest, DeltaManifest
 from tfps.storage import complete_folder, files, lock
 from tfps.storage.complete_folder import MANIFEST, CompleteFolders, Sentences
@@ -58,10 +60,34 @@ def read_as(path: str, kind: type[K], remedy: str = ".") -> K:
   return manifest
 
 
-def remove_old(folder: str, keep: int) -> None:
-  """Removes all artifacts of a folder but the last `keep`."""
-  for number in ARTIFACTS.numbers(folder)[:-keep]:
-    ARTIFACTS.remove(folder, number)
+def remove_old(folder: str, keep: int) -> dict[int, str]:
+  """Removes all bases but the last `keep` and those in use, and deltas that no base needs.
+
+  Args:
+    folder: the folder of exports.
+    keep: how many stay.
+
+  Returns:
+    {version: why it stays} of older ones that are in use.
+  """
+  bases, deltas = files.join(folder, "base"), files.join(folder, "delta")
+  used = in_use.reasons(folder)
+  numbers = ARTIFACTS.numbers(bases)
+  for number in numbers[:-keep]:
+    if number not in used:
+      ARTIFACTS.remove(bases, number)
+  left = ARTIFACTS.numbers(bases)
+  needed = {_first_base(files.join(bases, str(number))) for number in left} | set(left)
+  if tf.io.gfile.isdir(deltas):
+    for name in tf.io.gfile.listdir(deltas):
+      name = name.rstrip("/")
+      if name.isdecimal() and int(name) < numbers[-1] and int(name) not in needed:
+        files.remove(files.join(deltas, name))
+  return {number: used[number] for number in numbers[:-keep] if number in used}
+
+
+def _first_base(path: str) -> int:
+  return read_as(path, BaseManifest).first_base
 
 
 def check_files(

@@ -20,6 +20,7 @@ from tfps.export.capture import TableCapture
 from tfps.export.manifests import BaseManifest, DeltaManifest
 from tfps.export.target import Captures, Target, of_models, targets_of
 from tfps.graph import finite
+from tfps.storage import files
 from tfps.storage.complete_folder import Prepared
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Exporter:
     folder: where exports go, on any of TensorFlow's file systems; every parameter server must reach
       it.
     raw: the `tfps.data.RawInputs` that clients will send; a dict of them, if models differ in them.
-    keep: how many bases are kept; all if it is None.
+    keep: how many bases are kept, and with them those that `tfps sync` saw a server serve and
+      pinned ones (`tfps pin`); all if it is None.
 
   Attributes:
     lineage: the id that all its artifacts share.
@@ -91,6 +93,7 @@ class Exporter:
   ) -> None:
     extras.check_serving_api()
     self._keep = keep
+    self._in_use: dict[str, dict[int, str]] = {}
     self._folder = str(folder).rstrip("/")
     self._alone = not isinstance(model, Mapping)
     self._targets = targets_of(model, self._folder, raw)
@@ -348,9 +351,17 @@ class Exporter:
     self._base_version, self._sequence = version, 0
     self.bases += 1
     if self._keep is not None:
-      for target in self._targets:
-        target.remove_old(self._keep)
+      self._remove_old(self._keep)
     return paths
+
+  def _remove_old(self, keep: int) -> None:
+    kept = {target.name: target.remove_old(keep) for target in self._targets}
+    if kept != self._in_use:
+      for name, versions in kept.items():
+        for version, reason in versions.items():
+          base = files.join(*filter(None, [self._folder, name]), "base", str(version))
+          print(f"{base} stays beyond the {keep} that are kept: {reason}.", flush=True)
+    self._in_use = kept
 
   def _by_name(self, examples: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The examples of each target by its name."""

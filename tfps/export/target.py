@@ -86,9 +86,9 @@ class Target:
       return None
     return {"id": base.lineage, "base": versions[-1], "sequence": max([0, *deltas])}
 
-  def remove_old(self, keep: int) -> None:
-    """Removes all bases but the last `keep`."""
-    artifact.remove_old(self._bases, keep)
+  def remove_old(self, keep: int) -> dict[int, str]:
+    """Removes all bases but the last `keep` and those in use; returns why these stay."""
+    return artifact.remove_old(self._folder, keep)
 
   def trace(self, lineage: str, version: int) -> ServedModel:
     """The model as it is served."""

@@ -122,7 +122,7 @@ def default_config() -> config_dict.ConfigDict:
   )
   # Exports for TensorFlow Serving: none where the folder is empty. A base at days' ends, and a
   # delta after this many examples or minutes (0: not then). A base is checked with `examples` of
-  # the day; keep is the number of bases that stay, 0 for all.
+  # the day; keep is the number of bases that stay beside those that a server has, 0 for all.
   config.export = config_dict.create(
     folder="", every_days=1, examples=256, keep=0, delta_every_examples=0, delta_every_minutes=0.0
   )
