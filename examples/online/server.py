@@ -14,7 +14,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import KeysView, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,19 @@ class Versions:
   Args:
     folder: has a SavedModel for each version, named by its number.
     wanted: the versions to serve; the newest where it is empty.
+
+  Attributes:
+    labels: {label: its version}.
   """
 
   def __init__(self, folder: str | os.PathLike, wanted: Sequence[int] = ()) -> None:
     self._folder = pathlib.Path(folder)
     self._wanted = wanted
+    self.labels: dict[str, int] = {}
     self._sessions: dict[int, SavedModelSession] = {}
     self._changed = threading.Lock()
 
-  def refresh(self) -> KeysView[int]:
+  def refresh(self) -> list[int]:
     """Loads what is there and not loaded; afterwards drops what is not wanted any more."""
     there = {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
     wanted = there & set(self._wanted) if self._wanted else set(sorted(there)[-1:])
@@ -64,12 +68,19 @@ class Versions:
     if loaded:
       with self._changed:
         self._sessions = loaded  # A dropped session ends with the last request that has it.
-    return loaded.keys()
+    return list(loaded)
 
   def get(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, SavedModelSession]:
     with self._changed:
       sessions = dict(self._sessions)
     version = spec.version.value if spec.HasField("version") else max(sessions)
+    if spec.HasField("version_label"):
+      if spec.version_label not in self.labels:
+        context.abort(
+          grpc.StatusCode.INVALID_ARGUMENT,
+          f"Unrecognized servable version label: {spec.version_label}",
+        )
+      version = self.labels[spec.version_label]
     if version not in sessions:
       context.abort(
         grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({version})"

@@ -15,6 +15,19 @@ _CHUNK_BYTES = 64 * 1024  # delta_reader.CHUNK_BYTES, which this must not import
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("folder", metavar="EXPORT_FOLDER", help="the folder that exports go to")
+  add_server_arguments(parser)
+  parser.add_argument(
+    "--chunk-bytes",
+    type=_positive(int),
+    default=_CHUNK_BYTES,
+    metavar="N",
+    help="how many bytes of rows one call has at most; predictions wait while a server takes "
+    f"them, default {_CHUNK_BYTES:,}",
+  )
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+  """Which servers there are, and how they are reached."""
   parser.add_argument(
     "--server",
     action="append",
@@ -25,14 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--model-name", default="ctr", metavar="NAME", help="the model's name there, default ctr"
-  )
-  parser.add_argument(
-    "--chunk-bytes",
-    type=_positive(int),
-    default=_CHUNK_BYTES,
-    metavar="N",
-    help="how many bytes of rows one call has at most; predictions wait while a server takes "
-    f"them, default {_CHUNK_BYTES:,}",
   )
   parser.add_argument(
     "--timeout",

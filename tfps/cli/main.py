@@ -29,6 +29,8 @@ from tfps.cli import (
   pin,
   push_delta,
   rebalance,
+  rollback,
+  rollout,
   sync,
   train,
   verify_export,
@@ -37,7 +39,7 @@ from tfps.cluster import ending, failures
 
 COMMANDS = (
   train, join, launch, inspect, importance, evict, rebalance, export, fold, verify_export,
-  push_delta, sync, pin,
+  push_delta, sync, rollout, rollback, pin,
 )  # fmt: skip
 
 

@@ -90,6 +90,15 @@ class Replica:
     found = self._get_model_status(request).model_version_status
     return sorted(version.version for version in found if version.state == _AVAILABLE)
 
+  def version_of(self, label: str) -> int | None:
+    """The version that a label is on; None if the server does not know the label."""
+    request = self._request("delta_status", {"ask": tf.constant([0], tf.int64)})
+    request.model_spec.version_label = label
+    try:
+      return int(self._predict(request).model_spec.version.value)
+    except (NotServed, Refused):
+      return None
+
   def status(self, version: int) -> Status:
     """The `Status` of a version."""
     return self._signature(version, "delta_status", {"ask": tf.constant([0], tf.int64)})
@@ -104,15 +113,19 @@ class Replica:
     self._channel.close()
 
   def _signature(self, version: int, name: str, inputs: Mapping[str, Any]) -> Status:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = self._model_name
+    request = self._request(name, inputs)
     request.model_spec.version.value = version
-    request.model_spec.signature_name = name
-    for key, value in inputs.items():
-      request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
     outputs = self._predict(request).outputs
     sequence, position, base = (_only(outputs[key]) for key in ("sequence", "position", "base"))
     return Status(int(sequence), int(position), int(base), _only(outputs["lineage"]).decode())
+
+  def _request(self, signature: str, inputs: Mapping[str, Any]) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = self._model_name
+    request.model_spec.signature_name = signature
+    for key, value in inputs.items():
+      request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    return request
 
   def _call(self, method: Callable[..., Any], request: Any) -> Any:
     """Calls a method of the server; waits with growing pauses while the server is busy."""
