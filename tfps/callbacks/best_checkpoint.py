@@ -22,7 +22,8 @@ class BestCheckpoint(Callback):
 
   It does what `keras.callbacks.ModelCheckpoint(save_best_only=True)` does and, with `restore`,
   `EarlyStopping(restore_best_weights=True)`, but for the tables' rows and the dense weights
-  together. A `CheckpointManager` and the commands of tfps read its checkpoints.
+  together, on a source as on arrays. A `CheckpointManager` and the commands of tfps read its
+  checkpoints.
 
   Args:
     folder: where the checkpoint is, not that of a `Checkpoint`; every parameter server must reach
@@ -37,6 +38,7 @@ class BestCheckpoint(Callback):
     exporter: the `tfps.export.Exporter` whose lineage the checkpoint holds.
 
   Attributes:
+    mode: "min" or "max".
     best: the best value; None before there is one.
     best_epoch: the number of its epoch; None before there is one.
     manager: the `CheckpointManager`, once `fit` has begun.
@@ -69,6 +71,7 @@ class BestCheckpoint(Callback):
       raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(_MODES)}.")
     if mode == "auto":
       mode = "max" if monitor.endswith(("acc", "accuracy", "auc")) else "min"
+    self.mode = mode
     self.best = initial_value
     self.best_epoch: int | None = None
     self.manager: CheckpointManager | None = None
@@ -101,9 +104,11 @@ class BestCheckpoint(Callback):
       )
     # A value that is not a number is never better.
     is_better = self._sign * value < self._sign * (self._worst if self.best is None else self.best)
-    if is_better and self._position is not None:
+    if is_better:
       assert self.manager is not None  # `fit` has begun.
-      self._path = self.manager.save(self._position.as_dict())
+      # Only a source has days, and moments.
+      calendar = {"epoch": epoch} if self._position is None else self._position.as_dict()
+      self._path = self.manager.save(calendar)
       self.best, self.best_epoch = float(value), epoch
 
   def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -61,10 +61,12 @@ def run(args: argparse.Namespace) -> None:
   cluster.strategy()  # A worker or ps serves from here on, and needs no data.
   from tfps.job import train as training
 
+  validation_source = config_lib.optional_function(module, "validation_source")
   training.run(
     config,
     source(config),
     model_class,
+    validation=validation_source(config) if validation_source else None,
     fill=config_lib.optional_function(module, "warm_start"),
     more_callbacks=config_lib.optional_function(module, "callbacks"),
   )

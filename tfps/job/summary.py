@@ -37,6 +37,7 @@ class Summary:
     stream: of a stream {name: number}: seconds from a sample's event until it was trained, on
       average and at most, and the numbers of samples that came late or early; None for other
       sources.
+    epochs: {metric: number} on held-out examples after each epoch; empty where there are none.
   """
 
   days: list[tuple[Day, Any]]
@@ -48,6 +49,7 @@ class Summary:
   skipped: dict[str, int] = dataclasses.field(default_factory=dict)
   stream: dict[str, float] | None = None
   nonfinite_steps: int = 0
+  epochs: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
   def text(self) -> str:
     """The report as lines of text."""
@@ -57,6 +59,11 @@ class Summary:
       for days in _runs(self.days, _MOST_LINES):
         lines += _lines(*days)
       lines += _lines("all days", sum(day.records for day, _ in self.days), by_output(self.total))
+    if self.epochs:
+      lines += ["", "Held-out examples after each epoch:"]
+      for epoch, found in enumerate(self.epochs, 1):
+        values = "   ".join(f"{name} {value:.4f}" for name, value in found.items())
+        lines.append(f"  {epoch:>4}   {values}")
     table = self.table
     share = table["admitted"] / table["rows"] if table["rows"] else 0.0
     lines += [
@@ -100,6 +107,7 @@ class Summary:
       "skipped": self.skipped,
       "nonfinite_steps": self.nonfinite_steps,
       "stream": self.stream,
+      "epochs": self.epochs,
     }
 
 

@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from tfps import callbacks as tfps_callbacks
 from tfps import cluster
-from tfps.job import outputs, stopping, summary, warm_start
+from tfps.job import held_out, outputs, stopping, summary, warm_start
 from tfps.job.model import make_model
 from tfps.job.table import make_table
 from tfps.training.communication import Communication
@@ -60,6 +60,7 @@ def run(
   model_class: Callable[..., Model],
   fill: Callable[[Any, FeasignTable], Any] | None = None,
   more_callbacks: Callable[[Any, FeasignTable], list] | None = None,
+  validation: Source | None = None,
 ) -> summary.Summary:
   """Trains as `config` says, prints the summary and returns it.
 
@@ -71,11 +72,14 @@ def run(
       `config.warm_start`.
     more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among
       them, with hooks of its own, takes the place of the usual one.
+    validation: the `tfps.data` source of held-out examples, for `config.validation`; None: there
+      are none.
 
   Returns:
     `tfps.job.summary.Summary`.
   """
   communication = make_communication(config)
+  held_out.check(config, validation)
   strategy = cluster.strategy()
   table, model = build(config, model_class, strategy)
   outputs.check(config, model, source)
@@ -109,11 +113,15 @@ def run(
     callbacks.append(
       tfps_callbacks.TableSummaries(table, config.tensorboard, config.tensorboard_tickets)
     )
+  validated = held_out.HeldOut()
+  if validation is not None:
+    callbacks += [*held_out.callbacks(config, table), validated]
   with stopping.on_sigterm(source):
     model.fit(
       source,
       epochs=config.epochs,
       callbacks=callbacks,
+      validation_data=validation,
       verbose=0 if source.is_endless else 1,
       communication=communication,
     )
@@ -127,6 +135,7 @@ def run(
     stream=freshness.summary() if freshness else None,
     skipped=skipped.counts,
     nonfinite_steps=skipped.nonfinite_steps,
+    epochs=validated.epochs,
   )
   print(result.text(), flush=True)
   if config.summary_file:

@@ -130,6 +130,24 @@ def default_config() -> config_dict.ConfigDict:
   # its table of that name: slots "user_id", or "user_id=user" where the slot is called user there;
   # with no slots named, all that both tables have.
   config.warm_start = config_dict.create(checkpoint="", table="", slots=())
+  # Where the config's file has a function validation_source(config), the model is evaluated on that
+  # source after each epoch. monitor: what is compared, a metric with "val_" before its name; mode:
+  # "min" or "max", which values are better ("auto": max for auc, acc and accuracy). patience: so
+  # many epochs in a row without a better value end the run (0: none do). reduce_rate: what the
+  # dense and the rows' learning rates are multiplied by after each reduce_patience such epochs (1:
+  # never), down to the dense min_rate. A value is better by more than min_delta. best_folder: where
+  # the checkpoint of the best epoch is; the run ends with that epoch's rows and dense weights (none
+  # where it is empty).
+  config.validation = config_dict.create(
+    monitor="val_auc",
+    mode="auto",
+    patience=0,
+    min_delta=0.0,
+    reduce_rate=1.0,
+    reduce_patience=1,
+    min_rate=0.0,
+    best_folder="",
+  )
   # What an evaluator's task measures with each checkpoint. tensorboard: folder, by default
   # "evaluator" in that of the run. gauc_slot: the feature that groups examples for GAUC, like
   # "user_id"; none where it is empty. slots: values that are scored apart, "genres" for its
