@@ -1,7 +1,12 @@
 """DeepFM on MovieLens 1M, day after day: will this user rate this movie 4 or more?
 
 The data set is published at grouplens.org/datasets/movielens/1m; `config.data.folder` holds its
-ratings.dat, movies.dat and users.dat.
+ratings.dat, movies.dat and users.dat. `--config.model.file=models/xdeepfm.py
+--config.model.name=XDeepFM` trains xDeepFM, and likewise the other models of crosses.
+
+Expected of the first 50 days of users 1 to 2999 (241,890 ratings, `--config.data.days=50`), all
+days together, each tested before it is trained on: AUC and log loss of DeepFM 0.7153, 0.6072;
+xDeepFM 0.7154, 0.6071; AutoInt 0.7155, 0.6074; FinalMLP 0.7148, 0.6077. One seed each.
 """
 
 import functools
