@@ -60,7 +60,7 @@ class TwoTower(tfps.Model):
   An item that is in the batch again is no negative of its own. A negative that was sampled from all
   items (Yang et al. 2020) is an example with that item, label 0 and weight 0, which adds nothing to
   show and click. Export both towers together:
-  `tfps.export.Exporter({"user": model.user, "item": model.item}, ...)`. See docs/retrieval.md.
+  `tfps.export.Exporter(model.served_models(), ...)`. See docs/retrieval.md.
 
   Args:
     table: the `tfps.FeasignTable`.
@@ -112,6 +112,10 @@ class TwoTower(tfps.Model):
     self._temperature = temperature
     self._log_q, self._prior_shows = log_q, prior_shows
     self._hard_negatives, self._hard_weight = hard_negatives, hard_weight
+
+  def served_models(self) -> dict[str, tfps.Model]:
+    """{"user": the user's tower, "item": the item's}."""
+    return {"user": self.user, "item": self.item}
 
   def call(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, tf.Tensor]:
     """{"user": [B, dim], "item": [B, dim], "log_q": [B]}, up to a constant in log_q."""

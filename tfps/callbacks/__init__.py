@@ -7,6 +7,7 @@ from tfps.callbacks.delta_export import DeltaExport
 from tfps.callbacks.end_of_day import EndOfDay
 from tfps.callbacks.follow_learning_rate import FollowLearningRate
 from tfps.callbacks.freshness import Freshness
+from tfps.callbacks.progressive_recall import ProgressiveRecall
 from tfps.callbacks.progressive_test import ProgressiveTest
 from tfps.callbacks.skipped_records import SkippedRecords
 from tfps.callbacks.table_summaries import TableSummaries
@@ -22,6 +23,7 @@ __all__ = [
   "EndOfDay",
   "FollowLearningRate",
   "Freshness",
+  "ProgressiveRecall",
   "ProgressiveTest",
   "SkippedRecords",
   "TableSummaries",

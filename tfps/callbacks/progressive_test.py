@@ -54,8 +54,10 @@ class ProgressiveTest(Callback):
     self._epochs_begun += 1
 
   def on_day_begin(self, day: Day) -> None:
-    if not day.records or self._epochs_begun > 1:
-      return
+    if day.records and self._epochs_begun <= 1:
+      self._test(day)
+
+  def _test(self, day: Day) -> None:
     scores = OutputScores(self._outputs, self.model.output_names)
     for scored in self.model.score(self._source.day(day.ordinal)):
       scores.update(scored)

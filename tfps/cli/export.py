@@ -37,9 +37,10 @@ def run(args: argparse.Namespace) -> None:
   module, config = config_lib.load(args.config, args.overrides)
   source = config_lib.function(module, "source")
   model_class = config_lib.model_class(module, config)
+  from tfps.export.exporter import in_words
   from tfps.job import export as from_checkpoint
 
   path = from_checkpoint.export(
     args.path, config, source(config), model_class, args.output, output.progress
   )
-  print(f"Exported {path}.")
+  print(f"Exported {in_words(path)}.")

@@ -1,7 +1,7 @@
 """Raw inputs: what clients of a served model send."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -26,6 +26,8 @@ class RawInputs:
     >>> x = raw.features({"user_id": tf.constant(["u7"]), "genres": tf.constant([["Drama", ""]])})
     >>> x["genres"].shape
     TensorShape([1, 2])
+    >>> list(raw.of(["genres"]).specs)
+    ['genres']
   """
 
   specs: Mapping[str, tf.TensorSpec]
@@ -40,6 +42,43 @@ class RawInputs:
           f"raw input '{name}' is {spec.dtype.name} {spec.shape}; it must be string, int64 or "
           "float32, and [None], [None, k] or [None, None]."
         )
+
+  def of(self, slots: Sequence[str]) -> "RawInputs":
+    """The inputs of a part of the model, such as one tower: those that some slots are made of.
+
+    Args:
+      slots: names in what `features` returns; the others are left out.
+
+    Raises:
+      ValueError: `features` returns no such slot, or these are made of no input.
+    """
+    with tf.Graph().as_default():
+      inputs = {
+        name: tf.compat.v1.placeholder(spec.dtype, spec.shape) for name, spec in self.specs.items()
+      }
+      features = self.features(dict(inputs))
+      for slot in slots:
+        if slot not in features:
+          raise ValueError(f"slot '{slot}' is none of the raw inputs' {', '.join(features)}.")
+      made = tf.nest.flatten([features[slot] for slot in slots], expand_composites=True)
+    needed = _made_of(made)
+    specs = {name: spec for name, spec in self.specs.items() if inputs[name].op in needed}
+    if not specs:
+      raise ValueError(f"the slots {', '.join(slots)} are made of none of the raw inputs.")
+
+    def features_of(raw: dict[str, tf.Tensor]) -> dict:
+      rows = tf.shape(raw[next(iter(specs))])[:1]
+      absent = {
+        name: tf.fill(
+          tf.concat([rows, [size or 1 for size in spec.shape[1:]]], axis=0), padding(spec.dtype)
+        )
+        for name, spec in self.specs.items()
+        if name not in specs
+      }
+      made = self.features({**absent, **raw})
+      return {slot: made[slot] for slot in slots}
+
+    return RawInputs(specs, features_of, self.sample)
 
   def parse_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """{name: tensor} of serialized tf.Examples [B]; what an example does not have is "" or 0."""
@@ -63,6 +102,18 @@ class RawInputs:
       name: tf.fill([1 if size is None else size for size in spec.shape], padding(spec.dtype))
       for name, spec in self.specs.items()
     }
+
+
+def _made_of(tensors: Sequence[tf.Tensor]) -> set[tf.Operation]:
+  """The operations that some tensors of a graph depend on, and their own."""
+  found: set[tf.Operation] = set()
+  waiting = [tensor.op for tensor in tensors]
+  while waiting:
+    operation = waiting.pop()
+    if operation not in found:
+      found.add(operation)
+      waiting += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+  return found
 
 
 def padding(dtype: tf.DType) -> tf.Tensor:

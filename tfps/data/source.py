@@ -6,7 +6,7 @@ import abc
 import copy
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfps.data import bad_records
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
-from tfps.graph.autograph import users
+from tfps.graph.autograph import libraries_unconverted, users
 
 if TYPE_CHECKING:
   from typing_extensions import Self
@@ -59,8 +59,9 @@ class Source(abc.ABC):
   Attributes:
     batch_size: examples per batch; the last batch of a ticket may hold fewer.
     max_bad_records: how many records a run may skip; 0 for no limit.
-    raw_inputs: a `tfps.data.RawInputs`: what clients of a served model send in place of x. None by
-      default; an export needs it.
+    raw_inputs: a `tfps.data.RawInputs`: what clients of a served model send in place of x; a dict
+      of them by name, where the model is served in parts (`Model.served_models`). None by default;
+      an export needs it.
     is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
@@ -91,7 +92,7 @@ class Source(abc.ABC):
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
       raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^31 - 1.")
     self.batch_size = int(batch_size)
-    self.raw_inputs: RawInputs | None = None
+    self.raw_inputs: RawInputs | Mapping[str, RawInputs] | None = None
     self.opener = object()
     self._records_per_ticket = int(batch_size) * int(batches_per_ticket)
     self._shuffle = bool(shuffle)
@@ -209,7 +210,8 @@ class Source(abc.ABC):
   def element_spec(self) -> Any:
     """The element_spec of `open`'s datasets, known without reading any data."""
     opened = tf.function(lambda *fields: self.open(Ticket(*fields)))
-    opened = opened.get_concrete_function(*TICKET_SPEC)
+    with libraries_unconverted():
+      opened = opened.get_concrete_function(*TICKET_SPEC)
     return opened.structured_outputs.element_spec
 
   @abc.abstractmethod

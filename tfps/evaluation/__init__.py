@@ -2,7 +2,7 @@
 
 from tfps.evaluation.evaluator import Evaluator
 from tfps.evaluation.importance import Importance, shuffle_slots
-from tfps.evaluation.recall import recall_at_k
 from tfps.evaluation.scores import ExampleScores
+from tfps.learning.recall import recall_at_k
 
 __all__ = ["Evaluator", "ExampleScores", "Importance", "recall_at_k", "shuffle_slots"]

@@ -1,4 +1,4 @@
-"""The trainer's own predictions, from only those rows that an export holds."""
+"""The trainer's own predictions, outside of its steps: from all rows, or those of an export."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ if TYPE_CHECKING:
   from tfps.table.feasign_table import FeasignTable
 
 
-class BaseRows:
-  """A feasign table of which embedding layers see only the rows that a base holds; eager only.
+class AllRows:
+  """The rows of a feasign table as embedding layers see them; eager only.
 
   Args:
     table: the table.
-    slots: the names of the slots whose rows the base holds.
   """
 
-  def __init__(self, table: FeasignTable, slots: Iterable[str]) -> None:
+  def __init__(self, table: FeasignTable) -> None:
     self._table = table
-    self._slots = frozenset(slots)
 
   pool = staticmethod(pooling.pool)
 
@@ -57,7 +55,24 @@ class BaseRows:
     rows = self._table.pull(keys)
     if statistics:
       rows = tf.concat([rows, self._table.pull_counts(keys)], axis=1)
-    return tf.where(self._in_base(tf.concat(keys, axis=0))[:, np.newaxis], rows, 0.0)
+    return rows
+
+
+class BaseRows(AllRows):
+  """Those of the rows that a base holds; the others are zeros.
+
+  Args:
+    table: the table.
+    slots: the names of the slots whose rows the base holds.
+  """
+
+  def __init__(self, table: FeasignTable, slots: Iterable[str]) -> None:
+    super().__init__(table)
+    self._slots = frozenset(slots)
+
+  def rows(self, keys: Sequence[tf.Tensor], statistics: bool) -> tf.Tensor:
+    held = self._in_base(tf.concat(keys, axis=0))[:, np.newaxis]
+    return tf.where(held, super().rows(keys, statistics), 0.0)
 
   def _in_base(self, keys: tf.Tensor) -> np.ndarray:
     found = self._table.lookup(keys)
@@ -75,15 +90,15 @@ def predict(
   model: keras.Model,
   features: Mapping[str, Any],
   tables: Iterable[FeasignTable],
-  rows: Callable[[FeasignTable], BaseRows] | None = None,
+  rows: Callable[[FeasignTable], AllRows] | None = None,
 ) -> Any:
-  """What the model predicts from the rows that a base of this moment holds.
+  """What the model predicts from the rows that a base of this moment holds, or from others.
 
   Args:
     model: the Keras model.
     features: its input, eager tensors.
     tables: its tables.
-    rows: a function of a table that returns its rows; those that it holds now by default.
+    rows: a function of a table that returns its rows; those that a base holds by default.
   """
   if rows is None:
     slots = slots_of(model)

@@ -17,11 +17,14 @@ from tfps.export.artifact import ARTIFACTS
 from tfps.export.manifests import BaseManifest
 from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
 from tfps.export.served.model import ServedModel
+from tfps.export.target import of_models
 from tfps.job import train as training
 from tfps.layers.embedding import row_widths, slots_of, tables_of
 from tfps.storage import files
 
 if TYPE_CHECKING:
+  import tf_keras as keras
+
   from tfps.data.raw_inputs import RawInputs
   from tfps.data.source import Source
   from tfps.table.feasign_table import FeasignTable
@@ -37,7 +40,7 @@ def export(
   model_class: Callable[..., Model],
   output: str = "",
   progress: reader.Progress = reader.no_progress,
-) -> str:
+) -> str | dict[str, str]:
   """Writes the base that a trainer would have exported at the moment of a checkpoint.
 
   Only the dense weights are restored; rows stream from the checkpoint into the artifact. It begins
@@ -52,7 +55,7 @@ def export(
     progress: a function of (iterator of shards, their number) that returns it with a progress bar.
 
   Returns:
-    The artifact's path.
+    The artifact's path; {name: path} of a model with `served_models`.
 
   Raises:
     ConfigError: there is no folder to write to, or the source has no raw inputs.
@@ -75,20 +78,29 @@ def export(
   model.build_for(source)
   tables = tables_of(model)
   _restore_dense(checkpoint, model, tables)
-  folder = files.join(output.rstrip("/"), "base")
-  with artifact.hold(folder):
-    return _write(folder, checkpoint, model, tables, raw, config.export.examples, progress)
+  step, output = int(model.optimizer.iterations.numpy()), output.rstrip("/")
+  parts = model.served_models()
+  raws = of_models(raw, parts or {"": model}, "raw_inputs")
+  paths = {}
+  for name, part in (parts or {"": model}).items():
+    folder = files.join(output, *filter(None, [name]), "base")
+    with artifact.hold(folder):
+      paths[name] = _write(
+        folder, checkpoint, part, step, raws[name], config.export.examples, progress
+      )
+  return paths if parts else paths[""]
 
 
 def _write(
   folder: str,
   checkpoint: reader.SavedCheckpoint,
-  model: Model,
-  tables: Sequence[FeasignTable],
+  model: keras.Model,
+  step: int,
   raw: RawInputs,
   examples: int,
   progress: reader.Progress,
 ) -> str:
+  tables = tables_of(model)
   day = checkpoint.manifest.calendar.get("day")
   sample = raw.sample(day, examples) if raw.sample is not None and day is not None else None
   inputs = raw.empty_batch() if sample is None else sample
@@ -120,7 +132,7 @@ def _write(
     version=version,
     lineage=lineage,
     day=day,
-    step=int(model.optimizer.iterations.numpy()),
+    step=step,
     checkpoint=checkpoint.path,
     pause_seconds=0.0,
   )

@@ -137,6 +137,8 @@ def _loss(field: str, name: Any) -> Any:
       f"config.{field} is {name!r}; it must be the name of a loss, and config.loss one name or "
       "{output: name}."
     )
+  if not name:
+    return None
   loss = losses.named(name)
   if loss is name:
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfps.data.ticket import Day
-from tfps.learning.metrics import ClickScores
 from tfps.learning.outputs import ONLY, by_output
 
 _MOST_LINES = 14
@@ -25,7 +24,8 @@ class Summary:
 
   Attributes:
     days: (`tfps.data` day, its scores) for each day tested before it was trained on: a
-      `tfps.learning.metrics.ClickScores`, or {output: `ClickScores`} where there are several.
+      `tfps.learning.metrics.ClickScores`, or {output: `ClickScores`} where there are several; of
+      two towers a `tfps.learning.recall.RecallScores`.
     total: the scores of all days, likewise.
     table: the table's statistics at the end.
     evicted: number of feasigns evicted at day ends.
@@ -113,35 +113,30 @@ class Summary:
 
 def _scores(scores: Any) -> dict[str, Any]:
   """As JSON values: {metric: number}, or {"outputs": {output: {metric: number}}}."""
-  if not isinstance(scores, ClickScores):
-    return {"outputs": {output: _scores(of_output) for output, of_output in scores.items()}}
-  return {"auc": scores.auc, "log_loss": scores.log_loss, "calibration": scores.calibration}
+  if isinstance(scores, Mapping):
+    return {"outputs": {output: of_output.as_dict() for output, of_output in scores.items()}}
+  return scores.as_dict()
 
 
-def _runs(
-  days: list[tuple[Day, Any]], most: int
-) -> Iterator[tuple[str, int, dict[str, ClickScores]]]:
+def _runs(days: list[tuple[Day, Any]], most: int) -> Iterator[tuple[str, int, dict[str, Any]]]:
   """Joins neighbouring days into at most `most` runs: (name, examples, scores by output) each."""
   size = -(-len(days) // most)
   for start in range(0, len(days), size):
     run = days[start : start + size]
     first, last = run[0][0], run[-1][0]
-    scores: dict[str, ClickScores] = {}
+    scores: dict[str, Any] = {}
     for _, day_scores in run:
       for output, of_output in by_output(day_scores).items():
-        scores.setdefault(output, ClickScores()).merge(of_output)
+        scores.setdefault(output, type(of_output)()).merge(of_output)
     name = first.name if size == 1 else f"{first.name} .. {last.name}"
     yield name, sum(day.records for day, _ in run), scores
 
 
-def _lines(name: str, examples: int, scores: dict[str, ClickScores]) -> Iterator[str]:
+def _lines(name: str, examples: int, scores: dict[str, Any]) -> Iterator[str]:
   """A line for each output."""
   head = f"  {name:<24} {examples:>11,} examples"
   width = max(map(len, scores), default=0)
   for output, of_output in scores.items():
     title = "" if output == ONLY else f"   {output:<{width}}"
-    yield (
-      f"{head}{title}   AUC {of_output.auc:.4f}   "
-      f"log loss {of_output.log_loss:.4f}   calibration {of_output.calibration:.3f}"
-    )
+    yield f"{head}{title}   {of_output}"
     head = " " * len(head)

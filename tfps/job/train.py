@@ -71,7 +71,8 @@ def run(
     fill: function of (config, table) that puts rows into the table of a run that begins, after
       `config.warm_start`.
     more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among
-      them, with hooks of its own, takes the place of the usual one.
+      them, with hooks of its own, takes the place of the usual one, and so does a
+      `ProgressiveTest`.
     validation: the `tfps.data` source of held-out examples, for `config.validation`; None: there
       are none.
 
@@ -88,8 +89,10 @@ def run(
   ends = [callback for callback in more if isinstance(callback, tfps_callbacks.EndOfDay)]
   end_of_day = ends[0] if ends else tfps_callbacks.EndOfDay(table)
   throughput = tfps_callbacks.Throughput()
-  test = tfps_callbacks.ProgressiveTest(source, config.scored_outputs)
-  callbacks: list[Any] = [test] if config.progressive_test and not source.is_endless else []
+  tests = [one for one in more if isinstance(one, tfps_callbacks.ProgressiveTest)]
+  test = tests[0] if tests else tfps_callbacks.ProgressiveTest(source, config.scored_outputs)
+  tested = config.progressive_test and not source.is_endless and not tests
+  callbacks: list[Any] = [test] if tested else []
   skipped = tfps_callbacks.SkippedRecords(config.tensorboard or None)
   callbacks += [throughput, skipped]
   freshness = None
@@ -162,7 +165,8 @@ def _exports(
   examples, minutes = (settings.pop(f"delta_every_{unit}") for unit in ("examples", "minutes"))
   settings["keep"] = settings["keep"] or None
   try:
-    base = tfps_callbacks.BaseExport(model, raw=source.raw_inputs, **settings)
+    served = model.served_models() or model
+    base = tfps_callbacks.BaseExport(served, raw=source.raw_inputs, **settings)
     if not examples and not minutes:
       return base, None
     delta = tfps_callbacks.DeltaExport(

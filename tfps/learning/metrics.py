@@ -78,6 +78,13 @@ class ClickScores:
     clicks = self._clicks.sum()
     return float(self._predicted / clicks) if clicks else float("nan")
 
+  def __str__(self) -> str:
+    return f"AUC {self.auc:.4f}   log loss {self.log_loss:.4f}   calibration {self.calibration:.3f}"
+
+  def as_dict(self) -> dict[str, float]:
+    """The same as JSON values."""
+    return {"auc": self.auc, "log_loss": self.log_loss, "calibration": self.calibration}
+
 
 def grouped_auc(label: Any, prediction: Any, group: Any) -> float:
   """GAUC: the mean of the AUC within each group (user), weighted by its examples.

@@ -122,9 +122,9 @@ def count(scores: ClickScores, name: str, output: Output) -> None:
     ) from None
 
 
-def by_output(scores: Any) -> dict[str, ClickScores]:
-  """{name: `ClickScores`} of what `OutputScores.public` returned."""
-  return {ONLY: scores} if isinstance(scores, ClickScores) else dict(scores)
+def by_output(scores: Any) -> dict[str, Any]:
+  """{name: scores} of the scores of an only output, or of {name: scores}."""
+  return dict(scores) if isinstance(scores, Mapping) else {ONLY: scores}
 
 
 def _by_name(part: Any, names: Sequence[str]) -> dict[str, Any]:

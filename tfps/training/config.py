@@ -54,8 +54,9 @@ def default_config() -> config_dict.ConfigDict:
   # The towers: a Keras optimizer, loss and metrics.
   config.dense_optimizer = config_dict.create(name="adam", learning_rate=1e-3)
   # A Keras loss, or "fake_negative_weighted" for the samples of a join with policy early
-  # (docs/join.md). Of a model with several outputs, one for all, or {output: loss}; an output
-  # without a loss is not trained on. Likewise the metrics: a tuple, or {output: tuple}.
+  # (docs/join.md); none ("") where the model's own `compute_loss` needs none. Of a model with
+  # several outputs, one for all, or {output: loss}; an output without a loss is not trained on.
+  # Likewise the metrics: a tuple, or {output: tuple}.
   config.loss = _of_any_type("binary_crossentropy")
   config.loss_weights = config_dict.ConfigDict()  # {output: number}; 1 for what it does not name.
   config.metrics = _of_any_type(("AUC",))

@@ -47,6 +47,7 @@ class Model(WithoutRows, keras.Model):
       position (list or columns); 0, the first, by default.
     loss_reduction: "mean" or "sum": what its `compute_loss` does with a batch's examples, where
       tfps cannot find out.
+    served_models(): its parts that are served, where it is not served as a whole.
     counts(x, y, sample_weight): the show and the click that an occurrence in each example adds.
     train_step(data): everything; see `tfps.layers.step.Step` for the pull and the push.
 
@@ -125,6 +126,10 @@ class Model(WithoutRows, keras.Model):
       return tf.ones_like(click), click
     weight = tf.cast(tf.reshape(weight, [-1]), tf.float32)
     return weight, weight * click
+
+  def served_models(self) -> dict[str, Model]:
+    """{name: part of it} that `tfps train` and `tfps export` export together; {}: all is one."""
+    return {}
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step: forward, dense update, push. Returns {metric name: value}, as Keras's does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable
 
 import numpy as np
@@ -58,17 +59,80 @@ def recall_at_k(
       f"a clicked item has index {clicked.max() if clicked.min() >= 0 else clicked.min()}, and "
       f"there are {len(items)} items."
     )
-  better = np.concatenate([
-    _better(users[at : at + block_users], clicked[at : at + block_users], items, block_items)
-    for at in range(0, len(users), block_users)
-  ])  # fmt: skip
+  better = _better(users, clicked, items, block_items, block_users)
   return {int(k): float(np.mean(better < k)) for k in ks}
 
 
+class RecallScores:
+  """How many clicked items were among the first k of all items, counted as they come.
+
+  Attributes:
+    clicks: how many items were clicked.
+    found: {k: how many of them were among the first k}.
+  """
+
+  def __init__(self) -> None:
+    self.clicks = 0
+    self.found: collections.Counter[int] = collections.Counter()
+
+  def update(
+    self, users: np.ndarray, clicked: np.ndarray, items: np.ndarray, ks: Iterable[int]
+  ) -> None:
+    """Counts clicks.
+
+    Args:
+      users: float [U, dim], as for `recall_at_k`; there may be none.
+      clicked: int [U], likewise; -1 is an item that is not among the items, and is not found.
+      items: float [N, dim], likewise.
+      ks: numbers of items.
+    """
+    known = clicked >= 0
+    better = _better(users[known], clicked[known], items)
+    self.clicks += len(clicked)
+    for k in ks:
+      self.found[k] += int(np.count_nonzero(better < k))
+
+  def merge(self, other: RecallScores) -> None:
+    """Adds the counts of `other`."""
+    self.clicks += other.clicks
+    for k, found in other.found.items():  # `+=` of counters would leave out zeros.
+      self.found[k] += found
+
+  @property
+  def recall(self) -> dict[int, float]:
+    """{k: recall}; NaN before the first click."""
+    return {
+      k: found / self.clicks if self.clicks else float("nan") for k, found in self.found.items()
+    }
+
+  def __str__(self) -> str:
+    found = "   ".join(f"recall@{k} {recall:.4f}" for k, recall in self.recall.items())
+    return f"{self.clicks:,} clicks   {found}"
+
+  def as_dict(self) -> dict[str, float]:
+    """The same as JSON values."""
+    recalls = {f"recall@{k}": recall for k, recall in self.recall.items()}
+    return {"clicks": self.clicks, **recalls}
+
+
 def _better(
-  users: np.ndarray, clicked: np.ndarray, items: np.ndarray, block_items: int
+  users: np.ndarray,
+  clicked: np.ndarray,
+  items: np.ndarray,
+  block_items: int = 65_536,
+  block_users: int = 1024,
 ) -> np.ndarray:
   """int64 [U]: how many items score as high as the clicked one, or higher."""
+  starts = range(0, len(users), block_users)
+  blocks = [slice(start, start + block_users) for start in starts]
+  found = [_better_of_block(users[rows], clicked[rows], items, block_items) for rows in blocks]
+  return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _better_of_block(
+  users: np.ndarray, clicked: np.ndarray, items: np.ndarray, block_items: int
+) -> np.ndarray:
+  """`_better` of the users of one block."""
   of_clicked = items[clicked]
   score = np.einsum("ud,ud->u", users, of_clicked)
   # Equal vectors may score apart by rounding.
