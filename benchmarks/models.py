@@ -52,10 +52,13 @@ TWIN_RANGES = (1e-4, 0.05)
 
 
 class Vocabulary:
-  """Stands for a table in a twin: how many feasigns there are, and how vectors begin."""
+  """Stands for a table in a twin: how many feasigns there are, and how vectors begin.
 
-  def __init__(self, size, mf_dim, mf_init_range):
-    self.size, self.mf_dim = size, mf_dim
+  `regularizer` is that of both embeddings, of whole vocabularies; none by default.
+  """
+
+  def __init__(self, size, mf_dim, mf_init_range, regularizer=None):
+    self.size, self.mf_dim, self.regularizer = size, mf_dim, regularizer
     self.initial = keras.initializers.RandomUniform(-mf_init_range, mf_init_range)
 
   def mf_dim_of(self, slot):
@@ -70,9 +73,11 @@ class FullVocabulary(keras.layers.Layer):
     self.combiners = combiner if isinstance(combiner, dict) else dict.fromkeys(slots, combiner)
     self.pooled_slots = tuple(slot for slot in slots if self.combiners[slot] is not None)
     self.mf_dim = table.mf_dim
-    embedding = keras.layers.Embedding
-    self.weights_ = embedding(table.size, 1, embeddings_initializer="zeros")
-    self.vectors = embedding(table.size, table.mf_dim, embeddings_initializer=table.initial)
+    embedding = lambda dim, initial: keras.layers.Embedding(
+      table.size, dim, initial, embeddings_regularizer=table.regularizer
+    )
+    self.weights_ = embedding(1, "zeros")
+    self.vectors = embedding(table.mf_dim, table.initial)
 
   def call(self, features, training=None):
     # Index 0 is padding.
