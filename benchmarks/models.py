@@ -68,10 +68,10 @@ class Vocabulary:
 class FullVocabulary(keras.layers.Layer):
   """`tfps.Embedding`, as far as the models use it, of two embeddings of Keras."""
 
-  def __init__(self, table, slots, combiner="sum", dtype=None):
+  def __init__(self, table, slots, combiner="sum", dtype=None, share=None, sequences=()):
     super().__init__(dtype=dtype)
-    self.combiners = combiner if isinstance(combiner, dict) else dict.fromkeys(slots, combiner)
-    self.pooled_slots = tuple(slot for slot in slots if self.combiners[slot] is not None)
+    self.combiner, self.sequence_slots = combiner, sequences
+    self.pooled_slots = tuple(slot for slot in slots if slot not in sequences)
     self.mf_dim = table.mf_dim
     embedding = lambda dim, initial: keras.layers.Embedding(
       table.size, dim, initial, embeddings_regularizer=table.regularizer
@@ -84,9 +84,7 @@ class FullVocabulary(keras.layers.Layer):
     mf = tf.stack([self._pool(self.vectors, features, slot) for slot in self.pooled_slots], axis=1)
     lr = [self._pool(self.weights_, features, slot) for slot in self.pooled_slots]
     sequences = {
-      slot: self.vectors(features[slot]) * _present(features[slot])
-      for slot in self.combiners
-      if slot not in self.pooled_slots
+      slot: self.vectors(features[slot]) * _present(features[slot]) for slot in self.sequence_slots
     }
     lr = tf.concat(lr, axis=1)
     return EmbeddingOutput(tf.reduce_sum(lr, axis=1, keepdims=True), lr, mf, sequences, {})
@@ -95,7 +93,7 @@ class FullVocabulary(keras.layers.Layer):
     ids = features[slot]
     if ids.shape.rank == 1:
       return embedding(ids)
-    assert self.combiners[slot] == "mean"
+    assert self.combiner == "mean"
     present = _present(ids)
     total = tf.reduce_sum(embedding(ids) * present, axis=1)
     return total / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
@@ -128,9 +126,9 @@ def lines_of_code(name):
   return len({node.lineno for node in ast.walk(tree) if hasattr(node, "lineno")})
 
 
-def read(folder, most):
+def read(folder, most, share):
   """({slot: feasigns}, dense beside them; {task: labels [n, 1]}) of the first rows."""
-  source = tfps.data.movielens(folder, slots=SLOTS, labels=LABELS, batch_size=PART)
+  source = tfps.data.movielens(folder, slots=SLOTS, labels=LABELS, batch_size=PART, share=share)
   parts, count = [], 0
   for ticket in source.tickets():
     for x, y in source.open(ticket).as_numpy_iterator():
@@ -233,9 +231,13 @@ def main():
   flags.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
   args = flags.parse_args()
   _, config = cli_config.load(str(ROOT / "configs" / "movielens.py"))
-  features, labels = read(args.data, args.rows)
+  own, labels = read(args.data, args.rows, {})
+  shared, _ = read(args.data, args.rows, {"history": "movie_id"})
   seeds = range(1, args.seeds + 1)
-  rows = [measure(name, features, labels, config, seeds) for name in args.models]
+  rows = [
+    measure(name, shared if MODELS[name] is HISTORY else own, labels, config, seeds)
+    for name in args.models
+  ]
   goals = [
     harness.Goal(
       f"{row['model']}: AUC below its twin", row["twin_AUC"] - row["AUC"], MOST_BELOW_TWIN

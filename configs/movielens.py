@@ -10,6 +10,7 @@ xDeepFM 0.7154, 0.6071; AutoInt 0.7155, 0.6074; FinalMLP 0.7148, 0.6077. One see
 """
 
 import functools
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -37,7 +38,7 @@ def get_config() -> config_dict.ConfigDict:
   return config
 
 
-def source(config: config_dict.ConfigDict) -> tfps.data.Source:
+def source(config: config_dict.ConfigDict, **arguments: Any) -> tfps.data.Source:
   source = functools.partial(
     tfps.data.movielens,
     config.data.folder,
@@ -47,6 +48,7 @@ def source(config: config_dict.ConfigDict) -> tfps.data.Source:
     batches_per_ticket=config.batches_per_ticket,
     on_bad_record=config.on_bad_record,
     max_bad_records=config.max_bad_records,
+    **arguments,
   )
   if not config.data.days:
     return source()

@@ -10,10 +10,10 @@ import pathlib
 
 from ml_collections import config_dict
 
+import tfps
 from tfps.cli.config import load_by_path
 
 _movielens = load_by_path("movielens.py", pathlib.Path(__file__).parent)
-source = _movielens.source
 
 
 def get_config() -> config_dict.ConfigDict:
@@ -25,4 +25,10 @@ def get_config() -> config_dict.ConfigDict:
   config.model.name = "DIN"
   config.model.args.target = "movie_id"
   config.model.args.history = "history"
+  config.model.args.share = True  # False: the history has rows of its own.
   return config
+
+
+def source(config: config_dict.ConfigDict) -> tfps.data.Source:
+  share = {"history": "movie_id"} if config.model.args.share else {}
+  return _movielens.source(config, share=share)

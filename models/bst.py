@@ -31,13 +31,15 @@ class BST(tfps.Model):
     hidden: widths of the tower's layers.
     combiner: how another slot with several feasigns is pooled.
     dropout: share of the outputs of the blocks and of each tower layer that training drops.
+    share: whether the history reads the rows of the target's slot, as in the paper; its values are
+      feasigns of that slot then. Otherwise it has rows of its own.
 
   Examples:
     >>> bst = tfps.models.BST(table, ["user_id", "item_id", "history"], length=10)
     >>> bst({
     ...   "user_id": tf.constant(["u7", "u8"]),
     ...   "item_id": tf.constant(["i1", "i2"]),
-    ...   "history": tfps.feasign("history", [["i3", "i1"], ["i5", ""]], padding=""),
+    ...   "history": tf.constant([["i3", "i1"], ["i5", ""]]),
     ... }).shape
     TensorShape([2, 1])
   """
@@ -54,12 +56,18 @@ class BST(tfps.Model):
     hidden: Sequence[int] = (256, 128),
     combiner: str = "mean",
     dropout: float = 0.0,
+    share: bool = True,
   ) -> None:
     super().__init__()
     self.history_slot, self.length = history, length
     # With mixed precision the networks compute in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(
-      table, slots, layers.combiners(slots, combiner, history), dtype="float32"
+      table,
+      slots,
+      combiner,
+      dtype="float32",
+      share={history: target} if share else None,
+      sequences=[history],
     )
     self.target_place = self.embedding.pooled_slots.index(target)
     width = self.embedding.mf_dim
@@ -87,5 +95,4 @@ class BST(tfps.Model):
     other = tf.cast(layers.flatten(embedded.mf), x.dtype)
     x = tf.concat([other, layers.flatten(x)], axis=1)
     deep = self.output_layer(self.tower(x, training=training))
-    lr_logit = tf.reduce_sum(embedded.lr, axis=1, keepdims=True)  # without the history's
-    return tf.sigmoid(lr_logit + deep)
+    return tf.sigmoid(embedded.lr_logit + deep)

@@ -1,6 +1,6 @@
 """Parts that several of the models share: towers, histories, mixtures of experts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -28,11 +28,6 @@ def tower(
 def flatten(vectors: tf.Tensor) -> tf.Tensor:
   """[B, S * D] of [B, S, D]."""
   return tf.reshape(vectors, [-1, vectors.shape[1] * vectors.shape[2]])
-
-
-def combiners(slots: Sequence[str], combiner: str, history: str) -> Mapping[str, str | None]:
-  """`combiner` for every slot but the history, which stays a sequence."""
-  return {slot: None if slot == history else combiner for slot in slots}
 
 
 def sequence(

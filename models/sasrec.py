@@ -32,12 +32,14 @@ class SASRec(tfps.Model):
     heads: number of attention heads.
     combiner: how another slot with several feasigns is pooled.
     dropout: share of the outputs of each part of a block that training drops.
+    share: whether the history reads the rows of the target's slot, as in the paper; its values are
+      feasigns of that slot then. Otherwise it has rows of its own.
 
   Examples:
     >>> sasrec = tfps.models.SASRec(table, ["item_id", "history"], length=10)
     >>> sasrec({
     ...   "item_id": tf.constant(["i1", "i2"]),
-    ...   "history": tfps.feasign("history", [["i3", "i1"], ["i5", ""]], padding=""),
+    ...   "history": tf.constant([["i3", "i1"], ["i5", ""]]),
     ... }).shape
     TensorShape([2, 1])
   """
@@ -53,12 +55,18 @@ class SASRec(tfps.Model):
     heads: int = 1,
     combiner: str = "mean",
     dropout: float = 0.0,
+    share: bool = True,
   ) -> None:
     super().__init__()
     self.history_slot, self.length = history, length
     # With mixed precision the blocks compute in 16 bits; what is added up here does not.
     self.embedding = tfps.Embedding(
-      table, slots, layers.combiners(slots, combiner, history), dtype="float32"
+      table,
+      slots,
+      combiner,
+      dtype="float32",
+      share={history: target} if share else None,
+      sequences=[history],
     )
     self.target_place = self.embedding.pooled_slots.index(target)
     width = self.embedding.mf_dim
@@ -81,5 +89,4 @@ class SASRec(tfps.Model):
       x = block(x, is_there[:, tf.newaxis, :] & earlier, training=training)
     state = self.norm(x[:, 0]) * tf.cast(is_there[:, :1], tf.float32)
     score = tf.reduce_sum(state * embedded.mf[:, self.target_place], axis=1, keepdims=True)
-    lr_logit = tf.reduce_sum(embedded.lr, axis=1, keepdims=True)  # without the history's
-    return tf.sigmoid(lr_logit + score)
+    return tf.sigmoid(embedded.lr_logit + score)

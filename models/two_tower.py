@@ -1,6 +1,6 @@
 """Two towers for retrieval, trained by a softmax over the items of the batch (Yi et al. 2019)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +19,7 @@ class Tower(tfps.Model):
     dim: length of the vector.
     combiner: how a slot with several feasigns is pooled.
     statistics: whether the shows of the rows are read, too; see `TwoTower`.
+    share: {slot: the slot whose rows it reads}, as of `tfps.Embedding`.
   """
 
   def __init__(
@@ -29,9 +30,12 @@ class Tower(tfps.Model):
     dim: int = 32,
     combiner: str = "mean",
     statistics: bool = False,
+    share: Mapping[str, str] | None = None,
   ) -> None:
     super().__init__()
-    self.embedding = tfps.Embedding(table, slots, combiner, dtype="float32", statistics=statistics)
+    self.embedding = tfps.Embedding(
+      table, slots, combiner, dtype="float32", statistics=statistics, share=share
+    )
     layers = [keras.layers.Dense(width, "relu") for width in hidden]
     self.tower = keras.Sequential([*layers, keras.layers.Dense(dim, dtype="float32")])
 
@@ -78,6 +82,7 @@ class TwoTower(tfps.Model):
       negatives are often such items: measure it.
     hard_weight: the weight of that part.
     combiner: how a slot with several feasigns is pooled.
+    history: the user's slots of items that the user chose before: they read the rows of `item_id`.
 
   Examples:
     >>> towers = tfps.models.TwoTower(table, ["user_id"], ["item_id"], dim=16)
@@ -102,11 +107,13 @@ class TwoTower(tfps.Model):
     hard_negatives: int = 0,
     hard_weight: float = 0.2,
     combiner: str = "mean",
+    history: Collection[str] = (),
   ) -> None:
     super().__init__()
     if item_id not in item_slots:
       raise ValueError(f"item_id is '{item_id}', which is not one of item_slots {item_slots}.")
-    self.user = Tower(table, user_slots, hidden, dim, combiner)
+    share = dict.fromkeys(history, item_id)
+    self.user = Tower(table, user_slots, hidden, dim, combiner, share=share)
     self.item = Tower(table, item_slots, hidden, dim, combiner, statistics=log_q)
     self._item_id = item_id
     self._temperature = temperature

@@ -86,9 +86,14 @@ def test_models_of_histories_and_of_numbers(tmp_path):
   write_ratings(tmp_path, 5)
   summary = train("movielens_history", f"--config.data.folder={tmp_path}")
   assert summary.examples == 600
-  # Seven slots, of which genres have two each, and the 20 last of up to 30 movies rated 4 or more.
+  # Seven slots, of which genres have two each; the histories read the movies' rows.
+  assert summary.table["show"] == 600 * 8 and summary.table["slot_conflicts"] == 0
+  # Or have their own: the 20 last of up to 30 movies rated 4 or more.
+  own = train(
+    "movielens_history", f"--config.data.folder={tmp_path}", "--config.model.args.share=False"
+  )
   histories = sum(min(20, earlier) for earlier in _clicks_before_each_rating())
-  assert summary.table["show"] == 600 * 8 + histories
+  assert own.table["show"] == 600 * 8 + histories and own.table["slot_conflicts"] == 0
   write_criteo(tmp_path)
   dlrm = ["--config.model.file=models/dlrm.py", "--config.model.name=DLRM"]
   files = ["--config.data.files=('train.tsv',)", f"--config.data.folder={tmp_path}"]

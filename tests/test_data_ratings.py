@@ -138,11 +138,13 @@ def test_history_is_what_the_user_clicked_in_earlier_seconds(tweets):
   }  # fmt: skip
   for movie, history in expected.items():
     found = histories[int(feasign("movie_id", movie))]
-    padded = feasign("history", (history + [""] * 4)[: len(found)], padding="")
+    padded = feasign("movie_id", (history + [""] * 4)[: len(found)], padding="")
     assert found == padded.numpy().tolist()
   # 24 and 25 were rated in the same second; the file, sorted by user, has 25 before 24.
   found = histories[int(feasign("movie_id", "26"))]
-  assert sorted(filter(None, found)) == sorted(feasign("history", ["21", "23", "24", "25"]).numpy())
+  assert sorted(filter(None, found)) == sorted(
+    feasign("movie_id", ["21", "23", "24", "25"]).numpy()
+  )
   # Beside it, the other slots are as without it.
   without, _ = read(movietweetings(tweets, slots=["movie_id"], batch_size=100))
   assert without["movie_id"].tolist() == list(histories)
@@ -162,10 +164,11 @@ def test_several_labels_by_their_least_rating(tweets):
 def test_a_history_ends_with_the_last_20(tweets):
   lines = [f"5::{movie}::9::{20 * DAY + movie}\n" for movie in range(1, 30)]
   (tweets / "ratings.dat").write_text("".join(lines))
-  source = movietweetings(tweets, slots=["history"], batch_size=100)
-  x, _ = next(iter(source.open(next(source.tickets()))))
-  expected = feasign("history", [str(movie) for movie in range(9, 29)]).numpy()
-  np.testing.assert_array_equal(x["history"][-1], expected)
+  for share, owner in (({}, "movie_id"), ({"share": {}}, "history")):
+    source = movietweetings(tweets, slots=["history"], batch_size=100, **share)
+    x, _ = next(iter(source.open(next(source.tickets()))))
+    expected = feasign(owner, [str(movie) for movie in range(9, 29)]).numpy()
+    np.testing.assert_array_equal(x["history"][-1], expected)
   with pytest.raises(ValueError, match="'user_id_x_history', but movietweetings has no 'history'"):
     movietweetings(tweets, slots=["user_id_x_history"])
 

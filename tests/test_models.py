@@ -90,11 +90,31 @@ def test_a_history_may_be_dense_ragged_or_sparse_and_of_texts(name):
     for form in (
       tf.constant(texts),
       tf.ragged.boolean_mask(tf.constant(texts), history > 0),
-      tfps.feasign("history", texts, padding=""),
+      tfps.feasign("item_id", texts, padding=""),
     )
   ]
   np.testing.assert_allclose(predictions[1], predictions[0], atol=1e-6)
   np.testing.assert_allclose(predictions[2], predictions[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", zoo.SEQUENTIAL)
+def test_a_history_reads_the_rows_of_the_target_or_has_its_own(name):
+  x = zoo.features(np.random.default_rng(4), 32)
+  shows = sum(np.count_nonzero(x[slot]) for slot in ("user_id", "item_id", "tags"))
+  items = len(np.unique(x["item_id"]))
+  for share, history in (
+    (True, x["history"]),
+    (False, np.where(x["history"], x["history"] + 5000, 0)),
+  ):
+    table = zoo.make_table()
+    model = zoo.make_model(name, table, share=share)
+    model.compile("sgd", "binary_crossentropy")
+    model.train_on_batch(x | {"history": history}, np.ones([32, 1]))
+    own = 0 if share else 1
+    assert ("history" in table.slots) == (not share)
+    assert table.statistics()["show"] == shows + own * np.count_nonzero(history)
+    rows = len(np.unique(x["user_id"])) + items + len(np.unique(x["tags"][x["tags"] > 0]))
+    assert table.statistics()["rows"] == rows + own * len(np.unique(history[history > 0]))
 
 
 def predict_form(model, x, history):

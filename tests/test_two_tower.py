@@ -131,6 +131,24 @@ def test_it_finds_more_than_the_most_popular_items_do(hard):
   assert found[10] > popular + 0.1 and found[30] > found[10]
 
 
+def test_a_history_of_the_user_reads_the_rows_of_the_items():
+  _, table = make_model()
+  model = TwoTower(table, [*USER_SLOTS, "history"], ITEM_SLOTS, hidden=[], history=["history"])
+  model.compile("adam")
+  rng = np.random.default_rng(2)
+  raw = clicks(rng, 64)[0]
+  x = features(raw)
+  history = np.stack([raw["item_id"], rng.permutation(raw["item_id"])], axis=1)
+  x["history"] = tfps.feasign("item_id", history)
+  for _ in range(2):
+    model.train_on_batch(x, np.ones([64, 1], np.float32))
+  assert "history" not in table.slots and table.statistics()["show"] == 2 * 4 * 64
+  found = table.lookup(x["history"].numpy().reshape(-1))
+  np.testing.assert_allclose(
+    model.user.embedding(x).mf[:, 2], found["mf_w"].reshape(64, 2, -1).mean(axis=1), atol=1e-6
+  )
+
+
 def test_recall_is_that_of_sorting_all_scores():
   rng = np.random.default_rng(0)
   users, items = rng.normal(size=[70, 4]), rng.normal(size=[50, 4])

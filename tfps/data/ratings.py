@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import tempfile
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ _SECONDS_PER_DAY = 86_400
 _MULTI_VALUED = ("genres",)
 _HISTORY = "history"
 _HISTORY_LENGTH = 20
+_SHARE = types.MappingProxyType({_HISTORY: "movie_id"})
 _CROSS = "_x_"
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -78,6 +80,7 @@ def movietweetings(
   slots: Sequence[str] = ("user_id", "movie_id", "year", "decade", "genres"),
   labels: Mapping[str, int] | None = None,
   work_dir: str | os.PathLike | None = None,
+  share: Mapping[str, str] = _SHARE,
   **cutting: Any,
 ) -> FileSource:
   r"""Makes a source of MovieTweetings, by UTC days; a rating of 8 or more (of 10) is the click.
@@ -91,7 +94,7 @@ def movietweetings(
   and no genres are padding. x always has "user_id", to group by.
 
   The slot "history" is int64 [batch, k]: the last 20 movies, the latest last, that the user rated 8
-  or more before the second of this rating. Its feasigns are its own, not those of "movie_id".
+  or more before the second of this rating. Its feasigns are those of "movie_id".
 
   Args:
     folder: where the published files are.
@@ -100,6 +103,8 @@ def movietweetings(
     labels: {name: the least rating that is a 1}, for y = {name: float32 [batch, 1]}. None: the
       click alone, without a name.
     work_dir: the folder for caches, by default ~/.cache/tfps.
+    share: {slot: the slot whose feasigns its values are}, as `tfps.Embedding` reads it; {}: each
+      slot's are its own.
     **cutting: days, batch_size, batches_per_ticket, shuffle, seed, on_bad_record, max_bad_records,
       as in `tfps.data.source`.
 
@@ -120,7 +125,7 @@ def movietweetings(
     >>> [(day.name, day.records) for day in tweets.days()]
     [('2013-10-12', 1), ('2013-10-13', 1)]
   """
-  return _source(_MOVIETWEETINGS, folder, slots, labels, work_dir, **cutting)
+  return _source(_MOVIETWEETINGS, folder, slots, labels, work_dir, share, **cutting)
 
 
 def movielens(
@@ -139,6 +144,7 @@ def movielens(
   ),
   labels: Mapping[str, int] | None = None,
   work_dir: str | os.PathLike | None = None,
+  share: Mapping[str, str] = _SHARE,
   **cutting: Any,
 ) -> FileSource:
   r"""Makes a source of MovieLens 1M, by UTC days; a rating of 4 or more (of 5) is the click.
@@ -159,7 +165,7 @@ def movielens(
     >>> [(day.name, day.records) for day in ratings.days()]
     [('2000-12-31', 1)]
   """
-  return _source(_MOVIELENS, folder, slots, labels, work_dir, **cutting)
+  return _source(_MOVIELENS, folder, slots, labels, work_dir, share, **cutting)
 
 
 def _source(
@@ -168,6 +174,7 @@ def _source(
   slots: Sequence[str],
   labels: Mapping[str, int] | None,
   work_dir: str | os.PathLike | None,
+  share: Mapping[str, str],
   *,
   days: Sequence[str] | None = None,
   **cutting: Any,
@@ -214,7 +221,7 @@ def _source(
     columns["genre1"] = tf.strings.regex_replace(columns["genres"], r"\|.*", "")
     for name in ("genres", _HISTORY) if data_set.history else ("genres",):
       columns[name] = tf.strings.split(columns[name], "|").to_tensor("")
-    return {slot: _feasigns(slot, columns) for slot in slots}
+    return {slot: _feasigns(slot, share.get(slot, slot), columns) for slot in slots}
 
   source = _RatingsSource(calendar, parse, bad, **cutting)
   texts = {name: tf.TensorSpec([None], tf.string) for name in data_set.columns if name != "rating"}
@@ -244,21 +251,21 @@ class _RatingsSource(FileSource):
     return super().skipped_in_index(day) + (self._bad if first else [])
 
 
-def _feasigns(slot: str, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-  """int64 [batch] or [batch, k]: the feasigns of a slot that is a column or a cross of columns."""
+def _feasigns(slot: str, owner: str, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  """int64 [batch] or [batch, k] of a slot that is a column or a cross: feasigns of `owner`."""
   if slot == _HISTORY:
-    return feasign(slot, columns[slot], padding="")
+    return feasign(owner, columns[slot], padding="")
   sides = slot.split(_CROSS)
   many = [columns[side] for side in sides if side in _MULTI_VALUED]
   if not many:
-    return feasign(slot, tf.strings.join([columns[side] for side in sides], "\t"))
+    return feasign(owner, tf.strings.join([columns[side] for side in sides], "\t"))
   values = [
     columns[side]
     if side in _MULTI_VALUED
     else tf.broadcast_to(columns[side][:, tf.newaxis], tf.shape(many[0]))
     for side in sides
   ]
-  return feasign(slot, tf.where(many[0] == "", "", tf.strings.join(values, "\t")), padding="")
+  return feasign(owner, tf.where(many[0] == "", "", tf.strings.join(values, "\t")), padding="")
 
 
 def _checked_slots(data_set: _DataSet, slots: Sequence[str]) -> list[str]:
