@@ -7,6 +7,7 @@ into parts; each part is tested before it is trained on, once.
 import collections
 import os
 import pathlib
+import statistics
 import sys
 import time
 from typing import NamedTuple
@@ -29,24 +30,26 @@ SHARE = {"history": "movie"}
 
 
 class Way(NamedTuple):
-  """How the table of a tfps model is used."""
+  """Where the vectors are, whose rows the history reads, and what steps them."""
 
   history: str = "share"  # or "own": feasigns of its own; "mixed": the movies', as of one slot
   optimizer: object = None
   gradient_scale: str = "per_show"
+  keras: bool = False  # embeddings of Keras
   init: float = 0.05
 
 
 WAYS = {
-  "Keras": None,
-  "tfps, shared, Adagrad 0.1": Way(optimizer=tfps.Adagrad(0.1)),
-  "tfps, shared, Adagrad 0.1, init 1e-4": Way(optimizer=tfps.Adagrad(0.1), init=1e-4),
-  "tfps, shared, Adam 1e-3": Way(optimizer=tfps.Adam(1e-3)),
-  "tfps, shared, Adam 1e-3, sum": Way(optimizer=tfps.Adam(1e-3), gradient_scale="sum"),
-  "tfps, movies in two slots, Adagrad 0.1": Way("mixed", tfps.Adagrad(0.1)),
-  "tfps, movies in two slots, Adam 1e-3, sum": Way("mixed", tfps.Adam(1e-3), "sum"),
-  "tfps, own feasigns, Adagrad 0.1": Way("own", tfps.Adagrad(0.1)),
-  "tfps, own feasigns, Adagrad 0.1, init 1e-4": Way("own", tfps.Adagrad(0.1), init=1e-4),
+  "Keras, shared, Adagrad 0.1": Way("share", lambda: keras.optimizers.Adagrad(0.1), "sum", True),
+  "Keras, shared, Adam 0.01": Way("share", lambda: keras.optimizers.Adam(0.01), keras=True),
+  "Keras, unshared, Adagrad 0.1": Way("own", lambda: keras.optimizers.Adagrad(0.1), "sum", True),
+  "Keras, unshared, Adam 0.01": Way("own", lambda: keras.optimizers.Adam(0.01), keras=True),
+  "tfps, shared, Adagrad 0.3": Way("share", tfps.Adagrad(0.3, initial_g2sum=0.3)),
+  "tfps, shared, FTRL 0.1": Way("share", tfps.FTRL(0.1, beta=0.3), "sum"),
+  "tfps, unshared, Adagrad 0.3": Way("own", tfps.Adagrad(0.3, initial_g2sum=0.3)),
+  "tfps, unshared, FTRL 0.1": Way("own", tfps.FTRL(0.1, beta=0.3), "sum"),
+  "tfps, shared, Adam 0.01": Way("share", tfps.Adam(0.01)),
+  "tfps, one slot, Adagrad 0.3": Way("mixed", tfps.Adagrad(0.3, initial_g2sum=0.3)),
 }
 
 
@@ -59,18 +62,21 @@ def main():
   flags.add_argument("--ways", nargs="+", choices=sorted(WAYS), default=list(WAYS))
   args = flags.parse_args()
   values, labels = read(pathlib.Path(args.data), args.parts * args.part)
-  rows = [
-    row_of(name, [measure(name, values, labels, args.part, seed) for seed in range(args.seeds)])
-    for name in args.ways
-  ]
+  rows = []
+  for name in args.ways:
+    runs = []
+    for seed in range(args.seeds):
+      runs.append(measure(WAYS[name], values, labels, args.part, seed))
+      print(name, seed, *(f"{auc:.4f}" for auc in runs[-1][0]), file=sys.stderr, flush=True)
+    rows.append(row_of(name, runs))
   return harness.report(args, f"DIN, MovieLens 1M, batch {BATCH}, one pass", rows, [])
 
 
 def row_of(name, runs):
   """The result row of several runs, which are (AUC of each part from the second, seconds)."""
   aucs = np.array([auc for auc, _ in runs])
-  row = {"what": name}
-  row |= {f"AUC, part {2 + i}": harness.spread(aucs[:, i]) for i in range(aucs.shape[1])}
+  row = {"what": name, "mean AUC": harness.spread(aucs.mean(axis=1))}
+  row |= {f"AUC, part {2 + i}": statistics.mean(aucs[:, i]) for i in range(aucs.shape[1])}
   return row | {"seconds": harness.spread([seconds for _, seconds in runs])}
 
 
@@ -121,8 +127,8 @@ class Attention(keras.layers.Layer):
     return tf.reduce_sum(self.score(pairs) * present[:, :, None] * history, axis=1)
 
 
-class Din(tfps.Model):
-  """The network over what a subclass looks up."""
+class Din:
+  """The network over what a subclass, which is a model, looks up."""
 
   def __init__(self):
     super().__init__()
@@ -138,7 +144,7 @@ class Din(tfps.Model):
     return tf.sigmoid(logit + self.tower(tf.concat([*vectors, read], axis=1)))
 
 
-class TableDin(Din):
+class TableDin(Din, tfps.Model):
   """Rows of a table."""
 
   def __init__(self, way):
@@ -149,7 +155,7 @@ class TableDin(Din):
       optimizer=way.optimizer,
       gradient_scale=way.gradient_scale,
       mf_init_range=way.init,
-      accessor=tfps.CtrAccessor(create_threshold=1.0),
+      accessor=tfps.CtrAccessor(create_threshold=0.0),
     )
     arguments = {"mixed": dict(lr_slots=["history"]), "own": {}, "share": dict(share=SHARE)}
     self.embedding = tfps.Embedding(
@@ -165,21 +171,41 @@ class TableDin(Din):
     return output.lr_logit, tf.unstack(output.mf, axis=1), output.sequences["history"]
 
 
-class KerasDin(Din):
-  """Embeddings of the whole vocabulary; the history reads the movies'."""
+class KerasDin(Din, keras.Model):
+  """Embeddings of the whole vocabulary; the history reads the movies', or has its own."""
 
-  def __init__(self, sizes):
+  def __init__(self, sizes, way):
     super().__init__()
-    make = lambda slot, dim, start: keras.layers.Embedding(sizes[slot], dim, start)
-    self.wide = [make(slot, 1, "zeros") for slot in SLOTS]
-    self.deep = [
-      make(slot, MF_DIM, keras.initializers.RandomUniform(-0.05, 0.05)) for slot in SLOTS
-    ]
+    self.movies = SHARE["history"] if way.history == "share" else "history"
+    uniform = lambda: keras.initializers.RandomUniform(-way.init, way.init)
+    self.wide = [keras.layers.Embedding(sizes[slot], 1, "zeros") for slot in SLOTS]
+    self.deep = {
+      slot: keras.layers.Embedding(sizes[slot], MF_DIM, uniform())
+      for slot in dict.fromkeys([*SLOTS, self.movies])
+    }
+    self.row_optimizer, self.gradient_scale = way.optimizer(), way.gradient_scale
 
   def look_up(self, x, training):
     weights = [_mean(layer(x[slot]), x[slot]) for layer, slot in zip(self.wide, SLOTS)]
-    vectors = [_mean(layer(x[slot]), x[slot]) for layer, slot in zip(self.deep, SLOTS)]
-    return tf.add_n(weights), vectors, self.deep[SLOTS.index("movie")](x["history"])
+    vectors = [_mean(self.deep[slot](x[slot]), x[slot]) for slot in SLOTS]
+    return tf.add_n(weights), vectors, self.deep[self.movies](x["history"])
+
+  def train_step(self, data):
+    """Keras's, with an optimizer of its own for the embeddings."""
+    x, y = data
+    with tf.GradientTape() as tape:
+      loss = self.compute_loss(x, y, self(x, training=True))
+    rows = [layer.embeddings for layer in [*self.wide, *self.deep.values()]]
+    dense = [*self.attention.trainable_variables, *self.tower.trainable_variables]
+    of_rows, of_dense = tape.gradient(loss, [rows, dense])
+    if self.gradient_scale == "sum":
+      of_rows = [
+        tf.IndexedSlices(g.values * tf.cast(tf.shape(y)[0], tf.float32), g.indices, g.dense_shape)
+        for g in of_rows
+      ]
+    self.row_optimizer.apply_gradients(zip(of_rows, rows))
+    self.optimizer.apply_gradients(zip(of_dense, dense))
+    return {"loss": loss}
 
 
 def _mean(vectors, ids):
@@ -191,13 +217,12 @@ def _mean(vectors, ids):
   )
 
 
-def measure(name, values, labels, part, seed):
+def measure(way, values, labels, part, seed):
   """(AUC of each part from the second on, seconds of all)."""
-  way = WAYS[name]
   keras.utils.set_random_seed(seed)
-  if way is None:
-    x, sizes = numbered(values)
-    model = KerasDin(sizes)
+  if way.keras:
+    x, sizes = numbered(values, {} if way.history == "own" else SHARE)
+    model = KerasDin(sizes, way)
   else:
     owners = {} if way.history == "own" else SHARE
     x = {
@@ -226,11 +251,11 @@ def auc(clicks, scores):
   return float(above / (positive * (len(clicks) - positive)))
 
 
-def numbered(values):
+def numbered(values, owners):
   """({slot: numbers from 1 by value, 0 is padding}, {slot: how many there are})."""
   x, sizes = {}, {}
   for slot, column in values.items():
-    words = values[SHARE.get(slot, slot)]
+    words = values[owners.get(slot, slot)]
     number = {
       word: i for i, word in enumerate(sorted(set(words.flat) | set(column.flat) - {""}), 1)
     }

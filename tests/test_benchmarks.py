@@ -304,6 +304,27 @@ def test_models(tmp_path):
   assert len(report["goals"]) == 2 and done.returncode == 0
 
 
+def test_history_length():
+  flags = ["--batch_size=16", "--lengths", "5", "50", "--distinct=40", "--repeats=1", "--json"]
+  done = run("history_length.py", *flags)
+  rows = json.loads(done.stdout)["results"]
+  # A pushed feasign that the items have, too, is there for both readers.
+  assert [row["pulled_keys"] for row in rows] == [40, 40, 400]
+  assert rows[0]["pushed_keys"] == rows[1]["pushed_keys"] == 40 and rows[2]["pushed_keys"] == 400
+  short, long, more = (
+    [row[f"{what}_bytes"] for what in ("asked", "pulled", "pushed")] for row in rows
+  )
+  assert short == long and min(np.array(more) / np.array(short)) > 5
+
+
+def test_din(tmp_path):
+  write_ratings(tmp_path, 5)
+  flags = [f"--data={tmp_path}", "--parts=2", "--part=300", "--seeds=1", "--json"]
+  done = run("din.py", *flags, "--ways", "tfps, shared, Adagrad 0.3", home=tmp_path)
+  (row,) = json.loads(done.stdout)["results"]
+  assert 0.3 < row["AUC, part 2"] <= 1
+
+
 def test_consistency_auc(tmp_path):
   (tmp_path / "ml-1m").mkdir()
   write_ratings(tmp_path / "ml-1m", 5)

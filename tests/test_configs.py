@@ -94,6 +94,8 @@ def test_models_of_histories_and_of_numbers(tmp_path):
   )
   histories = sum(min(20, earlier) for earlier in _clicks_before_each_rating())
   assert own.table["show"] == 600 * 8 + histories and own.table["slot_conflicts"] == 0
+  sasrec = train("movielens_sasrec", f"--config.data.folder={tmp_path}")
+  assert sasrec.examples == 600 and sasrec.table["show"] == 600 * 2
   write_criteo(tmp_path)
   dlrm = ["--config.model.file=models/dlrm.py", "--config.model.name=DLRM"]
   files = ["--config.data.files=('train.tsv',)", f"--config.data.folder={tmp_path}"]
