@@ -21,6 +21,9 @@ from tfps.data.ticket import as_tensors
 from tfps.errors import BadRecordError
 
 if TYPE_CHECKING:
+  import numpy.typing as npt
+  from typing_extensions import Self
+
   from tfps.data.ticket import Day, Ticket
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -83,6 +86,15 @@ class FileSource(Source):
         "the files are partly compressed (.gz) and partly not; make one source of each kind."
       )
     self._compressed = True in compressed
+
+  def with_negatives(
+    self, items: Mapping[str, npt.ArrayLike], count: int, *, seed: int = 0
+  ) -> Self:
+    if self._compressed and self._skips:
+      raise ValueError(
+        "negatives do not go with compressed files whose bad records are skipped: unpack the files."
+      )
+    return super().with_negatives(items, count, seed=seed)
 
   def read_records(
     self, parse: Callable[[tf.Tensor], Any], day: Day | int | str, count: int

@@ -13,10 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfps.data import bad_records
+from tfps.data.negatives import Negatives
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 from tfps.graph.autograph import libraries_unconverted, users
 
 if TYPE_CHECKING:
+  import numpy.typing as npt
   from typing_extensions import Self
 
   from tfps.data.index import Cuts
@@ -100,6 +102,7 @@ class Source(abc.ABC):
     self._epoch = 0
     self._names = [str(name) for name in day_names]
     self._selected: Sequence[int] = range(len(self._names))
+    self._negatives: Negatives | None = None
     # Shared by all views of this source, and filled as days are asked for.
     self._cuts_of_day: dict[int, list[Cuts]] = {}
     self._first_sequences = [0]
@@ -149,6 +152,28 @@ class Source(abc.ABC):
     view._epoch = int(epoch)
     return view
 
+  def with_negatives(
+    self, items: Mapping[str, npt.ArrayLike], count: int, *, seed: int = 0
+  ) -> Self:
+    """This source, with sampled negatives in each batch, for two towers (Yang et al. 2020).
+
+    A negative is an example with an item drawn from all items, each as likely, with label 0, weight
+    0 and nothing in x's other features: it is among the items of the batch, and adds nothing to the
+    loss, to metrics, show and click. Batches become (x, y, weight).
+
+    Args:
+      items: {feature: array [N, ...]} of all items, as x has them.
+      count: how many are added to a batch.
+      seed: of what is drawn, together with the ticket.
+
+    Raises:
+      ValueError: an argument is not as it must be; x or y are not, when batches are read.
+    """
+    view = copy.copy(self)
+    view._negatives, view.opener = Negatives(items, count, seed), object()
+    view.__dict__.pop("element_spec", None)
+    return view
+
   def tickets(self, day: Day | int | str | None = None) -> Iterator[Ticket]:
     """Yields the `Ticket`s of one day (a `Day`, an ordinal or a name), or of all days in order.
 
@@ -175,7 +200,14 @@ class Source(abc.ABC):
 
   def reading(self, ticket: Ticket) -> Reading:
     """Opens a ticket as a `Reading`, which also reports the skipped records."""
-    reading = users(self._read)(as_tensors(ticket))
+    ticket = as_tensors(ticket)
+    reading = users(self._read)(ticket)
+    if self._negatives is not None:
+      negatives, skipped = self._negatives, reading.skipped
+      reading = Reading(
+        negatives.added_to(reading.batches, ticket),
+        lambda examples: skipped(negatives.records_of(examples, self.batch_size)),
+      )
     return reading._replace(batches=reading.batches.with_options(_options()))
 
   def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
@@ -185,7 +217,9 @@ class Source(abc.ABC):
 
   def place_of_example(self, ticket: Ticket, example: int) -> str:
     """Says where the record is that is the ticket's example of this number, from 0."""
-    return self.place_of(ticket, self._number_of(ticket, example))
+    if self._negatives is not None:
+      example = self._negatives.number_of(example, self.batch_size)
+    return self.place_of(ticket, self._number_of(ticket, example) if example >= 0 else -1)
 
   def _number_of(self, ticket: Ticket, example: int) -> int:
     """The number of the record in the ticket; -1 where it is not known."""
