@@ -48,6 +48,9 @@ AWKWARD = {
   "carriage returns": (b"".join(line + b"\r\n" for line in LINES), LINES),
   "carriage returns, no newline at the end": (b"\r\n".join(LINES) + b"\r", LINES),
   "a carriage return inside": (b"a\rb\nc\n", [b"a\rb", b"c"]),
+  "a byte order mark": (b"\xef\xbb\xbf" + b"".join(line + b"\r\n" for line in LINES), LINES),
+  "a byte order mark alone": (b"\xef\xbb\xbf", []),
+  "less than a byte order mark": (b"\xef\xbb", [b"\xef\xbb"]),
   "empty": (b"", []),
   "only empty lines": (b"\n\r\n\n", []),
   "empty lines": (b"\n\na\n\n\r\nb\n\n\nc\n\n", [b"a", b"b", b"c"]),
@@ -166,6 +169,14 @@ def test_csv(tmp_path):
   assert x["user"].numpy().tolist() == [b"1", b"2"]
   assert x["item"].numpy().tolist() == [b"a,b", b""]
   assert y.numpy().tolist() == [[1.0], [0.0]]
+
+  # A mark, carriage returns and blanks at the ends of lines change nothing.
+  write(path, b'\xef\xbb\xbfuser,item,click \r\n1,"a,b",1 \r\n2,,0\t\r\n')
+  odd = tfps.data.source([path], parse, format="csv", header=True)
+  for one, other in zip(
+    tf.nest.flatten(next(iter(odd.open(next(odd.tickets()))))), tf.nest.flatten((x, y))
+  ):
+    np.testing.assert_array_equal(one, other)
 
   write(tmp_path / "b.tsv", b"1\ta\t1\n2\tb\n")
   source = tfps.data.source(

@@ -321,9 +321,9 @@ class FileSource(Source):
     if self._tfrecord:
       records = tf.data.TFRecordDataset(ticket.path, "GZIP")
     else:
-      records = tf.data.TextLineDataset(ticket.path, "GZIP").filter(
-        lambda line: tf.strings.length(line) > 0
-      )
+      records = tf.data.TextLineDataset(ticket.path, "GZIP")
+      records = records.map(lambda line: tf.strings.regex_replace(line, "^\ufeff", ""))
+      records = records.filter(lambda line: tf.strings.length(line) > 0)
       records = records.skip(1 if self._header else 0)
     if self._shuffle and shuffle:
       seed = tf.random.stateless_uniform([], self._shuffle_seed(ticket), None, None, tf.int64)

@@ -56,7 +56,8 @@ def source(
       {column: string tensor [n]} ("csv"). It runs once for all records of a ticket, and its values
       (dense, ragged or sparse) are then cut into batches.
     format: "text", "csv" or "tfrecord".
-    columns: CSV: the columns' names; by default those of the first file's header.
+    columns: CSV: the columns' names; by default those of the first file's header. Blanks at the
+      end of a line of CSV are no part of it.
     delimiter: CSV: what separates the fields, one character.
     header: whether the first line of each file (not of TFRecord) names the columns and is no
       record.
@@ -127,6 +128,7 @@ def _header_columns(
         text = stream.read(1 << 20).decode("utf-8-sig", "replace")
       for line in text.splitlines():
         if line:
+          line = line.rstrip(" ") if delimiter != " " else line
           return next(csv.reader([line], delimiter=delimiter))
   raise ValueError("the files are empty, so no header names the CSV's columns; give columns.")
 
@@ -137,6 +139,10 @@ def _parse_csv(
   columns = list(columns)
 
   def parse_lines(lines: tf.Tensor) -> tuple:
+    if not delimiter.isspace():
+      lines = tf.strings.strip(lines)
+    elif delimiter != " ":
+      lines = tf.strings.regex_replace(lines, " +$", "")
     fields = tf.io.decode_csv(lines, [[""]] * len(columns), field_delim=delimiter)
     return parse(dict(zip(columns, fields)))
 

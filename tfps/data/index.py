@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 _BLOCK_BYTES = 4 << 20
 _NEWLINE, _RETURN = 10, 13
+_MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
 
 
 class Cuts(NamedTuple):
@@ -43,7 +44,7 @@ def cut_text(
   begin: int = 0,
   end: int | None = None,
 ) -> Cuts:
-  """Cuts lines, of which the empty ones are no records.
+  """Cuts lines, of which the empty ones are no records. A file's byte order mark is left out.
 
   Args:
     stream: a binary file positioned at byte `begin`.
@@ -57,7 +58,12 @@ def cut_text(
   """
   offsets = []
   seen = -1 if header else 0
-  tail, position = b"", begin
+  tail, position = (
+    (stream.read(len(_MARK)) if not begin and (end is None or end >= 3) else b""),
+    begin,
+  )
+  if tail == _MARK:
+    tail, position = b"", len(_MARK)
   while True:
     wanted = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - position - len(tail))
     block = stream.read(wanted) if wanted else b""
