@@ -184,8 +184,15 @@ def test_killed_at_random_it_neither_loses_nor_repeats(tmp_path):
     ({"click_label": "buy"}, "config.click_label is 'buy', which is none of click"),
     ({"slots": {"user_id": "text"}}, "config.slots.user_id is 'text'"),
     ({"features__request_id": "rid"}, "has no field 'rid'"),
-    ({"features__time": "user_id"}, "is string, not a time"),
-    ({"slots": {"user_id": "int"}}, "'user_id' cannot be read as config.slots.user_id says, int"),
+    (
+      {"features__time": "user_id", "slots": {"hour": "int"}},
+      "no time: seconds since 1970, or a text like",
+    ),
+    ({"features__time": "user_id"}, "A feature is called 'time', which samples use themselves"),
+    (
+      {"slots": {"user_id": "int"}},
+      "no whole number, but config.slots.user_id says 'int'",
+    ),
   ],
 )
 def test_what_is_wrong_is_one_sentence(tmp_path, capsys, fields, sentence):

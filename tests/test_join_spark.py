@@ -75,7 +75,15 @@ def add(folder, part, rows):
   for log, of_log in zip(("features", "actions"), rows):
     join_logs.write_json(folder / log, f"{part}", of_log)
   if part:
-    (folder / "features" / "bad").write_text("no record\n" * 3)
+    good = {"request_id": 2**64 - 1, "item_id": "2001-01-31", "time": join_logs.BEGIN + 500}
+    bad = [{"time": "soon"}, {"time": [1]}, {"item_id": [1]}, {"request_id": None}, {"hour": 1.5}]
+    lines = ["no record", *(json.dumps({**good, **one}) for one in bad), '{"time": 1, "time": 2}']
+    # Odd, but sound: these are left out because of their time alone.
+    lines += ["", "\ufeff" + json.dumps({**good, "time": "0001-01-01"}) + "  "]
+    (folder / "features" / "bad").write_text("\r\n".join(lines) + "\r\n")
+    (folder / "actions" / "bad").write_text(
+      json.dumps({**good, "action": "dwell", "value": "long"}) + "\n"
+    )
 
 
 def counts(metrics, policy):
@@ -84,6 +92,8 @@ def counts(metrics, policy):
   ended = ("used", "duplicate", "late", "unmatched", "waiting")
   names += ["duplicate_features", *(f"{what}_actions" for what in ended)]
   names += ["late_actions/click", "late_actions/like"]
+  reasons = ["json", "doubled", "id", "time", "feature"]
+  names += [f"bad_records/{reason}" for reason in reasons + ["value"] * (policy == "wait")]
   names += ["late_actions/dwell", "waiting_features"] if policy == "wait" else []
   found = {name: metrics.get(name, 0) for name in names}
   assert all(value > 0 for name, value in found.items() if not name.startswith("waiting")), found
@@ -94,7 +104,7 @@ def dies(patch, calls, after):
   """The join dies at this call that writes a file of its own: before it, or after it."""
   from tfps.join import spark
 
-  write, so_far = spark._write_whole, []
+  write, so_far = spark.write_whole, []
 
   def written(*arguments):
     so_far.append(arguments)
@@ -103,7 +113,7 @@ def dies(patch, calls, after):
     if len(so_far) == calls:
       raise RuntimeError("it died")
 
-  patch.setattr(spark, "_write_whole", written)
+  patch.setattr(spark, "write_whole", written)
 
 
 @pytest.mark.parametrize("policy", ["wait", "early"])

@@ -50,6 +50,15 @@ def concatenate_binary(parts: list[pa.Array]) -> pa.Array:
   return pa.concat_arrays(parts) if parts else pa.array([], pa.binary())
 
 
+def concatenate_features(parts: list[Features]) -> Features:
+  if len(parts) == 1:
+    return parts[0]
+  hashes = np.concatenate([np.zeros(0, np.uint64), *(part.keys.hash for part in parts)])
+  checks = np.concatenate([np.zeros(0, np.uint32), *(part.keys.check for part in parts)])
+  time = np.concatenate([np.zeros(0, np.int64), *(part.time for part in parts)])
+  return Features(Keys(hashes, checks), time, concatenate_binary([part.entries for part in parts]))
+
+
 @dataclasses.dataclass
 class Samples:
   """Labelled samples, the arguments of `samples.records`."""

@@ -6,19 +6,23 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from tfps.errors import ConfigError
-from tfps.join.records import BadRecord, Decoder
+from tfps.join.lines import Place, Records
+from tfps.join.records import BadRecord, Decoded, Decoder
+from tfps.join.schema import SAMPLE_BYTES
 
 _SETTLED_SECONDS = 10.0  # after which a file is taken for complete
 _UNFINISHED = (".tmp", ".inprogress", ".crc")
+_LISTING_SHARE = 0.05  # of the time that a join takes
 
 
 class FolderLog:
-  """Reads a folder's files, subfolders too, in the order of their names.
+  """Reads a folder's files, subfolders too: that which is behind in event time first.
 
   Files may come later, and JSON files may grow.
 
@@ -26,48 +30,102 @@ class FolderLog:
   is how many bytes (JSON) or row groups (Parquet) of a file are read.
 
   Args:
-    folder: where the files are.
-    format: "json", one object a line, or "parquet".
+    config: of the join.
+    log: "features" or "actions".
     positions: {file's path in the folder: position} from which to go on.
-    decoder: reads JSON.
+    times: {file: the newest time that was read in it} of those that may have more.
+    decoder: says the times of records.
     once: take all files for complete as they are.
   """
 
   def __init__(
     self,
-    folder: str,
-    format: str,
+    config: Any,
+    log: str,
     positions: Mapping[str, int],
+    times: Mapping[str, int],
     decoder: Decoder,
     once: bool = False,
   ):
-    self._folder = pathlib.Path(folder)
+    self._folder = pathlib.Path(config[log].folder)
     if not self._folder.is_dir():
-      raise ConfigError(f"There is no folder {folder} to read a log from.")
-    self._read = {"json": self._read_json, "parquet": self._read_parquet}[format]
+      raise ConfigError(f"There is no folder {self._folder} to read a log from.")
+    self._log, self._decoder, self._once = log, decoder, once
+    self._is_parquet = config[log].format == "parquet"
+    self._read = self._read_parquet if self._is_parquet else self._read_json
+    self._idle = config.idle
     self._positions = dict(positions)
     self._changed: dict[str, int | None] = {}
-    self._decoder = decoder
-    self._once = once
-    self._pending: list[str] = []
-    self.behind_bytes = 0
+    self.times = dict(times)
+    self._begins: dict[str, tuple[int, int | None]] = {}  # the first time after a position
+    self._stats: dict[str, os.stat_result] = {}
+    self._listed_at, self._listing_took = float("-inf"), 0.0
+    self._heard = time.monotonic()
+    self._last = ""
 
-  def poll(self, max_bytes: int) -> tuple[pa.Table, str] | None:
-    """The next records, as (table, the file that they are from); None where there are none now."""
-    if not self._pending:
-      self._pending = self._list()[::-1]
-    while self._pending:
-      name = self._pending[-1]
-      table, position, finished = self._read(
-        self._folder / name, self._positions.get(name, 0), max_bytes
-      )
-      if position != self._positions.get(name):
-        self._positions[name] = self._changed[name] = position
-      if finished:
-        self._pending.pop()
-      if table is not None:
-        return table, str(self._folder / name)
+  def poll(self, max_bytes: int) -> Records | None:
+    """The next records, of one file; None where there are none now."""
+    self._list()
+    for name in self._unread():
+      position = self._positions.get(name, 0)
+      records, end = self._read(self._folder / name, position, max_bytes)
+      self._stats[name] = (self._folder / name).stat()  # It may have grown since it was listed.
+      if end != position:
+        self._positions[name] = self._changed[name] = end
+      if records is not None:
+        self._last, self._heard = name, time.monotonic()
+        return records
     return None
+
+  def came(self, decoded: Decoded) -> None:
+    """Takes note of the times of the records that the last `poll` gave."""
+    if len(decoded.times):
+      newest = int(decoded.times.max())
+      self.times[self._last] = max(self.times.get(self._last, newest), newest)
+
+  def first(self) -> tuple[bytes | pa.Schema, str]:
+    """The beginning of the file that the last `poll` read, and its name."""
+    path = self._folder / self._last
+    if self._is_parquet:
+      return pyarrow.parquet.read_schema(path), str(path)
+    with open(path, "rb") as file:
+      data = file.read(SAMPLE_BYTES)
+    return data[: data.rfind(b"\n") + 1] or data, str(path)
+
+  def reached(self) -> int | None:
+    """The event time to which all of the files are read, None where one has not begun.
+
+    A file counts until it is read to its end and complete: a Parquet file at once, a JSON file when
+    it has not changed for some time. Without such a file it is the newest time of all.
+    """
+    self._list()
+    reached: list[int | None] = []
+    newest = max(self.times.values(), default=None)
+    for name in list(self._stats):
+      if self._has_more(name):
+        begin = self.times[name] if name in self.times else self._begin(name)
+        reached.append(begin)
+      elif name in self.times and not self._is_complete(name):
+        reached.append(self.times[name])
+    if None in reached:
+      return None
+    known = [each for each in reached if each is not None]
+    return min(known) if known else newest
+
+  def forget_complete(self) -> None:
+    """Forgets the times of complete files but that of the newest; to be called before a commit."""
+    newest = max(self.times, key=lambda name: self.times[name], default=None)
+    for name in list(self.times):
+      is_there = name in self._stats
+      if name != newest and not (
+        is_there and (self._has_more(name) or not self._is_complete(name))
+      ):
+        del self.times[name]
+
+  def is_idle(self) -> bool:
+    """Whether nothing came for config.idle seconds, and nothing is there to be read."""
+    silent = bool(self._idle) and time.monotonic() - self._heard > self._idle
+    return silent and not any(self._has_more(name) for name in self._stats)
 
   def changed_positions(self) -> dict[str, int | None]:
     """The positions that changed since the last call."""
@@ -77,8 +135,11 @@ class FolderLog:
   def close(self) -> None:
     pass
 
-  def _list(self) -> list[str]:
-    """The files that have more than was read, in order; forgets those that are gone."""
+  def _list(self) -> None:
+    """Looks which files there are; forgets those that are gone."""
+    begin = time.monotonic()
+    if begin - self._listed_at < self._listing_took / _LISTING_SHARE:
+      return
     found = {}
     for folder, folders, names in os.walk(self._folder):
       folders[:] = [name for name in folders if not name.startswith((".", "_"))]
@@ -92,24 +153,59 @@ class FolderLog:
     for name in set(self._positions) - set(found):
       del self._positions[name]
       self._changed[name] = None
-    return sorted(name for name, stat in found.items() if self._has_more(name, stat))
+    self._stats = dict(sorted(found.items()))
+    self._listed_at = time.monotonic()
+    self._listing_took = self._listed_at - begin
 
-  def _has_more(self, name: str, stat: os.stat_result) -> bool:
-    position = self._positions.get(name, 0)
-    if self._read == self._read_parquet:
-      return position == 0 or position < _row_groups(self._folder / name)
-    if stat.st_size < position:
+  def _unread(self) -> list[str]:
+    """The files that have more than was read, that which is behind first."""
+
+    def order(name: str) -> tuple[float, str]:
+      at = self.times[name] if name in self.times else self._begin(name)
+      return (float("-inf") if at is None else at), name
+
+    names = [name for name in self._stats if self._has_more(name)]
+    return names if len(names) < 2 else sorted(names, key=order)
+
+  def _has_more(self, name: str) -> bool:
+    position, size = self._positions.get(name, 0), self._stats[name].st_size
+    if self._is_parquet:
+      groups = _row_groups(self._folder / name, self._settled(self._stats[name]))
+      return groups is None or position < groups
+    if size < position:
       raise BadRecord(
         f"{self._folder / name} is shorter than what was read of it; files of a log may only grow."
       )
-    return stat.st_size > position
+    return size > position
 
-  def _settled(self, path: pathlib.Path) -> bool:
-    return self._once or time.time() - path.stat().st_mtime > _SETTLED_SECONDS
+  def _is_complete(self, name: str) -> bool:
+    """Whether a file that is read to its end will not grow."""
+    return self._is_parquet or self._settled(self._stats[name], self._idle)
+
+  def _begin(self, name: str) -> int | None:
+    """The time of the first record that is not read, None where it cannot be told."""
+    position = self._positions.get(name, 0)
+    at, begin = self._begins.get(name, (-1, None))
+    if at != position or begin is None:
+      begin = self._first_time(self._folder / name, position)
+      self._begins[name] = position, begin
+    return begin
+
+  def _first_time(self, path: pathlib.Path, position: int) -> int | None:
+    records: Records | None
+    if self._is_parquet:
+      whole = _row_groups(path, self._settled(path.stat())) is not None
+      records = _first_rows(path, position) if whole else None
+    else:
+      records, _ = self._read_json(path, position, 1 << 16)
+    return None if records is None else self._decoder.first_time(self._log, records)
+
+  def _settled(self, stat: os.stat_result, seconds: float = 0.0) -> bool:
+    return self._once or time.time() - stat.st_mtime > (seconds or _SETTLED_SECONDS)
 
   def _read_json(
     self, path: pathlib.Path, begin: int, max_bytes: int
-  ) -> tuple[pa.Table | None, int, bool]:
+  ) -> tuple[Records | None, int]:
     with open(path, "rb") as file:
       file.seek(begin)
       data = file.read(max_bytes)
@@ -121,37 +217,61 @@ class FolderLog:
         data += more
         end = data.rfind(b"\n") + 1
       finished = begin + len(data) >= os.fstat(file.fileno()).st_size
-    if finished and end < len(data) and self._settled(path):
+    if finished and end < len(data) and self._settled(path.stat()):
       end = len(data)  # Nobody writes any more: the last line has no end.
-    finished = finished or not end
-    table = self._decoder.json_lines(data[:end], str(path)) if end else None
-    return (table if table is not None and table.num_rows else None), begin + end, finished
+      data += b"\n"
+      return Records(data, _line_of(path, begin)), begin + end
+    return (Records(data[:end], _line_of(path, begin)) if end else None), begin + end
 
   def _read_parquet(
     self, path: pathlib.Path, begin: int, max_bytes: int
-  ) -> tuple[pa.Table | None, int, bool]:
-    try:
-      with pyarrow.parquet.ParquetFile(path) as file:
-        groups = file.metadata.num_row_groups
-        end, size = begin, 0
-        while end < groups and (
-          end == begin or size + file.metadata.row_group(end).total_byte_size <= max_bytes
-        ):
-          size += file.metadata.row_group(end).total_byte_size
-          end += 1
-        table = file.read_row_groups(list(range(begin, end))) if end > begin else None
-    except pa.ArrowInvalid as error:
-      if not self._settled(path):
-        return None, begin, True  # It is being written; the next look finds it whole.
-      raise BadRecord(f"{path} is no whole Parquet file: {str(error).splitlines()[0]}") from error
-    _ROW_GROUPS[path] = groups
-    return (table if table is not None and table.num_rows else None), end, end >= groups
+  ) -> tuple[Records | None, int]:
+    if _row_groups(path, self._settled(path.stat())) is None:
+      return None, begin  # It is being written; a later look finds it whole.
+    with pyarrow.parquet.ParquetFile(path) as file:
+      groups = file.metadata.num_row_groups
+      sizes = [file.metadata.row_group(group).total_byte_size for group in range(groups)]
+      end = begin
+      while end < groups and (end == begin or sum(sizes[begin : end + 1]) <= max_bytes):
+        end += 1
+      before = sum(file.metadata.row_group(group).num_rows for group in range(begin))
+      table = file.read_row_groups(list(range(begin, end))) if end > begin else None
+    if table is None or not table.num_rows:
+      return None, end
+    return Records(table, lambda number: f"{path}, row {before + number + 1}"), end
+
+
+def _first_rows(path: pathlib.Path, begin: int) -> Records | None:
+  with pyarrow.parquet.ParquetFile(path) as file:
+    for batch in file.iter_batches(64, row_groups=range(begin, file.metadata.num_row_groups)):
+      return Records(pa.Table.from_batches([batch]), lambda number: str(path))
+  return None
+
+
+def _line_of(path: pathlib.Path, begin: int) -> Place:
+  """Names lines after a position."""
+
+  def place(number: int) -> str:
+    with open(path, "rb") as file:
+      left, before = begin, 0
+      while left > 0 and (data := file.read(min(left, 1 << 24))):
+        before += data.count(b"\n")
+        left -= len(data)
+    return f"{path}, line {before + number + 1}"
+
+  return place
 
 
 _ROW_GROUPS: dict[pathlib.Path, int] = {}  # of files that were opened: complete files do not change
 
 
-def _row_groups(path: pathlib.Path) -> int:
+def _row_groups(path: pathlib.Path, settled: bool) -> int | None:
+  """None while a file is being written."""
   if path not in _ROW_GROUPS:
-    _ROW_GROUPS[path] = pyarrow.parquet.read_metadata(path).num_row_groups
+    try:
+      _ROW_GROUPS[path] = pyarrow.parquet.read_metadata(path).num_row_groups
+    except pa.ArrowInvalid as error:
+      if not settled:
+        return None
+      raise BadRecord(f"{path} is no whole Parquet file: {str(error).splitlines()[0]}") from error
   return _ROW_GROUPS[path]

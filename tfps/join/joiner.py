@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -71,22 +71,20 @@ class Joiner:
     """How many actions have no feature record yet, of those that may still get one."""
     return len(self._unmatched)
 
-  def newest(self, log: str) -> int | None:
-    """The largest time of a log's records; None if there was none."""
-    return self._newest.get(log)
-
   def step(
     self,
     features: Features | None,
     actions: np.ndarray | None,
-    idle: frozenset[str] = frozenset(),
+    reached: Mapping[str, int | None] | None = None,
     close: bool = False,
   ) -> Iterator[Samples]:
     """Takes what came and yields the samples that are due.
 
     Args:
       features, actions: what came of each log.
-      idle: the logs that hold the watermark back no longer.
+      reached: {log: the event time to which it is read in all of its parts, or None where one has
+        not begun} of the logs that hold the watermark back; by default both are read to the newest
+        time that came.
       close: close all windows, whatever the watermark is.
     """
     self._step += 1
@@ -99,7 +97,9 @@ class Joiner:
     touched = self._add_actions(actions if actions is not None else no_actions())
     if self._settings.policy == "early":
       yield from self._positives(*touched)
-    self._advance(idle, close)
+    if reached is None:
+      reached = {log: self._newest.get(log) for log in LOGS}
+    self._advance(reached, close)
     for first, last in _together(self._store.waiting_slices(self._closed_below)):
       yield from self._close(first, last)
     self._forget()
@@ -167,16 +167,16 @@ class Joiner:
       self.counts["waiting_actions"] += len(actions)
     return slices, actions
 
-  def _advance(self, idle: frozenset[str], close: bool) -> None:
+  def _advance(self, reached: Mapping[str, int | None], close: bool) -> None:
     """Moves the watermark on, and with it what is closed and what is forgotten."""
     settings = self._settings
-    holding = [log for log in LOGS if log not in idle] or LOGS
+    known = [time for time in reached.values() if time is not None]
     if close and self._newest:
       newest = max(self._newest.values())
       last_slice = (newest // settings.slice_ms + 1) * settings.slice_ms
       self.watermark = max(self.watermark or 0, last_slice + settings.wait_ms)
-    elif all(log in self._newest for log in holding):
-      watermark = min(self._newest[log] for log in holding) - settings.disorder_ms
+    elif known and len(known) == len(reached):
+      watermark = min(known) - settings.disorder_ms
       self.watermark = max(self.watermark or 0, watermark)
     if self.watermark is not None:
       closed = (self.watermark - settings.wait_ms) // settings.slice_ms

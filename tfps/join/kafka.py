@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pathlib
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tfps.errors import ConfigError
-from tfps.join.records import Decoder
+from tfps.join.lines import Records
+from tfps.join.records import Decoded
 from tfps.join.store import Store
 
 try:
@@ -37,15 +40,22 @@ class TopicLog:
     config: of the join.
     log: "features" or "actions".
     positions: {partition: offset of the next message}.
-    decoder: reads JSON.
+    times: {partition: the newest time that was read in it}.
     once: end at what the partitions hold now.
   """
 
   def __init__(
-    self, config: Any, log: str, positions: Mapping[str, int], decoder: Decoder, once: bool = False
+    self,
+    config: Any,
+    log: str,
+    positions: Mapping[str, int],
+    times: Mapping[str, int],
+    once: bool = False,
   ):
     self._topic = config[log].topic
-    self._decoder = decoder
+    self._idle = config.idle
+    self.times = dict(times)
+    self._last: tuple[np.ndarray, bytes] = (np.zeros(0, np.int64), b"")
     self._changed: dict[str, int | None] = {}
     self._consumer = confluent_kafka.Consumer({
       "group.id": "tfps-join",  # It must have a name, though nothing is stored there.
@@ -68,14 +78,16 @@ class TopicLog:
           f"but the join wants to go on at {self._next[partition]}: they were removed before it "
           "read them. Give another config.state to begin anew."
         )
+    self._heard = dict.fromkeys(self._next, time.monotonic())
+    self._told_of = False
     self._consumer.assign([
       confluent_kafka.TopicPartition(self._topic, partition, offset) for partition,
       offset in self._next.items()
     ])  # fmt: skip
 
-  def poll(self, max_bytes: int) -> tuple[pa.Table, str] | None:
-    """The next records, as (table, the topic); None where there are none now."""
-    lines, size = [], 0
+  def poll(self, max_bytes: int) -> Records | None:
+    """The next records, of all partitions; None where there are none now."""
+    lines, places, size = [], [], 0
     until = time.monotonic() + _SECONDS
     while size < max_bytes and self._has_more():
       messages = self._consumer.consume(_MESSAGES, timeout=0.2)
@@ -87,8 +99,10 @@ class TopicLog:
         if end is not None and message.offset() >= end:
           continue  # It came after the beginning of a run with --once.
         self._next[partition] = self._changed[str(partition)] = message.offset() + 1
+        self._heard[partition] = time.monotonic()
         value = message.value() or b""
         lines.append(value.replace(b"\n", b" "))
+        places.append((partition, message.offset()))
         size += len(value)
       if messages:
         until = time.monotonic() + _SECONDS
@@ -102,8 +116,52 @@ class TopicLog:
         )
     if not lines:
       return None
-    where = f"the topic {self._topic}"
-    return self._decoder.json_lines(b"\n".join(lines) + b"\n", where), where
+    data = b"\n".join(lines) + b"\n"
+    self._last = np.array([partition for partition, _ in places]), data
+
+    def place(number: int) -> str:
+      partition, offset = places[number]
+      return f"the topic {self._topic}, partition {partition}, offset {offset}"
+
+    return Records(data, place)
+
+  def came(self, decoded: Decoded) -> None:
+    """Takes note of the times of the records that the last `poll` gave."""
+    partitions = self._last[0][decoded.numbers]
+    for partition in np.unique(partitions).tolist():
+      newest = int(decoded.times[partitions == partition].max())
+      name = str(partition)
+      self.times[name] = max(self.times.get(name, newest), newest)
+
+  def first(self) -> tuple[bytes, str]:
+    """What the last `poll` read, and where."""
+    return self._last[1], f"the topic {self._topic}"
+
+  def reached(self) -> int | None:
+    """The event time to which all partitions are read, None where one has not begun.
+
+    A partition without unread messages in which none came for config.idle seconds does not count,
+    as long as there is another.
+    """
+    counted = [p for p in self._next if not self._is_idle(p)]
+    counted = counted or [p for p in self._next if str(p) in self.times]
+    reached = [self.times.get(str(partition)) for partition in counted]
+    silent = [p for p, at in zip(counted, reached) if at is None]
+    if silent and self.times and not self._idle and not self._told_of:
+      self._told_of = True
+      print(
+        f"tfps: nothing came yet in partition {silent[0]} of the topic {self._topic}; it holds the "
+        "watermark back. If it may stay empty, set config.idle.",
+        file=sys.stderr,
+      )
+    return None if silent else min((at for at in reached if at is not None), default=None)
+
+  def forget_complete(self) -> None:
+    pass
+
+  def is_idle(self) -> bool:
+    """Whether all partitions are idle."""
+    return all(self._is_idle(partition) for partition in self._next)
 
   def changed_positions(self) -> dict[str, int | None]:
     changed, self._changed = self._changed, {}
@@ -111,6 +169,14 @@ class TopicLog:
 
   def close(self) -> None:
     self._consumer.close()
+
+  def _is_idle(self, partition: int) -> bool:
+    silent = bool(self._idle) and time.monotonic() - self._heard[partition] > self._idle
+    if not silent:
+      return False
+    place = confluent_kafka.TopicPartition(self._topic, partition)
+    _, end = self._consumer.get_watermark_offsets(place, timeout=_SECONDS)
+    return self._next[partition] >= end
 
   def _bounded(self) -> bool:
     return any(end is not None for end in self._ends.values())
@@ -229,6 +295,15 @@ class SampleTopic:
 
   def _path(self, number: int) -> pathlib.Path:
     return self._outbox / f"{number:012d}"
+
+
+def partitions(config: Any, topic: str) -> list[int]:
+  """The partitions of a topic."""
+  consumer = confluent_kafka.Consumer({"group.id": "tfps-join", **_settings(config)})
+  try:
+    return _partitions(consumer, topic)
+  finally:
+    consumer.close()
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
 
 from tfps.errors import ConfigError
 from tfps.join import settings as settings_lib
-from tfps.join.batches import action_keys
+from tfps.join.batches import action_keys, no_actions
 from tfps.join.files import FolderLog
 from tfps.join.keys import Keys
-from tfps.join.records import Decoder
-
-if TYPE_CHECKING:
-  import pyarrow as pa
+from tfps.join.lines import Records
+from tfps.join.records import Decoded, Decoder
 
 WINDOWS = {"1 min": 60, "5 min": 300, "15 min": 900, "1 h": 3600, "6 h": 21600, "24 h": 86400}
 
@@ -60,21 +58,17 @@ def delays(config: Any) -> dict[str, Delays]:
   decoder = Decoder(config, settings)
   all_keys, all_times, all_actions = [], [], []
   with tqdm.tqdm(unit=" records", desc="report", disable=None) as bar:
-    for table, where in _all(config, "features", decoder, bar):
-      features = decoder.features(table, where)
-      if features is not None:
-        all_keys.append(features.keys)
-        all_times.append(features.time)
-    for table, where in _all(config, "actions", decoder, bar):
-      all_actions.append(decoder.actions(table, where))
-  if not all_keys:
+    for decoded in _all(config, "features", decoder, decoder.shows, bar):
+      all_keys.append(decoded.batch)
+      all_times.append(decoded.times)
+    for decoded in _all(config, "actions", decoder, decoder.actions, bar):
+      all_actions.append(decoded.batch)
+  if not sum(map(len, all_times)):
     raise ConfigError("The feature log is empty; a report needs some hours of both logs.")
   keys = Keys(*(np.concatenate(parts) for parts in zip(*all_keys)))
   hashes, first = np.unique(keys.hash, return_index=True)
   times = np.concatenate(all_times)[first]
-  actions = (
-    np.concatenate(all_actions) if all_actions else decoder.actions(table.slice(0, 0), where)
-  )
+  actions = np.concatenate(all_actions) if all_actions else no_actions()
   place = np.minimum(np.searchsorted(hashes, action_keys(actions).hash), len(hashes) - 1)
   known = hashes[place] == actions["hash"]
   delay = (actions["time"] - times[place]) / 1000
@@ -186,13 +180,17 @@ def draw(of_kinds: Mapping[str, Delays], path: str) -> None:
     plt.close(figure)
 
 
-def _all(config: Any, log: str, decoder: Decoder, bar: tqdm.tqdm) -> Iterator[tuple[pa.Table, Any]]:
+def _all(
+  config: Any, log: str, decoder: Decoder, decode: Callable[[Records], Decoded], bar: tqdm.tqdm
+) -> Iterator[Decoded]:
   if config[log].topic:
     raise ConfigError(f"A report reads folders; config.{log} is a topic.")
-  files = FolderLog(config[log].folder, config[log].format, {}, decoder, once=True)
-  while (polled := files.poll(config.batch_bytes)) is not None:
-    bar.update(polled[0].num_rows)
-    yield polled
+  files = FolderLog(config, log, {}, {}, decoder, once=True)
+  while (records := files.poll(config.batch_bytes)) is not None:
+    bar.update(len(records))
+    decoded = decode(records)
+    files.came(decoded)
+    yield decoded
 
 
 def _seconds(value: float) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import json
-import os
 import pathlib
 import signal
 import sys
@@ -19,7 +19,9 @@ from tfps.join.batches import Samples
 from tfps.join.files import FolderLog
 from tfps.join.joiner import LOGS, Joiner
 from tfps.join.records import Decoder
+from tfps.join.schema import Schema
 from tfps.join.store import Store
+from tfps.join.whole_file import write_whole
 
 _MOST_UNMATCHED = 1_000_000  # actions, 26 bytes each, whose feature records have not come
 
@@ -39,12 +41,12 @@ class Run:
       raise ConfigError("config.state is empty; give a folder for the records that wait.")
     self._config, self._once, self._close = config, once, close
     self._stopping = False
-    self._decoder = Decoder(config, settings)
+    self._decoder = Decoder(config, settings, Schema(config, grows=True))
+    self._reached: dict[str, int | None] = {}
     self._store = Store(config.state)
     self._joiner = Joiner(settings, self._store)
     self._output = _output(config, self._store)
     self._logs = {log: _open_log(config, log, self._store, self._decoder, once) for log in LOGS}
-    self._heard = dict.fromkeys(LOGS, time.monotonic())
     self._next_file = self._store.get("next_file", self._output.newest() + 1)
     self._output.publish(self._next_file)
 
@@ -76,11 +78,12 @@ class Run:
 
   def metrics(self) -> dict[str, int | float | None]:
     """Returns counts since the join began, what waits, and the watermark's lag in seconds."""
-    watermark = self._joiner.watermark
+    watermark, bad = self._joiner.watermark, self._bad()
     return {
       **dict(sorted(self._joiner.counts.items())),
       "waiting_features": self._joiner.waiting,
-      "bad_records": self._store.get("bad_records", 0),
+      "bad_records": sum(bad.values()),
+      **{f"bad_records/{reason}": count for reason, count in bad.items()},
       "unknown_actions": self._store.get("unknown_actions", 0),
       "watermark": None if watermark is None else watermark / 1000,
       "watermark_lag": None if watermark is None else time.time() - watermark / 1000,
@@ -93,33 +96,41 @@ class Run:
     for log in order:
       if self._is_held_back(log, order, read):
         break
-      polled = self._logs[log].poll(self._config.batch_bytes)
-      if polled is not None:
-        table, where = polled
-        self._heard[log] = time.monotonic()
-        batches[log] = getattr(self._decoder, log)(table, where)
-        read += table.num_rows
+      records = self._logs[log].poll(self._config.batch_bytes)
+      if records is not None:
+        if log == "features" and self._decoder.schema.kinds is None:
+          self._decoder.schema.infer(*self._logs[log].first())
+        decoded = getattr(self._decoder, log)(records)
+        self._logs[log].came(decoded)
+        batches[log] = decoded.batch
+        read += len(records)
         if not self._in_step(log):
           break  # The other one is behind; it is read alone until it is not.
     changed = {log: self._logs[log].changed_positions() for log in LOGS}
-    idle = self._idle()
-    if not read and not close and not any(changed.values()) and not idle:
+    reached = {log: self._logs[log].reached() for log in self._holding()}
+    if not read and not close and not any(changed.values()) and reached == self._reached:
       return 0
+    self._reached = reached
     self._store.begin()
     writer = _Writer(self._output, self._next_file, self._config.samples.records_per_file)
-    for batch in self._joiner.step(batches.get("features"), batches.get("actions"), idle, close):
+    for batch in self._joiner.step(batches.get("features"), batches.get("actions"), reached, close):
       writer.add(batch)
     writer.flush()
     self._joiner.counts["samples"] += writer.samples
     self._joiner.save()
     for log, positions in changed.items():
       self._store.set_positions(log, positions)
-    for name in ("bad", "unknown"):
-      field = {"bad": "bad_records", "unknown": "unknown_actions"}[name]
-      self._store.set(field, self._store.get(field, 0) + getattr(self._decoder, name))
-      setattr(self._decoder, name, 0)
+      self._logs[log].forget_complete()
+      self._store.set(f"times/{log}", self._logs[log].times)
+    self._store.set("bad_records", self._bad())
+    self._store.set(
+      "unknown_actions", self._store.get("unknown_actions", 0) + self._decoder.unknown
+    )
+    self._decoder.bad.clear()
+    self._decoder.unknown = 0
     self._store.set("next_file", writer.next_file)
     self._store.commit()
+    self._decoder.schema.tell()
     self._next_file = writer.next_file
     if writer.samples:
       self._output.publish(self._next_file)
@@ -127,27 +138,32 @@ class Run:
     self._write_metrics()
     return read
 
+  def _bad(self) -> dict[str, int]:
+    """{reason: how many records were left out since the join began}."""
+    before = self._store.get("bad_records", {})
+    if isinstance(before, int):  # of a state that had no reasons
+      before = {"other": before} if before else {}
+    return dict(sorted((collections.Counter(before) + self._decoder.bad).items()))
+
   def _order(self) -> list[str]:
     """The logs, that which is behind in event time first."""
-    return sorted(LOGS, key=lambda log: self._joiner.newest(log) or 0)
+    return sorted(LOGS, key=lambda log: self._logs[log].reached() or 0)
 
   def _in_step(self, log: str) -> bool:
     """Whether the other log may be read too after this one: whether it is not far ahead."""
     other = LOGS[1 - LOGS.index(log)]
-    ahead = (self._joiner.newest(other) or 0) - (self._joiner.newest(log) or 0)
+    ahead = (self._logs[other].reached() or 0) - (self._logs[log].reached() or 0)
     return ahead <= self._config.disorder * 1000
+
+  def _holding(self) -> list[str]:
+    """The logs that hold the watermark back: those that are not idle, or both."""
+    return [log for log in LOGS if not self._logs[log].is_idle()] or list(LOGS)
 
   def _is_held_back(self, log: str, order: list[str], read: int) -> bool:
     """Whether actions stay in their log: too many wait, and no feature records come for them."""
-    is_behind = order[0] == "features" and not read and "features" not in self._idle()
+    is_behind = order[0] == "features" and not read and "features" in self._holding()
     is_full = self._joiner.unmatched >= _MOST_UNMATCHED
     return log == "actions" and is_behind and is_full and not self._once
-
-  def _idle(self) -> frozenset[str]:
-    if not self._config.idle:
-      return frozenset()
-    now = time.monotonic()
-    return frozenset(log for log in LOGS if now - self._heard[log] > self._config.idle)
 
   def _summary(self) -> str:
     counts = self._joiner.counts
@@ -160,9 +176,8 @@ class Run:
     return ", ".join(parts + ([] if lag is None else [f"watermark {lag:,.0f} s behind"]))
 
   def _write_metrics(self) -> None:
-    path = pathlib.Path(self._config.state, "metrics.json")
-    path.with_suffix(".tmp").write_text(json.dumps(self.metrics(), indent=2) + "\n")
-    os.replace(path.with_suffix(".tmp"), path)
+    text = json.dumps(self.metrics(), indent=2) + "\n"
+    write_whole(pathlib.Path(self._config.state, "metrics.json"), text)
 
   def _sleep(self) -> None:
     until = time.monotonic() + self._config.poll
@@ -207,13 +222,14 @@ def _open_log(config: Any, log: str, store: Store, decoder: Decoder, once: bool)
   fields = config[log]
   if bool(fields.folder) == bool(fields.topic):
     raise ConfigError(f"config.{log} needs a folder or a topic, and not both.")
+  times = store.get(f"times/{log}", {})
   if fields.topic:
     from tfps.join.kafka import TopicLog
 
-    return TopicLog(config, log, store.positions(log), decoder, once)
+    return TopicLog(config, log, store.positions(log), times, once)
   if fields.format not in ("json", "parquet"):
     raise ConfigError(f"config.{log}.format is {fields.format!r}; it must be 'json' or 'parquet'.")
-  return FolderLog(fields.folder, fields.format, store.positions(log), decoder, once)
+  return FolderLog(config, log, store.positions(log), times, decoder, once)
 
 
 def _output(config: Any, store: Store) -> Any:

@@ -35,7 +35,8 @@ def default_config() -> config_dict.ConfigDict:
   # Brokers of the topics, and more of librdkafka's settings, like (("security.protocol", "ssl"),).
   config.kafka = config_dict.create(brokers="", settings=())
   # Which fields of the feature log go into samples, and as what: {"user_id": "string"}, or "int" or
-  # "float"; a field may hold one value or a list. All, as they are, where it is empty.
+  # "float"; a field may hold one value or a list. All, with the types in the first file that is
+  # read, where it is empty.
   config.slots = config_dict.ConfigDict()
 
   # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within `wait`
@@ -45,17 +46,17 @@ def default_config() -> config_dict.ConfigDict:
   config.click_label = ""  # the label that is the click; the first where it is empty
   config.policy = "wait"  # or "early": negatives at once, positives once more when the action comes
 
-  # Seconds of event time: how late a record may be; by how much an action's clock may be before the
-  # features'; how long after its window a record is still known, so that its copies and late
-  # actions are recognised.
+  # Seconds of event time: how late a record may be in its partition or file; by how much an
+  # action's clock may be before the features'; how long after its window a record is still known,
+  # so that its copies and late actions are recognised.
   config.disorder = 60.0
   config.skew = 5.0
   config.remember = 3600.0
   # Windows are closed in steps of this many seconds; 0: a sixtieth of the longest window, from 1 to
   # 60 seconds.
   config.slice = 0.0
-  # An input without records for this many seconds of this machine's clock no longer holds the
-  # watermark back; 0: it always does.
+  # A log, or a partition of its topic, without records for this many seconds of this machine's
+  # clock no longer holds the watermark back; 0: it always does.
   config.idle = 0.0
   # Records whose time is more than this many seconds in the future are bad.
   config.max_future = 3600.0

@@ -13,6 +13,7 @@ Spark repeats after a restart by its number.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import os
 import pathlib
@@ -25,15 +26,20 @@ from tfps.errors import ConfigError
 from tfps.join import samples, spark_tasks
 from tfps.join import settings as settings_lib
 from tfps.join.settings import Settings
+from tfps.join.whole_file import write_whole
 
 try:
   import pyspark
   from pyspark.sql import DataFrame, SparkSession
   from pyspark.sql import functions as f
+
+  from tfps.join import spark_parts as parts
 except ImportError as error:
   raise ConfigError(
     "The engine 'spark' needs PySpark and Java 17: pip install 'tfps[spark]'."
   ) from error
+
+_LOOK_SECONDS = 0.5  # between looks at what is idle
 
 
 def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int | float | None]:
@@ -50,17 +56,16 @@ def run(config: Any, once: bool = False, close: bool = False) -> dict[str, int |
   for log in ("features", "actions"):
     if not config[log].topic and not pathlib.Path(config[log].folder).is_dir():
       raise ConfigError(f"There is no folder {config[log].folder} to read a log from.")
-  ends = pathlib.Path(config.state, "ends")
-  ends.mkdir(parents=True, exist_ok=True)
   session = _session(config)
   try:
+    parts.infer_schema(session, config, settings, wait=not once)
     writer = _BatchWriter(config, settings)
     trigger = {"processingTime": f"{max(config.poll, 0.1)} seconds"}
     stopped = _run(session, config, settings, writer, {"availableNow": True} if once else trigger)
     if once and close and writer.newest and not stopped:
       # A time after which all windows are closed, as the last one of both logs.
       end = writer.newest + settings.slice_ms + max(settings.wait_ms, settings.skew_ms)
-      _write_whole(ends / str(end), str(end + settings.disorder_ms))
+      write_whole(parts.all_ends(config) / str(end), str(end + settings.disorder_ms))
       _run(session, config, settings, writer, {"availableNow": True})
   finally:
     session.stop()
@@ -86,8 +91,10 @@ def _run(
     query.stop()
 
   before = signal.signal(signal.SIGTERM, stop)
+  idle = parts.Idle(session, config)
   try:
-    query.awaitTermination()
+    while not query.awaitTermination(_LOOK_SECONDS):
+      idle.look(query.recentProgress, writer.newest)
   except pyspark.errors.StreamingQueryException as error:
     raise ValueError(f"Spark's query failed: {_cause(error)}") from error
   finally:
@@ -229,10 +236,10 @@ class _BatchWriter:
       "counts": counts,
       "newest": max([self.newest, *(row.newest for row in written)]),
     }
-    _write_whole(self._record, json.dumps(self._last))
+    write_whole(self._record, json.dumps(self._last))
     self._name()
     metrics = json.dumps(self.metrics(), indent=2)
-    _write_whole(self._record.with_name("metrics.json"), metrics + "\n")
+    write_whole(self._record.with_name("metrics.json"), metrics + "\n")
 
   def metrics(self) -> dict[str, int | float | None]:
     """Counts since the join began, under the names of the other engine."""
@@ -267,16 +274,6 @@ def _checkpoint(config: Any) -> pathlib.Path:
   return pathlib.Path(config.state, "spark")
 
 
-def _write_whole(path: pathlib.Path, text: str) -> None:
-  """A file that is there as a whole; Spark reads none whose name begins with a dot."""
-  temporary = path.with_name(f".{path.name}.tmp")
-  with open(temporary, "w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
-
-
 def _session(config: Any) -> SparkSession:
   os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
   builder = SparkSession.builder.appName("tfps join").master(config.spark.master)
@@ -301,35 +298,18 @@ def _records(session: SparkSession, config: Any, settings: Settings, what: str) 
   """Records of a log as `spark_tasks.COLUMNS` says, by key: all that read them share the shuffle.
 
   So that it is one they must ask for the same columns, and for nothing that Spark would rather do
-  before it.
+  before it. Each part of the log has a watermark, and Spark takes the smallest.
   """
-  plain = config.to_dict()
-  log = _log(session, config, "actions" if what == "actions" else "features")
-  columns = spark_tasks.COLUMNS[what]
-  records = log.mapInArrow(lambda batches: spark_tasks.decode(plain, what, batches), columns)
-  ends = session.readStream.text(f"{config.state}/ends").mapInArrow(
-    lambda batches: spark_tasks.ends(what, batches), columns
-  )
-  records = records.union(ends).withWatermark("time", f"{settings.disorder_ms} milliseconds")
-  return records.repartition("hash", "check")
-
-
-def _log(session: SparkSession, config: Any, log: str) -> DataFrame:
-  """The records of a log as they are: lines or messages in `value`, or Parquet's columns."""
-  fields = config[log]
-  if fields.topic:
-    reader = session.readStream.format("kafka").option(
-      "kafka.bootstrap.servers", config.kafka.brokers
-    )
-    for name, value in config.kafka.settings:
-      reader = reader.option(f"kafka.{name}", value)
-    reader = reader.option("subscribe", fields.topic).option("startingOffsets", "earliest")
-    return reader.load().selectExpr("cast(value as string) as value")
-  reader = session.readStream.option("recursiveFileLookup", "true")
-  if fields.format == "json":
-    return reader.text(fields.folder)
-  schema = session.read.option("recursiveFileLookup", "true").parquet(fields.folder).schema
-  return reader.schema(schema).parquet(fields.folder)
+  plain, columns = config.to_dict(), spark_tasks.COLUMNS[what]
+  log = "actions" if what == "actions" else "features"
+  records = []
+  for name, part in parts.of(session, config, log).items():
+    came = part.mapInArrow(lambda batches: spark_tasks.decode(plain, what, batches), columns)
+    for folder in parts.ends(config, name):
+      times = session.readStream.text(str(folder))
+      came = came.union(times.mapInArrow(lambda batches: spark_tasks.ends(what, batches), columns))
+    records.append(came.withWatermark("time", f"{settings.disorder_ms} milliseconds"))
+  return functools.reduce(lambda one, other: one.union(other), records).repartition("hash", "check")
 
 
 def _cause(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The join's part in Spark's Python workers: columns in and out, by the other engine's code.
 
 A row of the hash 0, which no key has, is no record: its `check` says how many records of a log were
-left out, and its time may move the watermark on.
+left out and why, and its time may move the watermark on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tfps.join import labelling, samples
 from tfps.join import settings as settings_lib
 from tfps.join.batches import Features, Samples, actions_of
 from tfps.join.keys import Keys
-from tfps.join.records import Decoder
+from tfps.join.lines import Records
+from tfps.join.records import REASONS, Decoder
 from tfps.join.settings import Settings
 
 _KEY = "hash bigint not null, check bigint not null, time timestamp not null"
@@ -34,50 +35,61 @@ WRITTEN = "name string, samples bigint, counts string, newest bigint"
 # What a row that comes to `write` is: what becomes a sample; a record of a log that came, or that
 # was not there before; an action of which it is known what becomes of it.
 SAMPLE, FEATURE_CAME, FEATURE_NEW, ACTION_CAME, ACTION_ENDED = range(5)
-_BAD, _UNKNOWN = -1, -2  # kinds of actions that were left out
+# Why records were left out: the place of the reason in REASONS, or of a kind that no label has.
+UNKNOWN = len(REASONS)
+_WHYS = 1 << 8
 _ARROW_TIME = pa.timestamp("us", "UTC")
 
 
 def decode(plain: dict, what: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
   """Records of a log from its lines, messages or Parquet columns, as COLUMNS.
 
-  "shows" are "features" without their features.
+  Lines and messages are `value`, and `place` says where each is from. "shows" are "features"
+  without their features, and name those that are bad.
   """
   config = config_dict.ConfigDict(plain)
-  decoder = Decoder(config, settings_lib.of_config(config))
+  quiet = what == "features" and config.bad_records == "skip"
+  decoder = Decoder(config, settings_lib.of_config(config), quiet=quiet)
   log = config["actions" if what == "actions" else "features"]
-  where = log.folder or log.topic
   for batch in batches:
-    table = pa.Table.from_batches([batch])
-    if log.topic or log.format == "json":
-      lines = "\n".join(line for line in table["value"].to_pylist() if line)
-      table = decoder.json_lines(lines.encode(), where)
-    if not table.num_rows:
-      continue
+    records = _records(log, batch)
     if what == "actions":
-      actions = decoder.actions(table, where)
-      keys, more = Keys(actions["hash"], actions["check"]), (actions["kind"], actions["value"])
-      yield _rows(what, keys, actions["time"], *more)
-    elif what == "shows":
-      yield _rows(what, *decoder.shows(table, where))
-    elif (features := decoder.features(table, where)) is not None:
-      yield _rows(what, features.keys, features.time, features.entries)
-  for kind, count in ((_BAD, decoder.bad), (_UNKNOWN, decoder.unknown)):
-    if count:
-      yield _no_records(what, 0, kind, count)
+      actions, _, times = decoder.actions(records)
+      keys = Keys(actions["hash"], actions["check"])
+      yield _rows(what, keys, actions["time"], actions["kind"], actions["value"])
+      if len(times):  # Actions that no label is made of move the watermark on, too.
+        yield _no_records(what, int(times.max()), UNKNOWN, 0)
+    else:
+      features, _, times = decoder.features(records)
+      more = (features.entries,) if what == "features" else ()
+      yield _rows(what, features.keys, times, *more)
+  for number, reason in enumerate(REASONS):
+    if decoder.bad[reason]:
+      yield _no_records(what, 0, number, decoder.bad[reason])
+  if decoder.unknown:
+    yield _no_records(what, 0, UNKNOWN, decoder.unknown)
+
+
+def _records(log: Any, batch: pa.RecordBatch) -> Records:
+  if not log.topic and log.format != "json":
+    where = f"a file of {log.folder}"
+    return Records(pa.Table.from_batches([batch]), lambda number: where)
+  lines = [(line or b"").replace(b"\n", b" ") for line in batch["value"].to_pylist()]
+  places = batch["place"]
+  return Records(b"".join(line + b"\n" for line in lines), lambda n: str(places[n]))
 
 
 def ends(what: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
   """Rows that only move the watermark on, to times in milliseconds that are texts."""
   for batch in batches:
     for text in batch["value"].to_pylist():
-      yield _no_records(what, int(text), _BAD, 0)
+      yield _no_records(what, int(text), UNKNOWN, 0)
 
 
-def _no_records(what: str, time: int, kind: int, count: int) -> pa.RecordBatch:
+def _no_records(what: str, time: int, why: int, count: int) -> pa.RecordBatch:
   """A row of COLUMNS[what] that counts records that were left out; time in milliseconds."""
-  keys = Keys(np.zeros(1, np.uint64), np.full(1, count))
-  more = {"actions": ([kind], [0.0]), "features": (pa.array([b""]),), "shows": ()}[what]
+  keys = Keys(np.zeros(1, np.uint64), np.full(1, count * _WHYS + why))
+  more = {"actions": ([0], [0.0]), "features": (pa.array([b""]),), "shows": ()}[what]
   return _rows(what, keys, np.array([time]), *more)
 
 
@@ -155,17 +167,23 @@ class _Counter:
 
   def _features_came(self, batch: pa.RecordBatch) -> None:
     left_out, batch = _only(batch, records=False), _only(batch)
-    self.counts["bad_records"] += pc.sum(left_out["check"]).as_py() or 0
+    self._left_out(left_out)
     self.counts["feature_records"] += batch.num_rows
     self.counts["expired_features"] += int(np.count_nonzero(self._came_late(batch)))
 
   def _actions_came(self, batch: pa.RecordBatch) -> None:
     left_out, batch = _only(batch, records=False), _only(batch)
-    for kind, name in ((_BAD, "bad_records"), (_UNKNOWN, "unknown_actions")):
-      of_kind = left_out.filter(pc.equal(left_out["kind"], kind))
-      self.counts[name] += pc.sum(of_kind["check"]).as_py() or 0
+    self._left_out(left_out)
     self.counts["actions"] += batch.num_rows
     self.late(batch["kind"].to_numpy()[self._came_late(batch)])
+
+  def _left_out(self, batch: pa.RecordBatch) -> None:
+    for count, why in (divmod(check, _WHYS) for check in batch["check"].to_pylist()):
+      if why == UNKNOWN:
+        self.counts["unknown_actions"] += count
+      else:
+        self.counts["bad_records"] += count
+        self.counts[f"bad_records/{REASONS[why]}"] += count
 
   def _came_late(self, batch: pa.RecordBatch) -> np.ndarray:
     time = _milliseconds(batch["time"])
