@@ -31,6 +31,8 @@ BENCHMARKS = {
   "delta_lag": ["--rows", "20000", "--lags", "5", "--repeats", "4"],
   "cluster_throughput": ["--parts=throughput", "--examples=50000", "--days=1", "--repeats=1"],
   "progressive_auc": ["--only=movielens"],
+  "models": ["--rows=20000", "--seeds=1"],
+  "two_towers": ["--rows=20000", "--seeds=1"],
   "consistency_auc": ["--days=30", "--seeds", "1", "--settings", "async"],
 }
 DRAWN = ["table_speed"]  # They can draw, and the page shows it.

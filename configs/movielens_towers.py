@@ -30,7 +30,7 @@ def get_config() -> config_dict.ConfigDict:
   config.model.name = "TwoTower"
   config.model.args = {
     "user_slots": user, "item_slots": item, "item_id": "movie_id", "hidden": (64,), "dim": 32,
-    "temperature": 0.1, "log_q": True, "hard_negatives": 0,
+    "temperature": 0.1, "log_q": True, "hard_negatives": 0, "history": ("history",),
   }  # fmt: skip
   config.table.mf_dim = 16
   # Towers normalize what they make of the vectors: near zero, their gradients are as large as

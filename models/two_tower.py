@@ -59,12 +59,10 @@ class TwoTower(tfps.Model):
 
       loss_i = -label_i * log softmax_j(score(user_i, item_j) - log q_j)[j = i]
 
-  q_j is how often item j is in a batch, so that popular items are not punished for being there
-  often: the share of its id's show in all shows, as the table has them (where all shows cancel).
-  An item that is in the batch again is no negative of its own. A negative that was sampled from all
-  items (Yang et al. 2020) is an example with that item, label 0 and weight 0, which adds nothing to
-  show and click. Export both towers together:
-  `tfps.export.Exporter(model.served_models(), ...)`. See docs/retrieval.md.
+  q_j, how often item j is in a batch, is its id's share of all shows, as the table has them:
+  popular items are not punished for being there often. An item that is in the batch again is no
+  negative of its own. For negatives sampled from all items (Yang et al. 2020) see
+  `tfps.data.Source.with_negatives`, for all else docs/retrieval.md.
 
   Args:
     table: the `tfps.FeasignTable`.
@@ -78,8 +76,7 @@ class TwoTower(tfps.Model):
     prior_shows: what is added to each show: 1 for new items. If a share s of each batch is sampled
       uniformly from all items, s / (1 - s) times the mean show of an item: q is then of both.
     hard_negatives: the loss gains that of a softmax over the positive and this many of the
-      negatives, those with the highest scores. Where users would click many items, the hardest
-      negatives are often such items: measure it.
+      negatives, those with the highest scores, which may be items that the user would click, too.
     hard_weight: the weight of that part.
     combiner: how a slot with several feasigns is pooled.
     history: the user's slots of items that the user chose before: they read the rows of `item_id`.
@@ -90,8 +87,7 @@ class TwoTower(tfps.Model):
     TensorShape([2, 16])
   """
 
-  # The mean over the examples of the batch, whose softmax is over the batch.
-  loss_reduction = "mean"
+  loss_reduction = "mean"  # Over the examples of the batch, as is the softmax.
 
   def __init__(
     self,
@@ -115,13 +111,11 @@ class TwoTower(tfps.Model):
     share = dict.fromkeys(history, item_id)
     self.user = Tower(table, user_slots, hidden, dim, combiner, share=share)
     self.item = Tower(table, item_slots, hidden, dim, combiner, statistics=log_q)
-    self._item_id = item_id
-    self._temperature = temperature
+    self._item_id, self._temperature = item_id, temperature
     self._log_q, self._prior_shows = log_q, prior_shows
     self._hard_negatives, self._hard_weight = hard_negatives, hard_weight
 
   def served_models(self) -> dict[str, tfps.Model]:
-    """{"user": the user's tower, "item": the item's}."""
     return {"user": self.user, "item": self.item}
 
   def call(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, tf.Tensor]:
@@ -130,8 +124,7 @@ class TwoTower(tfps.Model):
     item, statistics = self.item.embed(features, training=training)
     log_q = tf.zeros(tf.shape(item)[:1])
     if self._log_q:
-      shows = tf.maximum(statistics[self._item_id][:, 0, 0], 0)
-      log_q = tf.math.log(shows + self._prior_shows)
+      log_q = tf.math.log(tf.maximum(statistics[self._item_id][:, 0, 0], 0) + self._prior_shows)
     return {"user": user, "item": item, "log_q": log_q}
 
   def compute_loss(

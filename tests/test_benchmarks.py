@@ -325,6 +325,17 @@ def test_din(tmp_path):
   assert 0.3 < row["AUC, part 2"] <= 1
 
 
+def test_two_towers(tmp_path):
+  write_ratings(tmp_path, 5)
+  flags = [f"--data={tmp_path}", "--rows=500", "--part=250", "--seeds=1", "--json"]
+  done = run("two_towers.py", *flags, home=tmp_path)
+  report = json.loads(done.stdout)
+  assert [row["model"] for row in report["results"]] == ["tfps", "twin", "most popular"]
+  # There are 30 movies.
+  assert all(row["recall@50"] == 1 for row in report["results"])
+  assert report["goals"][1]["met"], report
+
+
 def test_consistency_auc(tmp_path):
   (tmp_path / "ml-1m").mkdir()
   write_ratings(tmp_path / "ml-1m", 5)
