@@ -45,9 +45,9 @@ WAYS = {
   "Keras, unshared, Adagrad 0.1": Way("own", lambda: keras.optimizers.Adagrad(0.1), "sum", True),
   "Keras, unshared, Adam 0.01": Way("own", lambda: keras.optimizers.Adam(0.01), keras=True),
   "tfps, shared, Adagrad 0.3": Way("share", tfps.Adagrad(0.3, initial_g2sum=0.3)),
-  "tfps, shared, FTRL 0.1": Way("share", tfps.FTRL(0.1, beta=0.3), "sum"),
+  "tfps, shared, FTRL 0.2": Way("share", tfps.FTRL(0.2, beta=0.3), "sum"),
   "tfps, unshared, Adagrad 0.3": Way("own", tfps.Adagrad(0.3, initial_g2sum=0.3)),
-  "tfps, unshared, FTRL 0.1": Way("own", tfps.FTRL(0.1, beta=0.3), "sum"),
+  "tfps, unshared, FTRL 0.2": Way("own", tfps.FTRL(0.2, beta=0.3), "sum"),
   "tfps, shared, Adam 0.01": Way("share", tfps.Adam(0.01)),
   "tfps, one slot, Adagrad 0.3": Way("mixed", tfps.Adagrad(0.3, initial_g2sum=0.3)),
 }
