@@ -50,6 +50,19 @@ _LONG = (
 )
 
 
+@pytest.fixture(name="keras_unconverted", scope="module")
+def _keras_unconverted():
+  """While a file's tests run, AutoGraph leaves Keras's code as it is, also on arrays.
+
+  It is for files that fit on arrays, and whose models have no Python conditions on tensors where
+  Keras calls them. Converting Keras's code would cost ten seconds for the first model.
+  """
+  from tfps.graph import compat
+
+  with compat.unconverted("tf_keras"):
+    yield
+
+
 def pytest_configure(config):
   """Ends the run where the ops of tfps, the checkout's or an installed wheel's, are missing."""
   package = pathlib.Path(importlib.util.find_spec("tfps").origin).parent

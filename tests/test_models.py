@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 import tfps
 from tests import zoo
 
+pytestmark = pytest.mark.usefixtures("keras_unconverted")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ALL = list(zoo.MODELS)
 

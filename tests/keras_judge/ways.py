@@ -17,6 +17,7 @@ import tf_keras as keras
 
 import tfps
 from tests.keras_judge.data import ArraySource, Data
+from tfps.graph import compat
 from tfps.layers.embedding import tables_of
 
 Program = Callable[["Way"], Any]
@@ -208,7 +209,21 @@ def run(
   make_way: Callable[[], Way],
   scope: Callable[[], Any] = contextlib.nullcontext,
 ) -> Seen:
-  """Runs a program once, in what `scope()` returns: that of a strategy."""
+  """Runs a program, in what `scope()` returns: that of a strategy.
+
+  On arrays, AutoGraph at first leaves the code of Keras as it is, which saves time. It converts
+  that, too, where this fails: where Keras calls Python conditions on tensors of the program's own.
+  """
+  if make_way is not Way:
+    return _run(program, make_way, scope)
+  with compat.unconverted("tf_keras"):
+    found = _run(program, make_way, scope)
+  if "OperatorNotAllowedInGraphError" in found.error:
+    found = _run(program, make_way, scope)
+  return found
+
+
+def _run(program: Program, make_way: Callable[[], Way], scope: Callable[[], Any]) -> Seen:
   way = make_way()
   keras.backend.clear_session()
   keras.mixed_precision.set_global_policy("float32")
