@@ -72,6 +72,9 @@ class DeltaExport(Callback):
   def on_day_resume(self, day: Day, records: int) -> None:
     self._records = records
 
+  def on_examples_left_out(self, count: int) -> None:
+    self._examples -= count
+
   def wants_moment(self, position: Position) -> bool:
     self._count(position)
     return self._is_due() and not self._exporter.is_writing

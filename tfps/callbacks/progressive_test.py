@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from tfps.data.source import Source
 from tfps.data.ticket import Day
 from tfps.learning.outputs import OutputScores
@@ -16,7 +18,7 @@ class ProgressiveTest(Callback):
 
   For models whose output is the click probability, or which have several such outputs: each output
   that has labels is scored, with its sample weights. Later epochs, which have seen the days, are
-  not tested.
+  not tested. All examples of a day are tested, also the negatives that the source samples.
 
   Args:
     source: the source that `fit` trains on.
@@ -24,8 +26,9 @@ class ProgressiveTest(Callback):
       default.
 
   Attributes:
-    days: for each tested day so far (`Day`, its scores): a `tfps.learning.metrics.ClickScores`, or
-      {output: `ClickScores`} of a model with several outputs.
+    days: for each tested day so far (`Day`, with the number of tested examples, its scores): a
+      `tfps.learning.metrics.ClickScores`, or {output: `ClickScores`} of a model with several
+      outputs.
     total: the scores of all tested examples, likewise.
 
   Examples:
@@ -37,7 +40,7 @@ class ProgressiveTest(Callback):
 
   def __init__(self, source: Source, outputs: Sequence[str] = ()):
     super().__init__()
-    self._source = source
+    self._source = source.to_test()
     self._outputs = tuple(outputs)
     self._epochs_begun = 0
     self._total = OutputScores()
@@ -58,9 +61,10 @@ class ProgressiveTest(Callback):
       self._test(day)
 
   def _test(self, day: Day) -> None:
-    scores = OutputScores(self._outputs, self.model.output_names)
+    scores, tested = OutputScores(self._outputs, self.model.output_names), 0
     for scored in self.model.score(self._source.day(day.ordinal)):
       scores.update(scored)
+      tested += len(tf.nest.flatten(scored["y_pred"])[0])
     if scores.of:
-      self.days.append((day, scores.public))
+      self.days.append((day._replace(records=tested), scores.public))
       self._total.merge(scores)

@@ -44,6 +44,9 @@ class Throughput(Callback):
   def on_records_skipped(self, counts: dict[str, int]) -> None:
     self.examples -= sum(counts.values())
 
+  def on_examples_left_out(self, count: int) -> None:
+    self.examples -= count
+
   def on_day_trained(self, day: Day, logs: dict[str, Any] | None = None) -> None:
     self._within = day.records
     self._count()

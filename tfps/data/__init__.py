@@ -2,7 +2,9 @@
 
 from tfps.data.bad_records import reject
 from tfps.data.criteo import criteo
+from tfps.data.down_sampling import DownSampling
 from tfps.data.files import source
+from tfps.data.mixed import mix
 from tfps.data.ratings import movielens, movietweetings
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.samples import parse_samples
@@ -20,12 +22,14 @@ __all__ = [
   "BadRecordError",
   "ClickStream",
   "Day",
+  "DownSampling",
   "Folder",
   "RawInputs",
   "Source",
   "Ticket",
   "Topic",
   "criteo",
+  "mix",
   "movielens",
   "movietweetings",
   "parse_samples",

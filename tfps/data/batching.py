@@ -36,6 +36,24 @@ def rows(value: tf.Tensor | tf.RaggedTensor | tf.SparseTensor) -> tf.Tensor:
   )
 
 
+def gathered(values: Any, at: tf.Tensor) -> Any:
+  """A structure of tensors of any kind, with the rows of these numbers, int64 [k], ascending."""
+  return tf.nest.map_structure(lambda value: _gathered(value, at), values)
+
+
+def _gathered(value: Any, at: tf.Tensor) -> Any:
+  if not isinstance(value, tf.SparseTensor):
+    return tf.gather(value, at)
+  place = tf.scatter_nd(
+    at[:, tf.newaxis], tf.range(1, tf.size(at, tf.int64) + 1), value.dense_shape[:1]
+  )
+  rows = tf.gather(place, value.indices[:, 0])
+  kept = tf.sparse.retain(value, rows > 0)
+  rows = tf.boolean_mask(rows, rows > 0)[:, tf.newaxis] - 1
+  shape = tf.concat([[tf.size(at, tf.int64)], value.dense_shape[1:]], 0)
+  return tf.SparseTensor(tf.concat([rows, kept.indices[:, 1:]], 1), kept.values, shape)
+
+
 def padding(spec: Any) -> Any:
   """Returns a batch of one example in the form of an element_spec: zeros and empty strings."""
   return tf.nest.map_structure(_padding, spec)

@@ -15,7 +15,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfps.cluster import failures
-from tfps.data import bad_records, batching, index, parsing, places
+from tfps.data import bad_records, batching, index, parsing, pieces, places
+from tfps.data.choosing import Examples
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
 from tfps.errors import BadRecordError
@@ -86,13 +87,16 @@ class FileSource(Source):
         "the files are partly compressed (.gz) and partly not; make one source of each kind."
       )
     self._compressed = True in compressed
+    reads_ranges = type(self)._records is FileSource._records
+    self._reads_pieces = reads_ranges and not self._compressed and not self.is_endless
 
   def with_negatives(
     self, items: Mapping[str, npt.ArrayLike], count: int, *, seed: int = 0
   ) -> Self:
-    if self._compressed and self._skips:
+    if self._compressed and (self._skips or self._choices):
       raise ValueError(
-        "negatives do not go with compressed files whose bad records are skipped: unpack the files."
+        "negatives do not go with compressed files of which bad records or other examples are left "
+        "out: unpack the files."
       )
     return super().with_negatives(items, count, seed=seed)
 
@@ -106,13 +110,17 @@ class FileSource(Source):
       day: a `Day`, an ordinal or a name.
       count: how many, at most those of one batch.
     """
-    view = self.day(day)
+    view = self.day(day)._view(_choices=())
     own = view._parser
     view._parser = own.with_parse(lambda records: (parse(records), own.parse(records)[1]))
     for ticket in view.tickets():
       for values, _, *_ in view.open(ticket):
         return tf.nest.map_structure(lambda value: value[:count].numpy(), values)
     return None
+
+  def _weighted(self, feature: str) -> Self:
+    # So that a weight that is none makes its record bad.
+    return self._view(_parser=self._parser.weighted_by(feature))
 
   def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
     """`BadRecordError` with the first record of a ticket that is bad.
@@ -122,11 +130,10 @@ class FileSource(Source):
     try:
       problems = self._problems(ticket).numpy()
     except (tf.errors.OpError, OSError, ValueError):
-      if not isinstance(error, tf.errors.DataLossError) or ticket.path in error.message:
+      files = pieces.files_of(ticket)
+      if not isinstance(error, tf.errors.DataLossError) or files in error.message:
         return error
-      return BadRecordError(
-        f"{ticket.path} is damaged: {failures.explain(error)}; write the file again."
-      )
+      return BadRecordError(f"{files} is damaged: {failures.explain(error)}; write the file again.")
     for number, problem in enumerate(problems):
       if problem:
         return BadRecordError(
@@ -137,20 +144,20 @@ class FileSource(Source):
 
   def place_of(self, ticket: Ticket, number: int) -> str:
     if number < 0:
-      return ticket.path
+      return pieces.files_of(ticket)
+    ticket, number = pieces.find(ticket, number)
     if self._tfrecord:
       return places.of_tfrecord(ticket.path, ticket.begin, number)
     return places.of_line(ticket.path, ticket.begin, number + (self._compressed and self._header))
 
   def _number_of(self, ticket: Ticket, example: int) -> int:
-    if self._shuffle and self._compressed:
+    if not (self._skips or self._shuffle or self._choices):
+      return example if example < ticket.records else -1
+    if not self._compressed:
+      return super()._number_of(ticket, example)
+    if self._shuffle or self._choices:
       return -1
-    numbers = np.arange(ticket.records)
-    if self._shuffle:
-      seed = self._shuffle_seed(as_tensors(ticket))
-      numbers = tf.random.experimental.stateless_shuffle(numbers, seed).numpy()
-    if self._skips:
-      numbers = numbers[self._problems(ticket).numpy()[numbers] == b""]
+    numbers = np.flatnonzero(self._problems(ticket).numpy() == b"")
     return int(numbers[example]) if example < len(numbers) else -1
 
   def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
@@ -164,7 +171,7 @@ class FileSource(Source):
     return [self._cut_part(part) for part in self._parts[ordinal]]
 
   def _cut_part(self, part: Part) -> index.Cuts:
-    path, step = part.path, self._records_per_ticket
+    path, step = part.path, self._records_per_range
     size = self._sizes[path]
     end = size if part.end is None else part.end
     with opened(path, part.begin, end - part.begin) as stream:
@@ -183,17 +190,19 @@ class FileSource(Source):
     return index.whole(path, size, cuts.records) if self._compressed else cuts
 
   def _read(self, ticket: Ticket) -> Reading:
-    if self._compressed:
-      return self._read_compressed(ticket)
+    return self._read_compressed(ticket) if self._compressed else super()._read(ticket)
+
+  def _examples(self, ticket: Ticket) -> Examples:
     records, damaged = self._records(ticket)
     numbers = tf.range(ticket.records)
     if self._shuffle:
       numbers = tf.random.experimental.stateless_shuffle(numbers, self._shuffle_seed(ticket))
       records, damaged = tf.gather(records, numbers), tf.gather(damaged, numbers)
-    values, count, skipped = self._parser(records, damaged, numbers)
-    return Reading(batching.batches(values, count, self.batch_size), lambda examples: skipped)
+    return self._parser(records, damaged, numbers)
 
   def _read_compressed(self, ticket: Ticket) -> Reading:
+    if self._choices:
+      return self._read_chosen_of_compressed(ticket)
     if not self._skips:
       expected = tf.data.experimental.assert_cardinality(-(-ticket.records // self.batch_size))
       parse = lambda records: self._parse_all(records)[0]
@@ -206,21 +215,41 @@ class FileSource(Source):
     batches = batches.map(lambda values, _: values)
     return Reading(batches.prefetch(2), lambda examples: self._skipped(ticket, examples))
 
+  def _read_chosen_of_compressed(self, ticket: Ticket) -> Reading:
+    """As many records as another ticket would have are chosen from, and cut, at once."""
+
+    def cut(numbers: tf.Tensor, records: tf.Tensor) -> tf.data.Dataset:
+      examples = self._parser(records, tf.zeros(tf.shape(records), tf.bool), numbers)
+      examples = self._finished(ticket, examples)
+      count = tf.size(examples.numbers, tf.int64)
+      return batching.batches(examples.values, count, self.batch_size)
+
+    parts = self._compressed_records(ticket, numbered=True).batch(self._records_per_ticket)
+    skipped = lambda examples: (
+      self._skipped(ticket) if self._skips else (bad_records.nothing_skipped())
+    )
+    return Reading(parts.flat_map(cut).prefetch(2), skipped)
+
   def _parse_all(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
     """Parses records that could be read; returns the result, and how many records it holds."""
     count = tf.size(records, tf.int64)
     nothing = tf.zeros([count], tf.bool)
-    values, count, _ = self._parser(records, nothing, tf.range(count))
-    return values, count
+    examples = self._parser(records, nothing, tf.range(count))
+    return examples.values, tf.size(examples.numbers, tf.int64)
 
-  def _skipped(self, ticket: Ticket, examples: tf.Tensor) -> bad_records.Skipped:
-    """Returns a ticket's `Skipped`; looks for bad records if `examples` are fewer than records."""
+  def _skipped(self, ticket: Ticket, examples: tf.Tensor | None = None) -> bad_records.Skipped:
+    """Returns a ticket's `Skipped`.
+
+    Where it is known how many `examples` are good, it looks for bad records only if there are some.
+    """
 
     def look() -> bad_records.Skipped:
       problems = self._problems(ticket)
       numbers = tf.where(problems != "")[:, 0]
       return bad_records.summarise(tf.gather(problems, numbers), numbers)
 
+    if examples is None:
+      return look()
     found = tf.cond(examples < ticket.records, look, bad_records.nothing_skipped)
     self._check_count(ticket, examples + tf.reduce_sum(found.counts))
     return found
@@ -241,8 +270,18 @@ class FileSource(Source):
       ),
     )
 
+  @property
+  def can_be_mixed(self) -> bool:
+    return super().can_be_mixed and not self._compressed
+
   def _records(self, ticket: Ticket, careful: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads a ticket's range: string [n], and bool [n]: which of them could not be read."""
+    """Reads a ticket's ranges: string [n], and bool [n]: which of them could not be read."""
+    if self._pieces == 1:
+      return self._records_of_range(ticket, careful)
+    read = lambda part: self._records_of_range(part, careful)
+    return pieces.concatenated(ticket, read, (tf.string, tf.bool))
+
+  def _records_of_range(self, ticket: Ticket, careful: bool) -> tuple[tf.Tensor, tf.Tensor]:
     damaged = None
     if not self._tfrecord:
       records = self._read_lines(ticket)
@@ -316,8 +355,10 @@ class FileSource(Source):
       footer_bytes=self._size_of(ticket.path) - ticket.end,
     ).get_single_element()
 
-  def _compressed_records(self, ticket: Ticket, shuffle: bool = True) -> tf.data.Dataset:
-    """A dataset of all records of a compressed file."""
+  def _compressed_records(
+    self, ticket: Ticket, shuffle: bool = True, numbered: bool = False
+  ) -> tf.data.Dataset:
+    """A dataset of all records of a compressed file, or of (the number of each, the record)."""
     if self._tfrecord:
       records = tf.data.TFRecordDataset(ticket.path, "GZIP")
     else:
@@ -325,6 +366,8 @@ class FileSource(Source):
       records = records.map(lambda line: tf.strings.regex_replace(line, "^\ufeff", ""))
       records = records.filter(lambda line: tf.strings.length(line) > 0)
       records = records.skip(1 if self._header else 0)
+    if numbered:
+      records = records.enumerate()
     if self._shuffle and shuffle:
       seed = tf.random.stateless_uniform([], self._shuffle_seed(ticket), None, None, tf.int64)
       records = records.shuffle(self._records_per_ticket, seed, reshuffle_each_iteration=False)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfps import native
 from tfps.data import bad_records, batching
+from tfps.data.choosing import Examples, weighted
 
 # From string [n], a record in each, to (x, y) or (x, y, weight).
 Parse = Callable[[tf.Tensor], tuple]
@@ -72,6 +73,7 @@ class Parser:
     self._check_labels = check_labels
     self._columns = tuple(columns)
     self._skips = on_bad_record == "skip"
+    self._weight = ""
     self._traced = None
     self._reasons: list[str] = []
 
@@ -85,9 +87,13 @@ class Parser:
       columns=self._columns,
     )
 
-  def __call__(
-    self, records: tf.Tensor, damaged: tf.Tensor, numbers: tf.Tensor
-  ) -> tuple[Any, tf.Tensor, bad_records.Skipped]:
+  def weighted_by(self, feature: str) -> Parser:
+    """Returns a copy that makes a feature of x the weight; see `choosing.weighted`."""
+    made = self.with_parse(self.parse)
+    made._weight = feature
+    return made
+
+  def __call__(self, records: tf.Tensor, damaged: tf.Tensor, numbers: tf.Tensor) -> Examples:
     """Parses a ticket's records.
 
     Args:
@@ -96,8 +102,8 @@ class Parser:
       numbers: int64 [n]: the number of each in the ticket.
 
     Returns:
-      (the parse function's result for the good records, how many these are, the
-      `bad_records.Skipped` of the others).
+      The `Examples` of the good records: the parse function's result for them, their numbers, and
+      the `bad_records.Skipped` of the others.
     """
     count = tf.size(records, tf.int64)
     if not self._skips:
@@ -106,24 +112,25 @@ class Parser:
         tf.reduce_all(problems == 0),
         ["there are bad records among those of a ticket:", *self._reasons],
       )
-      return self._with_row_for_each(values, count), count, bad_records.nothing_skipped()
+      return Examples(self._with_row_for_each(values, count), numbers)
     ok, _, (values, problems) = attempt(self._concrete(), records)
 
-    def all_good() -> tuple[Any, tf.Tensor, bad_records.Skipped]:
-      return values, count, bad_records.nothing_skipped()
+    def all_good() -> Examples:
+      return Examples(values, numbers, bad_records.nothing_skipped())
 
-    def some_bad() -> tuple[Any, tf.Tensor, bad_records.Skipped]:
+    def some_bad() -> Examples:
       problems = self.problems(records, damaged)
       good = problems == ""
       kept = tf.boolean_mask(records, good)
       values, _ = self._checked(kept)
       bad = tf.logical_not(good)
       skipped = bad_records.summarise(tf.boolean_mask(problems, bad), tf.boolean_mask(numbers, bad))
-      return values, tf.size(kept, tf.int64), skipped
+      return Examples(values, tf.boolean_mask(numbers, good), skipped)
 
     is_clean = ok & tf.reduce_all(problems == 0) & tf.logical_not(tf.reduce_any(damaged))
-    values, found, skipped = tf.cond(is_clean, all_good, some_bad)
-    return self._with_row_for_each(values, found), found, skipped
+    found = tf.cond(is_clean, all_good, some_bad)
+    count = tf.size(found.numbers, tf.int64)
+    return found._replace(values=self._with_row_for_each(found.values, count))
 
   def problems(self, records: tf.Tensor, damaged: tf.Tensor) -> tf.Tensor:
     """String [n]: what is wrong with each record; empty where nothing is.
@@ -197,6 +204,8 @@ class Parser:
       raise ValueError(
         "parse returned a scalar; each value it returns must have one row for each record."
       )
+    if self._weight:
+      values = weighted(values, self._weight)
     if self._check_labels:
       rejected += _label_problems(values)
     self._reasons = [reason for _, reason in rejected]

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfps.data import batching, index
+from tfps.data import index
+from tfps.data.choosing import Examples
+from tfps.data.hashing import hash64, mix
+from tfps.data.pieces import numbers_in_day
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.source import Source
 from tfps.table.feasigns import feasign
@@ -79,6 +82,7 @@ class ClickStream(Source):
     (TensorShape([64]), TensorShape([64, 5]))
   """
 
+  _reads_pieces = True
   slots = ("user_id", "item_id", "category", "tags", "hour", "device", "city")
 
   def __init__(
@@ -108,33 +112,37 @@ class ClickStream(Source):
       seed=seed,
     )
     self._examples_per_day = int(examples_per_day)
+    self._simulated_seed = int(seed)
     self._labels = tuple(labels)
     ids = {slot: tf.TensorSpec([None], tf.int64) for slot in self.slots}
     ids["tags"] = tf.TensorSpec([None, None], tf.int64)
     self.raw_inputs = RawInputs(ids, _features, self._sample)
 
   def _cut(self, ordinal: int) -> list[index.Cuts]:
-    step, records = self._records_per_ticket, self._examples_per_day
+    step, records = self._records_per_range, self._examples_per_day
     bounds = np.append(np.arange(0, records, step), records)
     return [index.Cuts(self._names[ordinal], bounds, step, records)]
 
-  def _batches(self, ticket: Ticket) -> tf.data.Dataset:
-    examples = tf.range(ticket.begin, ticket.end)
+  def _examples(self, ticket: Ticket) -> Examples:
+    numbers = tf.range(ticket.records)
     if self._shuffle:
-      examples = tf.random.experimental.stateless_shuffle(examples, self._shuffle_seed(ticket))
+      numbers = tf.random.experimental.stateless_shuffle(numbers, self._shuffle_seed(ticket))
+    examples = (
+      tf.gather(numbers_in_day(ticket), numbers) if self._pieces > 1 else (ticket.begin + numbers)
+    )
     values, probability, draw = self._simulate(ticket.day, examples)
     x = _features(values)
     y: Any = tf.cast(draw < probability, tf.float32)[:, tf.newaxis]
     if self._labels:
       y = dict(zip(self._labels, [y, y * self._converts(ticket.day, examples, values)]))
-    return batching.batches((x, y), ticket.records, self.batch_size)
+    return Examples((x, y), numbers)
 
   def _converts(
     self, day: tf.Tensor, examples: tf.Tensor, values: Mapping[str, tf.Tensor]
   ) -> tf.Tensor:
     """float32 [n, 1]: 1 where a click would be followed by a conversion."""
     return _conversions(
-      *(tf.cast(one, tf.int64) for one in (self._seed, day)), examples, values["user_id"],
+      *(tf.cast(one, tf.int64) for one in (self._simulated_seed, day)), examples, values["user_id"],
       values["category"],
     )[:, tf.newaxis]  # fmt: skip
 
@@ -145,7 +153,7 @@ class ClickStream(Source):
 
   def _simulate(self, day: tf.Tensor | int, examples: tf.Tensor) -> _Simulated:
     """Simulates some examples of a day; see `_World.simulate`."""
-    scalars = (self._seed, self._examples_per_day, day)
+    scalars = (self._simulated_seed, self._examples_per_day, day)
     return _simulated(*(tf.cast(scalar, tf.int64) for scalar in scalars), examples)
 
 
@@ -170,7 +178,7 @@ def _conversions(
     + _CONVERSION_OF_CATEGORY * world.factors(12, category, 1)[:, 0]
     + _CONVERSION_OF_USER * world.factors(13, user, 1)[:, 0]
   )
-  draw = _uniform(_hash(seed, 11, day, examples), 1)[:, 0]
+  draw = _uniform(hash64(seed, 11, day, examples), 1)[:, 0]
   return tf.cast(tf.cast(draw, tf.float64) < tf.sigmoid(logit), tf.float32)
 
 
@@ -194,15 +202,15 @@ class _World:
       ({slot: int64 [n] or [n, 5]}, the true click probability float64 [n], a uniform number float64
       [n] that is below the probability when there is a click).
     """
-    draws = _uniform(_hash(self._seed, 1, day, examples), 6)
+    draws = _uniform(hash64(self._seed, 1, day, examples), 6)
     user_draw, age_draw, rank_draw, any_device, device_draw, click_draw = tf.unstack(draws, axis=1)
 
     # A place among the active users, Zipf-Mandelbrot distributed, is held by one user for some
     # days, then by the next.
     place = tf.cast(_USER_OFFSET * (_power(1 + _USERS / _USER_OFFSET, user_draw) - 1), tf.int64)
-    stay = 2 + _below(_hash(self._seed, 2, place), 12)
-    user = place * 1000 + (day + _below(_hash(self._seed, 3, place), 12)) // stay
-    user_draws = _uniform(_hash(self._seed, 4, user), 5)
+    stay = 2 + _below(hash64(self._seed, 2, place), 12)
+    user = place * 1000 + (day + _below(hash64(self._seed, 3, place), 12)) // stay
+    user_draws = _uniform(hash64(self._seed, 4, user), 5)
     first_tag = tf.cast(_power(_CATEGORIES, user_draws[:, 0]), tf.int64)
     stride = 1 + tf.cast((_CATEGORIES - 1) * user_draws[:, 1], tf.int64)
     tag_count = 1 + tf.cast(_TAGS * user_draws[:, 2], tf.int64)
@@ -218,7 +226,7 @@ class _World:
     age = tf.minimum(tf.cast(-_MEAN_ITEM_AGE * _log(1.0 - age_draw), tf.int64), _ITEM_LIFE)
     rank = tf.cast(_power(_ITEMS_PER_DAY, rank_draw), tf.int64)
     item = (day - age + _ITEM_LIFE) * _ITEMS_PER_DAY + rank
-    category_draw = _uniform(_hash(self._seed, 5, item), 1)[:, 0]
+    category_draw = _uniform(hash64(self._seed, 5, item), 1)[:, 0]
     category = tf.cast(_power(_CATEGORIES, category_draw), tf.int64)
     hour = examples * 24 // self._examples_per_day
 
@@ -246,7 +254,7 @@ class _World:
 
   def factors(self, purpose: int, ids: tf.Tensor, count: int) -> tf.Tensor:
     """Standard normal numbers that belong to the ids: float64 [..., count]."""
-    draws = tf.cast(_uniform(_hash(self._seed, purpose, ids), count), tf.float64)
+    draws = tf.cast(_uniform(hash64(self._seed, purpose, ids), count), tf.float64)
     return tf.math.ndtri(tf.maximum(draws, 1e-6))
 
 
@@ -270,26 +278,9 @@ def _features(values: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   }
 
 
-def _hash(*numbers: tf.Tensor | int) -> tf.Tensor:
-  """uint64: integers of any shapes that broadcast, one by one through splitmix64's finaliser."""
-  state = tf.constant(0, tf.uint64)
-  for number in numbers:
-    state = _mix(state ^ tf.cast(number, tf.uint64))
-  return state
-
-
-def _mix(state: tf.Tensor) -> tf.Tensor:
-  state = state + tf.constant(0x9E3779B97F4A7C15, tf.uint64)
-  for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-    state = (state ^ tf.bitwise.right_shift(state, tf.constant(shift, tf.uint64))) * tf.constant(
-      factor, tf.uint64
-    )
-  return state ^ tf.bitwise.right_shift(state, tf.constant(31, tf.uint64))
-
-
 def _uniform(hashes: tf.Tensor, count: int) -> tf.Tensor:
   """float32 [..., count] in [0, 1): `count` independent numbers from each hash, 24 bits each."""
-  bits = _mix(hashes[..., tf.newaxis] + tf.cast(tf.range(count), tf.uint64))
+  bits = mix(hashes[..., tf.newaxis] + tf.cast(tf.range(count), tf.uint64))
   return tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.float32) * 2.0**-24
 
 

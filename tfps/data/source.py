@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import abc
-import copy
-import difflib
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfps.data import bad_records
+from tfps.data import bad_records, batching, choosing, pieces
+from tfps.data.calendar import Calendar, Window
+from tfps.data.down_sampling import DownSampling
 from tfps.data.negatives import Negatives
 from tfps.data.ticket import TICKET_SPEC, Day, Ticket, as_tensors
 from tfps.graph.autograph import libraries_unconverted, users
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
   import numpy.typing as npt
   from typing_extensions import Self
 
-  from tfps.data.index import Cuts
   from tfps.data.raw_inputs import RawInputs
 
 
@@ -47,12 +45,12 @@ class Reading(NamedTuple):
   skipped: Callable[[tf.Tensor], bad_records.Skipped]
 
 
-class Source(abc.ABC):
+class Source(Calendar):
   """Input that the chief cuts into tickets and any worker opens by ticket.
 
-  A subclass names its days, and says how one day is cut (`_cut`) and how a ticket's range becomes
-  batches (`_batches`). The latter runs inside a tf.function on a worker and uses stock TensorFlow
-  ops only.
+  A subclass names its days, and says how one day is cut (`_cut`) and which examples, or batches, a
+  ticket's range becomes (`_examples` or `_batches`). The latter runs inside a tf.function on a
+  worker and uses stock TensorFlow ops only.
 
   With `shuffle`, the tickets of a day and the records of a ticket come in an order that is a pure
   function of the seed, the epoch (see `with_epoch`), the day and the ticket's sequence number: a
@@ -67,6 +65,7 @@ class Source(abc.ABC):
     is_endless: whether it is a stream, whose days are not known beforehand: see `tfps.data.stream`.
     opener: equal for all sources whose `open` is the same function: a source, its days and its
       epochs.
+    down_sampling: the `DownSampling` of `down_sample`, or None.
 
   Examples:
     >>> [day.records for day in source.days()]
@@ -77,7 +76,6 @@ class Source(abc.ABC):
   """
 
   max_bad_records = 0
-  is_endless = False
 
   def __init__(
     self,
@@ -88,69 +86,82 @@ class Source(abc.ABC):
     shuffle: bool = False,
     seed: int = 0,
   ) -> None:
-    for name, value in (("batch_size", batch_size), ("batches_per_ticket", batches_per_ticket)):
-      if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1.")
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-      raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^31 - 1.")
-    self.batch_size = int(batch_size)
+    super().__init__(
+      day_names,
+      batch_size=batch_size,
+      batches_per_ticket=batches_per_ticket,
+      shuffle=shuffle,
+      seed=seed,
+    )
     self.raw_inputs: RawInputs | Mapping[str, RawInputs] | None = None
     self.opener = object()
-    self._records_per_ticket = int(batch_size) * int(batches_per_ticket)
-    self._shuffle = bool(shuffle)
-    self._seed = int(seed)
-    self._epoch = 0
-    self._names = [str(name) for name in day_names]
-    self._selected: Sequence[int] = range(len(self._names))
     self._negatives: Negatives | None = None
-    # Shared by all views of this source, and filled as days are asked for.
-    self._cuts_of_day: dict[int, list[Cuts]] = {}
-    self._first_sequences = [0]
-
-  def days(self) -> list[Day]:
-    """The days in order, a list of `Day`; the first call indexes files that are not yet."""
-    return [
-      Day(ordinal, self._names[ordinal], sum(cuts.records for cuts in self._cuts(ordinal)))
-      for ordinal in self._selected
-    ]
-
-  @property
-  def shuffles(self) -> bool:
-    """Whether an epoch's tickets and their records come in another order than in the files."""
-    return self._shuffle
-
-  @property
-  def records(self) -> int:
-    """How many records all days hold together."""
-    return sum(day.records for day in self.days())
-
-  def day(self, day: Day | int | str) -> Self:
-    """This source, restricted to one day, which keeps its ordinal and its tickets.
-
-    Args:
-      day: a `Day`, an ordinal or a name.
-
-    Raises:
-      ValueError: there is no such day.
-    """
-    view = copy.copy(self)
-    view._selected = (self._ordinal(day),)
-    return view
+    self._choices: tuple[choosing.Choice, ...] = ()
+    self._weight = ""
+    self.down_sampling: DownSampling | None = None
 
   def whole_tickets(self) -> Self:
     """This source, with all examples of a ticket in one batch.
 
     Of a compressed file, which is one ticket, a batch has as many as another ticket would have.
     """
-    view = copy.copy(self)
-    view.batch_size, view.opener = self._records_per_ticket, object()
-    return view
+    return self._view(batch_size=self._records_per_ticket)
 
-  def with_epoch(self, epoch: int) -> Self:
-    """This source, if it shuffles, in the order of that epoch (0, 1, ...)."""
-    view = copy.copy(self)
-    view._epoch = int(epoch)
-    return view
+  def split(self, share: float, by: str | Sequence[str], *, salt: int = 0) -> tuple[Self, Self]:
+    """Two sources without a common example: all but a share of this one, and the share.
+
+    An example is in the share if splitmix64's hash of `salt` and of the features `by`, over 2^64,
+    is below `share`. So all examples with the same features are on the same side, on every day, in
+    every process and run, and however the input is cut.
+
+    Args:
+      share: about how much of all the values is held out, above 0 and below 1.
+      by: a feature of x, or several: int64 or string, one for each example.
+      salt: another one makes another share.
+
+    Raises:
+      ValueError: an argument does not fit.
+
+    Examples:
+      >>> train, held_out = source.split(0.25, by="user_id")
+      >>> count = lambda source: sum(len(y) for t in source.tickets() for _, y in source.open(t))
+      >>> count(train) + count(held_out) == source.records
+      True
+    """
+    inside = choosing.share_of(self.element_spec, by, share, salt)
+    outside = dataclasses.replace(inside, inside=False)
+    return self._view(_choices=(*self._choices, outside)), self._view(
+      _choices=(*self._choices, inside)
+    )
+
+  def down_sample(self, sampling: DownSampling) -> Self:
+    """This source, with a share of the negatives only; see `DownSampling`.
+
+    Whether a negative is kept is a pure function of the seed, the day, the epoch and the number of
+    its record in the day: the same however the input is cut, and each epoch keeps others.
+
+    Raises:
+      ValueError: there is no such label, or the source is down-sampled already.
+    """
+    if self.down_sampling is not None:
+      raise ValueError("the source is down-sampled already: do it once, with the product of rates.")
+    choosing.check_label(self.element_spec, sampling)
+    return self._view(_choices=(*self._choices, choosing.Kept(sampling)), down_sampling=sampling)
+
+  def weighted_by(self, feature: str) -> Self:
+    """This source, with a feature of x, a number for each example, as the examples' weight.
+
+    The feature is no longer in x. A weight that `parse` returns is multiplied with it.
+
+    Raises:
+      ValueError: there is no such feature, or it is not one number for each example.
+    """
+    spec = choosing.feature_of(self.element_spec, feature, "weight")
+    choosing.check_weight(spec, feature)
+    return self._weighted(feature)
+
+  def _weighted(self, feature: str) -> Self:
+    return self._view(_weight=feature)
 
   def with_negatives(
     self, items: Mapping[str, npt.ArrayLike], count: int, *, seed: int = 0
@@ -169,25 +180,20 @@ class Source(abc.ABC):
     Raises:
       ValueError: an argument is not as it must be; x or y are not, when batches are read.
     """
-    view = copy.copy(self)
-    view._negatives, view.opener = Negatives(items, count, seed), object()
-    view.__dict__.pop("element_spec", None)
-    return view
+    return self._view(_negatives=Negatives(items, count, seed))
 
-  def tickets(self, day: Day | int | str | None = None) -> Iterator[Ticket]:
-    """Yields the `Ticket`s of one day (a `Day`, an ordinal or a name), or of all days in order.
+  def to_test(self) -> Self:
+    """This source as it is tested: each example once, and no negative is left out."""
+    view = self._relisted(_window=Window())
+    if view.down_sampling is None:
+      return view
+    choices = tuple(one for one in self._choices if not isinstance(one, choosing.Kept))
+    return view._view(_choices=choices, down_sampling=None)
 
-    Sequence numbers follow the order in which tickets are yielded.
-    """
-    for ordinal in self._selected if day is None else (self._ordinal(day),):
-      ranges = [(cuts, i) for cuts in self._cuts(ordinal) for i in range(len(cuts))]
-      order: Sequence[int] | np.ndarray = range(len(ranges))
-      if self._shuffle:
-        order = np.random.default_rng([self._seed, self._epoch, ordinal]).permutation(len(ranges))
-      for sequence, at in enumerate(order, self._first_sequence(ordinal)):
-        cuts, i = ranges[at]
-        begin, end, records = cuts.range(i)
-        yield Ticket(ordinal, 0, sequence, cuts.path, begin, end, records)
+  @property
+  def can_be_mixed(self) -> bool:
+    """Whether it may be a part of `tfps.data.mix`."""
+    return self._window == Window() and self._negatives is None and not self.is_endless
 
   def open(self, ticket: Ticket) -> tf.data.Dataset:
     """A tf.data.Dataset of the batches, (x, y) or (x, y, weight), of exactly that ticket's range.
@@ -221,14 +227,25 @@ class Source(abc.ABC):
       example = self._negatives.number_of(example, self.batch_size)
     return self.place_of(ticket, self._number_of(ticket, example) if example >= 0 else -1)
 
+  def own_examples(self, examples: int) -> int:
+    """How many of a ticket's examples are its records: all but the items of `with_negatives`."""
+    if self._negatives is None:
+      return examples
+    return int(self._negatives.records_of(examples, self.batch_size))
+
   def _number_of(self, ticket: Ticket, example: int) -> int:
     """The number of the record in the ticket; -1 where it is not known."""
-    del ticket
-    return -1 if self._shuffle else example
+    if self._has_own_batches():
+      return -1 if self._shuffle or self._choices else example
+    numbers = self._numbers(*as_tensors(ticket)).numpy()
+    return int(numbers[example]) if example < len(numbers) else -1
 
   def place_of(self, ticket: Ticket, number: int) -> str:
     """Says where in its file a ticket's record is; number -1 means somewhere in the ticket."""
-    return f"record {number} of {ticket.path}" if number >= 0 else str(ticket.path)
+    if number < 0:
+      return pieces.files_of(ticket)
+    ticket, number = pieces.find(ticket, number)
+    return f"record {number} of {ticket.path}"
 
   def skipped_in_index(self, day: Day | int | str) -> list[bad_records.SkippedInIndex]:
     """Returns the `bad_records.SkippedInIndex`s of a day: data that is in none of its tickets."""
@@ -241,6 +258,11 @@ class Source(abc.ABC):
     return []
 
   @functools.cached_property
+  def _numbers(self) -> Any:
+    """A function of a ticket: the numbers of its examples' records."""
+    return tf.function(lambda *fields: self._chosen(Ticket(*fields)).numbers)
+
+  @functools.cached_property
   def element_spec(self) -> Any:
     """The element_spec of `open`'s datasets, known without reading any data."""
     opened = tf.function(lambda *fields: self.open(Ticket(*fields)))
@@ -248,45 +270,46 @@ class Source(abc.ABC):
       opened = opened.get_concrete_function(*TICKET_SPEC)
     return opened.structured_outputs.element_spec
 
-  @abc.abstractmethod
-  def _cut(self, ordinal: int) -> list[Cuts]:
-    """A list of `index.Cuts`: the files or partitions of one day. Runs on the chief, once."""
-
   def _read(self, ticket: Ticket) -> Reading:
-    """The `Reading` of a ticket; a source that skips no records says only what `_batches` are."""
-    return Reading(users(self._batches)(ticket), lambda examples: bad_records.nothing_skipped())
+    """The `Reading` of a ticket."""
+    if self._has_own_batches() and not self._choices and not self._weight:
+      return Reading(users(self._batches)(ticket), lambda examples: bad_records.nothing_skipped())
+    values, numbers, skipped = self._chosen(ticket)
+    if skipped is None:
+      skipped = bad_records.nothing_skipped()
+    count = tf.size(numbers, tf.int64)
+    return Reading(batching.batches(values, count, self.batch_size), lambda examples: skipped)
+
+  def _chosen(self, ticket: Ticket) -> choosing.Examples:
+    """The examples of a ticket that the source has."""
+    if self._has_own_batches():
+      return self._finished(ticket, Source._examples(self, ticket))
+    return self._finished(ticket, users(self._examples)(ticket))
+
+  def _finished(self, ticket: Ticket, examples: choosing.Examples) -> choosing.Examples:
+    """Those of the ticket's examples that the source has, with their weights."""
+    examples = choosing.chosen(examples, ticket, self._choices)
+    if self._weight:
+      examples = examples._replace(values=choosing.weighted(examples.values, self._weight))
+    return examples
+
+  def _has_own_batches(self) -> bool:
+    """Whether the class says what batches are, and not what examples are."""
+    names = {"_batches", "_examples"}
+    definer = next(one for one in type(self).__mro__ if names & set(vars(one)))
+    return definer is not Source and "_batches" in vars(definer)
+
+  def _examples(self, ticket: Ticket) -> choosing.Examples:
+    """The ticket's `choosing.Examples`; those of `_batches` by default."""
+    whole = self.whole_tickets()
+    values = users(whole._batches)(ticket).get_single_element()
+    count = batching.rows(tf.nest.flatten(values)[0])
+    return choosing.Examples(values, tf.range(count))
 
   def _batches(self, ticket: Ticket) -> tf.data.Dataset:
     """The dataset of the ticket's batches, (x, y) or (x, y, weight); see `batching.batches`."""
-    raise NotImplementedError
-
-  def _cuts(self, ordinal: int) -> list[Cuts]:
-    if ordinal not in self._cuts_of_day:
-      self._cuts_of_day[ordinal] = self._cut(ordinal)
-    return self._cuts_of_day[ordinal]
-
-  def _first_sequence(self, ordinal: int) -> int:
-    firsts = self._first_sequences
-    while len(firsts) <= ordinal:
-      firsts.append(firsts[-1] + sum(len(cuts) for cuts in self._cuts(len(firsts) - 1)))
-    return firsts[ordinal]
-
-  def _ordinal(self, day: Day | int | str) -> int:
-    if isinstance(day, Day):
-      ordinal = day.ordinal
-    elif isinstance(day, str):
-      ordinal = self._names.index(day) if day in self._names else -1
-    else:
-      ordinal = day
-    if ordinal not in self._selected:
-      names = [self._names[selected] for selected in self._selected]
-      near = difflib.get_close_matches(str(day), names, 1) or names[:1]
-      hint = f" (did you mean {near[0]!r}?)" if near else ""
-      raise ValueError(
-        f"there is no day {day!r} among the {len(names)} days of this source{hint}; "
-        "days() lists them."
-      )
-    return int(ordinal)
+    values, numbers, _ = self._examples(ticket)
+    return batching.batches(values, tf.size(numbers, tf.int64), self.batch_size)
 
   def _shuffle_seed(self, ticket: Ticket) -> tf.Tensor:
     """int64 [2] for stateless random ops: the same for the same ticket."""

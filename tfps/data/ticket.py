@@ -21,6 +21,9 @@ class Ticket(NamedTuple):
   begin: int  # first byte (files) or first record (partitions)
   end: int  # one past the last
   records: int  # how many records the range holds
+  epoch: int = 0  # another number whenever the records are read again
+  first: int = 0  # how many records of the day come before these
+  pieces: str = ""  # of a ticket of several ranges, where they are: see `pieces`
 
 
 class Day(NamedTuple):
@@ -45,6 +48,9 @@ TICKET_SPEC: Any = Ticket(
   begin=tf.TensorSpec([], tf.int64),
   end=tf.TensorSpec([], tf.int64),
   records=tf.TensorSpec([], tf.int64),
+  epoch=tf.TensorSpec([], tf.int64),
+  first=tf.TensorSpec([], tf.int64),
+  pieces=tf.TensorSpec([], tf.string),
 )
 
 

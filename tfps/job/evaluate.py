@@ -12,7 +12,7 @@ from tfps.cluster import liveness
 from tfps.errors import ConfigError, LostError
 from tfps.evaluation import watch
 from tfps.evaluation.evaluator import Evaluator
-from tfps.job import outputs
+from tfps.job import feeding, outputs
 from tfps.job import train as training
 
 if TYPE_CHECKING:
@@ -53,10 +53,17 @@ def run(config: Any, task: Task, source: Source, model_class: Callable[..., Mode
 
 
 def evaluation_source(config: Any, module: ModuleType) -> Source:
-  """What to score: `evaluation_source(config)` of the module, or its source's last day."""
+  """What to score.
+
+  `evaluation_source(config)` of the module, or else of its source the held-out share, or else the
+  last day.
+  """
   if hasattr(module, "evaluation_source"):
     return module.evaluation_source(config)
-  source = module.source(config)
+  source, share = feeding.prepared(config, module.source(config))
+  if share is not None:
+    return share
+  source = source.to_test()
   days = [day for day in source.days() if day.records]
   return source.day(days[-1]) if days else source
 

@@ -18,6 +18,7 @@ from tfps.export.manifests import BaseManifest
 from tfps.export.saved_capture import CapturedRows, SavedCapture, WantedKeys
 from tfps.export.served.model import ServedModel
 from tfps.export.target import of_models
+from tfps.job import feeding
 from tfps.job import train as training
 from tfps.layers.embedding import row_widths, slots_of, tables_of
 from tfps.storage import files
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
   import tf_keras as keras
 
   from tfps.data.raw_inputs import RawInputs
-  from tfps.data.source import Source
   from tfps.table.feasign_table import FeasignTable
   from tfps.training.model import Model
 
@@ -36,7 +36,7 @@ _DEVICES = ["/device:CPU:0"]
 def export(
   path: str,
   config: Any,
-  source: Source,
+  made: feeding.Made,
   model_class: Callable[..., Model],
   output: str = "",
   progress: reader.Progress = reader.no_progress,
@@ -49,7 +49,7 @@ def export(
   Args:
     path: a checkpoint, or a folder of checkpoints, whose newest is exported.
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
-    source: the `tfps.data` source, with raw inputs.
+    made: the `tfps.data` source, with raw inputs, or {name: source}.
     model_class: as for `tfps.job.train.run`.
     output: the folder of exports; `config.export.folder` by default.
     progress: a function of (iterator of shards, their number) that returns it with a progress bar.
@@ -66,6 +66,7 @@ def export(
   output = output or config.export.folder
   if not output:
     raise ConfigError("There is nowhere to export to: give --output, or set config.export.folder.")
+  source, _ = feeding.prepared(config, made)
   raw = source.raw_inputs
   if raw is None:
     raise ConfigError(

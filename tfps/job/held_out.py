@@ -46,7 +46,8 @@ def check(config: Any, source: Source | None) -> None:
   if asked and source is None:
     raise ConfigError(
       f"config.validation.{asked[0]} is {settings[asked[0]]!r}, but nothing is held out: write a "
-      "function validation_source(config), which returns a tfps.data source, into the config."
+      "function validation_source(config), which returns a tfps.data source, into the config, or "
+      "set config.held_out."
     )
   if not 0 < settings.reduce_rate <= 1:
     raise ConfigError(

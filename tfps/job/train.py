@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from tfps import callbacks as tfps_callbacks
 from tfps import cluster
-from tfps.job import held_out, outputs, stopping, summary, warm_start
+from tfps.job import feeding, held_out, outputs, stopping, summary, warm_start
 from tfps.job.model import make_model
 from tfps.job.table import make_table
 from tfps.training.communication import Communication
@@ -50,13 +50,14 @@ def build(
       ) from None
     optimizer.learning_rate = config.dense_optimizer.learning_rate
     outputs.set_click_label(model, config.click_label)
+    feeding.correct_for(config, model)
     model.compile(optimizer, **outputs.compiled_with(config))
   return table, model
 
 
 def run(
   config: Any,
-  source: Source,
+  made: feeding.Made,
   model_class: Callable[..., Model],
   fill: Callable[[Any, FeasignTable], Any] | None = None,
   more_callbacks: Callable[[Any, FeasignTable], list] | None = None,
@@ -66,20 +67,23 @@ def run(
 
   Args:
     config: ConfigDict with the fields of `tfps.training.config.default_config`.
-    source: the `tfps.data` source to train on.
+    made: the `tfps.data` source, or {name: source}, of which `tfps.job.feeding` makes the one to
+      train on.
     model_class: called as `tfps.job.model.make_model` does.
     fill: function of (config, table) that puts rows into the table of a run that begins, after
       `config.warm_start`.
     more_callbacks: function of (config, table) that returns Keras callbacks; an `EndOfDay` among
       them, with hooks of its own, takes the place of the usual one, and so does a
       `ProgressiveTest`.
-    validation: the `tfps.data` source of held-out examples, for `config.validation`; None: there
-      are none.
+    validation: the `tfps.data` source of held-out examples, for `config.validation`; by default
+      the share of `config.held_out`.
 
   Returns:
     `tfps.job.summary.Summary`.
   """
   communication = make_communication(config)
+  source, share = feeding.prepared(config, made)
+  validation = share if validation is None else validation
   held_out.check(config, validation)
   strategy = cluster.strategy()
   table, model = build(config, model_class, strategy)

@@ -44,6 +44,25 @@ def check_shuffle(source: Source, shuffle: Any) -> None:
     )
 
 
+def check_down_sampling(model: Model, source: Source) -> None:
+  """Raises ValueError unless the model corrects for the negatives that the source leaves out."""
+  if model.down_sampling != source.down_sampling:
+    raise ValueError(
+      f"the source has down_sampling {source.down_sampling}, and model '{model.name}' has "
+      f"{model.down_sampling}: set the model's down_sampling to the source's before compile, so "
+      "that its predictions are those of all data."
+    )
+
+
+def check_all_negatives(source: Source, name: str) -> None:
+  """Raises ValueError if negatives are left out of a source that a model is evaluated on."""
+  if source.down_sampling is not None:
+    raise ValueError(
+      f"{name} leaves out negatives, and a model's predictions are those of all data: give "
+      "source.to_test()."
+    )
+
+
 def check_validation(x: Any, validation_data: Any, validation_freq: Any) -> None:
   """Raises ValueError unless `fit` can validate so; before it trains."""
   is_source = isinstance(x, Source)
@@ -58,8 +77,10 @@ def check_validation(x: Any, validation_data: Any, validation_freq: Any) -> None
     raise ValueError(
       f"validation_freq is {validation_freq!r}; it must be a whole number or a list of epochs."
     )
-  if isinstance(validation_data, Source) and validation_data.is_endless:
-    raise ValueError("validation_data is a stream, which does not end: give files.")
+  if isinstance(validation_data, Source):
+    if validation_data.is_endless:
+      raise ValueError("validation_data is a stream, which does not end: give files.")
+    check_all_negatives(validation_data, "validation_data")
 
 
 def validates(epoch: int, validation_freq: int | list[int]) -> bool:

@@ -22,7 +22,8 @@ class Callback(keras.callbacks.Callback):
   on a `tfps.data` source calls these, in this order:
 
   * `on_day_begin`, or `on_day_resume` where a run goes on within a day from a checkpoint;
-  * `on_records_skipped`, `on_ticket_end` and Keras's batch hooks, after each ticket;
+  * `on_records_skipped`, `on_examples_left_out`, `on_ticket_end` and Keras's batch hooks, after
+    each ticket;
   * `on_moment`, and on a stream without new samples `on_idle`, when no ticket is running;
   * `on_day_trained` of all callbacks, then `on_day_end` of all callbacks, then `on_moment`.
 
@@ -75,6 +76,9 @@ class Callback(keras.callbacks.Callback):
   def on_records_skipped(self, counts: dict[str, int]) -> None:
     """Called after a ticket some of whose records were bad and skipped: {reason: number}."""
 
+  def on_examples_left_out(self, count: int) -> None:
+    """Called after a ticket with examples that a split or down-sampling of the source left out."""
+
   def on_moment(self, position: Position) -> None:
     """Called when no ticket is running; everything before `position` is trained, nothing after."""
 
@@ -106,7 +110,7 @@ def _hooks_of(cls: type) -> tuple[str, ...]:
 
 HOOKS = frozenset(_hooks_of(Callback))
 _OWN_HOOKS = sorted(HOOKS - set(_hooks_of(keras.callbacks.Callback)))
-_LIKE_OWN = ("on_day", "on_moment", "on_ticket", "on_idle", "on_record")
+_LIKE_OWN = ("on_day", "on_moment", "on_ticket", "on_idle", "on_record", "on_example")
 
 
 def check_hooks(callbacks: Iterable[keras.callbacks.Callback]) -> None:

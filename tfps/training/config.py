@@ -74,6 +74,23 @@ def default_config() -> config_dict.ConfigDict:
   # leaves it out and counts it, up to max_bad_records (0: no limit). More in docs/reliability.md.
   config.on_bad_record = "fail"
   config.max_bad_records = 10_000
+  # shuffle.on: shuffle the tickets of a day and the records of each, which has so many pieces from
+  # all over the day; otherwise the order is that of the source. mix: where source(config) returns
+  # {name: source}, the ratios of their records by name, 1 by default, and what happens when one
+  # ends ("go_on", "stop", "repeat"). window: each day is trained with those before it, `days` in
+  # all, `epochs` times. More, also of the next fields, in docs/inputs.md.
+  config.shuffle = config_dict.create(on=False, pieces=1)
+  config.mix = config_dict.create(ratios=config_dict.ConfigDict(), when_one_ends="go_on")
+  config.window = config_dict.create(days=1, epochs=1)
+  # A share of the examples that is never trained on: those with about that share of all values of
+  # the features `by`, such as ("user_id",). Where the config's file has no validation_source, the
+  # share is it.
+  config.held_out = config_dict.create(share=0.0, by=(), salt=0)
+  # The share of the negatives that is trained on; predictions are corrected for it. label: the
+  # label that is 0 for a negative, click_label by default; also: other outputs to be corrected.
+  config.negatives = config_dict.create(rate=1.0, label="", also=())
+  # The feature that is no feature but the weight of its example; none where it is empty.
+  config.weight = ""
   # With so many steps whose loss or gradient is not finite a run fails; each of them changes no
   # weight (0: no limit). More in docs/reliability.md.
   config.max_nonfinite_steps = MOST

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfps.data import batching
+from tfps.data.down_sampling import DownSampling
 from tfps.data.samples import CLICK, SHOW
 from tfps.data.source import Source
 from tfps.data.ticket import Ticket
@@ -43,6 +44,8 @@ class Model(WithoutRows, keras.Model):
   A subclass may set or override:
     max_nonfinite_steps: with how many steps whose loss or gradient is not finite, and which change
       no weight, a `fit` fails; 100 by default, 0 for no limit.
+    down_sampling: the `tfps.data.DownSampling` of the source that it is trained on, if there is
+      one: what the model returns when it is not called for training is corrected for it.
     click_label: the label that is the click where the model has several: a key of `y` (dict), a
       position (list or columns); 0, the first, by default.
     loss_reduction: "mean" or "sum": what its `compute_loss` does with a batch's examples, where
@@ -64,6 +67,7 @@ class Model(WithoutRows, keras.Model):
   """
 
   max_nonfinite_steps: int = nonfinite_steps.MOST
+  down_sampling: DownSampling | None = None
   click_label: str | int | None = None
   loss_reduction: str | None = None
   labels_are_clicks = True  # As far as it is known.
@@ -85,7 +89,10 @@ class Model(WithoutRows, keras.Model):
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     with owner.calling(self):
-      return super().__call__(*args, **kwargs)
+      outputs = super().__call__(*args, **kwargs)
+    if self.down_sampling is None or kwargs.get("training", args[1] if len(args) > 1 else None):
+      return outputs
+    return self.down_sampling.correct(outputs)
 
   def compile(self, *args: Any, **kwargs: Any) -> None:
     """Configures training, as `keras.Model.compile` does; it takes effect at the next call."""
@@ -276,6 +283,7 @@ class Model(WithoutRows, keras.Model):
       validation_steps=validation_steps, validation_batch_size=validation_batch_size,
     )  # fmt: skip
     arguments.check_shuffle(x, shuffle)
+    arguments.check_down_sampling(self, x)
     validated = () if validation_data is None else ("make_test_function",)
     arguments.check_made_functions(self, "make_train_function", *validated)
     compat.assert_compiled(self)
@@ -342,6 +350,7 @@ class Model(WithoutRows, keras.Model):
         )  # fmt: skip
     arguments.check_unknown(kwargs)
     arguments.refuse(y=y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
+    arguments.check_all_negatives(x, "the source")
     arguments.check_made_functions(self, "make_test_function")
     compat.assert_compiled(self)
     verbose = arguments.verbosity(verbose)

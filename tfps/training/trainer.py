@@ -333,7 +333,7 @@ class _Fit:
           self._nonfinite.add(
             int(tally.count), self._source.place_of_example, ticket, int(tally.first)
           )
-          self._finish(ticket, skipped, step, spoilt=int(tally.count) > 0)
+          self._finish(ticket, int(examples), skipped, step, spoilt=int(tally.count) > 0)
           position = self._counted(position)
           step += 1
       # All that have begun are finished: these are the day's first tickets, in whatever order.
@@ -364,12 +364,17 @@ class _Fit:
       if self.callbacks.want_moment(position()):
         return
 
-  def _finish(self, ticket: Ticket, skipped: bad_records.Skipped, step: int, spoilt: bool) -> None:
+  def _finish(
+    self, ticket: Ticket, examples: int, skipped: bad_records.Skipped, step: int, spoilt: bool
+  ) -> None:
     """Tells callbacks of a finished ticket; the loss of a spoilt one is NaN to them."""
     self._memory_watch.warn()
     counts = self._skipped.add_ticket(ticket, skipped)
     if counts:
       self.callbacks.call("on_records_skipped", counts)
+    trained = self._source.own_examples(examples)
+    if left_out := ticket.records - trained - sum(counts.values()):
+      self.callbacks.call("on_examples_left_out", left_out)
     self.callbacks.call("on_ticket_end", ticket)
     # Several tickets run at once, so a ticket "begins" for callbacks when it is finished.
     self.callbacks.on_train_batch_begin(step)

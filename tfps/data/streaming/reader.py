@@ -130,7 +130,7 @@ class StreamReader:
     bounds = self._samples.bounds
     ticket = Ticket(
       self._days.index, 0, self._sequence, self._arrival.path, int(bounds[begin]),
-      int(bounds[self._at]), taken,
+      int(bounds[self._at]), taken, first=self._sequence * self._source.records_per_ticket,
     )  # fmt: skip
     self._sequence += 1
     self._busy_at = time.monotonic()
