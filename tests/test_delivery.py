@@ -26,9 +26,9 @@ from tests.model_server import MODEL, ModelServer
 from tests.patience import PATIENCE
 from tfps.delivery import catch_up as catch_up_lib
 from tfps.delivery.channel import open_channel
-from tfps.delivery.deltas import ExportFolder
 from tfps.delivery.replica import Replica
 from tfps.export.artifact import ARTIFACTS
+from tfps.export.delta_folder import ExportFolder
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORDS = np.array([f"w{i}" for i in range(60)])

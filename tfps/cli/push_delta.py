@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from tfps.cli import delivery
 
 if TYPE_CHECKING:
-  from tfps.delivery.deltas import ExportFolder
   from tfps.delivery.replica import Replica
+  from tfps.export.delta_folder import ExportFolder
   from tfps.export.delta_reader import Chunk, Delta
 
 NAME = "push-delta"
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   delivery.check(args)
-  from tfps.delivery.deltas import ExportFolder
+  from tfps.export.delta_folder import ExportFolder
 
   folder = ExportFolder(args.folder)
   replicas = delivery.replicas(args)

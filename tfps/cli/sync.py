@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
   stop = threading.Event()
   for signum in (signal.SIGTERM, signal.SIGINT):
     signal.signal(signum, lambda *_: stop.set())
-  from tfps.delivery.deltas import ExportFolder
   from tfps.delivery.sync import Sync
+  from tfps.export.delta_folder import ExportFolder
 
   replicas = delivery.replicas(args)
   folder = ExportFolder(args.folder)

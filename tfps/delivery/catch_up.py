@@ -9,8 +9,8 @@ from tfps.delivery.replica import Status
 from tfps.errors import NotServed, Refused
 
 if TYPE_CHECKING:
-  from tfps.delivery.deltas import ExportFolder
   from tfps.delivery.replica import Replica
+  from tfps.export.delta_folder import ExportFolder
   from tfps.export.delta_reader import Chunk, Delta
 
 
@@ -34,7 +34,7 @@ def catch_up(
 
   Args:
     replica: the `replica.Replica`.
-    folder: the `deltas.ExportFolder`.
+    folder: the `ExportFolder`.
     chunk_bytes: how many bytes of entries are in one call at most.
     listener: a `Listener`.
 

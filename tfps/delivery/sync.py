@@ -12,8 +12,8 @@ import tensorflow as tf
 from tfps.delivery.catch_up import catch_up
 
 if TYPE_CHECKING:
-  from tfps.delivery.deltas import ExportFolder
   from tfps.delivery.replica import Replica, Status
+  from tfps.export.delta_folder import ExportFolder
   from tfps.export.delta_reader import Chunk, Delta
 
 
@@ -22,7 +22,7 @@ class Sync:
 
   Args:
     replicas: the `replica.Replica`s.
-    folder: the `deltas.ExportFolder`.
+    folder: the `ExportFolder`.
     chunk_bytes: how many bytes of entries are in one call at most.
     poll_seconds: how long to wait before looking for new deltas.
     tensorboard: folder for TensorBoard's files: the lag of each delta at each replica; or None.

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from tfps.checkpoint import CheckpointManager, reader
 from tfps.errors import ConfigError
 from tfps.evaluation.evaluator import spread
 from tfps.evaluation.importance import Importance, shuffle_slots
-from tfps.job import outputs
-from tfps.job import train as training
+from tfps.job import restored
 from tfps.training.position import Position
 
 if TYPE_CHECKING:
@@ -55,13 +52,7 @@ def measure(
       "a stream has no end to score: let evaluation_source(config) of the config return a "
       "tfps.data.source."
     )
-  checkpoint = reader.open_checkpoint(path).path
-  table, model = training.build(config, model_class, tf.distribute.get_strategy())
-  outputs.check(config, model, source)
-  model.build_for(source)
-  folder = checkpoint.rpartition("/")[0] or "."
-  manager = CheckpointManager(folder, model, [table], read_only=True)
-  position = Position(**manager.restore(checkpoint))
+  checkpoint, position, model = restored.restore(path, config, source, model_class)
   if not slots:
     x, *_ = keras.utils.unpack_x_y_sample_weight(source.element_spec)
     slots = [slot for slot in config.slots if slot in x]
