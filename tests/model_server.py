@@ -83,6 +83,11 @@ class ModelServer:
 
   def call(self, inputs, signature="serving_default", version=None):
     """{name: array} of a signature's outputs."""
+    outputs = self.exchange(inputs, signature, version)[1].outputs
+    return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+
+  def exchange(self, inputs, signature="serving_default", version=None):
+    """(PredictRequest, PredictResponse) of a call."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = MODEL
     request.model_spec.signature_name = signature
@@ -90,8 +95,7 @@ class ModelServer:
       request.model_spec.version.value = version
     for name, value in inputs.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    outputs = self._stub.Predict(request, PATIENCE, wait_for_ready=True).outputs
-    return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+    return request, self._stub.Predict(request, PATIENCE, wait_for_ready=True)
 
   def status(self, version=None):
     """(sequence, position)."""

@@ -23,7 +23,7 @@ LAYERS = [
   ["training"],
   ["checkpoint"],
   ["export"],
-  ["evaluation", "migration", "callbacks", "delivery", "join"],
+  ["evaluation", "migration", "callbacks", "delivery", "join", "replay"],
   ["job"],
   ["cli"],
   # What users import or run, as they do tfps/__init__.py, which loads public names on first use.

@@ -29,6 +29,7 @@ from tfps.cli import (
   pin,
   push_delta,
   rebalance,
+  replay,
   rollback,
   rollout,
   sync,
@@ -39,7 +40,7 @@ from tfps.cluster import ending, failures
 
 COMMANDS = (
   train, join, launch, inspect, importance, evict, rebalance, export, fold, verify_export,
-  push_delta, sync, rollout, rollback, pin,
+  replay, push_delta, sync, rollout, rollback, pin,
 )  # fmt: skip
 
 

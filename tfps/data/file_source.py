@@ -428,10 +428,10 @@ def calendar_of(files: Files, days: Sequence[str] | None) -> dict[str, list[Part
         f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}."
       )
     calendar = {name: paths for name, paths in calendar.items() if name in set(days)}
-  return {name: [Part(path) for path in _expand(paths)] for name, paths in calendar.items()}
+  return {name: [Part(path) for path in expand(paths)] for name, paths in calendar.items()}
 
 
-def _expand(files: Paths) -> list[str]:
+def expand(files: Paths) -> list[str]:
   """The list of paths that a path, a glob or a list of these means."""
   paths = []
   for pattern in (

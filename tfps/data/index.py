@@ -131,7 +131,7 @@ def cut_tfrecord(stream: IO[bytes], path: str, *, step: int, skip_damage: bool =
       records += 1
       start, position = position, position + 16 + length
       here += 16 + length
-    wrong = _first_wrong_length(unchecked)
+    wrong = first_wrong_length(unchecked)
     if wrong is not None:
       records -= len(unchecked) - wrong
       position = unchecked[wrong][0]
@@ -158,7 +158,7 @@ def cut_tfrecord(stream: IO[bytes], path: str, *, step: int, skip_damage: bool =
   return Cuts(path, np.array(bounds, np.int64), step, records, damage)
 
 
-def _first_wrong_length(headers: Sequence[tuple[int, int, int]]) -> int | None:
+def first_wrong_length(headers: Sequence[tuple[int, int, int]]) -> int | None:
   """Finds the first wrong one of some (position, length, length's checksum); None if all fit."""
   if not headers:
     return None

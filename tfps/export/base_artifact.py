@@ -15,7 +15,7 @@ from tfps.export.delta_reader import Chunk
 from tfps.export.manifests import BaseManifest, BaseTable, PackedWeights
 from tfps.export.predicates import Predicates
 from tfps.export.served import saved_model_file
-from tfps.export.served.model import CLASSIFY, REGRESS, ServedModel, named
+from tfps.export.served.model import CLASSIFY, FEATURES, REGRESS, ServedModel, named
 from tfps.storage import bundles
 from tfps.storage.complete_folder import Prepared
 
@@ -91,6 +91,7 @@ def prepare(
     requests = [
       extras.predict_log("serving_default", _first(inputs)),
       extras.predict_log("feasigns", _first(served.inputs.to_dense(features))),
+      extras.predict_log(FEATURES, _first(inputs)),
       extras.predict_log("delta_status", {"ask": np.zeros([1], np.int64)}),
       extras.predict_log("apply_delta", chunk.inputs()),
     ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Outputs = dict[str, tf.Tensor]
 
 CLASSIFY, REGRESS = "classify", "regress"
+FEATURES = "features"
 
 
 # tf.Module would look for variables in these attributes, and find the trainer's.
@@ -81,6 +82,7 @@ class ServedModel(tf.Module):
     signatures = {
       "serving_default": _function(self._predict_raw, raw_specs),
       "feasigns": _function(self._predict_dense, self._inputs.dense_specs),
+      FEATURES: _function(self._features, raw_specs),
       "apply_delta": _function(
         self._apply_delta,
         {
@@ -113,6 +115,10 @@ class ServedModel(tf.Module):
 
   def _predict_raw(self, **raw: tf.Tensor) -> Outputs:
     return self._predict(self._inputs.from_raw(raw))
+
+  def _features(self, **raw: tf.Tensor) -> Outputs:
+    dense = self._inputs.to_dense(self._inputs.from_raw(raw))
+    return {name: tf.identity(value) for name, value in dense.items()}
 
   def _predict_dense(self, **dense: tf.Tensor) -> Outputs:
     return self._predict(self._inputs.from_dense(dense))
