@@ -14,6 +14,7 @@ class Show:
   time: int
   payload: str
   actions: list
+  slice: int  # in which it waits: that of the record that came first
   open: bool = True
   given: set = dataclasses.field(default_factory=set)
 
@@ -45,12 +46,14 @@ class Reference:
       known = self.shows.get(ids)
       if self.slice(time) < self.forgotten_below:
         self.counts["expired_features"] += 1
-      elif known and self.slice(known.time) >= self.forgotten_below:
+      elif known and known.slice >= self.forgotten_below:
         self.counts["duplicate_features"] += 1
+        if self.settings.policy == "wait" and known.slice >= self.closed_below:
+          known.time, known.payload = min((known.time, known.payload), (time, payload))
       else:
         self.counts["features"] += 1
         self.counts["late_features"] += self.slice(time) < self.closed_below
-        self.shows[ids] = Show(ids, time, payload, [])
+        self.shows[ids] = Show(ids, time, payload, [], self.slice(time))
         if self.settings.policy == "early":
           samples.append(self.sample(self.shows[ids], {}, time, show=1, weights=1))
     for _, time, _, _ in actions:
@@ -59,7 +62,7 @@ class Reference:
     arrived, self.unmatched = self.unmatched + list(actions), []
     for action in arrived:
       show = self.shows.get(action[0])
-      if show is None or self.slice(show.time) < self.forgotten_below:
+      if show is None or show.slice < self.forgotten_below:
         self.unmatched.append(action)
       elif show.open:
         show.actions.append(action[1:])
@@ -70,7 +73,7 @@ class Reference:
         samples += self.positives(show)
     self.advance(close)
     for show in self.shows.values():
-      if show.open and self.slice(show.time) < self.closed_below:
+      if show.open and show.slice < self.closed_below:
         show.open = False
         if self.settings.policy == "wait":
           samples.append(self.whole(show))
@@ -105,7 +108,10 @@ class Reference:
 
   def counts_for(self, show, label, action):
     time, kind, _ = action
-    return kind == label.action and -self.settings.skew_ms <= time - show.time <= label.wait_ms
+    return (
+      kind in (label.action, label.undo)
+      and -self.settings.skew_ms <= time - show.time <= label.wait_ms
+    )
 
   def whole(self, show):
     """The one sample of policy wait."""
@@ -113,8 +119,12 @@ class Reference:
     self.counts["duplicate_actions"] += len(show.actions) - len(distinct)
     labels, label_time = {}, show.time
     for label in self.settings.labels:
-      values = [action[2] for action in distinct if self.counts_for(show, label, action)]
-      if not label.value:
+      counted = [action for action in distinct if self.counts_for(show, label, action)]
+      values = [action[2] for action in counted]
+      if label.undo:
+        last = max(((time, kind == label.undo) for time, kind, _ in counted), default=(0, True))
+        labels[label.name] = float(not last[1])
+      elif not label.value:
         labels[label.name] = float(bool(values))
       elif values:
         pick = {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests import join_logs
 from tests.patience import PATIENCE
+from tests.soak import join as soak
 from tests.test_join_kafka import brokers as brokers  # noqa: PLC0414  (a fixture)
 from tests.test_join_kafka import config as topics_config
 from tests.test_join_kafka import consume
@@ -157,6 +158,10 @@ def test_partitions_at_any_speed(tmp_path, brokers, monkeypatch):
     assert exact(samples, *logs)
     found.append(sorted(samples, key=str))
   assert found[0] == found[1] == found[2]
+
+
+def test_killed_while_partitions_are_delayed(tmp_path):
+  soak.soak_partitions(tmp_path, kills=2, records=1500, seed=2)
 
 
 def test_an_empty_partition_holds_the_watermark_back_until_it_is_idle(tmp_path, brokers, capsys):

@@ -37,6 +37,7 @@ def settings_of_joins(draw):
       st.lists(st.sampled_from(["max", "min", "sum", "first", "last"]), unique=True, max_size=2)
     )
     labels += [Label(f"dwell_{name}", "dwell", 30_000, name) for name in how]
+    labels += draw(st.sampled_from([[], [Label("kept", "like", 40_000, undo="unlike")]]))
   return Settings(
     labels=tuple(draw(st.permutations(labels))),
     click_label="click",
@@ -62,12 +63,14 @@ def steps(draw, join):
         time = BEGIN + max(0, now + int(rng.choice([0, -1_000, -10_000, -100_000]) * rng.random()))
         key = (f"r{rng.integers(ids)}", f"i{rng.integers(2)}")
         if log == 0:
-          batch[0].append((key, time, f"{time}"))
+          batch[0].append((key, time, f"{time}{rng.choice(['a', 'b'])}"))
         else:
           kind = str(rng.choice(join.actions))
           batch[1].append((key, time, kind, float(rng.integers(3)) if kind == "dwell" else 0.0))
         if rng.random() < 0.1:
           batch[log].append(batch[log][-1])
+        if log == 0 and rng.random() < 0.1:  # the same request again, a little earlier or later
+          batch[0].append((key, time + int(rng.integers(-2, 3)), f"{time}c"))
     made.append((*batch, draw(st.booleans()), now and draw(st.integers(0, 15)) == 0))
   return made
 

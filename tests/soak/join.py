@@ -2,9 +2,13 @@
 
 python -m tests.soak.join --kills=20
 python -m tests.soak.join --engine=spark --kills=5 --records=10000
+python -m tests.soak.join --topics --kills=10 --records=20000
+
+With --topics, the logs are topics of librdkafka's own broker; each partition lags at random.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import random
@@ -30,10 +34,15 @@ def main():
     "--records", type=int, default=100_000, help="of the feature log (default 100,000)"
   )
   parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+  parser.add_argument("--topics", action="store_true", help="instead of files")
   parser.add_argument("--engine", choices=ENGINES, default="process")
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory(prefix="join-") as folder:
-    soak(pathlib.Path(folder), flags.kills, flags.records, flags.seed, engine=flags.engine)
+    folder = pathlib.Path(folder)
+    if flags.topics:
+      soak_partitions(folder, flags.kills, flags.records, flags.seed)
+    else:
+      soak(folder, flags.kills, flags.records, flags.seed, engine=flags.engine)
 
 
 def soak(folder, kills, records, seed, **fields):
@@ -62,6 +71,57 @@ def soak(folder, kills, records, seed, **fields):
       process.wait()
     unchanged(folder, seen)
     print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
+  finish(folder, config, kills, seen, features, actions)
+
+
+def soak_partitions(folder, kills, records, seed):
+  """The same from topics, each of whose partitions gets its records when chance has it."""
+  import confluent_kafka
+
+  rng = random.Random(seed)
+  features, actions = join_logs.make(records, seed)
+  producer = confluent_kafka.Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
+  broker = next(iter(producer.list_topics(timeout=PATIENCE).brokers.values()))
+  address = f"{broker.host}:{broker.port}"
+  waiting = {}
+  for log, rows in (("features", features), ("actions", actions)):
+    made = producer.list_topics(log, timeout=PATIENCE).topics[log]
+    for row in rows:
+      waiting.setdefault((log, rng.choice(sorted(made.partitions))), []).append(row)
+  topics = {f"{log}__topic": log for log in ("features", "actions")}
+  topics |= {f"{log}__folder": "" for log in ("features", "actions")}
+  config = join_logs.config_file(
+    folder, batch_bytes=20_000, poll=0.01, samples__records_per_file=500, kafka__brokers=address,
+    **topics,
+  )  # fmt: skip
+  seen = {}
+  for kill in range(kills + 1):
+    for (log, partition), rows in waiting.items():
+      share = rng.choice([0, 0.1, 0.5, 1]) * 2 * len(rows) / (kills - kill + 1)
+      count = len(rows) if kill == kills else min(len(rows), int(share))
+      for row in rows[:count]:
+        producer.produce(log, json.dumps(row).encode(), partition=partition)
+        producer.poll(0)
+      del rows[:count]
+    if producer.flush(PATIENCE):
+      raise AssertionError("the broker does not take messages")
+    if kill < kills:
+      process = start(config)
+      try:
+        wait((folder / "state" / "metrics.json").exists, process)
+        time.sleep(rng.uniform(0, 2))
+        if process.poll() is not None:
+          raise AssertionError(f"the join ended by itself with {process.returncode}")
+      finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+      unchanged(folder, seen)
+      print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
+  finish(folder, config, kills, seen, features, actions)
+
+
+def finish(folder, config, kills, seen, features, actions):
+  """Joins the rest, and compares."""
   done = subprocess.run(
     [*command(config), "--once", "--close"], env=environment(), capture_output=True, text=True
   )

@@ -26,6 +26,22 @@ class Features:
   def __len__(self) -> int:
     return len(self.time)
 
+  def earliest(self) -> Features:
+    """Of records of one key that with the smallest time; of these the one whose bytes are least."""
+    order = np.lexsort((self.time, self.keys.check, self.keys.hash))
+    keys = self.keys.take(order)
+    begins = np.ones(len(order), bool)
+    begins[1:] = (keys.hash[1:] != keys.hash[:-1]) | (keys.check[1:] != keys.check[:-1])
+    if begins.all():
+      return self
+    kept = order[begins]
+    group, time = np.cumsum(begins) - 1, self.time[order]
+    for row in np.flatnonzero(~begins & (time == self.time[kept][group])).tolist():
+      best = kept[group[row]]
+      if self.entries[int(order[row])].as_py() < self.entries[int(best)].as_py():
+        kept[group[row]] = order[row]
+    return self.take(np.sort(kept))
+
   def take(self, rows: np.ndarray) -> Features:
     return Features(self.keys.take(rows), self.time[rows], self.entries.take(pa.array(rows)))
 

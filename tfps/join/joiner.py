@@ -133,16 +133,22 @@ class Joiner:
       kept = np.flatnonzero(~expired)
       features, slices = features.take(kept), slices[kept]
     new = self._index.add(features.keys, slices)
+    count = int(np.count_nonzero(new))
+    self.counts["duplicate_features"] += len(new) - count
+    self.counts["features"] += count
+    self.counts["late_features"] += int(np.count_nonzero(slices[new] < self._closed_below))
     rows = np.flatnonzero(new)
-    self.counts["duplicate_features"] += len(new) - len(rows)
+    if count < len(new) and self._settings.policy == "wait":
+      # The earliest of one key is chosen when its window closes: they wait together.
+      first = self._index.find(features.keys)
+      rows = np.flatnonzero(new | (first >= self._closed_below))
+      slices = np.where(new, slices, first)
     slices = slices[rows]
     if len(slices) and (slices[1:] < slices[:-1]).any():
       order = np.argsort(slices, kind="stable")
       rows, slices = rows[order], slices[order]
     if len(rows) < len(features) or (rows[1:] < rows[:-1]).any():
       features = features.take(rows)
-    self.counts["features"] += len(features)
-    self.counts["late_features"] += int(np.count_nonzero(slices < self._closed_below))
     self._store.add_waiting(self._step, slices, features)
     return features
 
@@ -186,7 +192,8 @@ class Joiner:
       )
 
   def _close(self, first: int, last: int) -> Iterator[Samples]:
-    features = self._store.waiting(first, last)
+    features = self._store.waiting(first, last).earliest()
+    slices = self._index.find(features.keys)
     self.counts["closed"] += len(features)
     if self._settings.policy == "wait":
       actions = self._store.actions(first, last)
@@ -196,7 +203,7 @@ class Joiner:
       self.counts["used_actions"] += int(np.count_nonzero(~outside))
       self._count_left_out(matched, outside)
       yield samples
-    self._store.close_slices(first, last, self._step, self._slices(features.time), features.keys)
+    self._store.close_slices(first, last, self._step, slices, features.keys)
 
   def _positives(self, slices: np.ndarray, actions: np.ndarray) -> Iterator[Samples]:
     """Samples of the actions that came, where their label was not given before (policy early)."""

@@ -44,10 +44,15 @@ def match(features: Features, actions: np.ndarray) -> Matched:
   return Matched(row, actions["kind"], actions["time"], actions["value"], strangers, duplicates)
 
 
-def in_window(features: Features, matched: Matched, label: Label, settings: Settings) -> np.ndarray:
-  """Finds a label's actions: those of its kind, from `skew` before the show to `wait` after it."""
+def in_window(
+  features: Features, matched: Matched, label: Label, settings: Settings, kind: str = ""
+) -> np.ndarray:
+  """Finds a label's actions, or those of another kind.
+
+  They come from `skew` before the show to `wait` after it.
+  """
   delay = matched.time - features.time[matched.row]
-  of_kind = matched.kind == settings.actions.index(label.action)
+  of_kind = matched.kind == settings.actions.index(kind or label.action)
   return of_kind & (delay >= -settings.skew_ms) & (delay <= label.wait_ms)
 
 
@@ -64,7 +69,12 @@ def labelled(
   labels = {}
   for label in settings.labels:
     counted = in_window(features, matched, label, settings)
-    labels[label.name] = _values(matched.row[counted], matched.value[counted], label.value, n)
+    if label.undo:
+      undone = in_window(features, matched, label, settings, label.undo)
+      labels[label.name] = _not_undone(matched, counted, undone, n)
+      counted |= undone
+    else:
+      labels[label.name] = _values(matched.row[counted], matched.value[counted], label.value, n)
     used |= counted
   label_time = features.time.copy()
   np.maximum.at(label_time, matched.row[used], matched.time[used])
@@ -111,6 +121,13 @@ def positives(
   label_time = np.maximum(taken.time, matched.time[first])
   click = ones if label.name == settings.click_label else zeros
   return Samples(taken.entries, label_time, zeros, click, ones, only, only)
+
+
+def _not_undone(matched: Matched, done: np.ndarray, undone: np.ndarray, n: int) -> np.ndarray:
+  """1 for each row whose last action is done, and not undone; at the same time, undone is last."""
+  rows = np.flatnonzero(done | undone)
+  rows = rows[np.lexsort((undone[rows], matched.time[rows], matched.row[rows]))]
+  return _values(matched.row[rows], done[rows].astype(np.float32), "last", n)
 
 
 def _values(row: np.ndarray, value: np.ndarray, how: str, n: int) -> np.ndarray:

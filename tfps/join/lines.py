@@ -127,7 +127,7 @@ class LineReader:
 def parse(line: bytes) -> dict | str:
   """A line's object, or why it is none."""
   try:
-    made = json.loads(line, object_pairs_hook=_object)
+    made = _DECODER.decode(line.decode())
   except DoubledError as error:
     return str(error)
   except (ValueError, RecursionError):
@@ -181,6 +181,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
     names = [name for name, _ in pairs]
     raise DoubledError(f"the field {next(n for n in names if names.count(n) > 1)!r} is there twice")
   return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _clean(lines: bytes) -> tuple[bytes, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -119,36 +119,42 @@ class Schema:
 
 def _of_lines(data: bytes) -> dict[str, str]:
   kinds: dict[str, str] = {}
+  seen: set[tuple[str, type]] = set()  # of types whose values are all of one kind
   for line in data.splitlines():
     record = lines.parse(line.strip().removeprefix(b"\xef\xbb\xbf"))
-    if isinstance(record, Mapping):
-      for name, value in _pairs(record):
-        for one in value if isinstance(value, list) else [value]:
-          if not values.missing(one):
-            kinds[name] = _common(kinds.get(name), _of_value(one))
+    for name, value in _pairs(record) if isinstance(record, dict) else ():
+      for one in value if type(value) is list else (value,):
+        if (name, type(one)) in seen or values.missing(one):
+          continue
+        if type(one) in (str, float, bool):
+          seen.add((name, type(one)))
+        kinds[name] = _common(kinds.get(name), _of_value(one))
   return kinds
 
 
-def _pairs(record: Mapping) -> Iterable[tuple[str, Any]]:
+def _pairs(record: dict) -> Iterable[tuple[str, Any]]:
   for name, value in record.items():
-    if isinstance(value, Mapping):
+    if type(value) is dict:
       yield from _pairs(value)
     else:
       yield name, value
 
 
 def _of_value(value: Any) -> str:
-  if isinstance(value, (list, Mapping)):
+  if isinstance(value, int):
+    return "int" if -(2**63) <= value < 2**64 else "string"
+  if isinstance(value, (list, dict)):
     return "list of lists or objects"
-  if isinstance(value, str) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
-    return "string"
-  return "float" if isinstance(value, float) else "int"
+  return "string" if isinstance(value, str) else "float"
 
 
 def _common(one: str | None, other: str) -> str:
+  """The kind of both: a text holds numbers, and a decimal number whole ones."""
+  if one is None or one == other:
+    return other
   order = ("int", "float", "string")
-  if one is None or one not in order or other not in order:
-    return other if one is None or one in order else one
+  if one not in order or other not in order:
+    return one if one not in order else other
   return max(one, other, key=order.index)
 
 

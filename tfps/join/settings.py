@@ -13,7 +13,7 @@ from tfps.errors import ConfigError
 POLICIES = ("wait", "early")
 VALUES = ("", "max", "min", "sum", "first", "last")
 ENGINES = ("process", "spark")
-_LABEL_FIELDS = {"action", "wait", "value"}
+_LABEL_FIELDS = {"action", "wait", "value", "undo"}
 _MOST_WAITING_SLICES = 60
 _LONGEST_SLICE_MS = 60_000
 
@@ -41,7 +41,8 @@ def default_config() -> config_dict.ConfigDict:
 
   # {label: {"action": ..., "wait": seconds, "value": ""}}: 1 if the action comes within `wait`
   # seconds of the show. With a `value` ("max", "min", "sum", "first" or "last"), the label is that
-  # of the actions' values, and 0 without an action.
+  # of the actions' values, and 0 without an action. With "undo": "unlike", an action of that kind
+  # takes back those before it.
   config.labels = config_dict.ConfigDict()
   config.click_label = ""  # the label that is the click; the first where it is empty
   config.policy = "wait"  # or "early": negatives at once, positives once more when the action comes
@@ -82,6 +83,7 @@ class Label:
   action: str
   wait_ms: int
   value: str = ""
+  undo: str = ""  # the kind of action that takes it back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Settings:
   @property
   def actions(self) -> tuple[str, ...]:
     """The kinds of actions that labels are made of, each once."""
-    return tuple(dict.fromkeys(label.action for label in self.labels))
+    kinds = (kind for label in self.labels for kind in (label.action, label.undo) if kind)
+    return tuple(dict.fromkeys(kinds))
 
   @property
   def wait_ms(self) -> int:
@@ -144,10 +147,11 @@ def of_config(config: Any) -> Settings:
   _one_of("policy", config.policy, POLICIES)
   _one_of("bad_records", config.bad_records, ("stop", "skip"))
   _one_of("engine", config.engine, ENGINES)
-  if config.policy == "early" and any(label.value for label in labels):
-    name = next(label.name for label in labels if label.value)
+  if config.policy == "early" and any(label.value or label.undo for label in labels):
+    label = next(label for label in labels if label.value or label.undo)
     raise ConfigError(
-      f"config.labels.{name} has a value, which is known only when its window closes; "
+      f"config.labels.{label.name} has {'a value' if label.value else 'an undo'}, which is known "
+      "only when its window closes; "
       "config.policy must be 'wait'."
     )
   for field in ("disorder", "skew", "remember", "slice", "idle", "max_future", "poll"):
@@ -183,7 +187,9 @@ def _label(name: str, fields: Mapping) -> Label:
     problem = (
       f"has no field {sorted(unknown)[0]!r}" if unknown else "needs an action and a wait in seconds"
     )
-    raise ConfigError(f"config.labels.{name} {problem}; its fields are action, wait and value.")
+    raise ConfigError(
+      f"config.labels.{name} {problem}; its fields are action, wait, value and undo."
+    )
   if not name or "/" in name:
     raise ConfigError(
       f"config.labels has a label {name!r}; a label's name must not be empty or have a slash."
@@ -194,7 +200,13 @@ def _label(name: str, fields: Mapping) -> Label:
     )
   value = fields.get("value", "")
   _one_of(f"labels.{name}.value", value, VALUES)
-  return Label(name, fields["action"], _ms(fields["wait"]), value)
+  undo = fields.get("undo", "")
+  if undo and (value or undo == fields["action"]):
+    raise ConfigError(
+      f"config.labels.{name} has undo {undo!r}, which needs a label without a value and a kind of "
+      "its own; for actions that carry a value, take the value 'last'."
+    )
+  return Label(name, fields["action"], _ms(fields["wait"]), value, undo)
 
 
 def _one_of(field: str, value: object, allowed: Collection[object]) -> None:
