@@ -29,7 +29,7 @@ FRAPPE = {
 # The same in CFM's files: of the context, and of the item.
 CONTEXT = ("user", "daytime", "weekday", "isweekend", "homework", "weather", "country", "city")
 _NEGATIVES = 2
-MOVIELENS = ("user", "movie", "gender", "age", "occupation", "zip", "genres")
+MOVIELENS = ("user", "movie", "gender", "age", "occupation", "year", "genres")
 
 
 class Rows(NamedTuple):
@@ -138,8 +138,8 @@ def _cfm(file):
 def movielens(folder, seed=0):
   """MovieLens 1M for clicks: 4 and 5 stars are clicks, 1 and 2 are none, 3 are left out.
 
-  So it is in Wang et al., "DCN V2" (WWW 2021), and in RecBole's figures; 739,012 rows, at random
-  8:1:1. Which rows they held out is not published.
+  So it is in Wang et al., "DCN V2" (WWW 2021), and in RecBole's figures, which have these fields;
+  739,012 rows, at random 8:1:1. Which rows they held out is not published.
 
   Args:
     folder: has ratings.dat, users.dat and movies.dat, as GroupLens publishes them.
@@ -148,11 +148,11 @@ def movielens(folder, seed=0):
   read = lambda name: [
     line.split("::") for line in (pathlib.Path(folder) / name).read_text("latin-1").splitlines()
   ]
-  users = {user: values for user, *values in read("users.dat")}
-  movies = {movie: genres for movie, _, genres in read("movies.dat")}
+  users = {user: values[:3] for user, *values in read("users.dat")}
+  movies = {movie: (title[-5:-1], genres) for movie, title, genres in read("movies.dat")}
   ratings = [rating[:3] for rating in read("ratings.dat") if rating[2] != "3"]
   y = np.array([[stars > "3"] for _, _, stars in ratings], np.float32)
-  columns = zip(*((user, movie, *users[user], movies[movie]) for user, movie, _ in ratings))
+  columns = zip(*((user, movie, *users[user], *movies[movie]) for user, movie, _ in ratings))
   x, size = {}, 0
   for slot, texts in zip(MOVIELENS, columns):
     x[slot], count = _numbered(np.array(texts), size)

@@ -178,6 +178,58 @@ def test_l2_is_kerass_where_a_batch_has_every_id(name):
   np.testing.assert_allclose(table.lookup(keys)["mf_w"], embedding.get_weights()[0], atol=1e-5)
 
 
+class AllItems(tfps.Model):
+  """Pairs of items; with `all_items`, a train step also looks up each of these."""
+
+  def __init__(self, table, all_items):
+    super().__init__()
+    self.pairs = tfps.Embedding(table, ["item", "other"], share={"other": "item"})
+    self.everything = tfps.Embedding(table, ["all"], share={"all": "item"}, sequences=["all"])
+    self.all_items = all_items
+
+  def call(self, x, training=None):
+    p = network(self.pairs(x, training=training).mf)
+    if not training or self.all_items is None:
+      return p
+    ids = tf.reshape(self.all_items, [tf.shape(p)[0], -1])
+    vectors = self.everything({"all": ids}, training=True).sequences["all"]
+    return p + 0.0 * tf.reduce_sum(vectors)
+
+
+def test_where_all_rows_are_looked_up_all_step_as_with_a_dense_optimizer():
+  batch, rate, l2 = 4, 0.05, 0.3
+  table = tfps.FeasignTable(
+    "l2",
+    mf_dim=3,
+    mf_init_range=0.5,
+    accessor=tfps.CtrAccessor(create_threshold=0),
+    optimizer=tfps.Adam(rate, l2=l2 * batch),
+    gradient_scale="sum",
+  )
+  keys = np.arange(1, 17)
+  model = AllItems(table, None)
+  model.compile("sgd", "binary_crossentropy")
+  model.train_on_batch({"item": keys, "other": keys}, np.zeros([16, 1]))  # It makes the vectors.
+  embedding = keras.layers.Embedding(16, 3, embeddings_regularizer=keras.regularizers.L2(l2 / 2))
+  inputs = keras.Input([2], dtype=tf.int64)
+  twin = keras.Model(inputs, network(embedding(inputs)))
+  first = table.lookup(keys)["mf_w"]
+  embedding.set_weights([first])
+  twin.compile(keras.optimizers.Adam(rate, epsilon=1e-9), "binary_crossentropy")
+  model.all_items = tf.constant(keys)
+  model.compile("sgd", "binary_crossentropy")
+  rng = np.random.default_rng(7)
+  for _ in range(8):
+    x = rng.integers(1, 9, [batch, 2])  # The last eight items are in no batch.
+    y = rng.integers(0, 2, [batch, 1]).astype(np.float32)
+    model.train_on_batch({"item": x[:, 0], "other": x[:, 1]}, y)
+    twin.train_on_batch(x - 1, y)
+  found = table.lookup(keys)["mf_w"]
+  np.testing.assert_allclose(found, embedding.get_weights()[0], atol=1e-5)
+  assert np.abs(found - first)[8:].mean() > 0.05
+  assert table.statistics()["show"] == 16 + 8 * batch
+
+
 def test_wrong_rates_are_errors_of_the_op():
   table, _ = make_model(tfps.SGD(0.1))
   (server,) = table.servers
