@@ -28,12 +28,13 @@ class Features:
 
   def earliest(self) -> Features:
     """Of records of one key that with the smallest time; of these the one whose bytes are least."""
+    hashes = np.sort(self.keys.hash)
+    if not (hashes[1:] == hashes[:-1]).any():
+      return self
     order = np.lexsort((self.time, self.keys.check, self.keys.hash))
     keys = self.keys.take(order)
     begins = np.ones(len(order), bool)
     begins[1:] = (keys.hash[1:] != keys.hash[:-1]) | (keys.check[1:] != keys.check[:-1])
-    if begins.all():
-      return self
     kept = order[begins]
     group, time = np.cumsum(begins) - 1, self.time[order]
     for row in np.flatnonzero(~begins & (time == self.time[kept][group])).tolist():

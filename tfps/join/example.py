@@ -7,6 +7,7 @@ which is what protocol buffers allow (https://protobuf.dev/programming-guides/en
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 
@@ -73,8 +74,10 @@ def tfrecords(records: pa.Array) -> pa.Buffer:
     packed = struct.pack("<Q", length)
     return packed + struct.pack("<I", int(_masked(np.array([google_crc32c.value(packed)]))[0]))
 
-  checksum = google_crc32c.value
-  crcs = np.fromiter((checksum(record) for record in records.to_pylist()), np.uint64, len(records))
+  # Slices of the column's bytes, which take less time than to_pylist.
+  checksum, data, places = google_crc32c.value, _bytes(records), _offsets(records)
+  each = (checksum(data[begin:end]) for begin, end in itertools.pairwise(places.tolist()))
+  crcs = np.fromiter(each, np.uint64, len(records))
   footer = _binary(np.arange(len(records) + 1) * 4, _masked(crcs).astype("<u4"))
   framed = concatenate([_by_length(lengths(records), header), records, footer], len(records))
   return _data(framed)
@@ -196,6 +199,12 @@ def _data(column: pa.Array) -> pa.Buffer:
   """The bytes of a binary column that is no slice, one row after the other."""
   data = column.buffers()[2]
   return pa.py_buffer(b"") if data is None else data[: int(_offsets(column)[-1])]
+
+
+def _bytes(column: pa.Array) -> bytes:
+  """All bytes that a binary column's positions point into."""
+  data = column.buffers()[2]
+  return b"" if data is None else data.to_pybytes()
 
 
 def _masked(crcs: np.ndarray) -> np.ndarray:

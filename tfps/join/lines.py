@@ -6,6 +6,7 @@ was told, the lines are halved, and the few that remain are read one by one; bot
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from tfps.join.values import EXACT
 
 _FEW = 500  # lines that are read one by one
 _MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
+_NEWLINE, _OPEN, _CLOSE = b"\n{}"
 _BLANKS = b" \t\r\n"
 _Path = tuple[str, ...]
 
@@ -62,6 +64,8 @@ class LineReader:
 
   def _read(self, lines: bytes, numbers: np.ndarray) -> Iterator[Piece]:
     try:
+      if not _are_objects(lines, len(numbers)):
+        raise _InexactError
       yield Piece(numbers, self._table(lines, len(numbers)), None)
       return
     except (pa.ArrowInvalid, UnicodeDecodeError, _InexactError):
@@ -85,8 +89,6 @@ class LineReader:
       return str(error)
 
   def _table(self, lines: bytes, count: int) -> pa.Table:
-    if lines.count(b"}\n{") + 1 != count or lines[:1] != b"{" or lines[-2:] != b"}\n":
-      raise _InexactError
     if not lines.isascii():
       lines.decode()
     # One block: what it does not know has one type in all of it.
@@ -191,11 +193,19 @@ def _clean(lines: bytes) -> tuple[bytes, np.ndarray]:
   if not lines.endswith(b"\n"):
     lines += b"\n"
   count = lines.count(b"\n")
-  if lines[:1] == b"{" and lines[-2:] == b"}\n" and lines.count(b"}\n{") + 1 == count:
+  if _are_objects(lines, count):
     return lines, np.arange(count)
   parts = [part.strip(_BLANKS).removeprefix(_MARK).strip(_BLANKS) for part in lines.split(b"\n")]
   numbers = [number for number, part in enumerate(parts) if part]
   return b"".join(parts[number] + b"\n" for number in numbers), np.array(numbers, np.int64)
+
+
+def _are_objects(lines: bytes, count: int) -> bool:
+  """Whether each line begins and ends with a brace, and so no record reaches over its end."""
+  data = np.frombuffer(lines, np.uint8)
+  ends = np.flatnonzero(data == _NEWLINE)
+  braces = lines[:1] == b"{" and len(ends) == count and ends[-1] == len(data) - 1
+  return bool(braces and (data[ends - 1] == _CLOSE).all() and (data[ends[:-1] + 1] == _OPEN).all())
 
 
 def _type(value: Any) -> pa.DataType | None:
@@ -276,7 +286,8 @@ def _either(one: pa.Array, other: pa.Array) -> pa.Array:
 Place = Callable[[int], str]
 
 
-class Records(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Records:
   """What a log holds next: lines of JSON, or rows of Parquet."""
 
   data: bytes | pa.Table
