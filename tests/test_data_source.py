@@ -201,9 +201,9 @@ def test_a_compressed_file_that_changed(tmp_path):
   "kwargs, error, message",
   [
     (
-      {"format": "parquet"},
+      {"format": "orc"},
       ValueError,
-      "format is 'parquet'; it must be one of text, csv, tfrecord",
+      "format is 'orc'; it must be one of text, csv, tfrecord, parquet",
     ),
     ({"batch_size": 0}, ValueError, "batch_size is 0; it must be a whole number, at least 1"),
     ({"batches_per_ticket": 1.5}, ValueError, "batches_per_ticket is 1.5"),

@@ -31,10 +31,11 @@ def test_python_in_a_page_compiles(page):
     compile(block, _ids(page), "exec")
 
 
-def test_blocks_that_go_on_from_one_another(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["inputs", "logs"])
+def test_blocks_that_go_on_from_one_another(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  program = tmp_path / "inputs.py"
-  program.write_text("\n".join(FENCED.findall((ROOT / "docs" / "inputs.md").read_text())))
+  program = tmp_path / f"{page}_page.py"
+  program.write_text("\n".join(FENCED.findall((ROOT / "docs" / f"{page}.md").read_text())))
   runpy.run_path(str(program))
 
 

@@ -18,6 +18,21 @@ def floats(*values):
   return tf.constant(values, tf.float32, shape=[len(values)])
 
 
+def test_strings_of_a_column():
+  strings = lambda data, *offsets: native.ops.tfps_strings(
+    data=tf.constant(list(data), tf.uint8, shape=[len(data)]), offsets=int64s(*offsets)
+  )
+  long = b"x" * 100
+  found = strings(b"ab" + long, 0, 0, 1, 2, 102)
+  assert found.numpy().tolist() == [b"", b"a", b"b", long]
+  assert strings(b"", 0).shape == [0] and strings(b"abc", 1, 2).numpy().tolist() == [b"b"]
+  for offsets in ((0, 4), (2, 1), (-1, 2), ()):
+    with pytest.raises(InvalidArgument):
+      strings(b"abc", *offsets)
+  with pytest.raises(InvalidArgument):
+    native.ops.tfps_strings(data=tf.zeros([1, 1], tf.uint8), offsets=int64s(0))
+
+
 def route(**changed):
   arguments = dict(
     ids=int64s(5, 0, 7, 5),

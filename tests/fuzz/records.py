@@ -2,6 +2,8 @@
 
 import gzip
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 
 import tfps
@@ -20,11 +22,15 @@ def make(folder, note):
     for line in _LINES.splitlines():
       writer.write(line)
   good = {"text": _LINES, "csv": _LINES, "tfrecord": path.read_bytes()}
+  columns = {"click": [i % 2 for i in range(20)], "user": [f"u{i}" for i in range(20)]}
+  columns["tags"] = [["a", None, "b"][: i % 4] for i in range(20)]
+  pq.write_table(pa.table(columns), path, row_group_size=6)
+  good["parquet"] = path.read_bytes()
 
   def read(form, path, on_bad_record):
     return tfps.data.source(
       str(path),
-      _parse_columns if form == "csv" else _parse,
+      {"csv": _parse_columns, "parquet": _parse_parquet}.get(form, _parse),
       format=form,
       columns=["click", "weight", "user"] if form == "csv" else None,
       batch_size=4,
@@ -35,22 +41,30 @@ def make(folder, note):
   def one(rng):
     form = rng.choice(sorted(good))
     content = mutate.data(rng, good[form])
-    file = folder / ("file.gz" if rng.random() < 0.05 else "file")
+    file = folder / ("file.gz" if rng.random() < 0.05 and form != "parquet" else "file")
     if file.suffix:
       content = gzip.compress(content)
       content = mutate.data(rng, content) if rng.random() < 0.5 else content
     file.write_bytes(content)
     on_bad_record = rng.choice(("skip", "skip", "fail"))
-    note(f"{form} {on_bad_record} {file.name} {content[:4000]!r}")
+    # What the file is when it is read, if it is not what was cut; None: it is gone.
+    changes = (b"", content[:-1], content[:1], content + b"1,1,x\n", good[form][::-1], None)
+    changed = rng.choice(changes) if rng.random() < 0.3 else content
+    note(f"{form} {on_bad_record} {file.name} {content[:4000]!r}, then {changed!r}")
     try:
       # Errors come as in training where it is traced, which takes long; where all is skipped there
       # are none.
-      _read_all(read(form, file, on_bad_record), traced=on_bad_record == "fail")
+      source = read(form, file, on_bad_record)
+      source.days()
+      file.unlink() if changed is None else file.write_bytes(changed)
+      _read_all(source, traced=on_bad_record == "fail")
     except (ValueError, tf.errors.OpError) as error:
       sentence = failures.explain(error)
       assert str(file) in sentence, f"{type(error).__name__}: {sentence}"
-      # Only a gzip file turns out to be damaged when it is read; all others are read to their end.
-      assert on_bad_record == "fail" or file.suffix or not isinstance(error, tf.errors.OpError)
+      # Only gzip and Parquet turn out to be damaged when they are read; all others are read to
+      # their end.
+      later = file.suffix or form == "parquet" or changed != content
+      assert on_bad_record == "fail" or later or not isinstance(error, tf.errors.OpError)
       raise reading.RefusedError(sentence) from error
 
   return one
@@ -72,6 +86,11 @@ def _read_all(source, traced):
 def _parse(lines):
   click, weight, user = tf.io.decode_csv(lines, [tf.constant([], tf.float32), [1.0], [""]])
   return {"user": tfps.feasign("user", user)}, click[:, tf.newaxis], weight
+
+
+def _parse_parquet(columns):
+  x = {"user": columns["user"], "tags": columns["tags"]}
+  return x, tf.cast(columns["click"], tf.float32)[:, tf.newaxis]
 
 
 def _parse_columns(columns):

@@ -31,7 +31,9 @@ def serve(task: tf_config.Task) -> NoReturn:
   import tensorflow as tf
 
   from tfps import native
+  from tfps.graph import python_ops
 
+  python_ops.register()
   watch = liveness.ChiefWatch(task.cluster.chief[0])
   try:
     _servers.append(

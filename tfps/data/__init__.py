@@ -5,6 +5,7 @@ from tfps.data.criteo import criteo
 from tfps.data.down_sampling import DownSampling
 from tfps.data.files import source
 from tfps.data.mixed import mix
+from tfps.data.partitions import partitions
 from tfps.data.ratings import movielens, movietweetings
 from tfps.data.raw_inputs import RawInputs
 from tfps.data.samples import parse_samples
@@ -16,8 +17,8 @@ from tfps.data.streaming.source import stream
 from tfps.data.ticket import Day, Ticket
 from tfps.errors import BadRecordError
 
-# `source` and `criteo` are the functions here: they win over the modules of their names, which
-# importing binds first.
+# `source`, `criteo` and `partitions` are the functions here: they win over the modules of their
+# names, which importing binds first.
 __all__ = [
   "BadRecordError",
   "ClickStream",
@@ -33,6 +34,7 @@ __all__ = [
   "movielens",
   "movietweetings",
   "parse_samples",
+  "partitions",
   "reject",
   "source",
   "stream",

@@ -36,6 +36,11 @@ def rows(value: tf.Tensor | tf.RaggedTensor | tf.SparseTensor) -> tf.Tensor:
   )
 
 
+def all_rows(values: Any) -> tf.Tensor:
+  """int64 scalar: the first dimension of all values of a structure, which is that of its first."""
+  return rows(tf.nest.flatten(values)[0])
+
+
 def gathered(values: Any, at: tf.Tensor) -> Any:
   """A structure of tensors of any kind, with the rows of these numbers, int64 [k], ascending."""
   return tf.nest.map_structure(lambda value: _gathered(value, at), values)

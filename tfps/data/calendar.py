@@ -192,7 +192,8 @@ class Calendar(abc.ABC):
     for cuts in self._cuts(ordinal):
       for i in range(len(cuts)):
         begin, end, records = cuts.range(i)
-        ranges.append(Ticket(ordinal, 0, 0, cuts.path, begin, end, records, epoch, first))
+        ticket = Ticket(ordinal, 0, 0, cuts.path, begin, end, records, epoch, first)
+        ranges.append(ticket._replace(stamp=cuts.stamp))
         first += records
     if not self._shuffle:
       return ranges

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfps.cluster import failures
-from tfps.data import bad_records, batching, index, parsing, pieces, places
+from tfps.data import bad_records, batching, file_systems, index, parsing, pieces, places
 from tfps.data.choosing import Examples
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
@@ -51,6 +51,7 @@ class FileSource(Source):
     header: whether the first line of each part is no record.
     on_bad_record, max_bad_records, check_labels: as in `tfps.data.source`.
     columns: names of the fields, for messages.
+    records: the specs of n records, as in `parsing.Parser`.
     **cutting: `Source`'s arguments.
   """
 
@@ -65,6 +66,7 @@ class FileSource(Source):
     max_bad_records: int = bad_records.MOST_SKIPPED,
     check_labels: bool = True,
     columns: Sequence[str] = (),
+    records: Any = parsing.TEXTS,
     **cutting: Any,
   ) -> None:
     super().__init__(calendar, **cutting)
@@ -73,13 +75,16 @@ class FileSource(Source):
     self._skips = on_bad_record == "skip"
     self._parts = list(calendar.values())
     self._parser = parsing.Parser(
-      parse, on_bad_record=on_bad_record, check_labels=check_labels, columns=columns
+      parse,
+      on_bad_record=on_bad_record,
+      check_labels=check_labels,
+      columns=columns,
+      records=records,
     )
     self._tfrecord = tfrecord
     self._header = header
     self._sizes = {
-      path: tf.io.gfile.stat(path).length
-      for path in {p.path for parts in self._parts for p in parts}
+      path: self._size(path) for path in {p.path for parts in self._parts for p in parts}
     }
     compressed = {path.endswith(".gz") for path in self._sizes}
     if len(compressed) > 1:
@@ -99,6 +104,10 @@ class FileSource(Source):
         "out: unpack the files."
       )
     return super().with_negatives(items, count, seed=seed)
+
+  @staticmethod
+  def _size(path: str) -> int:
+    return tf.io.gfile.stat(path).length
 
   def read_records(
     self, parse: Callable[[tf.Tensor], Any], day: Day | int | str, count: int
@@ -174,6 +183,7 @@ class FileSource(Source):
     path, step = part.path, self._records_per_range
     size = self._sizes[path]
     end = size if part.end is None else part.end
+    _refuse_parquet(path)
     with opened(path, part.begin, end - part.begin) as stream:
       if self._tfrecord:
         skips = self._skips and not self._compressed
@@ -197,7 +207,7 @@ class FileSource(Source):
     numbers = tf.range(ticket.records)
     if self._shuffle:
       numbers = tf.random.experimental.stateless_shuffle(numbers, self._shuffle_seed(ticket))
-      records, damaged = tf.gather(records, numbers), tf.gather(damaged, numbers)
+      records, damaged = batching.gathered((records, damaged), numbers)
     return self._parser(records, damaged, numbers)
 
   def _read_compressed(self, ticket: Ticket) -> Reading:
@@ -399,6 +409,16 @@ def _traced_tfrecords() -> Any:
     )
 
 
+def _refuse_parquet(path: str) -> None:
+  with tf.io.gfile.GFile(path, "rb") as file:
+    is_parquet = file.read(4) == b"PAR1" and file.size() >= 12
+    if is_parquet:
+      file.seek(-4, whence=2)
+      is_parquet = file.read(4) == b"PAR1"
+  if is_parquet:
+    raise ValueError(f"{path} is a Parquet file; set format='parquet', and read its columns.")
+
+
 @contextlib.contextmanager
 def opened(path: str, begin: int, length: int | None) -> Iterator[Any]:
   """The file's uncompressed bytes as a stream; a bar shows when reading it takes long."""
@@ -433,12 +453,12 @@ def calendar_of(files: Files, days: Sequence[str] | None) -> dict[str, list[Part
 
 def expand(files: Paths) -> list[str]:
   """The list of paths that a path, a glob or a list of these means."""
-  paths = []
+  paths: list[str] = []
   for pattern in (
     [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files
   ):
     pattern = tf.compat.path_to_str(pattern)
-    found = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
+    found = [pattern] if file_systems.exists(pattern) else file_systems.glob(pattern)
     if not found:
       raise FileNotFoundError(
         f"{pattern} does not exist, and as a glob it matches no file; check files."

@@ -1,4 +1,4 @@
-"""Files as sources: text, CSV and TFRecord, by themselves or as a calendar of days."""
+"""Files as sources: text, CSV, TFRecord and Parquet, by themselves or as a calendar of days."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfps.data import bad_records
+from tfps.data.columns.source import ParquetSource
 from tfps.data.file_source import FileSource, calendar_of, opened
 
 if TYPE_CHECKING:
   from tfps.data.file_source import Files, Part
   from tfps.data.parsing import Parse
 
-FORMATS = ("text", "csv", "tfrecord")
+FORMATS = ("text", "csv", "tfrecord", "parquet")
+_NAMES = {"tfrecord": "TFRecord", "parquet": "Parquet"}
 
 
 def source(
@@ -26,6 +28,7 @@ def source(
   columns: Sequence[str] | None = None,
   delimiter: str = ",",
   header: bool = False,
+  nulls: Mapping[str, Any] | None = None,
   days: Sequence[str] | None = None,
   batch_size: int = 512,
   batches_per_ticket: int = 10,
@@ -35,13 +38,15 @@ def source(
   max_bad_records: int = bad_records.MOST_SKIPPED,
   check_labels: bool = True,
 ) -> FileSource:
-  r"""Makes a source of files: text lines, CSV or TFRecord, by themselves or as a calendar of days.
+  r"""Makes a source of files: text lines, CSV, TFRecord or Parquet, alone or as a calendar of days.
 
   The chief reads a plain file through once to find where it can be cut, when the file's day is
   first asked for. Files may not change afterwards; a ticket of one that did ends in an error that
   names it. Empty lines are no records, "\r\n" ends a line as "\n" does, and a quoted field may
   not hold a newline. A ".gz" file cannot be cut: it is one ticket, however long, so that many small
-  files spread better over workers than one large one.
+  files spread better over workers than one large one. Of a Parquet file the chief reads the footer
+  only; a ticket holds whole row groups, or a part of a large one, and a worker reads the columns
+  that `parse` asks for (docs/inputs.md).
 
   A record is bad if `parse` raises an error for it, if its label or weight is not finite or
   negative, if `parse` says so with `tfps.data.reject`, or if the checksum of a TFRecord does not
@@ -53,14 +58,16 @@ def source(
       "all".
     parse: maps n records to (x, y) or (x, y, weight) with stock TensorFlow ops, row i from record
       i. It gets a string tensor [n] of lines ("text") or of serialized tf.Examples ("tfrecord"), or
-      {column: string tensor [n]} ("csv"). It runs once for all records of a ticket, and its values
+      {column: string tensor [n]} ("csv"), or {column: tensor, tf.RaggedTensor or a dict of these}
+      by the columns' types ("parquet"). It runs once for all records of a ticket, and its values
       (dense, ragged or sparse) are then cut into batches.
-    format: "text", "csv" or "tfrecord".
+    format: "text", "csv", "tfrecord" or "parquet".
     columns: CSV: the columns' names; by default those of the first file's header. Blanks at the
       end of a line of CSV are no part of it.
     delimiter: CSV: what separates the fields, one character.
-    header: whether the first line of each file (not of TFRecord) names the columns and is no
-      record.
+    header: whether the first line of each file of text or CSV names the columns and is no record.
+    nulls: Parquet: {column: what a null is read as}, or {"column.field": ...} within a struct. By
+      default a null text is "", and a row with another null is a bad record.
     days: which days of the calendar to take, a list of names; all by default.
     batch_size: examples per batch.
     batches_per_ticket: a ticket holds this many batches; the last of a file may hold fewer.
@@ -91,19 +98,17 @@ def source(
   """
   if format not in FORMATS:
     raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}.")
-  if header and format == "tfrecord":
-    raise ValueError("header is set, but TFRecord files have none; leave it out.")
+  if header and format in _NAMES:
+    raise ValueError(f"header is set, but {_NAMES[format]} files have none; leave it out.")
+  if nulls is not None and format != "parquet":
+    raise ValueError(f"nulls is for format='parquet', and format is {format!r}; leave it out.")
   calendar = calendar_of(files, days)
   if format == "csv":
     columns = list(columns or _header_columns(calendar, header, delimiter))
     parse = _parse_csv(parse, columns, delimiter)
   elif columns is not None:
     raise ValueError(f"columns is for format='csv', and format is {format!r}; leave it out.")
-  return FileSource(
-    calendar,
-    parse,
-    tfrecord=format == "tfrecord",
-    header=header,
+  reading: dict[str, Any] = dict(
     batch_size=batch_size,
     batches_per_ticket=batches_per_ticket,
     shuffle=shuffle,
@@ -111,7 +116,12 @@ def source(
     on_bad_record=on_bad_record,
     max_bad_records=max_bad_records,
     check_labels=check_labels,
-    columns=columns or (),
+  )
+  if format == "parquet":
+    return ParquetSource(calendar, parse, nulls=nulls, **reading)
+  tfrecord = format == "tfrecord"
+  return FileSource(
+    calendar, parse, tfrecord=tfrecord, header=header, columns=columns or (), **reading
   )
 
 

@@ -17,17 +17,18 @@ class Cuts(NamedTuple):
 
   path: str
   bounds: np.ndarray  # int64 [tickets + 1]; [1] when there are no records
-  step: int  # records of every ticket but the last
+  step: int  # records of every ticket but the last; 0 where the bounds are numbers of records
   records: int
   damage: str = ""  # why nothing behind them could be read
+  stamp: int = 0  # see `Ticket`
 
   def __len__(self) -> int:
     return len(self.bounds) - 1
 
   def range(self, i: int) -> tuple[int, int, int]:
     """Returns (begin, end, records) of ticket i."""
-    records = min(self.step, self.records - i * self.step)
-    return int(self.bounds[i]), int(self.bounds[i + 1]), records
+    begin, end = int(self.bounds[i]), int(self.bounds[i + 1])
+    return begin, end, min(self.step, self.records - i * self.step) if self.step else end - begin
 
 
 def whole(path: str, size: int, records: int) -> Cuts:

@@ -11,8 +11,8 @@ from tfps import native
 from tfps.data import bad_records, batching
 from tfps.data.choosing import Examples, weighted
 
-# From string [n], a record in each, to (x, y) or (x, y, weight).
-Parse = Callable[[tf.Tensor], tuple]
+# From n records, as a rule string [n], to (x, y) or (x, y, weight).
+Parse = Callable[[Any], tuple]
 
 # TensorFlow's words about a record, and those that replace them: what differs from record to record
 # comes after a colon.
@@ -25,7 +25,7 @@ _WORDS = {
   r"\.$": "",
 }
 _MOST_SAID = 300  # bytes: some errors quote all of a record
-_RECORDS = tf.TensorSpec([None], tf.string)
+TEXTS = tf.TensorSpec([None], tf.string)  # Records as texts.
 
 
 def attempt(function: Any, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
@@ -55,10 +55,12 @@ class Parser:
   """Runs a parse function, finds the bad records, and refuses them or leaves them out.
 
   Args:
-    parse: as in `tfps.data.source`, of a string tensor [n].
+    parse: as in `tfps.data.source`, of what `records` says.
     on_bad_record: "fail" or "skip".
     check_labels: whether a label or weight that is not finite, or negative, makes its record bad.
     columns: names of the fields, for those that errors of tf.io.decode_csv know by number.
+    records: the specs of n records: a string tensor [n], or a structure of tensors and
+      RaggedTensors with n rows.
   """
 
   def __init__(
@@ -68,8 +70,10 @@ class Parser:
     on_bad_record: str = "fail",
     check_labels: bool = True,
     columns: Sequence[str] = (),
+    records: Any = TEXTS,
   ) -> None:
     self.parse = parse
+    self._spec = records
     self._check_labels = check_labels
     self._columns = tuple(columns)
     self._skips = on_bad_record == "skip"
@@ -85,6 +89,7 @@ class Parser:
       on_bad_record=on_bad_record,
       check_labels=self._check_labels,
       columns=self._columns,
+      records=self._spec,
     )
 
   def weighted_by(self, feature: str) -> Parser:
@@ -93,11 +98,11 @@ class Parser:
     made._weight = feature
     return made
 
-  def __call__(self, records: tf.Tensor, damaged: tf.Tensor, numbers: tf.Tensor) -> Examples:
+  def __call__(self, records: Any, damaged: tf.Tensor, numbers: tf.Tensor) -> Examples:
     """Parses a ticket's records.
 
     Args:
-      records: string [n].
+      records: n records.
       damaged: bool [n]: those that could not even be read.
       numbers: int64 [n]: the number of each in the ticket.
 
@@ -105,7 +110,7 @@ class Parser:
       The `Examples` of the good records: the parse function's result for them, their numbers, and
       the `bad_records.Skipped` of the others.
     """
-    count = tf.size(records, tf.int64)
+    count = batching.all_rows(records)
     if not self._skips:
       values, problems = self._checked(records)
       tf.debugging.Assert(
@@ -113,7 +118,7 @@ class Parser:
         ["there are bad records among those of a ticket:", *self._reasons],
       )
       return Examples(self._with_row_for_each(values, count), numbers)
-    ok, _, (values, problems) = attempt(self._concrete(), records)
+    ok, _, (values, problems) = self._attempt(records)
 
     def all_good() -> Examples:
       return Examples(values, numbers, bad_records.nothing_skipped())
@@ -121,7 +126,7 @@ class Parser:
     def some_bad() -> Examples:
       problems = self.problems(records, damaged)
       good = problems == ""
-      kept = tf.boolean_mask(records, good)
+      kept = batching.gathered(records, tf.where(good)[:, 0])
       values, _ = self._checked(kept)
       bad = tf.logical_not(good)
       skipped = bad_records.summarise(tf.boolean_mask(problems, bad), tf.boolean_mask(numbers, bad))
@@ -132,7 +137,7 @@ class Parser:
     count = tf.size(found.numbers, tf.int64)
     return found._replace(values=self._with_row_for_each(found.values, count))
 
-  def problems(self, records: tf.Tensor, damaged: tf.Tensor) -> tf.Tensor:
+  def problems(self, records: Any, damaged: tf.Tensor) -> tf.Tensor:
     """String [n]: what is wrong with each record; empty where nothing is.
 
     Records for which the parse function raises an error are found by trying ever fewer at once.
@@ -142,27 +147,27 @@ class Parser:
     """
     texts = tf.where(damaged, "the checksum of its bytes does not hold", "")
     there = tf.cast(tf.where(tf.logical_not(damaged))[:, 0], tf.int32)
-    readable = tf.gather(records, there)
+    readable = batching.gathered(records, there)
     texts = tf.tensor_scatter_nd_update(texts, there[:, tf.newaxis], self._errors(readable))
     there = tf.cast(tf.where(texts == "")[:, 0], tf.int32)
-    parsed = tf.gather(records, there)
-    _, reasons = self._checked(parsed)
+    _, reasons = self._checked(batching.gathered(records, there))
     said = tf.gather(tf.constant(["", *self._reasons]), reasons)
     return tf.tensor_scatter_nd_update(texts, there[:, tf.newaxis], said)
 
-  def _errors(self, records: tf.Tensor) -> tf.Tensor:
+  def _errors(self, records: Any) -> tf.Tensor:
     """String [n]: the error that the parse function raises for each record alone."""
-    count = tf.size(records)
+    count = tf.cast(batching.all_rows(records), tf.int32)
 
     def step(
       begin: tf.Tensor, size: tf.Tensor, texts: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-      part = records[begin : begin + size]
-      ok, message, _ = attempt(self._concrete(), part)
-      alone = tf.size(part) == 1
+      part = tf.minimum(size, count - begin)
+      rows = batching.gathered(records, tf.range(begin, begin + part))
+      ok, message, _ = self._attempt(rows)
+      alone = part == 1
       update = lambda: tf.tensor_scatter_nd_update(texts, [[begin]], [self._in_words(message)])
       texts = tf.cond(alone & tf.logical_not(ok), update, lambda: texts)
-      begin += tf.where(ok | alone, tf.size(part), 0)
+      begin += tf.where(ok | alone, part, 0)
       return begin, tf.where(ok, 2 * size, tf.maximum(size // 2, 1)), texts
 
     _, _, texts = tf.while_loop(
@@ -186,13 +191,14 @@ class Parser:
     text = tf.strings.substr(text, 0, _MOST_SAID)
     return tf.where(text == "", "it cannot be parsed", text)
 
-  def _concrete(self) -> Any:
+  def _attempt(self, records: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    """`attempt` of `_checked`."""
     if self._traced is None:
       with tf.init_scope():
-        self._traced = tf.function(self._checked).get_concrete_function(_RECORDS)
-    return self._traced
+        self._traced = tf.function(self._checked).get_concrete_function(self._spec)
+    return attempt(self._traced, *tf.nest.flatten(records, expand_composites=True))
 
-  def _checked(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
+  def _checked(self, records: Any) -> tuple[Any, tf.Tensor]:
     """Returns parse's result, and int32 [n]: 0, or 1 + the index in `_reasons` of what is wrong."""
     with bad_records.Rejected() as rejected:
       values = self.parse(records)
@@ -209,7 +215,7 @@ class Parser:
     if self._check_labels:
       rejected += _label_problems(values)
     self._reasons = [reason for _, reason in rejected]
-    problems = tf.zeros(tf.shape(records), tf.int32)
+    problems = tf.zeros([batching.all_rows(records)], tf.int32)
     for i, (bad, _) in reversed(list(enumerate(rejected, 1))):
       problems = tf.where(bad, i, problems)
     return values, problems

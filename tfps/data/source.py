@@ -50,7 +50,7 @@ class Source(Calendar):
 
   A subclass names its days, and says how one day is cut (`_cut`) and which examples, or batches, a
   ticket's range becomes (`_examples` or `_batches`). The latter runs inside a tf.function on a
-  worker and uses stock TensorFlow ops only.
+  worker and uses TensorFlow ops only.
 
   With `shuffle`, the tickets of a day and the records of a ticket come in an order that is a pure
   function of the seed, the epoch (see `with_epoch`), the day and the ticket's sequence number: a

@@ -24,6 +24,7 @@ class Ticket(NamedTuple):
   epoch: int = 0  # another number whenever the records are read again
   first: int = 0  # how many records of the day come before these
   pieces: str = ""  # of a ticket of several ranges, where they are: see `pieces`
+  stamp: int = 0  # tells the file from another one of its name; 0 where nothing does
 
 
 class Day(NamedTuple):
@@ -51,6 +52,7 @@ TICKET_SPEC: Any = Ticket(
   epoch=tf.TensorSpec([], tf.int64),
   first=tf.TensorSpec([], tf.int64),
   pieces=tf.TensorSpec([], tf.string),
+  stamp=tf.TensorSpec([], tf.int64),
 )
 
 

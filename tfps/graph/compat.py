@@ -111,6 +111,9 @@ _CONTEXT = Private("tensorflow.python.eager.context", "context")
 _ADD_FUNCTION = Private("tensorflow.python.eager.context", "Context.add_function_def")
 _ANONYMOUS_NAME = Private("tensorflow.python.eager.context", "anonymous_name")
 _OP_DEFINITION = Private("tensorflow.python.framework.op_def_registry", "get")
+_SCRIPT_OPS = "tensorflow.python.ops.script_ops"
+_PYTHON_FUNCTIONS = Private(_SCRIPT_OPS, "_py_funcs")
+_PYTHON_FUNCTION = Private(_SCRIPT_OPS, "FuncRegistry.get", "self._funcs")
 _CAPTURES = Private("tensorflow", "__internal__.FuncGraph.captures")
 _CAPTURE = Private("tensorflow", "__internal__.FuncGraph.capture")
 _DEFERRED = Private("tensorflow", "__internal__.FuncGraph.deferred_internal_captures")
@@ -282,6 +285,20 @@ def is_stateful(op: str) -> bool:
   """Whether the op named `op` has state; False for a function."""
   definition = _OP_DEFINITION.get()(op)
   return definition is not None and definition.is_stateful
+
+
+def register_python_function(token: str, function: Callable) -> None:
+  """Lets the op PyFunc call a function in this process, by a token of one's own choice.
+
+  TensorFlow numbers the functions of tf.numpy_function, so that a process knows only its own.
+  """
+  if token not in _registered:
+    _registered[token] = function  # TensorFlow's list does not keep it alive.
+    _PYTHON_FUNCTION.get()
+    _PYTHON_FUNCTIONS.get()._funcs[token] = function
+
+
+_registered: dict[str, Callable] = {}
 
 
 def captures(graph: Any) -> list[tuple[Any, Any]]:

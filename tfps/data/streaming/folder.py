@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import tensorflow as tf
+from tfps.data import file_systems
+from tfps.data.partitions import files_below
 
 
 class Arrival(NamedTuple):
@@ -18,7 +19,7 @@ class Arrival(NamedTuple):
 
 
 class Folder:
-  """Reads each TFRecord file of a folder once: first what is there by name, then what comes.
+  """Reads each file of a folder once: first what is there by name, then what comes.
 
   A file must be whole when it appears: write it beside under another name, such as one that begins
   with "." or "_", and rename it. It may be removed once no checkpoint from which a run may go on
@@ -27,15 +28,27 @@ class Folder:
   Args:
     folder: where the files arrive, on any of TensorFlow's file systems; every worker must reach it.
     pattern: their names, as the shell has it.
+    partitions: whether files lie in folders such as dt=2026-01-01/hour=03, which appear, too.
+    marker: the name of a file, such as "_SUCCESS", without which a folder and those in it wait.
 
   Examples:
     >>> arrivals = tfps.data.Folder("samples", pattern="samples-*.tfrecord")
     >>> samples = tfps.data.stream(arrivals, lambda records: parse(records))
   """
 
-  def __init__(self, folder: str | os.PathLike, pattern: str = "*.tfrecord") -> None:
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    pattern: str = "*.tfrecord",
+    *,
+    partitions: bool = False,
+    marker: str | None = None,
+  ) -> None:
+    if marker is not None and not partitions:
+      raise ValueError(f"marker is {marker!r}, which is for folders in it: set partitions=True.")
     self._folder = str(folder).rstrip("/")
     self._pattern = pattern
+    self._partitions, self._marker = partitions, marker
     self.resume(None)
 
   def __str__(self) -> str:
@@ -58,7 +71,7 @@ class Folder:
     """
     if self._partly:
       (name, skip), self._partly = self._partly, None
-      if not tf.io.gfile.exists(f"{self._folder}/{name}"):
+      if not file_systems.exists(f"{self._folder}/{name}"):
         raise FileNotFoundError(
           f"{self._folder}/{name} is gone, of which {skip} samples are trained and the rest are "
           "not: put it back, or go on from another checkpoint."
@@ -73,6 +86,11 @@ class Folder:
     self._taken[name] = arrival.number
     self._next_number += 1
     return arrival
+
+  def first_path(self) -> str | None:
+    """The path of any file that is there now."""
+    names = self._names()
+    return f"{self._folder}/{min(names)}" if names else None
 
   def cursor(self, arrival: Arrival, samples: int, is_whole: bool) -> dict[str, Any]:
     """Returns what `resume` needs once all before `arrival` and `samples` of it are trained.
@@ -96,14 +114,17 @@ class Folder:
     """Called when the stream ends."""
 
   def _list(self) -> None:
-    try:
-      names = tf.io.gfile.listdir(self._folder)
-    except tf.errors.NotFoundError:
-      names = []  # It is made with its first file.
-    listed = {name for name in names if self._is_sample_file(name)}
+    listed = self._names()
     self._listed = listed
     self._taken = {name: number for name, number in self._taken.items() if name in listed}
     self._new = sorted(listed - self._taken.keys(), reverse=True)
+
+  def _names(self) -> set[str]:
+    if self._partitions:
+      found = files_below(self._folder, pattern=self._pattern, marker=self._marker)
+      return {file.path.removeprefix(f"{self._folder}/") for file in found}
+    _, names = file_systems.list_folder(self._folder)  # It is made with its first file.
+    return {name for name in names if self._is_sample_file(name)}
 
   def _is_sample_file(self, name: str) -> bool:
     return not name.startswith((".", "_")) and fnmatch.fnmatchcase(name, self._pattern)

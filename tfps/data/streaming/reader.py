@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tfps.data.streaming import samples as samples_lib
 from tfps.data.streaming.days import EventDays
 from tfps.data.ticket import Day, Ticket
 
@@ -131,6 +130,7 @@ class StreamReader:
     ticket = Ticket(
       self._days.index, 0, self._sequence, self._arrival.path, int(bounds[begin]),
       int(bounds[self._at]), taken, first=self._sequence * self._source.records_per_ticket,
+      stamp=self._samples.stamp,
     )  # fmt: skip
     self._sequence += 1
     self._busy_at = time.monotonic()
@@ -190,7 +190,7 @@ class StreamReader:
         return False
       self._arrival = arrival
       source = self._source
-      self._samples = samples_lib.read(arrival.path, source.time, source.time_unit, source.skips)
+      self._samples = source.samples_of(arrival.path)
       self._at = arrival.skip
       if self._at > len(self._samples.times):
         raise ValueError(

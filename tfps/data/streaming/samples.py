@@ -30,11 +30,12 @@ UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 class Samples(NamedTuple):
   """The samples of a file."""
 
-  bounds: np.ndarray  # int64 [n + 1]: sample i is in bytes [bounds[i], bounds[i+1])
+  bounds: np.ndarray  # int64 [n + 1]: sample i is in bytes [bounds[i], bounds[i+1]), or in rows
   times: np.ndarray  # float64 [n]: when each happened, in seconds since 1970
   bad: tuple[
     bad_records.SkippedInIndex, ...
   ] = ()  # the `SkippedInIndex` of what is in none of these bytes
+  stamp: int = 0  # of the file, see `Ticket`
 
 
 def read(path: str, time: str, unit: str, skips: bool = False) -> Samples:
@@ -71,8 +72,8 @@ def read(path: str, time: str, unit: str, skips: bool = False) -> Samples:
   if not problem and bounds[-1] != tf.io.gfile.stat(path).length:
     problem = f"{_NOT_WHOLE} (truncated record at {bounds[-1]})"
   seconds = np.concatenate(times) / UNITS[unit]
-  if not problem and not _is_usable(seconds).all():
-    problem = f"has a sample whose {_unusable(time)}"
+  if not problem and not is_usable(seconds).all():
+    problem = f"has a sample whose {unusable(time)}"
   if problem and not skips:
     raise ValueError(f"{path} {problem}.")
   if problem:
@@ -126,17 +127,18 @@ def _time_of(record: bytes | None, time: str, per_second: float) -> float | None
     values = tf.train.Example.FromString(record).features.feature[time].int64_list.value
   except message.DecodeError:
     return None
-  if len(values) != 1 or not _is_usable(values[0] / per_second):
+  if len(values) != 1 or not is_usable(values[0] / per_second):
     return None
   return values[0] / per_second
 
 
-def _is_usable(seconds: Any) -> Any:
+def is_usable(seconds: Any) -> Any:
   """Whether a day can have an event time."""
   return (seconds >= 0) & (seconds < _YEAR_9999)
 
 
-def _unusable(time: str) -> str:
+def unusable(time: str) -> str:
+  """What is wrong with an event time that is not."""
   return f"event time {time!r} is not between 1970 and 9999"
 
 
@@ -149,7 +151,7 @@ def with_time_checked(parse: Parse, time: str, unit: str) -> Parse:
   def parse_with_time(records: tf.Tensor) -> tuple:
     when = tf.io.parse_example(records, {time: tf.io.FixedLenFeature([], tf.int64)})[time]
     seconds = tf.cast(when, tf.float64) / UNITS[unit]
-    bad_records.reject(~_is_usable(seconds), f"the {_unusable(time)}")
+    bad_records.reject(~is_usable(seconds), f"the {unusable(time)}")
     return parse(records)
 
   return parse_with_time

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tfps.data.columns.source import ParquetSource
 from tfps.data.file_source import FileSource
-from tfps.data.streaming import samples
+from tfps.data.streaming import rows, samples
 from tfps.data.streaming.days import DayRule
 from tfps.data.streaming.folder import Folder
 from tfps.data.streaming.reader import StreamReader
@@ -26,6 +27,7 @@ def stream(
   arrivals: str | os.PathLike | Folder | Topic,
   parse: Parse,
   *,
+  format: str = "tfrecord",
   time: str = "time",
   time_unit: str = "ms",
   day_seconds: float = 86400.0,
@@ -43,9 +45,12 @@ def stream(
   Args:
     arrivals: a folder in which TFRecord files of tf.Examples keep arriving, or a `tfps.data.Folder`
       or `tfps.data.Topic`.
-    parse: maps n serialized tf.Examples, a string tensor [n], to (x, y) or (x, y, weight), as in
-      `tfps.data.source`.
-    time: the feature that holds a sample's event time, one int64.
+    parse: maps n serialized tf.Examples, a string tensor [n], or the columns of n rows, to (x, y)
+      or (x, y, weight), as in `tfps.data.source`.
+    format: of the files: "tfrecord" or "parquet".
+    time: the feature that holds a sample's event time, one int64. Of Parquet a column of timestamps
+      or whole numbers, or a text with keys of the folders: "{dt}T{hour}:00" is the hour of
+      dt=2026-01-01/hour=03.
     time_unit: of it, since 1970: "s", "ms", "us" or "ns".
     day_seconds: the length of a day.
     offset_seconds: when a day begins, after midnight UTC.
@@ -56,13 +61,16 @@ def stream(
     stop_after_idle: end when nothing has come for this many seconds; 0: never.
     batch_size: examples per batch.
     batches_per_ticket: a ticket holds at most this many batches of one file.
-    **reading: more arguments of `tfps.data.file_source.FileSource`.
+    **reading: more arguments of `tfps.data.file_source.FileSource`; of Parquet also `nulls`, and
+      `schema_of`, a list of files that say which columns there are, by default the first that is in
+      the folder.
 
   Returns:
     A `StreamSource`.
 
   Raises:
-    ValueError: an argument does not fit.
+    ValueError: an argument does not fit, or there is no Parquet file yet that says which columns
+      there are.
 
   Examples:
     >>> sample = tf.train.Example()
@@ -88,8 +96,10 @@ def stream(
   """
   if isinstance(arrivals, (str, os.PathLike)):
     arrivals = Folder(arrivals)
+  if format not in _FORMATS:
+    raise ValueError(f"format is {format!r}; it must be one of {', '.join(_FORMATS)}.")
   rule = DayRule(day_seconds, offset_seconds, grace_seconds, past_samples)
-  return StreamSource(
+  return _FORMATS[format](
     arrivals, parse, rule, time=time, time_unit=time_unit, poll_seconds=poll_seconds,
     stop_after_idle=stop_after_idle, batch_size=batch_size, batches_per_ticket=batches_per_ticket,
     **reading,
@@ -97,7 +107,7 @@ def stream(
 
 
 class StreamSource(FileSource):
-  """The source behind `tfps.data.stream`.
+  """The source behind `tfps.data.stream`, of TFRecord files.
 
   Args:
     arrivals: the `Folder` or `Topic` that samples come from.
@@ -114,6 +124,7 @@ class StreamSource(FileSource):
   """
 
   is_endless = True
+  _format: Mapping[str, Any] = {"tfrecord": True}
 
   def __init__(
     self,
@@ -127,10 +138,8 @@ class StreamSource(FileSource):
     stop_after_idle: float,
     **reading: Any,
   ) -> None:
-    if reading.get("on_bad_record") == "skip":
-      parse = samples.with_time_checked(parse, time, time_unit)
     # The files are not known before they arrive.
-    super().__init__({}, parse, tfrecord=True, **reading)
+    super().__init__({}, self._timed(parse, time, time_unit, **reading), **self._format, **reading)
     if time_unit not in samples.UNITS:
       raise ValueError(f"time_unit is {time_unit!r}; it must be one of {', '.join(samples.UNITS)}.")
     if not poll_seconds > 0:
@@ -144,6 +153,16 @@ class StreamSource(FileSource):
     self.records_per_ticket = self._records_per_ticket
     self.reader: StreamReader | None = None
     self.stopped = False
+
+  @staticmethod
+  def _timed(parse: Parse, time: str, unit: str, **reading: Any) -> Parse:
+    """The parse function, which refuses samples without a usable event time where they come."""
+    skips = reading.get("on_bad_record") == "skip"
+    return samples.with_time_checked(parse, time, unit) if skips else parse
+
+  def samples_of(self, path: str) -> samples.Samples:
+    """The `Samples` of a file that has arrived."""
+    return samples.read(path, self.time, self.time_unit, self.skips)
 
   def read(self, cursor: Mapping[str, Any] | None = None) -> StreamReader:
     """A `StreamReader` from the beginning or from a cursor on, which is then `reader`."""
@@ -185,3 +204,32 @@ class StreamSource(FileSource):
   def with_epoch(self, epoch: int) -> Self:
     del epoch
     return copy.copy(self)
+
+
+class ParquetStreamSource(StreamSource, ParquetSource):
+  """The source behind `tfps.data.stream`, of Parquet files; arguments as of `StreamSource`."""
+
+  _format: Mapping[str, Any] = {}
+
+  def __init__(self, arrivals: Folder | Topic, parse: Any, day_rule: DayRule, **reading: Any):
+    if not isinstance(arrivals, Folder):
+      raise ValueError("format is 'parquet', and a topic's messages are tf.Examples: leave it out.")
+    if not reading.get("schema_of"):
+      first = arrivals.first_path()
+      if first is None:
+        raise ValueError(
+          f"{arrivals} has no file yet that says which columns there are: name one in schema_of, a "
+          "list, or wait for the first."
+        )
+      reading["schema_of"] = [first]
+    super().__init__(arrivals, parse, day_rule, **reading)
+
+  @staticmethod
+  def _timed(parse: Parse, time: str, unit: str, **reading: Any) -> Parse:
+    return parse
+
+  def samples_of(self, path: str) -> samples.Samples:
+    return rows.read(path, self.time, self.time_unit, self.skips)
+
+
+_FORMATS = {"tfrecord": StreamSource, "parquet": ParquetStreamSource}
