@@ -24,6 +24,7 @@ BENCHMARKS = {
   "table_speed": ["--quick"],
   "table_pauses": ["--rows=400000", "--grown=400000", "--seconds=0.5", "--repeats=2"],
   "end_to_end": ["--examples=50000", "--repeats=3"],
+  "input": ["--records=20000", "--repeats=2"],
   "join_speed": ["--records=100000", "--repeats=2", "--slack=1.2"],
   "memory_per_row": ["--rows=1000000", "--slack=1.3"],
   "eviction_memory": ["--rows=1000000", "--cases=mixed", "--percent=10"],

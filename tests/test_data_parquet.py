@@ -378,6 +378,14 @@ def test_tickets_are_read_in_any_order_and_in_a_graph(tmp_path):
     assert values == list(range(tickets[i].begin, tickets[i].end))
 
 
+def test_a_view_with_another_batch_size_cuts_the_same(tmp_path):
+  pq.write_table(pa.table({"n": range(500)}), tmp_path / "a.parquet")
+  whole = source(tmp_path / "a.parquet").whole_tickets()
+  expected = list(source(tmp_path / "a.parquet").tickets())
+  assert list(whole.tickets()) == expected and len(expected) == columns_source._MOST_TICKETS
+  assert read(whole)[".n"] == list(range(500))
+
+
 def test_shuffled(tmp_path):
   pq.write_table(pa.table({"n": range(500)}), tmp_path / "a.parquet", row_group_size=100)
   made = source(tmp_path / "a.parquet", shuffle=True, seed=4)

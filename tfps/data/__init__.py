@@ -4,6 +4,7 @@ from tfps.data.bad_records import reject
 from tfps.data.criteo import criteo
 from tfps.data.down_sampling import DownSampling
 from tfps.data.files import source
+from tfps.data.lakes import delta
 from tfps.data.mixed import mix
 from tfps.data.partitions import partitions
 from tfps.data.ratings import movielens, movietweetings
@@ -30,6 +31,7 @@ __all__ = [
   "Ticket",
   "Topic",
   "criteo",
+  "delta",
   "mix",
   "movielens",
   "movietweetings",

@@ -63,41 +63,56 @@ def partitions(
     {'2026-01-01': ['logs/dt=2026-01-01/hour=03/part-0.csv']}
   """
   root = os.fspath(folder).rstrip("/")
-  keys = (day,) if isinstance(day, str) else tuple(day)
-  if not keys:
-    raise ValueError("day is empty; name the key whose values are the days, such as 'dt'.")
-  within = lambda name: _within(name, first, last)
-  wanted = _chosen(where or {})
+  keys = keys_of(day)
+  wanted = chosen(where)
   if len(keys) == 1 and keys[0] not in wanted:
-    wanted[keys[0]] = within  # Other folders need not be listed.
-  found = list(files_below(root, chosen=wanted, pattern=pattern, marker=marker))
-  for file in found:
-    missing = [key for key in keys if key not in file.keys]
-    if missing:
-      raise ValueError(
-        f"{file.path} is in no folder named {missing[0]}=...; correct day, or give a folder "
-        "further in."
-      )
-  rank = {key: _ranks({file.keys[key] for file in found if key in file.keys})
-          for key in {key for file in found for key in file.keys}}  # fmt: skip
-  found.sort(
-    key=lambda file: (
-      [rank[key][file.keys[key]] for key in keys],
-      [(key, rank[key][value]) for key, value in file.keys.items()],
-      file.path,
-    )
-  )
-  calendar: dict[str, list[str]] = {}
-  for file in found:
-    name = " ".join(file.keys[key] for key in keys)
-    if within(name):
-      calendar.setdefault(name, []).append(file.path)
+    # Other folders need not be listed.
+    wanted[keys[0]] = lambda value: _within(value, first, last)
+  found = list(files_below(root, wanted=wanted, pattern=pattern, marker=marker))
+  calendar = calendar_of_partitions(found, keys, first, last)
   if not calendar:
     complete = f" that is complete, with a {marker}" if marker else ""
     raise FileNotFoundError(
       f"{root} has no file{complete} named {pattern} in folders named {keys[0]}=... that fits; "
       "check folder, day, where, first and last."
     )
+  return calendar
+
+
+def calendar_of_partitions(
+  files: Sequence[PartitionFile], keys: Sequence[str], first: str | None, last: str | None
+) -> dict[str, list[str]]:
+  """{day: paths} of files, in the order of `partitions`.
+
+  Args:
+    files: of all days.
+    keys: whose values are the days.
+    first, last: the days to take, None for all.
+
+  Raises:
+    ValueError: a file's folders do not have the keys.
+  """
+  for file in files:
+    missing = [key for key in keys if key not in file.keys]
+    if missing:
+      raise ValueError(
+        f"{file.path} is in no folder named {missing[0]}=...; correct day, or give a folder "
+        "further in."
+      )
+  ranks = {
+    key: _ranks({file.keys[key] for file in files if key in file.keys})
+    for key in {key for file in files for key in file.keys}
+  }
+  order = lambda file: (
+    [ranks[key][file.keys[key]] for key in keys],
+    [(key, ranks[key][value]) for key, value in file.keys.items()],
+    file.path,
+  )
+  calendar: dict[str, list[str]] = {}
+  for file in sorted(files, key=order):
+    name = " ".join(file.keys[key] for key in keys)
+    if _within(name, first, last):
+      calendar.setdefault(name, []).append(file.path)
   return calendar
 
 
@@ -110,8 +125,16 @@ def _within(value: str, first: str | None, last: str | None) -> bool:
   )
 
 
-def _chosen(where: Where) -> dict[str, Callable[[str], bool]]:
-  """{key: whether a value is wanted}."""
+def keys_of(day: str | Sequence[str]) -> tuple[str, ...]:
+  """The keys whose values are the days."""
+  keys = (day,) if isinstance(day, str) else tuple(day)
+  if not keys:
+    raise ValueError("day is empty; name the key whose values are the days, such as 'dt'.")
+  return keys
+
+
+def chosen(where: Where | None) -> dict[str, Callable[[str], bool]]:
+  """{key: whether a value is wanted}, of the argument `where`."""
 
   def choose(wanted: Any) -> Callable[[str], bool]:
     if callable(wanted):
@@ -119,14 +142,14 @@ def _chosen(where: Where) -> dict[str, Callable[[str], bool]]:
     values = {wanted} if isinstance(wanted, str) else {str(value) for value in wanted}
     return lambda value: value in values
 
-  return {key: choose(wanted) for key, wanted in where.items()}
+  return {key: choose(wanted) for key, wanted in (where or {}).items()}
 
 
 def files_below(
   folder: str,
   *,
   keys: Mapping[str, str] | None = None,
-  chosen: Mapping[str, Callable[[str], bool]] | None = None,
+  wanted: Mapping[str, Callable[[str], bool]] | None = None,
   pattern: str = "*",
   marker: str | None = None,
 ) -> Iterator[PartitionFile]:
@@ -135,10 +158,10 @@ def files_below(
   Args:
     folder: where to look.
     keys: {key: value} of the folder itself.
-    chosen: {key: whether folders with a value are wanted}.
+    wanted: {key: whether folders with a value are wanted}.
     pattern, marker: as of `partitions`.
   """
-  keys, chosen = dict(keys or {}), chosen or {}
+  keys, wanted = dict(keys or {}), wanted or {}
   folders, names = file_systems.list_folder(folder)
   if marker in names:
     marker = None
@@ -148,11 +171,11 @@ def files_below(
       yield PartitionFile(keys, f"{folder}/{name}")
   for name in folders:
     key, value = key_of(name)
-    if key and (key not in chosen or chosen[key](value)):
+    if key and (key not in wanted or wanted[key](value)):
       yield from files_below(
         f"{folder}/{name}",
         keys={**keys, key: value},
-        chosen=chosen,
+        wanted=wanted,
         pattern=pattern,
         marker=marker,
       )

@@ -15,6 +15,7 @@ from tfps.data.columns import kinds, partitions
 from tfps.data.columns.kinds import FLOAT, INT, STRING, Kind
 from tfps.data.file_source import FileSource, Part
 from tfps.graph import python_ops
+from tfps.graph.autograph import libraries_unconverted
 
 if TYPE_CHECKING:
   from tfps.data.ticket import Ticket
@@ -65,6 +66,7 @@ class ParquetSource(FileSource):
     null_in = tf.TensorSpec([None], tf.int32)
     super().__init__(calendar, self._parse, records=(null_in, spec), **reading)
     self._compressed = False  # Its columns are, whatever its name.
+    self._batch_rows = self.batch_size  # Also in views with another batch size.
 
   def place_of(self, ticket: Ticket, number: int) -> str:
     return f"{ticket.path}, row {ticket.begin + number:,}" if number >= 0 else ticket.path
@@ -77,7 +79,7 @@ class ParquetSource(FileSource):
     from tfps.data.columns import reader
 
     file = reader.opened(part.path)
-    bounds = cut(np.diff(file.group_rows), self._records_per_ticket, self.batch_size)
+    bounds = cut(np.diff(file.group_rows), self._records_per_ticket, self._batch_rows)
     return index.Cuts(part.path, bounds, 0, int(bounds[-1]), stamp=file.stamp)
 
   def _records(self, ticket: Ticket, careful: bool = False) -> tuple[Any, tf.Tensor]:
@@ -213,7 +215,7 @@ def _columns_of(parse: Callable[[Any], tuple], schema: _Schema) -> dict[str, Kin
     with bad_records.Rejected():
       parse(Columns(values, asked, schema.without))
 
-  with tf.init_scope():
+  with tf.init_scope(), libraries_unconverted():
     spec = {name: kinds.spec(kind) for name, kind in schema.kinds.items()}
     tf.function(trace).get_concrete_function(spec)
   if not asked:
