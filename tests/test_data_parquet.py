@@ -4,6 +4,7 @@ import datetime
 import decimal
 import functools
 import itertools
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -515,3 +516,11 @@ def test_fsspecs_file_systems(tmp_path):
   with fsspec.open("memory://folder/a.parquet", "wb") as file:
     file.write((tmp_path / "a.parquet").read_bytes())
   assert read(source("memory://folder/*.parquet"))[".a"] == list(range(50))
+  with pytest.raises(ValueError, match="on which only format='parquet' is read"):
+    tfps.data.source("memory://folder/a.parquet", lambda lines: (lines, lines))
+
+
+def test_a_file_system_that_nobody_knows(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "fsspec", None)
+  with pytest.raises(ValueError, match="memory, on which fsspec reads Parquet: run `pip install"):
+    source("memory://folder/a.parquet")

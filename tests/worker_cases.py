@@ -9,13 +9,11 @@ import traceback
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 import tf_keras as keras
 
 import tfps
-from tests import cluster_cases, dense_optimizers, keras_loops
+from tests import cluster_cases, dense_optimizers, keras_loops, parquet_files
 from tfps.layers.embedding import tables_of
 from tfps.layers.step import Step
 
@@ -272,26 +270,7 @@ def clicks(batch_size=BATCH, batches_per_ticket=1):
 def parquet_clicks(folder):
   """`clicks(batches_per_ticket=4)`, whose feasigns are in Parquet files."""
   stream = clicks(batches_per_ticket=4)(folder)
-  calendar = {}
-  for day in stream.days():
-    path = calendar[day.name] = folder / f"{day.name}.parquet"
-    batches = [batch for ticket in stream.tickets(day) for batch in stream.open(ticket)]
-    values = {
-      slot: np.concatenate([x[slot] for x, _ in batches]).tolist() for slot in batches[0][0]
-    }
-    values["click"] = np.concatenate([y[:, 0] for _, y in batches]).tolist()
-    lists = {name: pa.list_(pa.int64(), len(column[0]))
-             for name, column in values.items() if isinstance(column[0], list)}  # fmt: skip
-    columns = {name: pa.array(column, lists.get(name)) for name, column in values.items()}
-    if not path.exists():
-      pq.write_table(pa.table(columns), path, row_group_size=4 * BATCH)
-
-  def parse(columns):
-    x = {slot: columns[slot] for slot in stream.slots}
-    return x, columns["click"][:, tf.newaxis]
-
-  settings = dict(batch_size=BATCH, batches_per_ticket=4)
-  return tfps.data.source(calendar, parse, format="parquet", **settings)
+  return parquet_files.as_parquet(stream, folder, batch_size=BATCH, batches_per_ticket=4)
 
 
 def features(folder):

@@ -107,6 +107,11 @@ class FileSource(Source):
 
   @staticmethod
   def _size(path: str) -> int:
+    if not file_systems.is_tensorflows(path):
+      raise ValueError(
+        f"{path} is on a file system that TensorFlow does not know, on which only format='parquet' "
+        "is read; copy it, or write it as Parquet."
+      )
     return tf.io.gfile.stat(path).length
 
   def read_records(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ class Stat(NamedTuple):
 
 def exists(path: str) -> bool:
   """Whether there is a file or folder of this name."""
-  if _is_tensorflows(path):
+  if is_tensorflows(path):
     return tf.io.gfile.exists(path)
   system, inner = _fsspec(path)
   return system.exists(inner)
@@ -28,7 +27,7 @@ def exists(path: str) -> bool:
 
 def glob(pattern: str) -> list[str]:
   """The paths that a pattern matches, sorted."""
-  if _is_tensorflows(pattern):
+  if is_tensorflows(pattern):
     return sorted(tf.io.gfile.glob(pattern))
   system, inner = _fsspec(pattern)
   return sorted(system.unstrip_protocol(path) for path in system.glob(inner))
@@ -42,7 +41,7 @@ def list_folder(folder: str) -> tuple[list[str], list[str]]:
       for entry in entries:
         found[not entry.is_dir()].append(entry.name)
     return sorted(found[0]), sorted(found[1])
-  if _is_tensorflows(folder):
+  if is_tensorflows(folder):
     with contextlib.suppress(tf.errors.NotFoundError):
       for name in tf.io.gfile.listdir(folder):
         inner = name.rstrip("/")
@@ -61,7 +60,7 @@ def stat(path: str) -> Stat:
   if is_local(path):
     found = os.stat(path)
     return Stat(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
-  if _is_tensorflows(path):
+  if is_tensorflows(path):
     found = tf.io.gfile.stat(path)  # Its times are in whole seconds, and remote ones, too.
     return Stat(found.length, str(found.mtime_nsec))
   system, inner = _fsspec(path)
@@ -70,7 +69,7 @@ def stat(path: str) -> Stat:
 
 def open_bytes(path: str) -> Any:
   """A binary file object as Python has them."""
-  if _is_tensorflows(path):
+  if is_tensorflows(path):
     return _GFile(path)
   system, inner = _fsspec(path)
   return system.open(inner, "rb")
@@ -108,18 +107,19 @@ class _GFile(io.RawIOBase):
     super().close()
 
 
-def _is_tensorflows(path: str) -> bool:
+def is_tensorflows(path: str) -> bool:
+  """Whether ops of TensorFlow's open it."""
   return is_local(path) or path.partition("://")[0] in tf.io.gfile.get_registered_schemes()
 
 
 def _fsspec(path: str) -> tuple[Any, str]:
   """The file system of a path and the path within it."""
-  if importlib.util.find_spec("fsspec") is None:
+  try:
+    import fsspec
+  except ImportError as error:
     scheme = path.partition("://")[0]
     raise ValueError(
-      f"{path} is on a file system that TensorFlow does not know, {scheme}: run `pip install "
-      "fsspec` and fsspec's own package for it, such as s3fs, for the chief and every worker."
-    )
-  import fsspec
-
+      f"{path} is on a file system that TensorFlow does not know, {scheme}, on which fsspec reads "
+      "Parquet: run `pip install fsspec`, and its package for it, such as s3fs, for every process."
+    ) from error
   return fsspec.core.url_to_fs(path)

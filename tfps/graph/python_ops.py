@@ -21,6 +21,7 @@ READ_COLUMNS = "read_columns"
 _FUNCTIONS = {READ_COLUMNS: ("tfps.data.columns.reader", "read")}
 
 
+@tf.autograph.experimental.do_not_convert
 def register() -> None:
   """Lets graphs call the functions in this process; again and again if need be."""
   for name, (module, function) in _FUNCTIONS.items():
