@@ -153,6 +153,55 @@ def test_the_same_samples_and_counts_over_restarts(policy, capsys, tmp_path, mon
   assert {**told, "watermark_lag": 0} == {**metrics["spark"], "watermark_lag": 0}
 
 
+def test_parts_that_lag_hold_the_watermark_back(capsys, tmp_path, monkeypatch):
+  """As partitions of a topic do, each its own stream; here they are folders."""
+  from tfps.join import spark_parts
+
+  of = spark_parts.of
+
+  def parts(session, config, log):
+    found = {}
+    for part in ("0", "1"):
+      one = config.copy_and_resolve_references()
+      one[log].folder = f"{config[log].folder}/{part}"
+      found |= of(session, one, log)
+    return found
+
+  monkeypatch.setattr(spark_parts, "of", parts)
+  features, actions = join_logs.make(400)
+  rows = {"features": features, "actions": actions}
+  for log, of_log in rows.items():
+    join_logs.write_json(tmp_path / log / "0", "all", of_log[::2])
+    # The other part has begun, and no more: what it has yet to give is old by then.
+    join_logs.write_json(tmp_path / log / "1", "0", of_log[1::2][:20])
+  join = ["join", f"--config={config_file(tmp_path, 'spark', 'wait')}", "--once"]
+  first = commands.run_json(capsys, *join)
+  for log, of_log in rows.items():
+    join_logs.write_json(tmp_path / log / "1", "1", of_log[1::2][20:])
+  metrics = commands.run_json(capsys, *join, "--close")
+  samples = join_logs.read(tmp_path / "samples")
+  assert first["samples"] < 60 and metrics.get("expired_features", 0) == 0
+  assert len(samples) == 400 and dict(samples) == join_logs.expected(features, actions)
+
+
+def test_what_is_idle_moves_on(tmp_path):
+  """An idle part gets the newest time of all that came, once for each."""
+  from tfps.join import spark_parts
+
+  config = join_logs.config(tmp_path, idle=0.001)
+  idle = spark_parts.Idle(None, join_logs.config(tmp_path))
+  idle._config, idle._heard = config, {"[features-0]": 0.0, "[features-1]": 0.0}
+  for name in idle._heard:
+    spark_parts.ends(config, name)
+  came = {"description": "KafkaV2[Assign[features-1]]", "numInputRows": 5}
+  silent = {"description": "KafkaV2[Assign[features-0]]", "numInputRows": 0}
+  config.idle = 1e9
+  idle._heard["[features-0]"] = -2e9
+  idle.look([{"batchId": 0, "sources": [came, silent]}], 1000)
+  assert [p.name for p in (tmp_path / "state" / "idle" / "_features_0_").iterdir()] == ["1000"]
+  assert not list((tmp_path / "state" / "idle" / "_features_1_").iterdir())
+
+
 def test_what_spark_cannot_is_said_before_a_java_starts(capsys, tmp_path, monkeypatch):
   monkeypatch.setattr(pyspark.SparkContext, "_ensure_initialized", None)
   (tmp_path / "features").mkdir()
