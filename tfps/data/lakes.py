@@ -26,7 +26,10 @@ def delta(
 
   Args:
     table: its folder or address.
-    day, first, last, where: as of `tfps.data.partitions`.
+    day: as of `tfps.data.partitions`.
+    first: likewise.
+    last: likewise.
+    where: likewise.
     version: of the table; the newest by default.
     storage_options: deltalake's, such as keys of a cloud's storage.
 

@@ -41,7 +41,8 @@ def partitions(
     folder: the outermost folder, on any file system of `tfps.data.source`.
     day: the key whose values are the days, such as "dt"; or several, whose values are joined with a
       space: ("dt", "hour").
-    first, last: the days from `first` to `last`, both included.
+    first: the first day to take; None for the folder's first.
+    last: the last day to take; None for the folder's last.
     where: {key: a value, a list of values, or a function of the value}: only such folders.
     pattern: the names of the files, as the shell has it.
     marker: the name of a file, such as "_SUCCESS", without which a folder is not complete: neither
@@ -87,7 +88,8 @@ def calendar_of_partitions(
   Args:
     files: of all days.
     keys: whose values are the days.
-    first, last: the days to take, None for all.
+    first: the first day to take, None for all.
+    last: the last day to take, likewise.
 
   Raises:
     ValueError: a file's folders do not have the keys.
@@ -159,7 +161,8 @@ def files_below(
     folder: where to look.
     keys: {key: value} of the folder itself.
     wanted: {key: whether folders with a value are wanted}.
-    pattern, marker: as of `partitions`.
+    pattern: as of `partitions`.
+    marker: likewise.
   """
   keys, wanted = dict(keys or {}), wanted or {}
   folders, names = file_systems.list_folder(folder)
