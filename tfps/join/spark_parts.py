@@ -10,9 +10,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from pyspark.sql import DataFrame, SparkSession
+from typing import TYPE_CHECKING, Any
 
 from tfps.errors import ConfigError
 from tfps.join.files import FolderLog
@@ -20,6 +18,9 @@ from tfps.join.records import Decoder
 from tfps.join.schema import SAMPLE_BYTES, Schema
 from tfps.join.settings import Settings
 from tfps.join.whole_file import write_whole
+
+if TYPE_CHECKING:
+  from pyspark.sql import DataFrame, SparkSession
 
 _SAMPLE_MESSAGES = 10_000
 
