@@ -83,6 +83,13 @@ class ServersEngine(NativeEngine):
     for server, view in enumerate(self._servers()):
       view.push_messages(*(np.asarray(column)[server_of == server] for column in columns))
 
+  def push_read(self, keys, slots, show, click, gradients, readers, frozen, messages=0):
+    server_of = self._server_of(keys)
+    columns = [np.asarray(keys, np.int64), slots, show, click, gradients, readers, frozen]
+    for server, view in enumerate(self._servers()):
+      if (server_of == server).any():
+        view.push_read(*(np.asarray(column)[server_of == server] for column in columns), messages)
+
   def set_learning_rates(self, rates, factor):
     for view in self._servers():
       view.set_learning_rates(rates, factor)
