@@ -134,8 +134,8 @@ class Exporter:
       day: the ordinal of the day, for the manifest.
       step: the number of training steps, for the manifest.
       examples: raw inputs of a few examples, arrays by name, for `tfps verify-export` and to warm
-        up the server; by default one example without any feasign. Of several models, a dict of
-        such dicts by the models' names.
+        up the server; by default those of `raw.sample` for the day, if there are any. Of several
+        models, a dict of such dicts by the models' names.
 
     Returns:
       The artifact's path; of several models a dict of paths.
@@ -325,12 +325,13 @@ class Exporter:
     given = self._by_name(examples)
     for target in self._targets:
       target.lock.check()
+    inputs = [target.examples(given[target.name], day) for target in self._targets]
     served = [target.trace(self.lineage, version) for target in self._targets]
     # From here the tables stand still.
     began = time.monotonic()
     captures = self._capture("base")
     contents = [
-      target.base_content(model, given[target.name]) for target, model in zip(self._targets, served)
+      target.base_content(model, raw) for target, model, raw in zip(self._targets, served, inputs)
     ]
     self.pause_seconds = time.monotonic() - began
     # From here they may change again.

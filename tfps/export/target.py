@@ -30,6 +30,8 @@ V = TypeVar("V")
 
 Captures = Mapping["FeasignTable", TableCapture]
 
+_EXAMPLES = 64  # Of a day, where nobody gave others.
+
 
 class BaseContent(NamedTuple):
   """What a base holds beside rows, copied at one moment."""
@@ -95,6 +97,12 @@ class Target:
     served = ServedModel(self.model, self.raw, lineage, version)
     self._packed = served.packed_weights
     return served
+
+  def examples(self, given: Mapping[str, Any] | None, day: int | None) -> Mapping[str, Any] | None:
+    """Raw inputs of a few examples: those given, or some of the day; None if there are none."""
+    if given is None and self.raw.sample is not None and day is not None:
+      return self.raw.sample(day, _EXAMPLES)
+    return given
 
   def base_content(self, served: ServedModel, examples: Mapping[str, Any] | None) -> BaseContent:
     """What a base of this moment holds beside rows.
