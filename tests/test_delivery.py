@@ -432,6 +432,7 @@ def test_sync_follows_deltas_restarts_and_bases(made, folder, tmp_path, expected
       # A base that is newer, and its delta.
       copy_later_base(made, folder)
       read_until(process, "delta 1 of base 2")
+      read_until(process, "serves base 2 at delta 1.")
       assert server.status(2) == (1, 0)
       (note,) = (folder / "served").iterdir()
       assert '"versions": [2]' in note.read_text()

@@ -125,7 +125,7 @@ class _Lines:
     now = time.time()
     busy = self._replica.busy_seconds - self._busy
     lag = now - delta.captured_at
-    self._failure = None
+    self._failure = self.lacks = None
     # The age of the events that are served now, on average over the samples that the delta adds.
     age = now - delta.events["mean"] if delta.events else None
     self._say(
