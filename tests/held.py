@@ -5,6 +5,8 @@ import pathlib
 import tensorflow as tf
 
 import tfps
+from tests import parquet_files
+from tfps.data.columns.source import ParquetSource
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
@@ -19,14 +21,13 @@ def get_config():
   return config
 
 def source(config):
-  clicks = quickstart.source(config)
-  clicks.__class__ = held.Clicks
+  clicks = held.{make}(quickstart.source(config), config, {folder!r})
   clicks.hold = lambda sequence: held.wait_while({path!r}, sequence >= {first})
   return clicks
 """
 
 
-class Clicks(tfps.data.ClickStream):
+class Held(tfps.data.Source):
   """Its tickets call `hold` with their number in the calendar before their batches are trained."""
 
   def hold(self, sequence):
@@ -40,6 +41,32 @@ class Clicks(tfps.data.ClickStream):
       return x, y + tf.cast(self.hold(ticket.sequence), y.dtype)
 
     return reading._replace(batches=reading.batches.map(held))
+
+
+class Clicks(Held, tfps.data.ClickStream):
+  """The simulator."""
+
+
+class Columns(Held, ParquetSource):
+  """The same from Parquet files."""
+
+
+def clicks(source, config, folder):
+  """The config's source as it is, but held."""
+  del config, folder
+  source.__class__ = Clicks
+  return source
+
+
+def columns(source, config, folder):
+  """The config's source as Parquet files in the folder."""
+  return parquet_files.as_parquet(
+    source,
+    folder,
+    Columns,
+    batch_size=config.batch_size,
+    batches_per_ticket=config.batches_per_ticket,
+  )
 
 
 def wait_while(path, condition):
@@ -56,11 +83,14 @@ def wait_while(path, condition):
   return tf.minimum(looks[0], 0)
 
 
-def config_file(folder, path, first):
-  """Quickstart's config, whose tickets from number `first` on wait while `path` is there."""
+def config_file(folder, path, first, make="clicks"):
+  """Quickstart's config, whose tickets from number `first` on wait while `path` is there.
+
+  Its source is made by `clicks` or `columns`.
+  """
   settings = dict(
     quickstart=str(ROOT / "configs" / "quickstart.py"), model=str(ROOT / "models" / "deepfm.py"),
-    path=str(path), first=first,
+    path=str(path), first=first, make=make, folder=str(folder),
   )  # fmt: skip
   (folder / "configs").mkdir()
   (folder / "configs" / "run.py").write_text(CONFIG.format(**settings))

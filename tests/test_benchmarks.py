@@ -24,8 +24,8 @@ HAS_TFRA = importlib.util.find_spec("tensorflow_recommenders_addons") is not Non
 
 
 def run(program, *flags, home=None):
-  # The one that measures pandas needs it; see tests/conftest.py.
-  before = "" if program == "join_speed.py" else os.environ.get("PYTHONPATH", "")
+  # Those that measure pandas need it; see tests/conftest.py.
+  before = "" if program in ("input.py", "join_speed.py") else os.environ.get("PYTHONPATH", "")
   environment = os.environ | {"PYTHONPATH": f"{ROOT}:{before}", "TF_CPP_MIN_LOG_LEVEL": "2"}
   environment |= {"HOME": str(home)} if home else {}
   return subprocess.run(
@@ -389,6 +389,13 @@ def test_table_has_one_column_for_each_key():
     "x           1,000  2 [1 .. 9]",
     "longer          5  1 [1 .. 1]",
   ]
+
+
+def test_input():
+  for values in ("integers", "texts"):
+    done = run("input.py", "--records=2000", "--repeats=1", f"--values={values}", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and len(report["results"]) == 7 and len(report["goals"]) == 2
 
 
 def test_join_speed():

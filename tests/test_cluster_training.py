@@ -123,9 +123,10 @@ def test_a_cluster_shows_progress_in_finished_tickets(cluster):
 
 
 def test_a_lost_worker_is_survived_and_its_ticket_runs_again(alone, tmp_path):
+  """The clicks are in Parquet files here, which the workers read with pyarrow."""
   path, hold = tmp_path / "summary.json", tmp_path / "hold"
   # It does not end before the worker is killed.
-  config = held.config_file(tmp_path, hold, first=30)
+  config = held.config_file(tmp_path, hold, first=30, make="columns")
   hold.touch()
   command = [sys.executable, "-m", "tfps", "train", f"--config={config}", *SMALL]
   command += ["--config.batches_per_ticket=2", f"--config.summary_file={path}"]
