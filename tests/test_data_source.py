@@ -167,6 +167,9 @@ def test_a_text_file_that_changed(tmp_path):
     (content + b"x", f'input file "{path}" has body length'),
     (content[:-1], f'input file "{path}" has body length'),
     (content[: ticket.begin // 2], f'input file "{path}" has body length'),
+    # As many bytes more, and fewer, as the ticket has.
+    (content + content[: ticket.end - ticket.begin], f"(?s){path}.*changed; its size"),
+    (content[ticket.end - ticket.begin :], f"(?s){path}.*changed; its size"),
     (content.replace(b"line 7", b"line\n7"), "(?s)changed; records.*Make the source again"),
   ):
     path.write_bytes(changed)

@@ -363,12 +363,18 @@ class FileSource(Source):
     if not self._sizes:  # Of a stream, whose files are small.
       content = tf.io.read_file(ticket.path)
       return tf.strings.substr(content, ticket.begin, ticket.end - ticket.begin)
-    return tf.data.FixedLengthRecordDataset(
+    blocks = tf.data.FixedLengthRecordDataset(
       ticket.path,
       ticket.end - ticket.begin,
       header_bytes=ticket.begin,
       footer_bytes=self._size_of(ticket.path) - ticket.end,
-    ).get_single_element()
+    )
+    # One more, so that there is a batch also where a file has shrunk by as many bytes.
+    blocks = blocks.take(2).concatenate(tf.data.Dataset.from_tensors(tf.constant("")))
+    blocks = blocks.batch(3).get_single_element()
+    changed = "changed; its size is not what it was when it was indexed."
+    tf.debugging.Assert(tf.size(blocks) == 2, [ticket.path, changed, _REMEDY])
+    return blocks[0]
 
   def _compressed_records(
     self, ticket: Ticket, shuffle: bool = True, numbered: bool = False
