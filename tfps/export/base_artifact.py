@@ -96,8 +96,8 @@ def prepare(
       extras.predict_log("apply_delta", chunk.inputs()),
     ]
     if CLASSIFY in signatures:
-      requests.append(extras.classify_log(CLASSIFY, _first(inputs)))
-      requests.append(extras.regress_log(REGRESS, _first(inputs)))
+      requests.append(extras.examples_log("classify_log", CLASSIFY, _first(inputs)))
+      requests.append(extras.examples_log("regress_log", REGRESS, _first(inputs)))
     extras.write_warmup(path, requests)
     packed = served.packed_weights
     return dataclasses.replace(

@@ -36,7 +36,7 @@ def write_warmup(folder: str, requests: Iterable[PredictionLog]) -> None:
 
   Args:
     folder: the SavedModel's folder.
-    requests: of `predict_log`, `classify_log` and `regress_log`; 1,000 at most.
+    requests: of `predict_log` and `examples_log`; 1,000 at most.
   """
   tf.io.gfile.makedirs(paths.join(folder, "assets.extra"))
   with tf.io.TFRecordWriter(paths.join(folder, _WARMUP)) as writer:
@@ -56,23 +56,18 @@ def predict_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
   return log
 
 
-def classify_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
-  """A call of Classify with examples, given as raw inputs by name."""
+def examples_log(kind: str, signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
+  """A call of Classify or Regress with examples.
+
+  Args:
+    kind: "classify_log" or "regress_log".
+    signature: its name.
+    inputs: the raw inputs of the examples by name.
+  """
   from tensorflow_serving.apis import prediction_log_pb2
 
   log = prediction_log_pb2.PredictionLog()
-  request = log.classify_log.request
-  request.model_spec.signature_name = signature
-  request.input.example_list.examples.extend(_examples(inputs))
-  return log
-
-
-def regress_log(signature: str, inputs: Mapping[str, Any]) -> PredictionLog:
-  """A call of Regress with examples, given as raw inputs by name."""
-  from tensorflow_serving.apis import prediction_log_pb2
-
-  log = prediction_log_pb2.PredictionLog()
-  request = log.regress_log.request
+  request = getattr(log, kind).request
   request.model_spec.signature_name = signature
   request.input.example_list.examples.extend(_examples(inputs))
   return log
