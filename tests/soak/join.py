@@ -59,16 +59,10 @@ def soak(folder, kills, records, seed, **fields):
     for log, rows in (("features", features), ("actions", actions)):
       begin, end = (len(rows) * part // kills for part in (kill, kill + 1))
       join_logs.write_json(folder / log, f"{kill:04d}", rows[begin:end])
-    process = start(config)
-    try:
-      written = count(folder)
-      wait(lambda: count(folder) > written or caught_up(folder, kill), process)
-      time.sleep(rng.uniform(0, 0.4))
-      if process.poll() is not None:
-        raise AssertionError(f"the join ended by itself with {process.returncode}")
-    finally:
-      process.send_signal(signal.SIGKILL)
-      process.wait()
+    written = count(folder)
+    kill_after(
+      config, lambda: count(folder) > written or caught_up(folder, kill), rng.uniform(0, 0.4)
+    )
     unchanged(folder, seen)
     print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
   finish(folder, config, kills, seen, features, actions)
@@ -106,18 +100,23 @@ def soak_partitions(folder, kills, records, seed):
     if producer.flush(PATIENCE):
       raise AssertionError("the broker does not take messages")
     if kill < kills:
-      process = start(config)
-      try:
-        wait((folder / "state" / "metrics.json").exists, process)
-        time.sleep(rng.uniform(0, 2))
-        if process.poll() is not None:
-          raise AssertionError(f"the join ended by itself with {process.returncode}")
-      finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+      kill_after(config, (folder / "state" / "metrics.json").exists, rng.uniform(0, 2))
       unchanged(folder, seen)
       print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
   finish(folder, config, kills, seen, features, actions)
+
+
+def kill_after(config, is_ready, seconds):
+  """Starts the join, and kills it so long after something holds."""
+  process = start(config)
+  try:
+    wait(is_ready, process)
+    time.sleep(seconds)
+    if process.poll() is not None:
+      raise AssertionError(f"the join ended by itself with {process.returncode}")
+  finally:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def finish(folder, config, kills, seen, features, actions):
