@@ -88,9 +88,9 @@ class ExportFolder:
       base: the base that it is to serve; the newest by default.
     """
     bases = paths.join(self._folder, "base")
-    numbers = ARTIFACTS.numbers(bases)
-    if base is None and numbers:
-      newest = self._base(ARTIFACTS.path_of(bases, numbers[-1]))
+    number = ARTIFACTS.newest(bases) if base is None else None
+    if number is not None:
+      newest = self._base(ARTIFACTS.path_of(bases, number))
       base, sequence = newest.first_base, newest.last_sequence
     else:
       sequence = 0
@@ -100,7 +100,7 @@ class ExportFolder:
     if base in held:
       return (
         f"base {base} is at delta {held[base]}, and deltas up to {sequence} are only in base "
-        f"{numbers[-1]}"
+        f"{number}"
       )
     return f"base {base} is not served there"
 

@@ -118,9 +118,12 @@ class CompleteFolders(Generic[M]):
 
   def numbers(self, parent: str) -> list[int]:
     """The numbers of the complete folders in `parent`, in order."""
-    matches = map(self._complete.fullmatch, _names(parent))
-    found = (int(match[1]) for match in matches if match)
-    return sorted(number for number in found if self.exists(self.path_of(parent, number)))
+    return [number for number in self._named(parent) if self.exists(self.path_of(parent, number))]
+
+  def newest(self, parent: str) -> int | None:
+    """The largest of `numbers`, without a look at all of them; None if there is none."""
+    named = reversed(self._named(parent))
+    return next((number for number in named if self.exists(self.path_of(parent, number))), None)
 
   def next_number(self, parent: str) -> int:
     """The number after the largest in `parent`."""
@@ -202,6 +205,11 @@ class CompleteFolders(Generic[M]):
     files.sync(beside)
     tf.io.gfile.rename(beside, files.join(path, MANIFEST), overwrite=True)
     files.sync(path)
+
+  def _named(self, parent: str) -> list[int]:
+    """The numbers of the folders in `parent`, complete or not, in order."""
+    matches = map(self._complete.fullmatch, _names(parent))
+    return sorted(int(match[1]) for match in matches if match)
 
   def _name(self, number: int) -> str:
     return f"{self._prefix}{number}"
