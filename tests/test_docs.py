@@ -9,6 +9,7 @@ import re
 import runpy
 
 import pytest
+import tf_keras as keras
 
 import tfps
 from tfps.graph import compat
@@ -48,6 +49,7 @@ THIRTY_LINES = FENCED.findall((ROOT / "docs" / "thirty_lines.md").read_text())
 def test_a_model_in_30_lines_learns(block, tmp_path):
   program = tmp_path / "thirty_lines.py"
   program.write_text(block)
+  keras.utils.set_random_seed(1)
   names = runpy.run_path(str(program))
   history = names["model"].history.history
   found = [values[-1] for name, values in history.items() if "auc" in name]
