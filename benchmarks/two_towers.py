@@ -159,7 +159,7 @@ def main():
   user_slots = config.model.args.user_slots
   print(f"most popular {most_popular(data):.4f}", file=sys.stderr)
   ours, apart = [], 0.0
-  ranges = (config.table.mf_init_range, twins_lib.TWIN_RANGES[-1])
+  ranges = (config.table.mf_init_range, 0.05)
   twins = {mf_init_range: [] for mf_init_range in ranges}
   for seed in range(1, args.seeds + 1):
     model = make_model(config, seed)
