@@ -75,7 +75,7 @@ def test_memory_per_row(reported):
 
 def test_eviction_memory():
   done = run(
-    "eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=10", "--json", "--check"
+    "eviction_memory.py", "--rows=1000000", "--cases=mixed", "--percent=30", "--json", "--check"
   )
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
