@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfps.data.columns.source import ParquetSource
-from tfps.data.file_source import Part
+from tfps.data.file_days import Part
 
 
 def as_parquet(source, folder, make=ParquetSource, **cutting):

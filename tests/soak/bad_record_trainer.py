@@ -14,7 +14,8 @@ import tensorflow as tf
 import tfps
 from models.deepfm import DeepFM
 from tests.soak.push_trainer import StopAtFile, Told
-from tfps.data.file_source import FileSource, Part
+from tfps.data.file_days import Part
+from tfps.data.file_source import FileSource
 
 BATCH, BATCHES_PER_TICKET, TICKETS = 16, 20, 40
 KINDS = 8  # of which one has a label that is no number, and one has none

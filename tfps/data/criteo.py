@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfps.data import file_source
+from tfps.data import file_days, file_source
 from tfps.data.bad_records import reject
 from tfps.data.raw_inputs import RawInputs
 from tfps.table.feasigns import feasign
 
 if TYPE_CHECKING:
-  from tfps.data.file_source import Files, FileSource
+  from tfps.data.file_days import Files
+  from tfps.data.file_source import FileSource
 
 COUNTS = tuple(f"I{i}" for i in range(1, 14))
 CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
@@ -57,7 +58,7 @@ def criteo(
   """
   if dense in COUNTS + CATEGORIES:
     raise ValueError(f"dense is {dense!r}, which is a slot: give the dense features another name.")
-  calendar = file_source.calendar_of(files, days)
+  calendar = file_days.calendar_of(files, days)
   made = file_source.FileSource(
     calendar, functools.partial(_parse, dense), columns=("label", *COUNTS, *CATEGORIES), **settings
   )

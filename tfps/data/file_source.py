@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import gzip
-import os
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfps.cluster import failures
-from tfps.data import bad_records, batching, file_systems, index, parsing, pieces, places
+from tfps.data import (
+  bad_records,
+  batching,
+  file_systems,
+  index,
+  opening,
+  parsing,
+  pieces,
+  places,
+  ranges,
+)
 from tfps.data.choosing import Examples
 from tfps.data.source import Reading, Source
 from tfps.data.ticket import as_tensors
@@ -25,20 +29,8 @@ if TYPE_CHECKING:
   import numpy.typing as npt
   from typing_extensions import Self
 
+  from tfps.data.file_days import Part
   from tfps.data.ticket import Day, Ticket
-
-Paths = str | os.PathLike | Sequence[str | os.PathLike]
-Files = Paths | Mapping[str, Paths]  # or a calendar: {day name: paths}
-
-_REMEDY = "Make the source again, and leave its files alone while it is used."
-
-
-class Part(NamedTuple):
-  """A file, or a byte range of one, that belongs to a day. Its tickets never leave it."""
-
-  path: str
-  begin: int = 0
-  end: int | None = None  # None is the file's end
 
 
 class FileSource(Source):
@@ -188,8 +180,8 @@ class FileSource(Source):
     path, step = part.path, self._records_per_range
     size = self._sizes[path]
     end = size if part.end is None else part.end
-    _refuse_parquet(path)
-    with opened(path, part.begin, end - part.begin) as stream:
+    opening.refuse_parquet(path)
+    with opening.opened(path, part.begin, end - part.begin) as stream:
       if self._tfrecord:
         skips = self._skips and not self._compressed
         cuts = index.cut_tfrecord(stream, path, step=step, skip_damage=skips)
@@ -266,7 +258,7 @@ class FileSource(Source):
     if examples is None:
       return look()
     found = tf.cond(examples < ticket.records, look, bad_records.nothing_skipped)
-    self._check_count(ticket, examples + tf.reduce_sum(found.counts))
+    ranges.check_count(ticket, examples + tf.reduce_sum(found.counts))
     return found
 
   def _problems(self, ticket: Ticket) -> tf.Tensor:
@@ -298,83 +290,16 @@ class FileSource(Source):
 
   def _records_of_range(self, ticket: Ticket, careful: bool) -> tuple[tf.Tensor, tf.Tensor]:
     damaged = None
+    block = lambda: ranges.block(ticket, self._sizes)
     if not self._tfrecord:
-      records = self._read_lines(ticket)
+      records = ranges.lines(block())
     elif careful or self._skips:
-      records, damaged = self._read_damaged_tfrecord(ticket)
+      records, damaged = ranges.damaged_tfrecords(ticket, block)
     else:
-      records = tfrecords(ticket.path, ticket.begin, ticket.records)
-    self._check_count(ticket, tf.size(records, tf.int64))
+      records = ranges.tfrecords(ticket.path, ticket.begin, ticket.records)
+    ranges.check_count(ticket, tf.size(records, tf.int64))
     records.set_shape([None])
     return records, tf.zeros([ticket.records], tf.bool) if damaged is None else damaged
-
-  def _check_count(self, ticket: Ticket, found: tf.Tensor) -> None:
-    tf.debugging.Assert(
-      found == ticket.records,
-      [
-        ticket.path,
-        "changed; records in the range now and when it was indexed:",
-        found,
-        ticket.records,
-        _REMEDY,
-      ],
-    )
-
-  def _read_lines(self, ticket: Ticket) -> tf.Tensor:
-    """String [records]: the range's lines that are not empty."""
-    block = tf.strings.regex_replace(self._read_block(ticket), "\r(\n|$)", r"\1")
-    # The first version of this op is six times as fast as tf.strings.split, and skips what is
-    # empty.
-    return tf.raw_ops.StringSplit(input=[block], delimiter="\n", skip_empty=True).values
-
-  def _read_damaged_tfrecord(self, ticket: Ticket) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads string [records], and bool [records]: which of them have a wrong checksum."""
-    read = _traced_tfrecords()
-    ok, _, records = parsing.attempt(read, ticket.path, ticket.begin, ticket.records)
-
-    def one_by_one() -> tuple[tf.Tensor, tf.Tensor]:
-      block = self._read_block(ticket)
-
-      def step(
-        at: tf.Tensor, records: tf.Tensor, damaged: tf.Tensor
-      ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        (size,) = tf.unstack(tf.io.decode_raw(tf.strings.substr(block, at, 8), tf.int64), num=1)
-        ok, _, record = parsing.attempt(read, ticket.path, ticket.begin + at, tf.ones([], tf.int64))
-        record = tf.cond(ok, lambda: record, lambda: tf.constant([""]))
-        at += 16 + tf.maximum(size, 0)
-        return at, tf.concat([records, record], 0), tf.concat([damaged, [~ok]], 0)
-
-      _, records, damaged = tf.while_loop(
-        lambda at, *_: at < ticket.end - ticket.begin,
-        step,
-        (tf.zeros([], tf.int64), tf.zeros([0], tf.string), tf.zeros([0], tf.bool)),
-        (tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None])),
-        parallel_iterations=1,
-      )
-      return records, damaged
-
-    return tf.cond(ok, lambda: (records, tf.zeros([ticket.records], tf.bool)), one_by_one)
-
-  def _read_block(self, ticket: Ticket) -> tf.Tensor:
-    """String scalar: the bytes of the ticket's range.
-
-    The op itself refuses a file whose size is not what it was.
-    """
-    if not self._sizes:  # Of a stream, whose files are small.
-      content = tf.io.read_file(ticket.path)
-      return tf.strings.substr(content, ticket.begin, ticket.end - ticket.begin)
-    blocks = tf.data.FixedLengthRecordDataset(
-      ticket.path,
-      ticket.end - ticket.begin,
-      header_bytes=ticket.begin,
-      footer_bytes=self._size_of(ticket.path) - ticket.end,
-    )
-    # One more, so that there is a batch also where a file has shrunk by as many bytes.
-    blocks = blocks.take(2).concatenate(tf.data.Dataset.from_tensors(tf.constant("")))
-    blocks = blocks.batch(3).get_single_element()
-    changed = "changed; its size is not what it was when it was indexed."
-    tf.debugging.Assert(tf.size(blocks) == 2, [ticket.path, changed, _REMEDY])
-    return blocks[0]
 
   def _compressed_records(
     self, ticket: Ticket, shuffle: bool = True, numbered: bool = False
@@ -393,86 +318,3 @@ class FileSource(Source):
       seed = tf.random.stateless_uniform([], self._shuffle_seed(ticket), None, None, tf.int64)
       records = records.shuffle(self._records_per_ticket, seed, reshuffle_each_iteration=False)
     return records
-
-  def _size_of(self, path: tf.Tensor) -> tf.Tensor:
-    paths, sizes = tf.constant(list(self._sizes)), tf.constant(list(self._sizes.values()), tf.int64)
-    return tf.reduce_max(tf.where(paths == path, sizes, 0))
-
-
-def tfrecords(path: tf.Tensor | str, begin: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
-  """String [count]: the records of a TFRecord file from a byte on."""
-  records = tf.raw_ops.TFRecordDatasetV2(
-    filenames=[path], compression_type="", buffer_size=256 << 10, byte_offsets=[begin]
-  )
-  records = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
-  return records.take(count).batch(count).get_single_element()
-
-
-@functools.cache
-def _traced_tfrecords() -> Any:
-  """`tfrecords` to attempt.
-
-  One for the process: TensorFlow keeps a thread for each that was called eagerly.
-  """
-  with tf.init_scope():
-    return tf.function(tfrecords).get_concrete_function(
-      *(tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int64))
-    )
-
-
-def _refuse_parquet(path: str) -> None:
-  with tf.io.gfile.GFile(path, "rb") as file:
-    is_parquet = file.read(4) == b"PAR1" and file.size() >= 12
-    if is_parquet:
-      file.seek(-4, whence=2)
-      is_parquet = file.read(4) == b"PAR1"
-  if is_parquet:
-    raise ValueError(f"{path} is a Parquet file; set format='parquet', and read its columns.")
-
-
-@contextlib.contextmanager
-def opened(path: str, begin: int, length: int | None) -> Iterator[Any]:
-  """The file's uncompressed bytes as a stream; a bar shows when reading it takes long."""
-  with contextlib.ExitStack() as stack:
-    stream = stack.enter_context(tf.io.gfile.GFile(path, "rb"))
-    if begin:
-      stream.seek(begin)
-    bar = tqdm.wrapattr(stream, "read", total=length, desc=f"indexing {path}", delay=2, leave=False)
-    stream = stack.enter_context(bar)
-    if not path.endswith(".gz"):
-      yield stream
-      return
-    try:
-      with gzip.GzipFile(fileobj=stream) as uncompressed:
-        yield uncompressed
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-      raise ValueError(f"{path} is not a complete gzip file: {error}.") from None
-
-
-def calendar_of(files: Files, days: Sequence[str] | None) -> dict[str, list[Part]]:
-  """{day name: list of Part} of the arguments `files` and `days` of `tfps.data.source`."""
-  calendar: Mapping[str, Paths] = files if isinstance(files, Mapping) else {"all": files}
-  if days is not None:
-    unknown = [name for name in days if name not in calendar]
-    if unknown:
-      raise ValueError(
-        f"days names {unknown[0]!r}, which is not in the calendar; it has {', '.join(calendar)}."
-      )
-    calendar = {name: paths for name, paths in calendar.items() if name in set(days)}
-  return {name: [Part(path) for path in expand(paths)] for name, paths in calendar.items()}
-
-
-def expand(files: Paths) -> list[str]:
-  """The list of paths that a path, a glob or a list of these means."""
-  paths: list[str] = []
-  for pattern in (
-    [files] if isinstance(files, (str, bytes)) or hasattr(files, "__fspath__") else files
-  ):
-    pattern = tf.compat.path_to_str(pattern)
-    found = [pattern] if file_systems.exists(pattern) else file_systems.glob(pattern)
-    if not found:
-      raise FileNotFoundError(
-        f"{pattern} does not exist, and as a glob it matches no file; check files."
-      )
-    paths += found
-  return paths

@@ -10,10 +10,12 @@ import tensorflow as tf
 
 from tfps.data import bad_records
 from tfps.data.columns.source import ParquetSource
-from tfps.data.file_source import FileSource, calendar_of, opened
+from tfps.data.file_days import calendar_of
+from tfps.data.file_source import FileSource
+from tfps.data.opening import opened
 
 if TYPE_CHECKING:
-  from tfps.data.file_source import Files, Part
+  from tfps.data.file_days import Files, Part
   from tfps.data.parsing import Parse
 
 FORMATS = ("text", "csv", "tfrecord", "parquet")

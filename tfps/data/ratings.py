@@ -21,7 +21,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfps.data.bad_records import SkippedInIndex
-from tfps.data.file_source import FileSource, Part
+from tfps.data.file_days import Part
+from tfps.data.file_source import FileSource
 from tfps.data.raw_inputs import RawInputs
 from tfps.errors import BadRecordError
 from tfps.table.feasigns import feasign

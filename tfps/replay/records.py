@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfps.data import index
-from tfps.data.file_source import tfrecords
+from tfps.data.ranges import tfrecords
 
 _AT_ONCE = 256  # records of a TFRecord file
 _HEADER = struct.Struct("<QI")

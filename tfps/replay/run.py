@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from tfps.data.file_source import expand
+from tfps.data.file_days import expand
 from tfps.errors import ExportError
 from tfps.export import extras
 from tfps.replay.features import FeatureChecks, Predictor, Trainer

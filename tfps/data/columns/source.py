@@ -13,11 +13,12 @@ import tensorflow as tf
 from tfps.data import bad_records, file_systems, index
 from tfps.data.columns import kinds, partitions
 from tfps.data.columns.kinds import FLOAT, INT, STRING, Kind
-from tfps.data.file_source import FileSource, Part
+from tfps.data.file_source import FileSource
 from tfps.graph import python_ops
 from tfps.graph.autograph import libraries_unconverted
 
 if TYPE_CHECKING:
+  from tfps.data.file_days import Part
   from tfps.data.ticket import Ticket
 
 # A row group that is larger than a ticket is cut into at most so many: each worker that trains one

@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf import message
 
 from tfps.cluster import failures
-from tfps.data import bad_records, file_source, index
+from tfps.data import bad_records, index, ranges
 
 if TYPE_CHECKING:
   from tfps.data.parsing import Parse
@@ -107,7 +107,7 @@ def _records(path: str, bounds: np.ndarray) -> Iterator[bytes | None]:
   while begin < len(bounds) - 1:
     count = min(most, len(bounds) - 1 - begin)
     try:
-      yield from file_source.tfrecords(path, int(bounds[begin]), count).numpy()
+      yield from ranges.tfrecords(path, int(bounds[begin]), count).numpy()
     except tf.errors.DataLossError:
       if count > 1:
         most = count // 2
