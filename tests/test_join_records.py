@@ -1,6 +1,7 @@
 """What a record becomes: exactly what it says, whatever stands beside it, or bad for a reason."""
 
 import collections
+import itertools
 import json
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from tests import join_logs
 from tfps.join import records as records_lib
+from tfps.join import schema
 from tfps.join import settings as settings_lib
 from tfps.join.lines import Records
 from tfps.join.records import Decoder
+from tfps.join.schema import Schema
 
 TIME = join_logs.BEGIN
 SLOTS = {"text": "string", "whole": "int", "number": "float", "tags": "string"}
@@ -118,7 +121,7 @@ def sample(made, record):
 def _parse(entries):
   from tfps.join import example
 
-  _, row = join_logs.parse(example.examples(pa.array([entries], pa.binary()))[0].as_py())
+  _, row = join_logs.parse(example.examples([pa.array([entries], pa.binary())], 1)[0].as_py())
   return row
 
 
@@ -212,3 +215,21 @@ def test_parquet_as_json():
   )
   rows_of_line, _ = decode(decoder(), (line + '"text": "a"}\n').encode())
   assert rows_of_line == rows
+
+
+def test_types_of_the_first_file_are_those_of_its_values():
+  """As they are where Arrow cannot read the file because one of its lines is no record."""
+  for first, second in itertools.product([*VALUES, '{"b": 1.5}', "2.0", "[1]", "[NaN]"], repeat=2):
+    file = f'{{"a": {first}, "b": 1}}\r\n{{"a": {second}, "b": 1}}\r\n'.encode()
+    types = schema._of_lines(file)
+    assert list(types.items()) == list(schema._of_lines(file + b"no record\n").items()), file
+
+
+def test_a_batch_without_bad_records_or_new_fields_does_not_look_for_its_place():
+  """In a file that is as long as what was read of it."""
+  config = join_logs.config("", slots={})
+  config.state = ""
+  made = Decoder(config, settings_lib.of_config(config), Schema(config, grows=True), quiet=True)
+  line = f'{{"request_id": "r", "item_id": "i", "time": {TIME}, "a": "x"}}\n'.encode()
+  made.schema.infer(line, "here")
+  assert len(made.features(Records(line, pytest.fail)).times) == 1

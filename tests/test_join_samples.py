@@ -36,7 +36,7 @@ def columns(draw):
 def test_tensorflow_reads_the_same_values(drawn):
   rows, slots = drawn
   pieces = [piece for name, column in slots.items() for piece in example.entries(name, column)]
-  made = example.examples(example.concatenate(pieces, rows)).to_pylist()
+  made = example.examples(pieces, rows).to_pylist()
   assert len(made) == rows
   for i, record in enumerate(made):
     read = tf.train.Example.FromString(record).features.feature
@@ -63,7 +63,7 @@ def values(feature):
 
 def test_lists_with_nulls_and_slices_of_columns():
   column = pa.array([["x"], ["a", None, "b"], None, [], ["c"]]).slice(1)
-  made = example.examples(example.concatenate(example.entries("tags", column), 4)).to_pylist()
+  made = example.examples(example.entries("tags", column), 4).to_pylist()
   read = [tf.train.Example.FromString(record).features.feature for record in made]
   assert [values(one["tags"]) if "tags" in one else [] for one in read] == [
     [b"a", b"b"],
@@ -74,9 +74,7 @@ def test_lists_with_nulls_and_slices_of_columns():
 
 
 def test_unsigned_integers_keep_their_bits_and_other_types_are_refused():
-  made = example.examples(
-    example.concatenate(example.entries("id", pa.array([2**64 - 1], pa.uint64())), 1)
-  )
+  made = example.examples(example.entries("id", pa.array([2**64 - 1], pa.uint64())), 1)
   assert values(tf.train.Example.FromString(made[0].as_py()).features.feature["id"]) == [-1]
   with pytest.raises(TypeError, match="'when' has values of type timestamp"):
     example.entries("when", pa.array([0], pa.timestamp("ms")))

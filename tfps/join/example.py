@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import google_crc32c
 import numpy as np
@@ -39,17 +39,21 @@ def entries(name: str, column: pa.Array) -> list[pa.Array]:
     payload = _slice(_varints(flat), offsets)
   else:
     payload = _binary(offsets * 4, np.ascontiguousarray(flat, "<f4"))
-  key = name.encode()
+  return [_by_length(lengths(payload), lambda length: _header(name, kind, length)), payload]
 
-  def header(length: int) -> bytes:
-    if not length:
-      return b""
-    packed = b"" if kind == _BYTES_LIST else b"\x0a" + varint(length)
-    values = kind + varint(len(packed) + length) + packed
-    start = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(values) + length) + values
-    return b"\x0a" + varint(len(start) + length) + start
 
-  return [_by_length(lengths(payload), header), payload]
+def floats(columns: Mapping[str, np.ndarray], rows: int) -> pa.Array:
+  """The map entries of features that have one float in each row: {name: float32 [rows]}."""
+  template, places = b"", {}
+  for name in columns:
+    template += _header(name, _FLOAT_LIST, 4)
+    places[name] = slice(len(template), len(template) + 4)
+    template += bytes(4)
+  data = np.empty((rows, len(template)), np.uint8)
+  data[:] = np.frombuffer(template, np.uint8)
+  for name, values in columns.items():
+    data[:, places[name]] = np.ascontiguousarray(values, "<f4").view(np.uint8).reshape(rows, 4)
+  return _binary(np.arange(rows + 1) * len(template), data)
 
 
 def concatenate(pieces: Sequence[pa.Array], rows: int) -> pa.Array:
@@ -59,10 +63,13 @@ def concatenate(pieces: Sequence[pa.Array], rows: int) -> pa.Array:
   return pc.binary_join_element_wise(*pieces, b"")
 
 
-def examples(map_entries: pa.Array) -> pa.Array:
-  """Serialized tf.Examples from the map entries of each."""
-  header = _by_length(lengths(map_entries), lambda length: b"\x0a" + varint(length))
-  return concatenate([header, map_entries], len(map_entries))
+def examples(pieces: Sequence[pa.Array], rows: int) -> pa.Array:
+  """Serialized tf.Examples from pieces of their map entries, as for `concatenate`."""
+  pieces = pieces or [concatenate([], rows)]
+  sizes = np.zeros(rows, np.int64)
+  for piece in pieces:
+    sizes += len(piece.as_py()) if isinstance(piece, pa.Scalar) else lengths(piece)
+  return concatenate([_by_length(sizes, lambda n: b"\x0a" + varint(n)), *pieces], rows)
 
 
 def tfrecords(records: pa.Array) -> pa.Buffer:
@@ -95,6 +102,17 @@ def varint(value: int) -> bytes:
     value >>= 7
   out.append(value)
   return bytes(out)
+
+
+def _header(name: str, kind: bytes, length: int) -> bytes:
+  """What a map entry has before its payload of `length` bytes."""
+  if not length:
+    return b""
+  key = name.encode()
+  packed = b"" if kind == _BYTES_LIST else b"\x0a" + varint(length)
+  values = kind + varint(len(packed) + length) + packed
+  start = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(values) + length) + values
+  return b"\x0a" + varint(len(start) + length) + start
 
 
 def _flatten(name: str, column: pa.Array) -> tuple[bytes, pa.Array | np.ndarray, np.ndarray]:

@@ -56,15 +56,16 @@ class LineReader:
 
   def pieces(self, lines: bytes) -> Iterator[Piece]:
     """Yields the pieces of whole lines; empty ones are left out."""
-    lines, numbers = _clean(lines)
+    lines, numbers, are_objects = clean(lines)
     if len(numbers):
       if self._schema is None:
         self._learn(row for row in map(parse, lines.split(b"\n", 100)[:-1]))
-      yield from self._read(lines, numbers)
+      yield from self._read(lines, numbers, are_objects)
 
-  def _read(self, lines: bytes, numbers: np.ndarray) -> Iterator[Piece]:
+  def _read(self, lines: bytes, numbers: np.ndarray, are_objects: bool) -> Iterator[Piece]:
+    """Reads whole lines; `are_objects` is what `_are_objects` says about them."""
     try:
-      if not _are_objects(lines, len(numbers)):
+      if not are_objects:
         raise _InexactError
       yield Piece(numbers, self._table(lines, len(numbers)), None)
       return
@@ -74,7 +75,8 @@ class LineReader:
     if len(parts) > _FEW:
       half = len(parts) // 2
       for part, of_part in ((parts[:half], numbers[:half]), (parts[half:], numbers[half:])):
-        yield from self._read(b"\n".join(part) + b"\n", of_part)
+        whole = b"\n".join(part) + b"\n"
+        yield from self._read(whole, of_part, _are_objects(whole, _ends(whole)))
       return
     rows = [parse(part) for part in parts]
     self._learn(rows)
@@ -89,15 +91,7 @@ class LineReader:
       return str(error)
 
   def _table(self, lines: bytes, count: int) -> pa.Table:
-    if not lines.isascii():
-      lines.decode()
-    # One block: what it does not know has one type in all of it.
-    options = pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 2)
-    told = pyarrow.json.ParseOptions(explicit_schema=self._schema)
-    table = pyarrow.json.read_json(pa.BufferReader(lines), options, told)
-    table.validate(full=True)  # Lists that it does not know and that begin with null come broken.
-    if table.num_rows != count:
-      raise _InexactError
+    table = _arrow_table(lines, count, self._schema)
     columns: dict[str, pa.Array] = {}
     for name, column in flat(table):
       _check_finite(column)
@@ -124,6 +118,15 @@ class LineReader:
         for name, value in row.items():
           learn((name,), value)
     self._schema = pa.schema(_nested(self._types))
+
+
+def guessed(lines: bytes) -> pa.Table | None:
+  """Lines with the types that Arrow's reader guesses, None if it cannot read them."""
+  lines, numbers, are_objects = clean(lines)
+  try:
+    return _arrow_table(lines, len(numbers)) if are_objects else None
+  except (pa.ArrowInvalid, UnicodeDecodeError, _InexactError):
+    return None
 
 
 def parse(line: bytes) -> dict | str:
@@ -188,24 +191,41 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _clean(lines: bytes) -> tuple[bytes, np.ndarray]:
-  """Lines without marks and blanks around them, each with its end, and their numbers."""
+def _arrow_table(lines: bytes, count: int, told: pa.Schema | None = None) -> pa.Table:
+  if not lines.isascii():
+    lines.decode()
+  # One block: what it does not know has one type in all of it.
+  options = pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 2)
+  parsing = pyarrow.json.ParseOptions(explicit_schema=told)
+  table = pyarrow.json.read_json(pa.BufferReader(lines), options, parsing)
+  table.validate(full=True)  # Lists that it does not know and that begin with null come broken.
+  if table.num_rows != count:
+    raise _InexactError
+  return table
+
+
+def clean(lines: bytes) -> tuple[bytes, np.ndarray, bool]:
+  """Lines without marks and blanks around them, their numbers, and whether each is an object."""
   if not lines.endswith(b"\n"):
     lines += b"\n"
-  count = lines.count(b"\n")
-  if _are_objects(lines, count):
-    return lines, np.arange(count)
+  ends = _ends(lines)
+  if _are_objects(lines, ends):
+    return lines, np.arange(len(ends)), True
   parts = [part.strip(_BLANKS).removeprefix(_MARK).strip(_BLANKS) for part in lines.split(b"\n")]
   numbers = [number for number, part in enumerate(parts) if part]
-  return b"".join(parts[number] + b"\n" for number in numbers), np.array(numbers, np.int64)
+  lines = b"".join(parts[number] + b"\n" for number in numbers)
+  return lines, np.array(numbers, np.int64), bool(numbers) and _are_objects(lines, _ends(lines))
 
 
-def _are_objects(lines: bytes, count: int) -> bool:
+def _ends(lines: bytes) -> np.ndarray:
+  return np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE)
+
+
+def _are_objects(lines: bytes, ends: np.ndarray) -> bool:
   """Whether each line begins and ends with a brace, and so no record reaches over its end."""
   data = np.frombuffer(lines, np.uint8)
-  ends = np.flatnonzero(data == _NEWLINE)
-  braces = lines[:1] == b"{" and len(ends) == count and ends[-1] == len(data) - 1
-  return bool(braces and (data[ends - 1] == _CLOSE).all() and (data[ends[:-1] + 1] == _OPEN).all())
+  braces = lines[:1] == b"{" and (data[ends - 1] == _CLOSE).all()
+  return bool(braces and (data[ends[:-1] + 1] == _OPEN).all())
 
 
 def _type(value: Any) -> pa.DataType | None:
@@ -294,4 +314,6 @@ class Records:
   place: Place  # names the line or row of a number, from 0
 
   def __len__(self) -> int:
-    return self.data.num_rows if isinstance(self.data, pa.Table) else self.data.count(b"\n")
+    if isinstance(self.data, pa.Table):
+      return self.data.num_rows
+    return int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == _NEWLINE))

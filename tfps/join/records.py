@@ -71,7 +71,7 @@ class Decoder:
     """The records of the feature log, as Features."""
     bad = self.bad.copy()
     decoded = self._features(records)
-    if self._others and self.schema.extend(records.data, self._others, records.place(0)):
+    if self._others and self.schema.extend(records.data, self._others, records.place):
       self.bad, self._notes = bad, []
       decoded = self._features(records)
     self._others.clear()

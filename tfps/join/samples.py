@@ -66,9 +66,8 @@ def records(
   numbers |= {LABEL + name: values for name, values in labels.items()}
   numbers |= {LABEL_WEIGHT + name: values for name, values in label_weights.items()}
   pieces = [entries, *example.entries("label_time", pa.array(np.asarray(label_time, np.int64)))]
-  for name, values in numbers.items():
-    pieces += example.entries(name, pa.array(np.asarray(values, np.float32)))
-  return example.examples(example.concatenate(pieces, len(entries)))
+  pieces.append(example.floats(numbers, len(entries)))
+  return example.examples(pieces, len(entries))
 
 
 class SampleFolder:

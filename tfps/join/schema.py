@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tfps.errors import ConfigError
@@ -63,7 +64,7 @@ class Schema:
         )
     self._add({name: kind for name, kind in found.items() if name not in heads}, where)
 
-  def extend(self, data: bytes | pa.Table, names: set[str], where: str) -> bool:
+  def extend(self, data: bytes | pa.Table, names: set[str], place: lines.Place) -> bool:
     """Takes fields that came later; says whether one of `names` has become a feature."""
     log = self._config.features
     new = names - set(self.kinds or {}) - {log.request_id, log.item_id, log.time} - self._told
@@ -72,15 +73,15 @@ class Schema:
     if not self._grows:
       self._told |= new
       print(
-        f"tfps: {where} has fields that the first file had not: {', '.join(sorted(new))}. They do "
-        "not go into samples; set config.slots if they should.",
+        f"tfps: {place(0)} has fields that the first file had not: {', '.join(sorted(new))}. They "
+        "do not go into samples; set config.slots if they should.",
         file=sys.stderr,
       )
       return False
     found = _of_columns(data.schema) if isinstance(data, pa.Table) else _of_lines(data)
     added = {name: found[name] for name in sorted(new) if name in found}
     if added:
-      self._add(added, where)
+      self._add(added, place(0))
     return bool(added)
 
   def _add(self, kinds: dict[str, str], where: str) -> None:
@@ -118,10 +119,46 @@ class Schema:
 
 
 def _of_lines(data: bytes) -> dict[str, str]:
+  data, _, _ = lines.clean(data)
+  return _at_once(data) or _one_by_one(data)
+
+
+def _at_once(data: bytes) -> dict[str, str] | None:
+  """What `_one_by_one` says, from the types that Arrow guesses; None where these may say less."""
+  table = lines.guessed(data)
+  if table is None:
+    return None
+  found = {}
+  for name, column in lines.flat(table):
+    kind = _of_guessed(column)
+    if kind is None or name in found:
+      return None
+    found[name] = kind
+  first = _one_by_one(data[: data.find(b"\n")])  # It says their order.
+  return {name: found[name] for name in first} if first.keys() == found.keys() else None
+
+
+def _of_guessed(column: pa.Array) -> str | None:
+  if pa.types.is_list(column.type):
+    column = column.flatten()
+  if pa.types.is_string(column.type) or pa.types.is_temporal(column.type):
+    return "string"
+  if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+    return "int"
+  if not pa.types.is_floating(column.type):
+    return None
+  numbers = column.drop_null().to_numpy(zero_copy_only=False)
+  numbers = numbers[~np.isnan(numbers)]
+  if (np.abs(numbers) >= 2**63).any():
+    return None  # Among them may be whole numbers that are no int.
+  return "float" if (numbers != np.floor(numbers)).any() else None
+
+
+def _one_by_one(data: bytes) -> dict[str, str]:
   kinds: dict[str, str] = {}
   seen: set[tuple[str, type]] = set()  # of types whose values are all of one kind
-  for line in data.splitlines():
-    record = lines.parse(line.strip().removeprefix(b"\xef\xbb\xbf"))
+  for line in data.split(b"\n"):
+    record = lines.parse(line)
     for name, value in _pairs(record) if isinstance(record, dict) else ():
       for one in value if type(value) is list else (value,):
         if (name, type(one)) in seen or values.missing(one):
