@@ -40,7 +40,8 @@ def parse(lines):
   required = tf.constant([], tf.float32)
   click, weight, user = tf.io.decode_csv(lines, [required, [1.0], [""]])
   tfps.data.reject(user == "", "field 'user' is empty")
-  x = {"user": tfps.feasign("user", user), "bag": tf.strings.split(user, "1")}
+  bag = tf.strings.split(user, "1")
+  x = {"user": tfps.feasign("user", user), "bag": bag, "sparse": bag.to_sparse()}
   return x, click[:, tf.newaxis], weight[:, tf.newaxis]
 
 
@@ -63,6 +64,7 @@ def read(source, ticket):
   bags, sizes = [], []
   for x, y, weight in reading.batches:
     assert len(y) == len(weight) == len(x["user"]) == x["bag"].nrows()
+    assert tf.RaggedTensor.from_sparse(x["sparse"]).to_list() == x["bag"].to_list()
     bags += [b"1".join(bag).decode() for bag in x["bag"].to_list()]
     sizes.append(len(y))
   assert 0 not in sizes

@@ -44,11 +44,19 @@ def attempt(function: Any, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, An
     f=function,
     Tout=[output.dtype for output in function.outputs],
   )
-  for tensor, output in zip(flat, function.outputs):
-    if not tf.executing_eagerly():  # There the tensors have their shapes.
+  if tf.executing_eagerly():
+    # The tensors have their shapes, unless the function failed.
+    flat = flat if ok else [_empty(output) for output in function.outputs]
+  else:
+    for tensor, output in zip(flat, function.outputs):
       tensor.set_shape(output.shape)
   values = tf.nest.pack_sequence_as(function.structured_outputs, flat, expand_composites=True)
   return ok, message, values
+
+
+def _empty(output: tf.Tensor) -> tf.Tensor:
+  """A tensor of the shape of a function's output, in which unknown sizes are 0."""
+  return tf.zeros([size or 0 for size in output.shape] if output.shape.rank else [0], output.dtype)
 
 
 class Parser:
