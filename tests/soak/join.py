@@ -100,7 +100,9 @@ def soak_partitions(folder, kills, records, seed):
     if producer.flush(PATIENCE):
       raise AssertionError("the broker does not take messages")
     if kill < kills:
-      kill_after(config, (folder / "state" / "metrics.json").exists, rng.uniform(0, 2))
+      committed = commits(folder)
+      early = rng.random() < 0.2  # at a moment of its start
+      kill_after(config, lambda: early or commits(folder) != committed, rng.uniform(0, 2))
       unchanged(folder, seen)
       print(f"  kill {kill + 1} of {kills}: {len(seen)} files are there", flush=True)
   finish(folder, config, kills, seen, features, actions)
@@ -146,6 +148,12 @@ def unchanged(folder, seen):
   missing = [name for name in seen if not (folder / "samples" / name).exists()]
   if missing:
     raise AssertionError(f"{missing} went away")
+
+
+def commits(folder):
+  """Another value after each commit of the join; None before the first."""
+  path = folder / "state" / "metrics.json"
+  return path.stat().st_mtime_ns if path.exists() else None
 
 
 def caught_up(folder, kill):

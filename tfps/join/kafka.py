@@ -167,6 +167,9 @@ class TopicLog:
     changed, self._changed = self._changed, {}
     return changed
 
+  def changed_tails(self) -> dict[str, int | None]:
+    return {}
+
   def close(self) -> None:
     self._consumer.close()
 

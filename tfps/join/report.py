@@ -185,7 +185,7 @@ def _all(
 ) -> Iterator[Decoded]:
   if config[log].topic:
     raise ConfigError(f"A report reads folders; config.{log} is a topic.")
-  files = FolderLog(config, log, {}, {}, decoder, once=True)
+  files = FolderLog(config, log, {}, {}, {}, decoder, once=True)
   while (records := files.poll(config.batch_bytes)) is not None:
     bar.update(len(records))
     decoded = decode(records)

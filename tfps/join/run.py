@@ -120,6 +120,7 @@ class Run:
     self._joiner.save()
     for log, positions in changed.items():
       self._store.set_positions(log, positions)
+      self._store.set_tails(log, self._logs[log].changed_tails())
       self._logs[log].forget_complete()
       self._store.set(f"times/{log}", self._logs[log].times)
     self._store.set("bad_records", self._bad())
@@ -229,7 +230,8 @@ def _open_log(config: Any, log: str, store: Store, decoder: Decoder, once: bool)
     return TopicLog(config, log, store.positions(log), times, once)
   if fields.format not in ("json", "parquet"):
     raise ConfigError(f"config.{log}.format is {fields.format!r}; it must be 'json' or 'parquet'.")
-  return FolderLog(config, log, store.positions(log), times, decoder, once)
+  read = store.positions(log), store.tails(log)
+  return FolderLog(config, log, *read, times, decoder, once)
 
 
 def _output(config: Any, store: Store) -> Any:

@@ -108,7 +108,7 @@ def infer_schema(session: SparkSession, config: Any, settings: Settings, wait: b
       if first:
         schema.infer(first, f"the topic {config.features.topic}")
     else:
-      log = FolderLog(config, "features", {}, {}, decoder, once=not wait)
+      log = FolderLog(config, "features", {}, {}, {}, decoder, once=not wait)
       if log.poll(SAMPLE_BYTES) is not None:
         schema.infer(*log.first())
     schema.tell()

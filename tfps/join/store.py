@@ -29,6 +29,8 @@ _TABLES = """
 create table if not exists meta(name text primary key, value text) without rowid;
 create table if not exists positions(
   log text, name text, position integer, primary key(log, name)) without rowid;
+create table if not exists tails(
+  log text, name text, tail integer, primary key(log, name)) without rowid;
 create table if not exists waiting(
     slice integer, step integer, first_row integer, rows integer, begin integer, bytes integer,
     primary key(slice, step));
@@ -107,6 +109,18 @@ class Store:
         self._db.execute("delete from positions where log = ? and name = ?", (log, name))
       else:
         self._db.execute("insert or replace into positions values(?, ?, ?)", (log, name, position))
+
+  def tails(self, log: str) -> dict[str, int]:
+    """The checksums of what was read last of the files of a log."""
+    return dict(self._db.execute("select name, tail from tails where log = ?", (log,)))
+
+  def set_tails(self, log: str, changed: Mapping[str, int | None]) -> None:
+    """Sets them; None removes one."""
+    for name, tail in changed.items():
+      if tail is None:
+        self._db.execute("delete from tails where log = ? and name = ?", (log, name))
+      else:
+        self._db.execute("insert or replace into tails values(?, ?, ?)", (log, name, tail))
 
   # Waiting feature records.
 
