@@ -271,7 +271,7 @@ def progressive(model, features, labels, tasks):
   return scores.auc, timed / taken if taken else 0.0
 
 
-def measure(name, features, labels, config, seeds):
+def measure(name, features, labels, config, ways, seeds):
   """A row of the report, which is printed to stderr at once, too."""
   numbered, size = indices(features)
   arguments, tasks = MODELS[name], MODELS[name].get("tasks", ())
@@ -285,8 +285,8 @@ def measure(name, features, labels, config, seeds):
     model = twin_class(name, way)(vocabulary, SLOTS, **arguments)
     return progressive(model, numbered, labels, tasks)
 
-  way, ours = best(WAYS, of_table, seeds)
-  twin_way, twins = best(TWIN_WAYS, of_twin, seeds)
+  way, ours = best(_chosen(WAYS, ways), of_table, seeds)
+  twin_way, twins = best(_chosen(TWIN_WAYS, ways), of_twin, seeds)
   row = {
     "model": name,
     "AUC": round(_mean_auc(ours), 4),
@@ -300,6 +300,10 @@ def measure(name, features, labels, config, seeds):
   }
   print(*(f"{column} {value}" for column, value in row.items()), sep=", ", file=sys.stderr)
   return row
+
+
+def _chosen(ways, names):
+  return {name: way for name, way in ways.items() if name in names}
 
 
 def best(ways, train, seeds):
@@ -344,6 +348,8 @@ def main():
   flags.add_argument("--rows", type=int, default=240_000, help="how many ratings")
   flags.add_argument("--seeds", type=int, default=3, help="how many seeds")
   flags.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+  both = [*WAYS, *TWIN_WAYS]
+  flags.add_argument("--ways", nargs="+", choices=both, default=both, help="of model and twin")
   args = flags.parse_args()
   _, config = cli_config.load(str(ROOT / "configs" / "movielens.py"))
   own, labels = read(args.data, args.rows, {})
@@ -352,7 +358,7 @@ def main():
   # The graphs are the same; AutoGraph has less to convert.
   with libraries_unconverted():
     rows = [
-      measure(name, shared if MODELS[name] is HISTORY else own, labels, config, seeds)
+      measure(name, shared if MODELS[name] is HISTORY else own, labels, config, args.ways, seeds)
       for name in args.models
     ]
   goals = [
