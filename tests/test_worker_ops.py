@@ -1,5 +1,7 @@
 """The worker-side ops in TensorFlow: errors, shapes, the gradient. ops/tests has their values."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,19 +20,41 @@ def floats(*values):
   return tf.constant(values, tf.float32, shape=[len(values)])
 
 
+def column(data, offsets, codes):
+  data = tf.constant(list(data), tf.uint8, shape=[len(data)])
+  return dict(data=data, offsets=int64s(*offsets), codes=tf.constant(codes, tf.int32))
+
+
 def test_strings_of_a_column():
-  strings = lambda data, *offsets: native.ops.tfps_strings(
-    data=tf.constant(list(data), tf.uint8, shape=[len(data)]), offsets=int64s(*offsets)
-  )
+  strings = lambda *of: native.ops.tfps_strings(**column(*of)).numpy().tolist()
   long = b"x" * 100
-  found = strings(b"ab" + long, 0, 0, 1, 2, 102)
-  assert found.numpy().tolist() == [b"", b"a", b"b", long]
-  assert strings(b"", 0).shape == [0] and strings(b"abc", 1, 2).numpy().tolist() == [b"b"]
-  for offsets in ((0, 4), (2, 1), (-1, 2), ()):
+  assert strings(b"ab" + long, (0, 0, 1, 2, 102), [3, 1, 0, 1]) == [long, b"a", b"", b"a"]
+  assert strings(b"abc", (1, 2), [[0], [0]]) == [[b"b"], [b"b"]]
+  assert strings(b"", (0,), []) == []
+  feasigns = functools.partial(native.ops.tfps_feasigns, prefix="a")
+  for op in (native.ops.tfps_strings, feasigns):
+    for offsets, codes in (
+      ((0, 4), [0]), ((2, 1), [0]), ((-1, 2), [0]), ((), []), ((0, 1), [1]), ((0, 1), [-1])
+    ):  # fmt: skip
+      with pytest.raises(InvalidArgument):
+        op(**column(b"abc", offsets, codes))
     with pytest.raises(InvalidArgument):
-      strings(b"abc", *offsets)
-  with pytest.raises(InvalidArgument):
-    native.ops.tfps_strings(data=tf.zeros([1, 1], tf.uint8), offsets=int64s(0))
+      op(data=tf.zeros([1, 1], tf.uint8), offsets=int64s(0), codes=[0])
+
+
+@pytest.mark.parametrize(
+  ("prefix", "codes"), (("", range(300)), ("user\x1f", [*range(299, -1, -1)] * 2))
+)
+def test_feasigns_of_a_column_are_farmhashs_of_its_texts(prefix, codes):
+  """Texts of each length up to where the hash takes its longest way some times."""
+  random = np.random.default_rng(1)
+  data = random.integers(0, 256, 300 * 299 // 2).tolist()
+  of = column(data, np.cumsum([0, *range(300)]), [*codes])
+  made = native.ops.tfps_feasigns(**of, prefix=prefix, has_padding=True, padding=b"")
+  texts = native.ops.tfps_strings(**of)
+  expected = tf.bitcast(tf.fingerprint(prefix + texts), tf.int64)
+  expected = tf.where(texts == "", tf.zeros_like(expected), expected)
+  np.testing.assert_array_equal(made, expected)
 
 
 def route(**changed):

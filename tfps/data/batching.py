@@ -42,11 +42,16 @@ def all_rows(values: Any) -> tf.Tensor:
 
 
 def gathered(values: Any, at: tf.Tensor) -> Any:
-  """A structure of tensors of any kind, with the rows of these numbers, int64 [k], ascending."""
+  """A structure of tensors of any kind, with the rows of these numbers, int64 [k], ascending.
+
+  An ExtensionType, which has no rows, stays as it is.
+  """
   return tf.nest.map_structure(lambda value: _gathered(value, at), values)
 
 
 def _gathered(value: Any, at: tf.Tensor) -> Any:
+  if isinstance(value, tf.experimental.ExtensionType):
+    return value
   if not isinstance(value, tf.SparseTensor):
     return tf.gather(value, at)
   place = tf.scatter_nd(
@@ -92,6 +97,9 @@ def _stack(value: Any, count: tf.Tensor, size: tf.Tensor) -> Any:
     return tf.RaggedTensor.from_uniform_row_length(value, *sizes)
   if isinstance(value, tf.SparseTensor):
     return tf.sparse.reshape(value, tf.concat([[count, size], value.dense_shape[1:]], 0))
+  inner = value.shape[1:]
+  if inner.is_fully_defined():  # Then one tensor serves all values: TensorFlow makes it once.
+    return tf.reshape(value, tf.stack([count, size, *(tf.constant(n, tf.int64) for n in inner)]))
   return tf.reshape(value, tf.concat([[count, size], tf.shape(value, tf.int64)[1:]], 0))
 
 

@@ -55,6 +55,9 @@ def feasign(slot: str, values: Any, padding: str | int | None = None) -> Any:
     return values.with_flat_values(feasign(slot, values.flat_values, padding))
   if not tf.is_tensor(values):
     values = tf.convert_to_tensor(np.asarray(values))
+  column = _column(values)
+  if column is not None:
+    return _of_column(slot, column, padding)
   if values.dtype == tf.string:
     keys = _hash_strings(slot, values)
   elif values.dtype.is_integer:
@@ -73,6 +76,29 @@ def feasign(slot: str, values: Any, padding: str | int | None = None) -> Any:
 def as_int64(values: tf.Tensor) -> tf.Tensor:
   """Integers of any type as int64; uint64 keeps its bits."""
   return tf.bitcast(values, tf.int64) if values.dtype == tf.uint64 else tf.cast(values, tf.int64)
+
+
+def _column(values: tf.Tensor) -> Any:
+  """The op that makes texts of a column of Parquet, if these are such texts in a graph."""
+  if values.dtype != tf.string or tf.executing_eagerly():
+    return None
+  op = getattr(values, "op", None)
+  return op if op is not None and op.type == "TfpsStrings" else None
+
+
+def _of_column(slot: str, op: Any, padding: str | int | None) -> tf.Tensor:
+  """The feasigns of a column's texts, each hashed once, without a tensor of these."""
+  from tfps import native
+
+  data, offsets, codes = op.inputs
+  return native.ops.tfps_feasigns(
+    data=data,
+    offsets=offsets,
+    codes=codes,
+    prefix=slot + _SEPARATOR,
+    has_padding=padding is not None,
+    padding=b"" if padding is None else tf.compat.as_bytes(padding),
+  )
 
 
 def _hash_strings(slot: str, values: tf.Tensor) -> tf.Tensor:

@@ -97,13 +97,34 @@ def _is_text(kind: pa.DataType) -> bool:
   return any(getattr(_arrow().types, f"is_{name}")(kind) for name in names)
 
 
-def spec(kind: Kind) -> Any:
-  """The spec of what `pack` returns: a structure of tf.TensorSpec and tf.RaggedTensorSpec."""
+class Texts(tf.experimental.ExtensionType):
+  """The texts of a column, of which each row has one.
+
+  Attributes:
+    data: uint8 [m], all bytes of k texts.
+    offsets: int64 [k + 1], where each begins.
+  """
+
+  __name__ = "tfps.Texts"
+  data: tf.Tensor
+  offsets: tf.Tensor
+
+
+TEXTS = Texts.Spec(tf.TensorSpec([None], tf.uint8), tf.TensorSpec([None], tf.int64))
+
+
+def spec(kind: Kind, text: tf.DType = tf.string) -> Any:
+  """The spec of a column's tensors: a structure of tf.TensorSpec and tf.RaggedTensorSpec.
+
+  Args:
+    kind: of the column.
+    text: the dtype of texts; tf.int32 is that of `pack`, before `with_texts`.
+  """
   if kind.base == STRUCT:
-    return {name: spec(field) for name, field in kind.fields}
+    return {name: spec(field, text) for name, field in kind.fields}
   if kind.base != LIST:
-    return tf.TensorSpec([None], _DTYPES[kind.base])
-  inner = spec(kind.element)
+    return tf.TensorSpec([None], text if kind.base == STRING else _DTYPES[kind.base])
+  inner = spec(kind.element, text)
   if kind.size:
     return tf.TensorSpec([None, kind.size], inner.dtype)
   return tf.nest.map_structure(
@@ -120,34 +141,49 @@ def spec(kind: Kind) -> Any:
 def dtypes(kind: Kind) -> list[tf.DType]:
   """The dtypes of the arrays that stand for a column between `reader.read` and `pack`."""
   if kind.base == STRING:
-    return [tf.uint8, tf.int64]
+    return [tf.uint8, tf.int64, tf.int32]
   if kind.base in _DTYPES:
     return [_DTYPES[kind.base]]
   splits = [tf.int64] if kind.base == LIST and not kind.size else []
   return splits + [dtype for _, field in kind.fields for dtype in dtypes(field)]
 
 
-def pack(kind: Kind, arrays: Iterator[tf.Tensor]) -> Any:
-  """Makes the tensors of a column.
+def pack(kind: Kind, arrays: Iterator[tf.Tensor], texts: list[Texts]) -> Any:
+  """Makes the tensors of a column, with numbers of texts in place of texts.
 
   Args:
     kind: of the column.
-    arrays: yields tensors [k] of `dtypes`: of strings all bytes and the offsets, of lists the row
-      splits and then the elements.
+    arrays: yields tensors [k] of `dtypes`: of texts those of `Texts` and the numbers, of lists the
+      row splits and then the elements.
+    texts: gets the `Texts` of which the numbers are, in their order.
   """
   if kind.base == STRUCT:
-    return {name: pack(field, arrays) for name, field in kind.fields}
+    return {name: pack(field, arrays, texts) for name, field in kind.fields}
   if kind.base == STRING:
-    data, offsets = _vector(next(arrays)), _vector(next(arrays))
-    return native.ops.tfps_strings(data=data, offsets=offsets)
+    texts.append(Texts(_vector(next(arrays)), _vector(next(arrays))))
   if kind.base != LIST:
     return _vector(next(arrays))
   if kind.size:
-    return tf.reshape(pack(kind.element, arrays), [-1, kind.size])
+    return tf.reshape(pack(kind.element, arrays, texts), [-1, kind.size])
   splits = _vector(next(arrays))
-  inner = pack(kind.element, arrays)
+  inner = pack(kind.element, arrays, texts)
   ragged = lambda one: tf.RaggedTensor.from_row_splits(one, splits, validate=False)
   return tf.nest.map_structure(ragged, inner)
+
+
+def with_texts(kind: Kind, values: Any, texts: Iterator[Texts]) -> Any:
+  """What `pack` returned, or rows of that, with texts in place of their numbers."""
+  if kind.base == STRUCT:
+    return {name: with_texts(field, values[name], texts) for name, field in kind.fields}
+  if kind.base == LIST:
+    return with_texts(kind.element, values, texts)
+  if kind.base != STRING:
+    return values
+  of = next(texts)
+  strings = lambda codes: native.ops.tfps_strings(data=of.data, offsets=of.offsets, codes=codes)
+  if isinstance(values, tf.RaggedTensor):
+    return values.with_flat_values(strings(values.flat_values))
+  return strings(values)
 
 
 def leaves(kinds: Mapping[str, Kind]) -> dict[str, Kind]:

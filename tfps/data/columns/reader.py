@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfps.data import file_systems
-from tfps.data.columns import kinds, partitions
+from tfps.data.columns import kinds, partitions, recurring
 from tfps.data.columns.kinds import FLOAT, INT, LIST, STRING, STRUCT, Kind
 
 MAGIC = b"PAR1"
 _MOST_FILES = 8  # that stay open
+_MOST_TEXTS = 8  # of a dictionary, for each row that is taken of it; else rows take their texts.
 _TAIL = struct.Struct("<I4s")  # The length of the footer, and the magic.
 
 # What pyarrow and file systems raise, also where bytes are damaged.
@@ -64,8 +65,14 @@ class File:
       stream = pa.OSFile(path) if local else pa.PythonFile(file_systems.open_bytes(path), "r")
       footer = _footer(stream, path)
       metadata = pq.read_metadata(pa.BufferReader(footer))
-      self._parquet = pq.ParquetFile(stream, metadata=metadata, pre_buffer=not local)
-      schema = self._parquet.schema_arrow
+      schema = metadata.schema.to_arrow_schema()
+      self._parquet = pq.ParquetFile(
+        stream,
+        metadata=metadata,
+        pre_buffer=not local,
+        read_dictionary=recurring.columns(metadata, schema),
+      )
+      self._has_dictionaries_in_lists = recurring.in_lists(self._parquet.schema_arrow)
     except _FAILURES as error:
       raise NotReadError(unreadable(path, error)) from error
     self.stamp = zlib.crc32(footer) or 1
@@ -99,13 +106,10 @@ class File:
     return table
 
   def _table(self, groups: list[int], columns: list[str]) -> pa.Table:
-    try:
+    if len(groups) == 1 or not self._has_dictionaries_in_lists:
       return self._parquet.read_row_groups(groups, columns=columns)
-    except pa.ArrowNotImplementedError:
-      # Of lists of dictionaries pyarrow reads one group at a time.
-      if len(groups) == 1:
-        raise
-      return pa.concat_tables(self._parquet.read_row_group(i, columns=columns) for i in groups)
+    # Of lists of dictionaries pyarrow reads one group at a time.
+    return pa.concat_tables(self._parquet.read_row_group(i, columns=columns) for i in groups)
 
   def close(self) -> None:
     self._parquet.close(force=True)
@@ -283,7 +287,8 @@ def _columns(
     if name in there:
       found.append(_one(rows.column(name), name, path))
     elif name in keys:
-      found.append(pa.repeat(pa.scalar(keys[name], pa.large_string()), end - begin))
+      text = pa.array([keys[name]], pa.string())
+      found.append(pa.DictionaryArray.from_arrays(np.zeros(end - begin, np.int32), text))
     else:
       found.append(pa.nulls(end - begin, _plain_type(kind)))
   return found
@@ -392,23 +397,35 @@ def _of_fixed(array: pa.Array, size: int) -> pa.Array:
 
 
 def _of_strings(array: pa.Array, null: str) -> list[np.ndarray]:
-  """[uint8, all bytes; int64 [n + 1], the offsets] of an array of texts."""
-  kind = array.type
-  if pa.types.is_dictionary(kind):
-    array = array.dictionary_decode()
-    kind = array.type
-  if pa.types.is_decimal(kind):
+  """An array of texts as distinct ones, or ones that may recur, and which of them each row has.
+
+  Returns:
+    [uint8, all bytes of k texts; int64 [k + 1], their offsets; int32 [n], the number of a text].
+  """
+  if not pa.types.is_dictionary(array.type):
+    codes = np.arange(len(array), dtype=np.int32)
+  elif array.dictionary.null_count or len(array.dictionary) > _MOST_TEXTS * len(array):
+    return _of_strings(array.dictionary_decode(), null)
+  else:
+    indices, array = array.indices.cast(pa.int32()), array.dictionary
+    if indices.null_count:
+      indices = indices.fill_null(len(array))
+      array = pa.concat_arrays([array, pa.nulls(1, array.type)])
+    codes = indices.to_numpy(zero_copy_only=False)
+  if pa.types.is_decimal(array.type):
     array = array.cast(pa.string())
-  array = array.cast(pa.large_binary())
+  if not (pa.types.is_string(array.type) or pa.types.is_binary(array.type)):
+    array = array.cast(pa.large_binary())
   if array.null_count:
-    array = array.fill_null(null.encode())
+    array = array.fill_null(null if pa.types.is_string(array.type) else null.encode())
   _, offsets, data = array.buffers()
   if not len(array):
-    return [np.zeros(0, np.uint8), np.zeros(1, np.int64)]
-  offsets = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return [np.zeros(0, np.uint8), np.zeros(1, np.int64), codes]
+  dtype = np.int64 if pa.types.is_large_binary(array.type) else np.int32
+  offsets = np.frombuffer(offsets, dtype)[array.offset : array.offset + len(array) + 1]
   begin, end = int(offsets[0]), int(offsets[-1])
   data = np.frombuffer(data or b"", np.uint8)[begin:end]
-  return [data, offsets - begin if begin else offsets]
+  return [data, np.subtract(offsets, begin, dtype=np.int64), codes]
 
 
 def _as_int64(array: pa.Array) -> pa.Array:

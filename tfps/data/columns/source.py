@@ -63,9 +63,10 @@ class ParquetSource(FileSource):
     self._columns = _columns_of(parse, schema)
     self._request = reader.request(self._columns, schema.file_of, nulls)
     self._users_parse, self._known_nulls = parse, nulls
-    spec = {name: kinds.spec(kind) for name, kind in self._columns.items()}
-    null_in = tf.TensorSpec([None], tf.int32)
-    super().__init__(calendar, self._parse, records=(null_in, spec), **reading)
+    spec = {name: kinds.spec(kind, text=tf.int32) for name, kind in self._columns.items()}
+    texts = [leaf for leaf in kinds.leaves(self._columns).values() if leaf.base == STRING]
+    records = (tf.TensorSpec([None], tf.int32), spec, [kinds.TEXTS] * len(texts))
+    super().__init__(calendar, self._parse, records=records, **reading)
     self._compressed = False  # Its columns are, whatever its name.
     self._batch_rows = self.batch_size  # Also in views with another batch size.
 
@@ -93,17 +94,21 @@ class ParquetSource(FileSource):
     with tf.control_dependencies([tf.debugging.Assert(problem == "", [problem])]):
       null_in = tf.ensure_shape(null_in, [None])
       rest = iter([tf.identity(array) for array in arrays])
-    values = {name: kinds.pack(kind, rest) for name, kind in self._columns.items()}
-    return (null_in, values), tf.zeros([ticket.records], tf.bool)
+    texts: list[kinds.Texts] = []
+    values = {name: kinds.pack(kind, rest, texts) for name, kind in self._columns.items()}
+    return (null_in, values, texts), tf.zeros([ticket.records], tf.bool)
 
-  def _parse(self, records: tuple[tf.Tensor, Any]) -> tuple:
-    null_in, values = records
+  def _parse(self, records: tuple[tf.Tensor, Any, list[kinds.Texts]]) -> tuple:
+    null_in, values, texts = records
     for number, (name, kind) in enumerate(self._columns.items(), 1):
       leaves = kinds.leaves({name: kind}).items()
       if any(leaf.base != STRING and path not in self._known_nulls for path, leaf in leaves):
         reason = f"the column '{name}' has a null here, and nulls says no value for it"
         bad_records.reject(null_in == number, reason)
-    return self._users_parse(Columns(values))
+    of = iter(texts)
+    return self._users_parse(
+      Columns({k: kinds.with_texts(kind, values[k], of) for k, kind in self._columns.items()})
+    )
 
 
 class Columns(Mapping):
