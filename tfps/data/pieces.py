@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfps.data.ticket import Ticket
 
 _SEPARATOR = "\0"  # No path has it.
+_FIELDS = 6  # of a range in a ticket of several
 
 
 def bundled(ranges: Sequence[Ticket], most: int) -> list[list[Ticket]]:
@@ -29,15 +30,25 @@ def bundled(ranges: Sequence[Ticket], most: int) -> list[list[Ticket]]:
 def shuffled(
   ranges: Sequence[Ticket], most: int, pieces: int, random: np.random.Generator
 ) -> list[Ticket]:
-  """Tickets of some ranges of a day, in a random order; of `pieces` bundles each."""
+  """Tickets of some ranges of a day, in a random order; of `pieces` bundles each.
+
+  A ticket has no more than `pieces` times `most` records: fewer bundles, where ranges have more
+  than `most`.
+  """
   if pieces == 1:
     return [ranges[at] for at in random.permutation(len(ranges))]
   bundles = bundled(ranges, most)
   mixed = [bundles[at] for at in random.permutation(len(bundles))]
-  return [
-    joined(list(itertools.chain(*mixed[begin : begin + pieces])))
-    for begin in range(0, len(mixed), pieces)
-  ]
+  tickets: list[list[list[Ticket]]] = []
+  records = 0
+  for bundle in mixed:
+    more = sum(ticket.records for ticket in bundle)
+    if not tickets or len(tickets[-1]) == pieces or records + more > pieces * most:
+      tickets.append([])
+      records = 0
+    tickets[-1].append(bundle)
+    records += more
+  return [joined(list(itertools.chain(*of_ticket))) for of_ticket in tickets]
 
 
 def joined(ranges: Sequence[Ticket]) -> Ticket:
@@ -45,14 +56,14 @@ def joined(ranges: Sequence[Ticket]) -> Ticket:
   paths = list(dict.fromkeys(ticket.path for ticket in ranges))
   number = {path: i for i, path in enumerate(paths)}
   rows = [
-    (number[ticket.path], ticket.begin, ticket.end, ticket.records, ticket.first)
-    for ticket in ranges
+    (number[one.path], one.begin, one.end, one.records, one.first, one.stamp) for one in ranges
   ]
   records = sum(ticket.records for ticket in ranges)
   text = " ".join(str(field) for row in rows for field in row)
   return ranges[0]._replace(
-    path=_SEPARATOR.join(paths), begin=0, end=records, records=records, first=0, pieces=text
-  )
+    path=_SEPARATOR.join(paths), begin=0, end=records, records=records, first=0, pieces=text,
+    stamp=0,
+  )  # fmt: skip
 
 
 def ranges_of(ticket: Ticket) -> list[Ticket]:
@@ -60,10 +71,12 @@ def ranges_of(ticket: Ticket) -> list[Ticket]:
   if not ticket.pieces:
     return [ticket]
   paths = ticket.path.split(_SEPARATOR)
-  rows = np.array(ticket.pieces.split(), np.int64).reshape([-1, 5]).tolist()
+  rows = np.array(ticket.pieces.split(), np.int64).reshape([-1, _FIELDS]).tolist()
   return [
-    ticket._replace(path=paths[path], begin=begin, end=end, records=records, first=first, pieces="")
-    for path, begin, end, records, first in rows
+    ticket._replace(
+      path=paths[path], begin=begin, end=end, records=records, first=first, stamp=stamp, pieces=""
+    )
+    for path, begin, end, records, first, stamp in rows
   ]
 
 
@@ -98,10 +111,11 @@ def concatenated(
   ]
 
   def step(i: tf.Tensor, *arrays: tf.TensorArray) -> tuple:
-    path, begin, end, records, first = tf.unstack(rows[i], num=5)
+    path, begin, end, records, first, stamp = tf.unstack(rows[i], num=_FIELDS)
     part = ticket._replace(
-      path=paths[path], begin=begin, end=end, records=records, first=first, pieces=tf.constant("")
-    )
+      path=paths[path], begin=begin, end=end, records=records, first=first, stamp=stamp,
+      pieces=tf.constant(""),
+    )  # fmt: skip
     return i + 1, *(array.write(i, found) for array, found in zip(arrays, read(part)))
 
   zero = tf.zeros([], tf.int32)
@@ -110,19 +124,22 @@ def concatenated(
 
 
 def table(ticket: Ticket) -> tf.Tensor:
-  """int64 [ranges, 5]: of each range the number of its path, begin, end, records and first."""
+  """int64 [ranges, 6]: of each the number of its path, begin, end, records, first and stamp."""
 
   def parsed() -> tf.Tensor:
-    return tf.reshape(tf.strings.to_number(tf.strings.split(ticket.pieces), tf.int64), [-1, 5])
+    return tf.reshape(
+      tf.strings.to_number(tf.strings.split(ticket.pieces), tf.int64), [-1, _FIELDS]
+    )
 
   def one() -> tf.Tensor:
     zero = tf.zeros([], tf.int64)
-    return tf.stack([zero, ticket.begin, ticket.end, ticket.records, ticket.first])[tf.newaxis]
+    fields = [ticket.begin, ticket.end, ticket.records, ticket.first, ticket.stamp]
+    return tf.stack([zero, *fields])[tf.newaxis]
 
   return tf.cond(tf.strings.length(ticket.pieces) > 0, parsed, one)
 
 
 def numbers_in_day(ticket: Ticket) -> tf.Tensor:
   """int64 [records]: how many records of the day come before each of a ticket's."""
-  _, _, _, records, first = tf.unstack(table(ticket), num=5, axis=1)
+  _, _, _, records, first, _ = tf.unstack(table(ticket), num=_FIELDS, axis=1)
   return tf.ragged.range(first, first + records, row_splits_dtype=tf.int64).flat_values

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfps import native
 
 if TYPE_CHECKING:
+  import numpy.typing as npt
   import pyarrow as pa
 
 STRING, INT, FLOAT, LIST, STRUCT = "string", "int64", "float32", "list", "struct"
@@ -146,6 +148,40 @@ def dtypes(kind: Kind) -> list[tf.DType]:
     return [_DTYPES[kind.base]]
   splits = [tf.int64] if kind.base == LIST and not kind.size else []
   return splits + [dtype for _, field in kind.fields for dtype in dtypes(field)]
+
+
+def joined(columns: Sequence[Kind], parts: Sequence[Sequence[npt.NDArray]]) -> list[npt.NDArray]:
+  """Puts the rows of several ranges together.
+
+  Args:
+    columns: their kinds.
+    parts: of each range an array [n] and then those of `dtypes` of each column.
+  """
+  rest = [iter(part) for part in parts]
+  found = [np.concatenate([next(part) for part in rest])]
+
+  def join(kind: Kind) -> None:
+    if kind.base == STRING:
+      data, offsets, codes = zip(*[(next(part), next(part), next(part)) for part in rest])
+      first = np.cumsum([0, *(len(one) - 1 for one in offsets)], dtype=np.int32)
+      found.extend([np.concatenate(data), _ends(offsets)])
+      found.append(np.concatenate([one + begin for one, begin in zip(codes, first)]))
+    elif kind.base in _DTYPES:
+      found.append(np.concatenate([next(part) for part in rest]))
+    elif kind.base == LIST and not kind.size:
+      found.append(_ends([next(part) for part in rest]))
+    for _, field in kind.fields:
+      join(field)
+
+  for kind in columns:
+    join(kind)
+  return found
+
+
+def _ends(splits: Sequence[npt.NDArray]) -> npt.NDArray:
+  """One array of splits, or offsets, of several."""
+  begins = np.cumsum([0, *(int(one[-1]) for one in splits)])
+  return np.concatenate([[0], *(one[1:] + begin for one, begin in zip(splits, begins))])
 
 
 def pack(kind: Kind, arrays: Iterator[tf.Tensor], texts: list[Texts]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfps.data import bad_records, file_systems, index
+from tfps.data import bad_records, file_systems, index, pieces
 from tfps.data.columns import kinds, partitions
 from tfps.data.columns.kinds import FLOAT, INT, STRING, Kind
 from tfps.data.file_source import FileSource
@@ -68,10 +68,14 @@ class ParquetSource(FileSource):
     records = (tf.TensorSpec([None], tf.int32), spec, [kinds.TEXTS] * len(texts))
     super().__init__(calendar, self._parse, records=records, **reading)
     self._compressed = False  # Its columns are, whatever its name.
+    self._reads_pieces = not self.is_endless
     self._batch_rows = self.batch_size  # Also in views with another batch size.
 
   def place_of(self, ticket: Ticket, number: int) -> str:
-    return f"{ticket.path}, row {ticket.begin + number:,}" if number >= 0 else ticket.path
+    if number < 0:
+      return pieces.files_of(ticket)
+    ticket, number = pieces.find(ticket, number)
+    return f"{ticket.path}, row {ticket.begin + number:,}"
 
   @staticmethod
   def _size(path: str) -> int:
@@ -81,15 +85,16 @@ class ParquetSource(FileSource):
     from tfps.data.columns import reader
 
     file = reader.opened(part.path)
-    bounds = cut(np.diff(file.group_rows), self._records_per_ticket, self._batch_rows)
+    batch_rows = self._batch_rows if self._pieces == 1 else 1
+    bounds = cut(np.diff(file.group_rows), self._records_per_range, batch_rows)
     return index.Cuts(part.path, bounds, 0, int(bounds[-1]), stamp=file.stamp)
 
   def _records(self, ticket: Ticket, careful: bool = False) -> tuple[Any, tf.Tensor]:
     del careful
-    inputs = [ticket.path, ticket.stamp, ticket.begin, ticket.end, self._request]
+    place = [ticket.path, ticket.stamp, ticket.begin, ticket.end, ticket.pieces]
     dtypes = [dtype for kind in self._columns.values() for dtype in kinds.dtypes(kind)]
     problem, null_in, *arrays = python_ops.call(
-      python_ops.READ_COLUMNS, inputs, [tf.string, tf.int32, *dtypes]
+      python_ops.READ_COLUMNS, [*place, self._request], [tf.string, tf.int32, *dtypes]
     )
     with tf.control_dependencies([tf.debugging.Assert(problem == "", [problem])]):
       null_in = tf.ensure_shape(null_in, [None])
