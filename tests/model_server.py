@@ -33,13 +33,20 @@ class ModelServer:
 
   Args:
     export: the export folder, whose newest base is served.
+    flags: further flags of the server.
+    batching: the text of its batching parameters, if it joins requests.
   """
 
   PROGRAM = BINARY or "examples/online/server.py"
 
-  def __init__(self, export):
+  def __init__(self, export, flags=(), batching=None):
     self._base = pathlib.Path(export).resolve() / "base"
     self._files = tempfile.TemporaryDirectory(prefix="model_server-")
+    self._flags = [*flags]
+    if batching is not None:
+      parameters = pathlib.Path(self._files.name, "batching")
+      parameters.write_text(batching)
+      self._flags += ["--enable_batching", f"--batching_parameters_file={parameters}"]
     self.address = self.free_address()
     self._channel = grpc.insecure_channel(
       self.address,
@@ -59,7 +66,7 @@ class ModelServer:
 
   def start(self):
     """Starts the process; it serves when `wait` returns."""
-    command = self._real() if BINARY else self._stand_in()
+    command = [*(self._real() if BINARY else self._stand_in()), *self._flags]
     STARTED.append(self.PROGRAM)
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

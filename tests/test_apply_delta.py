@@ -98,14 +98,25 @@ def test_what_does_not_follow_is_refused_and_changes_nothing(server, lineage, wr
   assert (status["sequence"].tolist(), status["position"].tolist()) == ([0], [0])
 
 
-def test_joined_requests_are_one_chunk_or_refused(server, lineage):
+def joined(*chunks):
+  return {name: [value for one in chunks for value in one[name]] for name in chunks[0]}
+
+
+def test_of_joined_chunks_the_one_that_is_due_is_applied_and_all_learn_it(server, lineage):
   one = chunk(lineage, keys=feasigns("w1"), rows=[[1, 0, 0]])
-  padded = {name: value * 3 for name, value in one.items()}
-  assert apply(server, padded) == ([0, 0, 0], [1, 1, 1])
-  other = chunk(lineage, position=1, keys=feasigns("w2"), rows=[[1, 0, 0]])
-  third = chunk(lineage, position=1, keys=feasigns("w3"), rows=[[1, 0, 0]])
-  with pytest.raises(ValueError, match="two different chunks"):
-    apply(server, {name: other[name] + third[name] for name in other})
+  assert apply(server, joined(one, one, one)) == ([0, 0, 0], [1, 1, 1])
+  second = chunk(lineage, position=1, keys=feasigns("w2"), rows=[[1, 0, 0]])
+  other = chunk(lineage, position=1, keys=feasigns("w3", "w4"), rows=[[1, 0, 0], [1, 0, 0]])
+  alien = chunk("another", position=1, keys=feasigns("w5"), rows=[[1, 0, 0]])
+  early = chunk(lineage, position=7, keys=feasigns("w6"), rows=[[1, 0, 0]])
+  words = [f"w{i}" for i in range(1, 7)]
+  before = predict(server, *words)
+  assert apply(server, joined(alien, early, one, second, other)) == ([0] * 5, [2] * 5)
+  assert (predict(server, *words) != before).tolist() == [False, True, *[False] * 4]
+  # Nothing is due: who sent a chunk that was applied before has no part in the others' faults.
+  assert apply(server, joined(alien, early, one)) == ([0] * 3, [2] * 3)
+  with pytest.raises(ValueError, match="chunks come in order|holds base 1 of lineage"):
+    apply(server, joined(alien, early))
 
 
 @settings(max_examples=5)

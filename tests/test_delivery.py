@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from concurrent import futures
 
 import grpc
@@ -218,19 +217,36 @@ def test_a_lost_connection_resumes(server, made, expected):
   np.testing.assert_array_equal(predict(server), expected)
 
 
+def send_at_once(server, made):
+  """Three senders with chunks of their own."""
+  with futures.ThreadPoolExecutor(3) as threads:
+    sent = [
+      threads.submit(catch_up, server.address, made / "export", chunk_bytes, Listener())
+      for chunk_bytes in (50, 90, 1000)
+    ]
+  for one in sent:
+    one.result()
+
+
 def test_two_senders_with_chunks_of_their_own(server, made, expected):
-  senders = [
-    threading.Thread(
-      target=catch_up, args=[server.address, made / "export", chunk_bytes, Listener()]
-    )
-    for chunk_bytes in (50, 90, 1000)
-  ]
-  for sender in senders:
-    sender.start()
-  for sender in senders:
-    sender.join()
+  send_at_once(server, made)
   assert server.status() == (DELTAS, 0)
   np.testing.assert_array_equal(predict(server), expected)
+
+
+# Chunks wait for one another, and a batch of one or two is filled up with copies of a chunk.
+JOINING = """
+max_batch_size { value: 64 } batch_timeout_micros { value: 20000 } num_batch_threads { value: 4 }
+allowed_batch_sizes: 4 allowed_batch_sizes: 64
+"""
+
+
+def test_senders_whose_chunks_the_server_joins(made, expected):
+  with ModelServer(made / "export", batching=JOINING) as server:
+    server.wait()
+    send_at_once(server, made)
+    assert server.status() == (DELTAS, 0)
+    np.testing.assert_array_equal(predict(server), expected)
 
 
 def test_what_cannot_be_sent_is_said_and_others_go_on(server, folder, capsys):

@@ -3,7 +3,8 @@
 `python -m examples.online.server --port=8500 --model_name=ctr --model_base_path=FOLDER` serves
 the newest version in the folder and changes to a newer one when it appears. Warm-up requests are
 run. Predict, Classify, Regress, GetModelStatus and GetModelMetadata of the real messages; no tfps
-op is registered here. The port opens when a version is loaded.
+op is registered here. The port opens when a version is loaded. `--enable_batching` joins requests,
+and `--grpc_max_threads` bounds how many are served at once, as in the real server.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import tensorflow as tf
@@ -31,12 +32,23 @@ from tensorflow_serving.apis import (
   regression_pb2,
 )
 
-from tfps.export.checking.session import SavedModelSession
+from examples.online.batching import Batching, Parameters
+from tfps.export.checking.session import SavedModelSession, SessionError
 
 if TYPE_CHECKING:
   import numpy as np
 
 _ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class Session(Protocol):
+  """What runs the signatures of a version."""
+
+  signatures: Mapping[str, Any]
+
+  def run(self, inputs: Mapping[str, Any], signature: str) -> dict[str, np.ndarray]:
+    """Outputs by name; see `SavedModelSession.run`."""
 
 
 class Versions:
@@ -45,16 +57,24 @@ class Versions:
   Args:
     folder: has a SavedModel for each version, named by its number.
     wanted: the versions to serve; the newest where it is empty.
+    batching: how requests are joined; None if they are not.
 
   Attributes:
     labels: {label: its version}.
   """
 
-  def __init__(self, folder: str | os.PathLike, wanted: Sequence[int] = ()) -> None:
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    wanted: Sequence[int] = (),
+    batching: Parameters | None = None,
+  ) -> None:
     self._folder = pathlib.Path(folder)
     self._wanted = wanted
+    self._batching = batching
+    self._threads = futures.ThreadPoolExecutor(batching.num_batch_threads if batching else 1)
     self.labels: dict[str, int] = {}
-    self._sessions: dict[int, SavedModelSession] = {}
+    self._sessions: dict[int, Session] = {}
     self._changed = threading.Lock()
 
   def refresh(self) -> list[int]:
@@ -62,15 +82,14 @@ class Versions:
     there = {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
     wanted = there & set(self._wanted) if self._wanted else set(sorted(there)[-1:])
     loaded = {
-      version: self._sessions.get(version) or _load(self._folder / str(version))
-      for version in sorted(wanted)
+      version: self._sessions.get(version) or self._load(version) for version in sorted(wanted)
     }
     if loaded:
       with self._changed:
         self._sessions = loaded  # A dropped session ends with the last request that has it.
     return list(loaded)
 
-  def get(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, SavedModelSession]:
+  def get(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, Session]:
     with self._changed:
       sessions = dict(self._sessions)
     version = spec.version.value if spec.HasField("version") else max(sessions)
@@ -91,17 +110,20 @@ class Versions:
     with self._changed:
       return list(self._sessions)
 
-
-def _load(path: str | os.PathLike) -> SavedModelSession:
-  """The session of a SavedModel, after its warm-up requests."""
-  session = SavedModelSession(path)
-  for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
-    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-    kind = log.WhichOneof("log_type")
-    request = getattr(log, kind).request
-    inputs = _arrays(request) if kind == "predict_log" else _serialized(request)
-    session.run(inputs, request.model_spec.signature_name)
-  return session
+  def _load(self, version: int) -> Session:
+    """The session of a SavedModel, after its warm-up requests."""
+    path = self._folder / str(version)
+    loaded = SavedModelSession(path)
+    session: Session = loaded
+    if self._batching is not None:
+      session = Batching(loaded, self._batching, self._threads)
+    for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):
+      log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+      kind = log.WhichOneof("log_type")
+      request = getattr(log, kind).request
+      inputs = _arrays(request) if kind == "predict_log" else _serialized(request)
+      session.run(inputs, request.model_spec.signature_name)
+    return session
 
 
 def _arrays(request: Any) -> dict[str, np.ndarray]:
@@ -162,9 +184,12 @@ class Service(
     response.model_spec.signature_name = signature
     try:
       return session.run(inputs, signature)
+    except SessionError as error:
+      context.abort(_STATUS[error.code], str(error))
+      raise  # abort has raised already.
     except ValueError as error:
       context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-      raise  # abort has raised already.
+      raise
 
   def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
     self._check_name(request.model_spec, context)
@@ -184,7 +209,7 @@ class Service(
     response.metadata["signature_def"].Pack(signatures)
     return response
 
-  def _session(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, SavedModelSession]:
+  def _session(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, Session]:
     self._check_name(spec, context)
     return self._versions.get(spec, context)
 
@@ -206,16 +231,27 @@ def main() -> None:
   parser.add_argument("--model_name", required=True)
   parser.add_argument("--model_base_path", required=True)
   parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
+  parser.add_argument("--enable_batching", action="store_true")
+  parser.add_argument("--batching_parameters_file", type=pathlib.Path)
+  parser.add_argument("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1))
   flags = parser.parse_args()
+  batching = None
+  if flags.enable_batching:
+    given = flags.batching_parameters_file
+    batching = Parameters.read(given.read_text() if given else "")
   stop = threading.Event()
   for signum in (signal.SIGTERM, signal.SIGINT):
     signal.signal(signum, lambda *_: stop.set())
-  versions = Versions(flags.model_base_path)
+  versions = Versions(flags.model_base_path, batching=batching)
   while not versions.refresh():
     if stop.wait(flags.file_system_poll_wait_seconds):
       return
   options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
-  server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
+  server = grpc.server(
+    futures.ThreadPoolExecutor(flags.grpc_max_threads),
+    options=options,
+    maximum_concurrent_rpcs=flags.grpc_max_threads,  # Others get RESOURCE_EXHAUSTED.
+  )
   add(server, flags.model_name, versions)
   server.add_insecure_port(f"127.0.0.1:{flags.port}")
   server.start()

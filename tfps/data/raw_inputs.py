@@ -16,6 +16,9 @@ class RawInputs:
     features: a function of {name: tensor} to the model's input, a dict; stock TensorFlow ops only.
     sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples
       at most; exports keep some to be checked with.
+    check_padding: whether the served graph refuses rows that a server may have filled up with
+      values, because it joins requests of different widths (pad_variable_length_inputs); False
+      where no server of the export does.
 
   Examples:
     >>> user_id, genres = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
@@ -33,6 +36,7 @@ class RawInputs:
   specs: Mapping[str, tf.TensorSpec]
   features: Callable[[dict[str, tf.Tensor]], dict]
   sample: Callable[[int, int], dict] | None = None
+  check_padding: bool = True
 
   def __post_init__(self) -> None:
     for name, spec in self.specs.items():
@@ -78,7 +82,7 @@ class RawInputs:
       made = self.features({**absent, **raw})
       return {slot: made[slot] for slot in slots}
 
-    return RawInputs(specs, features_of, self.sample)
+    return RawInputs(specs, features_of, self.sample, self.check_padding)
 
   def parse_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """{name: tensor} of serialized tf.Examples [B]; what an example does not have is "" or 0."""

@@ -34,7 +34,9 @@ _AWAY = (
 # What a server with a full queue or no free thread says, and what no waiting changes.
 _BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 _TOO_LARGE = "larger than max"
-# What the served graph says where the server has joined the chunks of two senders in one batch.
+# With batching: no room for another batch. The graphs of exports before 0.2.0 refuse a batch with
+# the chunks of two senders.
+_FULL = "batch scheduling queue"
 _JOINED = "two different chunks came at once"
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds
 _REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
@@ -154,7 +156,8 @@ class Replica:
         f"{self.address} does not serve model '{self._model_name}' ({details}): name it with "
         "--model-name."
       )
-    if (code == _BUSY and _TOO_LARGE not in details) or _JOINED in details:
+    is_busy = code == _BUSY and _TOO_LARGE not in details
+    if is_busy or _FULL in details or _JOINED in details:
       return Busy(
         f"{self.address} was busy for {self._timeout:g} s ({code.name}: {details}): give it more "
         "threads or a longer queue, or wait longer with --timeout."

@@ -14,8 +14,8 @@ from tfps.export.artifact import ARTIFACTS
 from tfps.export.delta_reader import Chunk
 from tfps.export.manifests import BaseManifest, BaseTable, PackedWeights
 from tfps.export.predicates import Predicates
-from tfps.export.served import saved_model_file
-from tfps.export.served.model import CLASSIFY, FEATURES, REGRESS, ServedModel, named
+from tfps.export.served import padding, saved_model_file
+from tfps.export.served.model import CLASSIFY, EXAMPLES, FEATURES, REGRESS, ServedModel, named
 from tfps.storage import bundles
 from tfps.storage.complete_folder import Prepared
 
@@ -49,6 +49,11 @@ def tensors(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
   return {name: tf.constant(inputs[name], spec.dtype) for name, spec in raw.specs.items()}
 
 
+def raw_arrays(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Raw examples as arrays by name, in the order of `raw`, in a form that no graph refuses."""
+  return padding.end_rows({name: inputs[name] for name in raw.specs}, raw.specs)
+
+
 def prepare(
   folder: str,
   served: ServedModel,
@@ -67,7 +72,7 @@ def prepare(
     served: the model as it is served.
     captures: what each table gives, by table name.
     weights: the packed dense weights.
-    inputs: raw examples, arrays by name; also to warm the server up.
+    inputs: raw examples, arrays by name, as `raw_arrays` returns them; also to warm the server up.
     features: the same examples as the model takes them.
     prediction: what the model returns for them from the captured rows; None if they are made up,
       and a check with them would say nothing.
@@ -88,9 +93,11 @@ def prepare(
       extras.write_examples(path, inputs, predictions)
     # A chunk of delta 0, of which there is none, changes nothing.
     chunk = Chunk(manifest.lineage, manifest.version, sequence=0, position=0)
+    dense = padding.end_rows(served.inputs.to_dense(features), served.inputs.dense_specs)
     requests = [
       extras.predict_log("serving_default", _first(inputs)),
-      extras.predict_log("feasigns", _first(served.inputs.to_dense(features))),
+      extras.predict_log("feasigns", _first(dense)),
+      extras.predict_log(EXAMPLES, {"inputs": extras.serialized(_first(inputs))}),
       extras.predict_log(FEATURES, _first(inputs)),
       extras.predict_log("delta_status", {"ask": np.zeros([1], np.int64)}),
       extras.predict_log("apply_delta", chunk.inputs()),

@@ -96,6 +96,11 @@ def read_examples(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
   return parts["input"], parts["prediction"]
 
 
+def serialized(inputs: Mapping[str, Any]) -> list[bytes]:
+  """Raw inputs by name as serialized tf.Examples."""
+  return [example.SerializeToString() for example in _examples(inputs)]
+
+
 def _examples(inputs: Mapping[str, Any]) -> list[tf.train.Example]:
   """Raw inputs by name as tf.Examples, which have a feature for each."""
   arrays = {name: np.asarray(value) for name, value in inputs.items()}

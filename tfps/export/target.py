@@ -113,7 +113,7 @@ class Target:
         prediction is not kept.
     """
     given = self.raw.empty_batch() if examples is None else examples
-    inputs = {name: np.asarray(given[name]) for name in self.raw.specs}
+    inputs = base_artifact.raw_arrays(self.raw, given)
     features = served.inputs.from_raw(base_artifact.tensors(self.raw, inputs))
     prediction = None
     if examples is not None:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfps.checkpoint import CheckpointError, dense, reader, structure
@@ -104,8 +103,7 @@ def _write(
   tables = tables_of(model)
   day = checkpoint.manifest.calendar.get("day")
   sample = raw.sample(day, examples) if raw.sample is not None and day is not None else None
-  inputs = raw.empty_batch() if sample is None else sample
-  inputs = {name: np.asarray(inputs[name]) for name in raw.specs}
+  inputs = base_artifact.raw_arrays(raw, raw.empty_batch() if sample is None else sample)
   version = ARTIFACTS.next_number(folder)
   lineage = uuid.uuid4().hex
   served = ServedModel(model, raw, lineage, version)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfps.export.served.model import CLASSIFY, REGRESS
+from tfps.export.served.model import CLASSIFY, EXAMPLES, REGRESS
 from tfps.replay.records import Record, Unusable
 from tfps.replay.request import (
   FEASIGNS,
@@ -104,6 +104,8 @@ def _read_predict(log: Any) -> _Read:
     array = tf.make_ndarray(value)
     if array.dtype.kind == "f":
       outputs[name] = _flat(array)
+  if log.request.model_spec.signature_name == EXAMPLES:
+    return inputs, outputs, lambda row: features_of(inputs["inputs"][row])
   return inputs, outputs, lambda row: {name: value[row] for name, value in inputs.items()}
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfps.export.served.model import CLASSIFY, REGRESS
+from tfps.export.served.model import CLASSIFY, EXAMPLES, REGRESS
 from tfps.replay.records import Place
 
 RAW, FEASIGNS = "serving_default", "feasigns"
-SERIALIZED = (CLASSIFY, REGRESS)  # Their input is tf.Examples.
+SERIALIZED = (CLASSIFY, EXAMPLES, REGRESS)  # Their input is tf.Examples.
 
 _SEPARATOR = "\x1f"
 

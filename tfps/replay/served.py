@@ -12,9 +12,10 @@ from tfps.data.raw_inputs import RawInputs
 from tfps.errors import ExportError
 from tfps.export import artifact
 from tfps.export.artifact import ARTIFACTS
-from tfps.export.checking.session import SavedModelSession
+from tfps.export.checking.session import SavedModelSession, SessionError
 from tfps.export.delta_folder import ExportFolder
 from tfps.export.manifests import BaseManifest
+from tfps.export.served import padding
 from tfps.export.served.model import CLASSIFY, FEATURES
 from tfps.replay.request import FEASIGNS, RAW, SERIALIZED, Request
 from tfps.storage import paths
@@ -120,7 +121,7 @@ class Served:
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """{name: float32 [n, k]}: the outputs of a signature; of `classify` the scores alone."""
-    outputs = self._session.run(inputs, signature)
+    outputs = self._run(inputs, signature)
     if signature == CLASSIFY:
       del outputs["classes"]
     return {
@@ -144,7 +145,18 @@ class Served:
 
   def features(self, raw: Mapping[str, np.ndarray]) -> Arrays:
     """What the artifact's own graph makes of raw inputs: the inputs of the signature feasigns."""
-    return self._session.run(raw, FEATURES)
+    return self._run(raw, FEATURES)
+
+  def _run(self, inputs: Mapping[str, Any], signature: str) -> Arrays:
+    try:
+      return self._session.run(inputs, signature)
+    except SessionError as error:
+      if "pad_variable_length_inputs" not in str(error):
+        raise
+    # No server has filled up what a log holds: here it was put together.
+    definition = self._session.signatures[signature]
+    specs = {name: _spec(info) for name, info in definition.inputs.items()}
+    return self._session.run(padding.end_rows(inputs, specs), signature)
 
   def close(self) -> None:
     """Frees its memory."""

@@ -27,6 +27,19 @@ class _Buffer(ctypes.Structure):
   ]
 
 
+class SessionError(ValueError):
+  """TensorFlow's message.
+
+  Args:
+    code: the number of its status, which gRPC's status codes share.
+    message: the message.
+  """
+
+  def __init__(self, code: int, message: str) -> None:
+    super().__init__(message)
+    self.code = code
+
+
 class SavedModelSession:
   """Loads a SavedModel as TensorFlow Serving does and runs its signatures.
 
@@ -41,7 +54,7 @@ class SavedModelSession:
     signatures: the signatures by name, as protocol buffers SignatureDef.
 
   Raises:
-    ValueError: the model cannot be loaded; the message is TensorFlow's.
+    SessionError: the model cannot be loaded.
 
   Examples:
     >>> path = tfps.export.Exporter(model, "export", raw=source.raw_inputs).base()
@@ -82,8 +95,8 @@ class SavedModelSession:
       The signature's outputs by name.
 
     Raises:
-      ValueError: an input is missing or unknown, or TensorFlow refused the request; the message is
-        TensorFlow's.
+      ValueError: an input is missing or unknown.
+      SessionError: TensorFlow refused the request.
     """
     definition = self.signatures[signature]
     if set(inputs) != set(definition.inputs):
@@ -138,7 +151,7 @@ class _Status:
     message = _library().TF_Message(self._status).decode(errors="replace")
     _library().TF_DeleteStatus(self._status)
     if code:
-      raise ValueError(message)
+      raise SessionError(code, message)
 
 
 def _to_tensor(value: Any, dtype: int) -> Any:

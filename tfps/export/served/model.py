@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfps.export.served import padding
 from tfps.export.served.inputs import ModelInputs
 from tfps.export.served.table import ServedTable
 from tfps.export.served.tracing import TracedModel
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Outputs = dict[str, tf.Tensor]
 
 CLASSIFY, REGRESS = "classify", "regress"
-FEATURES = "features"
+EXAMPLES, FEATURES = "examples", "features"
 
 
 # tf.Module would look for variables in these attributes, and find the trainer's.
@@ -101,6 +102,7 @@ class ServedModel(tf.Module):
       "delta_status": _function(self._delta_status, {"ask": _column("ask", tf.int64)}),
     }
     serialized = {"inputs": _column("inputs", tf.string)}
+    signatures[EXAMPLES] = _function(self._predict_examples, serialized)
     outputs = signatures["serving_default"].structured_outputs
     shape = next(iter(outputs.values())).shape
     if len(outputs) == 1 and shape.rank in (1, 2) and shape[1:].num_elements() == 1:
@@ -114,17 +116,27 @@ class ServedModel(tf.Module):
     return {name: tf.identity(value) for name, value in named(prediction).items()}
 
   def _predict_raw(self, **raw: tf.Tensor) -> Outputs:
-    return self._predict(self._inputs.from_raw(raw))
+    return self._predict(self._inputs.from_raw(self._as_sent(raw, self._raw.specs)))
+
+  def _predict_examples(self, inputs: tf.Tensor) -> Outputs:
+    # One string is one example, whatever it holds: no server fills it up.
+    return self._predict(self._inputs.from_raw(self._raw.parse_examples(inputs)))
 
   def _features(self, **raw: tf.Tensor) -> Outputs:
-    dense = self._inputs.to_dense(self._inputs.from_raw(raw))
+    features = self._inputs.from_raw(self._as_sent(raw, self._raw.specs))
+    dense = self._inputs.to_dense(features)
     return {name: tf.identity(value) for name, value in dense.items()}
 
   def _predict_dense(self, **dense: tf.Tensor) -> Outputs:
-    return self._predict(self._inputs.from_dense(dense))
+    return self._predict(self._inputs.from_dense(self._as_sent(dense, self._inputs.dense_specs)))
+
+  def _as_sent(
+    self, tensors: dict[str, tf.Tensor], specs: Mapping[str, tf.TensorSpec]
+  ) -> dict[str, tf.Tensor]:
+    return padding.refuse(tensors, specs) if self._raw.check_padding else tensors
 
   def _probability(self, serialized: tf.Tensor) -> tf.Tensor:
-    (prediction,) = self._predict_raw(**self._raw.parse_examples(serialized)).values()
+    (prediction,) = self._predict_examples(serialized).values()
     return tf.reshape(prediction, [-1])
 
   def _classify(self, inputs: tf.Tensor) -> Outputs:
@@ -152,69 +164,78 @@ class ServedModel(tf.Module):
 
     A chunk that was applied before changes nothing; any other is refused. A chunk's position is the
     number of entries (rows and removed keys) before it in its delta, so a delta may continue in
-    chunks of another size. One chunk is applied at a time, whichever clients send them. A server
-    that joins requests fills a batch up with copies of the first request.
+    chunks of another size. One chunk is applied at a time, whichever clients send them. Where a
+    server has joined the chunks of several clients, the first that is due is applied, and all of
+    them learn from the status how far the delta is now.
     """
     lock = tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(container="", shared_name="apply_delta"))
     with tf.control_dependencies([lock]):
       whole, entries = tf.unstack(self.progress.read_value())
-    columns = [lineage, base, sequence, position, last, table, keys, rows, removed, weights]
-    alone = tf.reduce_all([tf.reduce_all(tf.equal(column, column[0])) for column in columns])
-    due = whole + 1
+    due, ask = whole + 1, base
+    is_own = tf.logical_and(lineage == self._lineage, base == self._base)
+    is_due = tf.logical_and(sequence == due, position == entries)
+    is_known = tf.logical_or(sequence < due, tf.logical_and(sequence == due, position <= entries))
+    # Of several chunks: one that is due, else one that was applied before, else any.
+    worth = tf.cast(is_own & is_known, tf.int32) + tf.cast(is_own & is_due, tf.int32)
+    chosen = tf.argmax(worth)
+    lineage, base, is_own, is_due, is_known = (
+      column[chosen] for column in (lineage, base, is_own, is_due, is_known)
+    )
+    sequence, position, last = sequence[chosen], position[chosen], last[chosen]
+    table, keys, rows, removed, weights = (
+      column[chosen] for column in (table, keys, rows, removed, weights)
+    )
     checks = [
-      _check(alone, "two different chunks came at once: send one after the other"),
       _check(
-        tf.logical_and(lineage[0] == self._lineage, base[0] == self._base),
+        is_own,
         f"this server holds base {self._base} of lineage {self._lineage}; the chunk is of",
-        lineage[0],
-        base[0],
+        lineage,
+        base,
       ),
       _check(
-        tf.logical_or(
-          sequence[0] < due, tf.logical_and(sequence[0] == due, position[0] <= entries)
-        ),
+        is_known,
         "chunks come in order; due is delta, entry",
         due,
         entries,
         "and this is",
-        sequence[0],
-        position[0],
+        sequence,
+        position,
       ),
       _check(
-        tf.logical_or(tf.strings.length(weights[0]) == 0, last[0] > 0),
+        tf.logical_or(tf.strings.length(weights) == 0, last > 0),
         "the dense weights come with the last chunk of a delta",
       ),
     ]
     with tf.control_dependencies(checks):
-      is_next = tf.logical_and(sequence[0] == due, position[0] == entries)
+      is_next = tf.identity(is_due)
 
     def apply() -> tf.Tensor:
       done = [
         tf.cond(
-          table[0] == name,
+          table == name,
           lambda served=served: _put(served, keys, rows, removed),
           lambda: tf.constant(False),
         )
         for name, served in self.tables.items()
       ]
-      known = tf.logical_or(tf.reduce_any(done), table[0] == "")
-      with tf.control_dependencies([_check(known, "there is no table", table[0])]):
+      known = tf.logical_or(tf.reduce_any(done), table == "")
+      with tf.control_dependencies([_check(known, "there is no table", table)]):
         dense = tf.cond(
-          tf.strings.length(weights[0]) > 0,
+          tf.strings.length(weights) > 0,
           lambda: self._put(weights),
           lambda: tf.constant(True),
         )
       # Only when all is in place: a chunk that fails before is due again.
       with tf.control_dependencies([dense]):
-        length = tf.strings.length(keys[0]) + tf.strings.length(removed[0])
+        length = tf.strings.length(keys) + tf.strings.length(removed)
         after = entries + tf.cast(length // tf.int64.size, tf.int64)
-        progress = tf.where(last[0] > 0, [due, 0], [whole, after])
+        progress = tf.where(last > 0, [due, 0], [whole, after])
         applied = self.progress.assign(progress, read_value=False)
       return _after([applied])
 
     applied = tf.cond(is_next, apply, lambda: tf.constant(False))
     with tf.control_dependencies([applied]):
-      status = self._delta_status(base)
+      status = self._delta_status(ask)
     with tf.control_dependencies(list(status.values())):
       unlock = tf.raw_ops.ConsumeMutexLock(mutex_lock=lock)
     with tf.control_dependencies([unlock]):
@@ -222,7 +243,7 @@ class ServedModel(tf.Module):
 
   def _put(self, weights: tf.Tensor) -> tf.Tensor:
     # The variable refuses a vector of another length.
-    values = tf.io.decode_raw(weights[0], tf.float32)
+    values = tf.io.decode_raw(weights, tf.float32)
     assigned = self.weights.assign(values, read_value=False)
     return _after([assigned])
 
@@ -252,9 +273,9 @@ def named(prediction: Any) -> Outputs:
 
 
 def _put(table: ServedTable, keys: tf.Tensor, rows: tf.Tensor, removed: tf.Tensor) -> tf.Tensor:
-  dropped = table.drop(tf.io.decode_raw(removed[0], tf.int64))
+  dropped = table.drop(tf.io.decode_raw(removed, tf.int64))
   with tf.control_dependencies([dropped]):
-    put = table.put(tf.io.decode_raw(keys[0], tf.int64), tf.io.decode_raw(rows[0], tf.float32))
+    put = table.put(tf.io.decode_raw(keys, tf.int64), tf.io.decode_raw(rows, tf.float32))
   return _after([put])
 
 
