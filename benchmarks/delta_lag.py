@@ -107,7 +107,8 @@ class Trainer:
     logit = embedded.lr_logit + keras.layers.Dense(1)(hidden)
     self.model = tfps.Model(inputs, tf.sigmoid(logit))
     self.model.compile("adam", "binary_crossentropy")
-    raw = tfps.data.RawInputs({"item": tf.TensorSpec([None, None], tf.int64)}, dict)
+    spec = tf.TensorSpec([None, None], tf.int64)
+    raw = tfps.data.RawInputs({"item": spec}, dict, check_padding=False)  # It joins no requests.
     self._rng = np.random.default_rng(1)
     self._rows = rows
     self.step(self.draw(rows))

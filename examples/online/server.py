@@ -45,7 +45,7 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 class Session(Protocol):
   """What runs the signatures of a version."""
 
-  signatures: Mapping[str, Any]
+  signatures: dict[str, Any]
 
   def run(self, inputs: Mapping[str, Any], signature: str) -> dict[str, np.ndarray]:
     """Outputs by name; see `SavedModelSession.run`."""

@@ -67,8 +67,8 @@ def _of_varying_width(specs: Mapping[str, tf.TensorSpec]) -> list[str]:
 
 def _refuse_filled_up(name: str, tensor: tf.Tensor) -> tf.Operation:
   inner = tensor.shape.rank - 1
-  first = tensor[(slice(None), *[slice(0, 1)] * inner)]
-  last = tensor[(slice(None), *[slice(-1, None)] * inner)]
+  corners = [(slice(None), *[part] * inner) for part in (slice(0, 1), slice(-1, None))]
+  first, last = (tensor[corner] for corner in corners)
   alike = tf.logical_and(tf.equal(first, last), tf.not_equal(first, padding(tensor.dtype)))
   # Another request of the batch is wider.
   joined = tf.logical_and(tf.shape(tensor)[0] > 1, tf.reduce_any(tf.shape(tensor)[1:] > 1))
