@@ -7,6 +7,7 @@ With --values=texts the slots hold texts, else integers; with --feasigns the par
 feasigns of them, in tfps and tf.data alike.
 """
 
+import itertools
 import os
 import sys
 import tempfile
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 import tfps
-from tfps.data.ticket import TICKET_SPEC, Ticket, as_tensors
+from tfps.data.ahead import ReadAhead
+from tfps.data.ticket import as_tensors
 
 SLOTS = [f"slot{i}" for i in range(26)]
 _MOST_TAGS = 4
@@ -138,14 +140,27 @@ def make_readers(paths, flags):
 
 
 def _of_source(source):
-  @tf.function(input_signature=list(TICKET_SPEC))
-  def read(*fields):
-    count = tf.zeros([], tf.int64)
-    for _, click in iter(source.open(Ticket(*fields))):
+  """Reads as training does: while a ticket is used, the next one is opened."""
+  ahead = ReadAhead(source)
+
+  @tf.function(input_signature=list(ahead.spec))
+  def count(iterator, first, known):
+    count = tf.shape(first.get_value()[1], tf.int64)[0]
+    for _, click in iterator:
       count += tf.shape(click, tf.int64)[0]
     return count
 
-  return lambda: sum(int(read(*as_tensors(ticket))) for ticket in source.tickets())
+  def read():
+    total = 0
+    for ticket, following in itertools.pairwise([*source.tickets(), None]):
+      ahead.begin(ticket)
+      if following is not None:
+        ahead.begin(following)
+      total += int(count(*ahead.take(as_tensors(ticket))))
+    ahead.close()
+    return total
+
+  return read
 
 
 def _of_dataset(records, parse, flags):

@@ -126,7 +126,7 @@ def test_any_number_of_slots_is_one_pull_and_one_push_per_step():
   model.compile("sgd", "binary_crossentropy")
   model.build_for(source)
   program = trainer_of(model).program(source, tfps.Communication())
-  graph = program.run_ticket.get_concrete_function().graph.as_graph_def()
+  graph = program.train.get_concrete_function().graph.as_graph_def()
   ops = [node.op for function in graph.library.function for node in function.node_def]
   # The loop's body appears once, whatever the number of slots. The first batch is routed before it,
   # each other one while the one before it is trained on.

@@ -21,7 +21,7 @@ from tfps.data import (
   ranges,
 )
 from tfps.data.choosing import Examples
-from tfps.data.source import Reading, Source
+from tfps.data.source import Source
 from tfps.data.ticket import as_tensors
 from tfps.errors import BadRecordError
 
@@ -196,7 +196,7 @@ class FileSource(Source):
         )
     return index.whole(path, size, cuts.records) if self._compressed else cuts
 
-  def _read(self, ticket: Ticket) -> Reading:
+  def _read(self, ticket: Ticket) -> tuple[tf.data.Dataset, bad_records.Skipped]:
     return self._read_compressed(ticket) if self._compressed else super()._read(ticket)
 
   def _examples(self, ticket: Ticket) -> Examples:
@@ -207,7 +207,7 @@ class FileSource(Source):
       records, damaged = batching.gathered((records, damaged), numbers)
     return self._parser(records, damaged, numbers)
 
-  def _read_compressed(self, ticket: Ticket) -> Reading:
+  def _read_compressed(self, ticket: Ticket) -> tuple[tf.data.Dataset, bad_records.Skipped]:
     if self._choices:
       return self._read_chosen_of_compressed(ticket)
     if not self._skips:
@@ -215,14 +215,16 @@ class FileSource(Source):
       parse = lambda records: self._parse_all(records)[0]
       batches = self._compressed_records(ticket).batch(self.batch_size)
       batches = batches.map(parse, num_parallel_calls=2).apply(expected).prefetch(2)
-      return Reading(batches, lambda examples: bad_records.nothing_skipped())
+      return batches, bad_records.nothing_skipped()
     batches = self._compressed_records(ticket).batch(self.batch_size)
     batches = batches.map(self._parse_all, num_parallel_calls=2)
     batches = batches.filter(lambda _, count: count > 0)
     batches = batches.map(lambda values, _: values)
-    return Reading(batches.prefetch(2), lambda examples: self._skipped(ticket, examples))
+    return batches.prefetch(2), bad_records.nothing_skipped()
 
-  def _read_chosen_of_compressed(self, ticket: Ticket) -> Reading:
+  def _read_chosen_of_compressed(
+    self, ticket: Ticket
+  ) -> tuple[tf.data.Dataset, bad_records.Skipped]:
     """As many records as another ticket would have are chosen from, and cut, at once."""
 
     def cut(numbers: tf.Tensor, records: tf.Tensor) -> tf.data.Dataset:
@@ -232,10 +234,7 @@ class FileSource(Source):
       return batching.batches(examples.values, count, self.batch_size)
 
     parts = self._compressed_records(ticket, numbered=True).batch(self._records_per_ticket)
-    skipped = lambda examples: (
-      self._skipped(ticket) if self._skips else (bad_records.nothing_skipped())
-    )
-    return Reading(parts.flat_map(cut).prefetch(2), skipped)
+    return parts.flat_map(cut).prefetch(2), bad_records.nothing_skipped()
 
   def _parse_all(self, records: tf.Tensor) -> tuple[Any, tf.Tensor]:
     """Parses records that could be read; returns the result, and how many records it holds."""
@@ -244,21 +243,21 @@ class FileSource(Source):
     examples = self._parser(records, nothing, tf.range(count))
     return examples.values, tf.size(examples.numbers, tf.int64)
 
-  def _skipped(self, ticket: Ticket, examples: tf.Tensor | None = None) -> bad_records.Skipped:
-    """Returns a ticket's `Skipped`.
-
-    Where it is known how many `examples` are good, it looks for bad records only if there are some.
-    """
+  def _skipped(
+    self, ticket: Ticket, records: tf.Tensor, known: bad_records.Skipped
+  ) -> bad_records.Skipped:
+    if not (self._compressed and self._skips):
+      return known
 
     def look() -> bad_records.Skipped:
       problems = self._problems(ticket)
       numbers = tf.where(problems != "")[:, 0]
       return bad_records.summarise(tf.gather(problems, numbers), numbers)
 
-    if examples is None:
+    if self._choices:  # Others may be left out, too.
       return look()
-    found = tf.cond(examples < ticket.records, look, bad_records.nothing_skipped)
-    ranges.check_count(ticket, examples + tf.reduce_sum(found.counts))
+    found = tf.cond(records < ticket.records, look, bad_records.nothing_skipped)
+    ranges.check_count(ticket, records + tf.reduce_sum(found.counts))
     return found
 
   def _problems(self, ticket: Ticket) -> tf.Tensor:

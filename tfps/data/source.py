@@ -39,10 +39,12 @@ class Reading(NamedTuple):
     batches: the tf.data.Dataset of its batches.
     skipped: a function of how many examples were in them (int64 scalar), called when all are read;
       returns the `bad_records.Skipped` of the other records.
+    known: the `bad_records.Skipped` of those that are known before the batches are read.
   """
 
   batches: tf.data.Dataset
   skipped: Callable[[tf.Tensor], bad_records.Skipped]
+  known: bad_records.Skipped
 
 
 class Source(Calendar):
@@ -207,14 +209,32 @@ class Source(Calendar):
   def reading(self, ticket: Ticket) -> Reading:
     """Opens a ticket as a `Reading`, which also reports the skipped records."""
     ticket = as_tensors(ticket)
-    reading = users(self._read)(ticket)
+    batches, known = users(self._read)(ticket)
     if self._negatives is not None:
-      negatives, skipped = self._negatives, reading.skipped
-      reading = Reading(
-        negatives.added_to(reading.batches, ticket),
-        lambda examples: skipped(negatives.records_of(examples, self.batch_size)),
-      )
-    return reading._replace(batches=reading.batches.with_options(_options()))
+      batches = self._negatives.added_to(batches, ticket)
+    skipped = lambda examples: self.skipped(ticket, examples, known)
+    return Reading(batches.with_options(_options()), skipped, known)
+
+  def skipped(
+    self, ticket: Ticket, examples: tf.Tensor, known: bad_records.Skipped
+  ) -> bad_records.Skipped:
+    """The `bad_records.Skipped` of a ticket all of whose batches are read.
+
+    Args:
+      ticket: of scalar tensors inside a tf.function, or of Python values.
+      examples: int64 scalar, how many examples were in the batches.
+      known: the ticket's `Reading.known`.
+    """
+    if self._negatives is not None:
+      examples = self._negatives.records_of(examples, self.batch_size)
+    return self._skipped(as_tensors(ticket), examples, known)
+
+  def _skipped(
+    self, ticket: Ticket, records: tf.Tensor, known: bad_records.Skipped
+  ) -> bad_records.Skipped:
+    """The same; `records` are in the batches."""
+    del ticket, records
+    return known
 
   def explain(self, ticket: Ticket, error: BaseException) -> BaseException:
     """Returns the exception to raise after a ticket's `error`: it says what is wrong and where."""
@@ -270,15 +290,15 @@ class Source(Calendar):
       opened = opened.get_concrete_function(*TICKET_SPEC)
     return opened.structured_outputs.element_spec
 
-  def _read(self, ticket: Ticket) -> Reading:
-    """The `Reading` of a ticket."""
+  def _read(self, ticket: Ticket) -> tuple[tf.data.Dataset, bad_records.Skipped]:
+    """(the batches of a ticket's records, what of `skipped` is known before these are read)."""
     if self._has_own_batches() and not self._choices and not self._weight:
-      return Reading(users(self._batches)(ticket), lambda examples: bad_records.nothing_skipped())
+      return users(self._batches)(ticket), bad_records.nothing_skipped()
     values, numbers, skipped = self._chosen(ticket)
     if skipped is None:
       skipped = bad_records.nothing_skipped()
     count = tf.size(numbers, tf.int64)
-    return Reading(batching.batches(values, count, self.batch_size), lambda examples: skipped)
+    return batching.batches(values, count, self.batch_size), skipped
 
   def _chosen(self, ticket: Ticket) -> choosing.Examples:
     """The examples of a ticket that the source has."""

@@ -27,6 +27,11 @@ class DayFeed(Protocol):
   def __next__(self) -> Ticket: ...
 
   @property
+  def following(self) -> Ticket | None:
+    """The ticket that will be taken next, where it is known; looking at it does not take it."""
+    ...
+
+  @property
   def is_over(self) -> bool:
     """Whether all tickets of the day were taken."""
     ...
@@ -72,23 +77,23 @@ class ListedDay:
     self.begins_at = begins_at
     self._source = source
     self._tickets: Iterator[Ticket] = iter(())
-    self._following: Ticket | None = None
+    self.following: Ticket | None = None
     if not begins_at.ended:
       self._tickets = position_lib.remaining(source.tickets(day), begins_at)
-      self._following = next(self._tickets, None)
+      self.following = next(self._tickets, None)
 
   def __iter__(self) -> ListedDay:
     return self
 
   def __next__(self) -> Ticket:
-    if self._following is None:
+    if self.following is None:
       raise StopIteration
-    ticket, self._following = self._following, next(self._tickets, None)
+    ticket, self.following = self.following, next(self._tickets, None)
     return ticket
 
   @property
   def is_over(self) -> bool:
-    return self._following is None
+    return self.following is None
 
   def tickets(self) -> int:
     return sum(1 for _ in self._source.tickets(self.day))
@@ -118,6 +123,10 @@ class StreamedDay:
       raise StopIteration
     self._last = ticket
     return ticket
+
+  @property
+  def following(self) -> Ticket | None:
+    return None  # Which one it will be depends on what has arrived when it is taken.
 
   @property
   def is_over(self) -> bool:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfps.data import batching
+from tfps.data.ahead import Opened, ReadAhead
 from tfps.data.source import Source
-from tfps.data.ticket import Ticket
+from tfps.data.ticket import TICKET_SPEC, Ticket
 from tfps.graph.loops import while_loop
 from tfps.graph.traced import pack
 from tfps.layers.exchange import Direct, Routed
 from tfps.training import logs as logs_lib
-from tfps.training import tickets as tickets_lib
 from tfps.training.finite_step import Tally, no_tally
 from tfps.training.logs import TracedStep
 from tfps.training.routes import Routes
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class LocalProgram:
   """Trains batch after batch, each on what the one before it left.
 
-  While a batch computes, the next one is read and, with `ahead`, its feasigns are made unique.
+  While a batch computes, the next one is read and, with `ahead`, its feasigns are made unique. The
+  next ticket is read while one trains.
 
   Args:
     model: the `tfps.Model`, built for the source.
@@ -35,7 +36,7 @@ class LocalProgram:
     ahead: whether the train step pulls what one forward pass on its batch pulls, in that order.
 
   Attributes:
-    run_ticket: the traced function of a ticket.
+    train: the traced function of a ticket and of what it is `Opened` as.
   """
 
   def __init__(self, model: Model, source: Source, train_step: Callable[[Any], Any], ahead: bool):
@@ -47,15 +48,32 @@ class LocalProgram:
     route_spec = () if self._routes is None else self._routes.spec
     self._step = TracedStep(self._train, self._spec, route_spec)
 
-    def train(ticket: Ticket, *_: tf.Tensor) -> tuple:
-      reading = source.reading(ticket)
-      logs, examples, tally = self._train_ticket(reading.batches)
-      return logs, examples, reading.skipped(examples), tally
+    self._ahead = ReadAhead(source)
 
-    self.run_ticket = tickets_lib.training_function(train)
+    @tf.function(input_signature=[*TICKET_SPEC, *self._ahead.spec])
+    def train(*arguments: Any) -> tuple:
+      fields = len(TICKET_SPEC)
+      ticket, opened = Ticket(*arguments[:fields]), Opened(*arguments[fields:])
+      logs, examples, tally = self._train_ticket(opened)
+      return logs, examples, source.skipped(ticket, examples, opened.known), tally
+
+    self.train = train
 
   def begin(self, first_number: int) -> None:
     """Nothing: no update is applied twice here."""
+
+  def read_ahead(self, ticket: Ticket) -> None:
+    """Begins to read a ticket that is to be trained next; see `trainer.Program`."""
+    self._ahead.begin(ticket)
+
+  def end(self) -> None:
+    """Lets go of what was read ahead."""
+    self._ahead.close()
+
+  def run_ticket(self, *arguments: tf.Tensor) -> tuple:
+    """Trains on a ticket; as `tickets.training_function` has it."""
+    *fields, _, _ = arguments
+    return self.train(*fields, *self._ahead.take(Ticket(*fields)))
 
   def apply_accumulated(self) -> None:
     """Nothing: each step is applied as it is made."""
@@ -68,13 +86,12 @@ class LocalProgram:
     """The logs once all tickets are finished, of what `run_ticket` returned for the last."""
     return logs_lib.final(self._model, self.logs(of_ticket))
 
-  def _train_ticket(self, dataset: tf.data.Dataset) -> tuple[Any, tf.Tensor, Tally]:
-    """Trains on one ticket, as the source opened it; traced once.
+  def _train_ticket(self, opened: Opened) -> tuple[Any, tf.Tensor, Tally]:
+    """Trains on one ticket; traced once.
 
     Returns:
       (for `logs`, int64 scalar: the number of examples it trained on, its `Tally`).
     """
-    iterator = iter(dataset)
 
     def train(
       examples: tf.Tensor,
@@ -93,16 +110,16 @@ class LocalProgram:
       # The push leaves a processor free, on which the next batch is made ready: when the gradients
       # are there, not when all of the step is done.
       with tf.control_dependencies([tf.identity(gradient) for gradient in gradients]):
-        return examples, tally, *self._next(iterator, data, routes), carried
+        following = opened.iterator.get_next_as_optional()
+        return examples, tally, *self._next(following, data, routes), carried
 
-    first = self._next(iterator, *self._none())
+    first = self._next(opened.first, *self._none())
     state = tf.zeros([], tf.int64), no_tally(), *first, self._step.none()[0]
     examples, tally, *_, carried = while_loop(lambda _, __, is_there, *___: is_there, train, state)
     return (carried, self._step.after_here()), examples, tally
 
-  def _next(self, iterator: Any, data: list, routes: Any) -> tuple:
-    """(whether there is another batch, its tensors, its routes); without one, what is given."""
-    batch = iterator.get_next_as_optional()
+  def _next(self, batch: Any, data: list, routes: Any) -> tuple:
+    """(whether there is a batch, its tensors, its routes); without one, what is given."""
 
     def routed() -> tuple:
       value = batch.get_value()
@@ -157,6 +174,12 @@ class EagerProgram:
 
   def begin(self, first_number: int) -> None:
     """Nothing: no update is applied twice here."""
+
+  def read_ahead(self, ticket: Ticket) -> None:
+    """Nothing: a ticket is read at its turn."""
+
+  def end(self) -> None:
+    """Nothing."""
 
   def apply_accumulated(self) -> None:
     """Nothing: each step is applied as it is made."""

@@ -55,6 +55,15 @@ class Program(Protocol):
   def begin(self, first_number: int) -> None:
     """Called at a moment, before any ticket; all earlier tickets have smaller numbers."""
 
+  def read_ahead(self, ticket: Ticket) -> None:
+    """Begins to read a ticket, unless that has begun; those before it are trained first.
+
+    It changes nothing that is trained, also where the ticket is never run.
+    """
+
+  def end(self) -> None:
+    """Called when no ticket is running any more; also where one has failed."""
+
   def apply_accumulated(self) -> None:
     """Applies what the tickets of a synchronous step have accumulated, as one step."""
 
@@ -191,6 +200,7 @@ class Trainer:
         epoch_logs = self._run(fit, range(initial_epoch, epochs), *validation)
       finally:
         self._next_ticket = schedule.next_ticket
+        program.end()
       if epochs > 0 and isinstance(model.optimizer, keras.optimizers.Optimizer):
         model.optimizer.finalize_variable_values(model.trainable_variables)
       listed.on_train_end(epoch_logs)
@@ -360,6 +370,9 @@ class _Fit:
       if ticket is None:
         return
       follow_schedules(self._model)
+      self._program.read_ahead(ticket)
+      if day_feed.following is not None:
+        self._program.read_ahead(day_feed.following)
       yield ticket
       if self.callbacks.want_moment(position()):
         return

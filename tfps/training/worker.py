@@ -148,6 +148,12 @@ class WorkerProgram:
     if self.gradient_sums is not None:
       self.gradient_sums.clear()
 
+  def read_ahead(self, ticket: Ticket) -> None:
+    """Nothing: nobody knows which worker will be free for the ticket."""
+
+  def end(self) -> None:
+    """Nothing: what a failed run leaves is forgotten when the next one begins."""
+
   def apply_accumulated(self) -> None:
     """Takes one step with everything that tickets accumulated on the parameter servers.
 
