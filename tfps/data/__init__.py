@@ -4,6 +4,7 @@ from tfps.data.bad_records import reject
 from tfps.data.criteo import criteo
 from tfps.data.down_sampling import DownSampling
 from tfps.data.files import source
+from tfps.data.iceberg_tables import iceberg
 from tfps.data.lakes import delta
 from tfps.data.mixed import mix
 from tfps.data.partitions import partitions
@@ -32,6 +33,7 @@ __all__ = [
   "Topic",
   "criteo",
   "delta",
+  "iceberg",
   "mix",
   "movielens",
   "movietweetings",
