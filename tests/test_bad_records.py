@@ -238,11 +238,11 @@ def write_tfrecord(path, count):
 def test_a_tfrecord_with_a_wrong_checksum(tmp_path):
   path = write_tfrecord(tmp_path / "a", 8)
   whole = path.read_bytes()
-  source = make(path, format="tfrecord")
   for number in range(8):
     content = bytearray(whole)
     content[22 * number + 12 + 5] ^= 1
     path.write_bytes(content)
+    source = make(path, format="tfrecord")
     first, last = [read(source, ticket) for ticket in source.tickets()]
     assert first[0] + last[0] == [f"u{i}" for i in range(8) if i != number]
     reasons = [*first[1].reasons, *last[1].reasons]

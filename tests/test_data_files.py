@@ -149,6 +149,30 @@ def test_tfrecord_damaged(tmp_path):
     list(make(path, format="tfrecord").tickets())
 
 
+@pytest.mark.parametrize(
+  "content, lines, refused_at",
+  [
+    (b"\xef\xbb\xbfa\n\n\xef\xbb\xbfb \r\n\r\n\xe9\r", [b"a", b"\xef\xbb\xbfb ", b"\xe9"], None),
+    (b"\xef\xbb\xbf\na", [b"a"], None),
+    (b"a\r\nb\rc", [b"a", b"b\rc"], 4),
+    (b"a\r\r\nb", [b"a\r", b"b"], 1),
+  ],
+)
+def test_compressed_text_is_read_as_other_text_or_refused(
+  tmp_path, content, lines, refused_at, monkeypatch
+):
+  """A mark is left out at the beginning of a file alone; a return within a line is a part of it."""
+  assert read_all(make(write(tmp_path / "a", content))) == lines
+  monkeypatch.setattr(index, "_BLOCK_BYTES", 2)
+  source = make(write(tmp_path / "a.gz", content))
+  if refused_at is None:
+    assert read_all(source) == lines
+  else:
+    sentence = f"a.gz has a carriage return within a line, at byte {refused_at} of"
+    with pytest.raises(ValueError, match=sentence):
+      source.days()
+
+
 def test_gzip_cut_short(tmp_path):
   path = write(tmp_path / "a.gz", b"\n".join(LINES))
   path.write_bytes(path.read_bytes()[:-12])

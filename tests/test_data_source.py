@@ -1,5 +1,7 @@
 """What every source of files does: cutting values, calendar, shuffling, graphs, errors."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,6 +189,27 @@ def test_a_tfrecord_file_that_changed(tmp_path):
   path.write_bytes(path.read_bytes()[:-30])
   with pytest.raises((tf.errors.DataLossError, tf.errors.InvalidArgumentError)):
     read(source, ticket)
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_a_file_that_is_written_again_while_its_tickets_are_given_out(tmp_path, name):
+  """Also by one of the same size and as many lines: nothing of it is trained without a word."""
+  path = write(tmp_path / name, b"\n".join(LINES))
+  source = make(path)
+  others = [make(write(tmp_path / other, b"\n".join(LINES))) for other in ("b", "c")]
+  sources = (
+    [source] if path.suffix else [source, tfps.data.mix(dict(zip("abc", [*others, source])))]
+  )
+  begun = [each.tickets() for each in sources]
+  for tickets in begun:
+    next(tickets)
+  os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+  for tickets in [*begun, *(each.tickets() for each in sources)]:
+    with pytest.raises(ValueError, match=f"{path} changed: it was written again.*Make the source"):
+      list(tickets)
+  path.unlink()
+  with pytest.raises(ValueError, match=f"{path} is gone since it was indexed. Make the source"):
+    next(source.tickets())
 
 
 def test_a_compressed_file_that_changed(tmp_path):

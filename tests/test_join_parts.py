@@ -1,6 +1,7 @@
 """Parts of a log, files or partitions, that are read unevenly: the samples are always the same."""
 
 import json
+import os
 import random
 
 import confluent_kafka
@@ -183,3 +184,44 @@ def test_an_empty_partition_holds_the_watermark_back_until_it_is_idle(tmp_path, 
   assert all(log.reached() is not None for log in join._logs.values())
   join._store.close()
   assert len(consume(brokers, "samples")) > 50
+
+
+def test_idleness_is_of_each_partition(tmp_path, brokers):
+  """Of one in which nothing came for long; not of one that has unread messages."""
+  features, _ = join_logs.make(10)
+  producer = confluent_kafka.Producer({"bootstrap.servers": brokers})
+  producer.produce("features", json.dumps(features[0]).encode(), partition=0)
+  assert producer.flush(PATIENCE) == 0
+  join = run_lib.Run(topics_config(tmp_path, brokers, idle=1e6))
+  log = join._logs["features"]
+  while not join._step():
+    pass
+  assert log.reached() is None  # Of three partitions nothing came yet.
+  for partition in (1, 2, 3):
+    log._heard[partition] -= 2e6
+  assert log.reached() == features[0]["time"] * 1000 and not log.is_idle()
+  producer.produce("features", json.dumps(features[1]).encode(), partition=2)
+  assert producer.flush(PATIENCE) == 0
+  assert log.reached() is None
+  log.close()
+  join._store.close()
+
+
+def test_idleness_and_beginnings_of_files(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, "_LISTING_SHARE", 1e9)  # It looks each time.
+  features, actions = join_logs.make(100)
+  (tmp_path / "actions").mkdir()
+  join_logs.write_json(tmp_path / "features", "host0", features)
+  join = run_lib.Run(join_logs.config(tmp_path, idle=1e6))
+  assert join._step() and join._joiner.watermark is None  # No action came yet.
+  join._logs["actions"]._heard -= 2e6
+  join._step()
+  assert join._joiner.watermark == max(row["time"] for row in features) * 1000 - 30_000
+  join_logs.write_json(tmp_path / "actions", "host0", actions)
+  log = join._logs["actions"]
+  assert log.reached() == actions[0]["time"] * 1000 and not log.is_idle()
+  begun = tmp_path / "features" / "host1"
+  begun.write_text('{"request_id": "r')
+  os.utime(begun, (2**33, 2**33))  # It will be written to.
+  assert join._logs["features"].reached() is None
+  join._store.close()

@@ -163,3 +163,23 @@ def tuples(batch):
       tuple(float(column[i]) for column in batch.labels.values()),
       tuple(float(column[i]) for column in batch.label_weights.values()),
     )  # fmt: skip
+
+
+def test_a_window_closes_a_millisecond_after_its_last_moment(tmp_path):
+  store = Store(tmp_path)
+  joiner = Joiner(Settings((CLICK,), "click", disorder_ms=3_000, slice_ms=1_000), store)
+  shown = BEGIN + 999  # the last moment of a slice
+  last = shown + CLICK.wait_ms
+
+  def pace(time):
+    """A record of each log, which take the watermark to `time`."""
+    key = (f"r{time}", "i0")
+    return [(key, time + 3_000, "x")], [(("r", "nobody's"), time + 3_000, "click", 0.0)]
+
+  features, actions = pace(last)
+  assert run(joiner, store, [*features, (("r0", "i0"), shown, "a")], actions) == []
+  assert joiner.watermark == last
+  assert run(joiner, store, [], [(("r0", "i0"), last, "click", 0.0)]) == []
+  ((key, *_, click, _, _),) = run(joiner, store, *pace(last + 1))
+  assert key == ("r0", "i0") and click == 1 and joiner.counts["late_actions"] == 0
+  store.close()

@@ -162,12 +162,19 @@ class Calendar(abc.ABC):
   def tickets(self, day: Day | int | str | None = None) -> Iterator[Ticket]:
     """Yields the `Ticket`s of one day (a `Day`, an ordinal or a name), or of all days in order.
 
-    Sequence numbers follow the order in which tickets are yielded.
+    Sequence numbers follow the order in which tickets are yielded. Raises ValueError if a file was
+    written again since it was indexed.
     """
     for ordinal in self._selected if day is None else (self._ordinal(day),):
       listed = self._listed(ordinal)
       for sequence, ticket in enumerate(listed, self._first_sequence(ordinal)):
+        self._check_unchanged(ticket)
         yield ticket._replace(sequence=sequence)
+        self._check_unchanged(ticket)  # It may have been read by now.
+
+  def _check_unchanged(self, ticket: Ticket) -> None:
+    """Raises ValueError if what a ticket is read from is not what was indexed."""
+    del ticket
 
   def _listed(self, ordinal: int) -> list[Ticket]:
     """The tickets of a day, in order, without their sequence numbers."""

@@ -75,9 +75,8 @@ class FileSource(Source):
     )
     self._tfrecord = tfrecord
     self._header = header
-    self._sizes = {
-      path: self._size(path) for path in {p.path for parts in self._parts for p in parts}
-    }
+    paths = {p.path for parts in self._parts for p in parts}
+    self._sizes = {path: self._size(path) for path in paths}
     compressed = {path.endswith(".gz") for path in self._sizes}
     if len(compressed) > 1:
       raise ValueError(
@@ -85,6 +84,7 @@ class FileSource(Source):
       )
     self._compressed = True in compressed
     reads_ranges = type(self)._records is FileSource._records
+    self._unchanged = opening.Unchanged(paths if reads_ranges else ())
     self._reads_pieces = reads_ranges and not self._compressed and not self.is_endless
 
   def with_negatives(
@@ -173,6 +173,10 @@ class FileSource(Source):
       if cuts.damage
     ]
 
+  def _check_unchanged(self, ticket: Ticket) -> None:
+    for path in pieces.paths_of(ticket):
+      self._unchanged.check(path)
+
   def _cut(self, ordinal: int) -> list[index.Cuts]:
     return [self._cut_part(part) for part in self._parts[ordinal]]
 
@@ -193,6 +197,7 @@ class FileSource(Source):
           header=self._header,
           begin=part.begin,
           end=None if self._compressed else end,
+          refuse_returns=self._compressed,
         )
     return index.whole(path, size, cuts.records) if self._compressed else cuts
 
@@ -307,8 +312,9 @@ class FileSource(Source):
     if self._tfrecord:
       records = tf.data.TFRecordDataset(ticket.path, "GZIP")
     else:
-      records = tf.data.TextLineDataset(ticket.path, "GZIP")
-      records = records.map(lambda line: tf.strings.regex_replace(line, "^\ufeff", ""))
+      lines = tf.data.TextLineDataset(ticket.path, "GZIP")
+      first = lines.take(1).map(lambda line: tf.strings.regex_replace(line, "^\ufeff", ""))
+      records = first.concatenate(lines.skip(1))
       records = records.filter(lambda line: tf.strings.length(line) > 0)
       records = records.skip(1 if self._header else 0)
     if numbered:

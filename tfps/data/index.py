@@ -44,6 +44,7 @@ def cut_text(
   header: bool = False,
   begin: int = 0,
   end: int | None = None,
+  refuse_returns: bool = False,
 ) -> Cuts:
   """Cuts lines, of which the empty ones are no records. A file's byte order mark is left out.
 
@@ -53,9 +54,13 @@ def cut_text(
     step: records per ticket.
     header: whether the first line that is not empty names the columns and is no record.
     begin, end: the byte range to cut; `end` None is the file's end.
+    refuse_returns: whether no carriage return may stand within a line.
 
   Returns:
     `Cuts`.
+
+  Raises:
+    ValueError: one does.
   """
   offsets = []
   seen = -1 if header else 0
@@ -71,6 +76,11 @@ def cut_text(
     last = not block
     block = tail + (b"\n" if last and tail else block)
     starts, rest = _line_starts(np.frombuffer(block, np.uint8))
+    if refuse_returns and (at := _return_within(block[:rest])) >= 0:
+      raise ValueError(
+        f"{path} has a carriage return within a line, at byte {position + at:,} of its "
+        "uncompressed text, which is lost where a compressed file is read; unpack the file."
+      )
     if seen < 0 and len(starts):
       starts, seen = starts[1:], 0
     offsets.append(position + starts[-seen % step :: step])
@@ -80,6 +90,16 @@ def cut_text(
       return Cuts(path, bounds, step, max(seen, 0))
     tail = block[rest:]
     position += rest
+
+
+def _return_within(lines: bytes) -> int:
+  """Where the first carriage return is that does not end a line, -1 if there is none."""
+  if b"\r" not in lines:
+    return -1
+  data = np.frombuffer(lines, np.uint8)
+  returns = np.flatnonzero(data == _RETURN)
+  within = returns[data[returns + 1] != _NEWLINE]
+  return int(within[0]) if len(within) else -1
 
 
 def _line_starts(block: np.ndarray) -> tuple[np.ndarray, int]:

@@ -87,6 +87,9 @@ class MixedSource(Source):
   def can_be_mixed(self) -> bool:
     return False
 
+  def _check_unchanged(self, ticket: Ticket) -> None:
+    self._parts[ticket.source]._check_unchanged(ticket)
+
   @property
   def shuffles(self) -> bool:
     return any(part.shuffles for part in self._parts)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 from tqdm import tqdm
+
+from tfps.data import file_systems
+
+REMEDY = "Make the source again, and leave its files alone while it is used."
+_REMOTE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -29,6 +36,41 @@ def opened(path: str, begin: int, length: int | None) -> Iterator[Any]:
         yield uncompressed
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
       raise ValueError(f"{path} is not a complete gzip file: {error}.") from None
+
+
+class Unchanged:
+  """Recognises files that are written again, by their size and time.
+
+  Args:
+    paths: the files as they are now; of others nothing is known.
+  """
+
+  def __init__(self, paths: Iterable[str]):
+    self._versions = {path: _version(path) for path in paths}
+    self._checked = dict.fromkeys(self._versions, time.monotonic())
+
+  def check(self, path: str) -> None:
+    """Raises ValueError if the file is another one now. A remote one is looked at once a minute."""
+    now = time.monotonic()
+    is_due = file_systems.is_local(path) or now - self._checked.get(path, now) > _REMOTE_SECONDS
+    if path not in self._versions or not is_due:
+      return
+    self._checked[path] = now
+    try:
+      same = _version(path) == self._versions[path]
+    except (FileNotFoundError, tf.errors.NotFoundError):
+      raise ValueError(f"{path} is gone since it was indexed. {REMEDY}") from None
+    if not same:
+      raise ValueError(f"{path} changed: it was written again since it was indexed. {REMEDY}")
+
+
+def _version(path: str) -> tuple[int, int]:
+  """(bytes, when they were written in ns), as far as the file system tells."""
+  if file_systems.is_local(path):
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+  found = tf.io.gfile.stat(path)
+  return found.length, found.mtime_nsec
 
 
 def refuse_parquet(path: str) -> None:

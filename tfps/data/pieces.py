@@ -66,6 +66,11 @@ def joined(ranges: Sequence[Ticket]) -> Ticket:
   )  # fmt: skip
 
 
+def paths_of(ticket: Ticket) -> list[str]:
+  """The files of a ticket of Python values."""
+  return ticket.path.split(_SEPARATOR)
+
+
 def ranges_of(ticket: Ticket) -> list[Ticket]:
   """The ranges of a ticket of Python values."""
   if not ticket.pieces:

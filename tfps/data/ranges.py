@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfps.data import parsing
+from tfps.data.opening import REMEDY
 
 if TYPE_CHECKING:
   from tfps.data.ticket import Ticket
-
-_REMEDY = "Make the source again, and leave its files alone while it is used."
 
 
 def check_count(ticket: Ticket, found: tf.Tensor) -> None:
@@ -25,7 +24,7 @@ def check_count(ticket: Ticket, found: tf.Tensor) -> None:
       "changed; records in the range now and when it was indexed:",
       found,
       ticket.records,
-      _REMEDY,
+      REMEDY,
     ],
   )
 
@@ -52,7 +51,7 @@ def block(ticket: Ticket, sizes: Mapping[str, int]) -> tf.Tensor:
   blocks = blocks.take(2).concatenate(tf.data.Dataset.from_tensors(tf.constant("")))
   blocks = blocks.batch(3).get_single_element()
   changed = "changed; its size is not what it was when it was indexed."
-  tf.debugging.Assert(tf.size(blocks) == 2, [ticket.path, changed, _REMEDY])
+  tf.debugging.Assert(tf.size(blocks) == 2, [ticket.path, changed, REMEDY])
   return blocks[0]
 
 
