@@ -51,6 +51,12 @@ def main():
     help="the goal, as a share of the merge's records/s (default 0.5)",
   )
   parser.add_argument(
+    "--files-speed",
+    type=float,
+    default=0.7,
+    help="the goal from files to files, as a share of pandas' records/s (default 0.7)",
+  )
+  parser.add_argument(
     "--slack",
     type=float,
     default=1.0,
@@ -107,6 +113,12 @@ def measure(flags, folder):
       "join's records/s over merge's",
       taken["merge"].median / taken["join"].median,
       flags.speed,
+      at_least=True,
+    ),
+    harness.Goal(
+      "tfps join's records/s over pandas', files to files",
+      taken["files, pandas"].median / taken["files, tfps"].median,
+      flags.files_speed,
       at_least=True,
     ),
     harness.Goal(

@@ -401,9 +401,9 @@ def test_input():
 
 def test_join_speed():
   done = run(
-    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0", "--slack=1.2",
-    "--json", "--check",
+    "join_speed.py", "--records=100000", "--batch=20000", "--repeats=1", "--speed=0",
+    "--files-speed=0", "--slack=1.2", "--json", "--check",
   )  # fmt: skip
   report = json.loads(done.stdout)
   assert done.returncode == 0, report
-  assert len(report["goals"]) == 2 and len(report["results"]) == 6
+  assert len(report["goals"]) == 3 and len(report["results"]) == 6
