@@ -107,8 +107,7 @@ class Trainer:
     logit = embedded.lr_logit + keras.layers.Dense(1)(hidden)
     self.model = tfps.Model(inputs, tf.sigmoid(logit))
     self.model.compile("adam", "binary_crossentropy")
-    spec = tf.TensorSpec([None, None], tf.int64)
-    raw = tfps.data.RawInputs({"item": spec}, dict, check_padding=False)  # It joins no requests.
+    raw = tfps.data.RawInputs({"item": tf.TensorSpec([None, None], tf.int64)}, dict)
     self._rng = np.random.default_rng(1)
     self._rows = rows
     self.step(self.draw(rows))

@@ -61,8 +61,6 @@ def raw_batch(rng, size):
   """{name: array} of raw features."""
   words = np.array([""] + [f"w{i}" for i in range(40)])
   history = words[rng.integers(0, 41, (size, 3))]
-  # No row ends with the value with which it begins.
-  history = np.pad(history, ((0, 0), (0, 1)), constant_values="")
   return {
     "user": rng.integers(0, 50, size),
     "city": words[rng.integers(0, 41, size)],

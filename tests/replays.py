@@ -119,19 +119,6 @@ def write(path, messages, compressed=False):
   return path
 
 
-def as_sent(inputs):
-  """The inputs of a request of several rows: each ends its lists with an empty value."""
-
-  def ended(value):
-    value = np.asarray(value)
-    if value.ndim < 2 or value.dtype.kind == "f":
-      return value
-    empty = 0 if value.dtype.kind == "i" else ""
-    return np.pad(value, ((0, 0), (0, 1)), constant_values=empty)
-
-  return {name: ended(value) for name, value in inputs.items()}
-
-
 def log_of(request, response):
   """The PredictionLog of a call."""
   return prediction_log_pb2.PredictionLog(
@@ -190,7 +177,7 @@ class World:
         if state:
           for chunk in deltas.next_delta(1, state - 1).chunks(0, 1 << 20):
             self.server.call(chunk.inputs(), "apply_delta")
-        self.logs += [log_of(*self.server.exchange(as_sent(self.requests[i]))) for i in numbers]
+        self.logs += [log_of(*self.server.exchange(self.requests[i])) for i in numbers]
     except BaseException:
       self.server.close()
       raise
@@ -201,6 +188,5 @@ class World:
 
   def serve(self, name, change, signature="serving_default"):
     """The file of a log of all requests, each changed by its client before it was sent."""
-    sent = [as_sent(change(dict(raw))) for raw in self.requests]
-    logs = [log_of(*self.server.exchange(inputs, signature)) for inputs in sent]
+    logs = [log_of(*self.server.exchange(change(dict(raw)), signature)) for raw in self.requests]
     return write(self.folder / f"{name}.tfrecord", logs)

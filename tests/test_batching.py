@@ -56,6 +56,7 @@ RAW = tfps.data.RawInputs(
     "pair": tf.TensorSpec([None, 2], tf.string),
   },
   features,
+  check_padding=True,
 )  # fmt: skip
 
 
@@ -187,15 +188,15 @@ def test_floats_are_looked_at_where_there_are_no_ids():
   varying = tf.TensorSpec([None, None], tf.float32)
   filled = {"price": tf.constant([[1.0, 2.0, 1.0], [1.0, 2.0, 3.0]])}
   with pytest.raises(tf.errors.InvalidArgumentError, match="a row of input 'price' ends with"):
-    padding.refuse(filled, {"price": varying})
+    padding.checked(filled, {"price": varying}, True)
   ended = {
     name: tf.constant(value) for name, value in padding.end_rows(filled, {"price": varying}).items()
   }
-  assert padding.refuse(ended, {"price": varying})["price"].shape == [2, 4]
+  assert padding.checked(ended, {"price": varying}, True)["price"].shape == [2, 4]
   ids = {"ids": tf.constant([[5, 0, 0], [7, 8, 0]], tf.int64)}
-  padding.refuse(
-    {**filled, **ids}, {"price": varying, "ids": tf.TensorSpec([None, None], tf.int64)}
-  )
+  both = {"price": varying, "ids": tf.TensorSpec([None, None], tf.int64)}
+  padding.checked({**filled, **ids}, both, True)
+  padding.checked(filled, {"price": varying}, False)
 
 
 def test_the_stand_in_keeps_the_rules_of_the_queue(session):

@@ -15,7 +15,6 @@ from sklearn.metrics import roc_auc_score
 
 import tfps
 from tests import zoo
-from tfps.export.served import padding
 
 pytestmark = pytest.mark.usefixtures("keras_unconverted")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -172,7 +171,7 @@ def test_an_export_answers_as_the_trainer_for_any_batch_and_length(name, tmp_pat
   for size, width in ((1, 9), (5, 2)):
     x = zoo.features(rng, size, width)
     expected = model({slot: tf.convert_to_tensor(value) for slot, value in x.items()})
-    served = session.run(padding.end_rows(x, RAW.specs))
+    served = session.run(x)
     if not isinstance(expected, dict):
       expected = {"predictions": expected}
     assert set(served) == set(expected)

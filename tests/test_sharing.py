@@ -10,7 +10,6 @@ import tf_keras as keras
 import tfps
 from tests.exports import SPECS
 from tests.reference import Accessor, Optimizer, ReferenceTable
-from tfps.export.served import padding
 from tfps.export.served.inputs import ModelInputs
 from tfps.layers.embedding import slots_of
 
@@ -456,7 +455,6 @@ def test_a_served_model_reads_the_same_rows(tmp_path, hashed):
     "history": words[rng.integers(0, 10, [30, 4])],
     "seen": words[np.sort(rng.integers(0, 10, [30, 3]))[:, ::-1]],
   }
-  raw = padding.end_rows(raw, specs)
   x = ModelInputs(model, raw_inputs).from_raw({name: tf.constant(raw[name]) for name in raw})
   for _ in range(10):
     model.train_on_batch(x, rng.integers(0, 2, [30, 1]).astype(np.float32))

@@ -17,8 +17,8 @@ class RawInputs:
     sample: None, or a function of (the ordinal of a day, n) to {name: array} of n of its examples
       at most; exports keep some to be checked with.
     check_padding: whether the served graph refuses rows that a server may have filled up with
-      values, because it joins requests of different widths (pad_variable_length_inputs); False
-      where no server of the export does.
+      values, because it joins requests of different widths (pad_variable_length_inputs). A request
+      whose row ends with the value with which it begins is then refused, too.
 
   Examples:
     >>> user_id, genres = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
@@ -36,7 +36,7 @@ class RawInputs:
   specs: Mapping[str, tf.TensorSpec]
   features: Callable[[dict[str, tf.Tensor]], dict]
   sample: Callable[[int, int], dict] | None = None
-  check_padding: bool = True
+  check_padding: bool = False
 
   def __post_init__(self) -> None:
     for name, spec in self.specs.items():

@@ -51,7 +51,8 @@ def tensors(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
 
 def raw_arrays(raw: RawInputs, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Raw examples as arrays by name, in the order of `raw`, in a form that no graph refuses."""
-  return padding.end_rows({name: inputs[name] for name in raw.specs}, raw.specs)
+  arrays = {name: np.asarray(inputs[name]) for name in raw.specs}
+  return padding.end_rows(arrays, raw.specs) if raw.check_padding else arrays
 
 
 def prepare(

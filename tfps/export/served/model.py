@@ -133,7 +133,7 @@ class ServedModel(tf.Module):
   def _as_sent(
     self, tensors: dict[str, tf.Tensor], specs: Mapping[str, tf.TensorSpec]
   ) -> dict[str, tf.Tensor]:
-    return padding.refuse(tensors, specs) if self._raw.check_padding else tensors
+    return padding.checked(tensors, specs, self._raw.check_padding)
 
   def _probability(self, serialized: tf.Tensor) -> tf.Tensor:
     (prediction,) = self._predict_examples(serialized).values()

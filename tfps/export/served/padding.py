@@ -16,22 +16,22 @@ import tensorflow as tf
 from tfps.data.raw_inputs import padding
 
 
-def refuse(
-  tensors: Mapping[str, tf.Tensor], specs: Mapping[str, tf.TensorSpec]
+def checked(
+  tensors: Mapping[str, tf.Tensor], specs: Mapping[str, tf.TensorSpec], filled_up: bool
 ) -> dict[str, tf.Tensor]:
-  """The tensors, once it is certain that no server has filled them up with values.
-
-  Floats go with the ids beside them, which are looked at in their place.
+  """The tensors, once it is certain that they have the widths that were declared.
 
   Args:
     tensors: the inputs of a signature by name.
     specs: their specs.
+    filled_up: whether it must be certain, too, that no server has filled a row up with values.
+      Floats go with the ids beside them, which are looked at in their place.
 
   Returns:
     The same tensors. If one has another width than its spec, or a row that may have been filled
     up, they cannot be read: tf.errors.InvalidArgumentError.
   """
-  ends = _of_varying_width(specs)
+  ends = _of_varying_width(specs) if filled_up else []
   checks = [_refuse_filled_up(name, tensors[name]) for name in ends]
   checks += [
     _require_width(name, tensors[name], spec)
