@@ -1,8 +1,9 @@
 """How fast sources read: records/s and processor seconds per million, for every format.
 
 The same samples, a label, 26 slots of one value and one of several, are written in each format.
-tfps reads its sources as a ticket of training does. Beside it stand tf.data, which reads and parses
-the same TFRecord and CSV files by batches, and pyarrow and pandas, which read the same Parquet.
+tfps reads its sources as training does, the next ticket ahead. Beside it stand tf.data, which reads
+and parses the same TFRecord and CSV files by batches, and pyarrow and pandas, which read the same
+Parquet.
 With --values=texts the slots hold texts, else integers; with --feasigns the parse functions make
 feasigns of them, in tfps and tf.data alike.
 """
