@@ -240,7 +240,8 @@ def path_of(*names: str) -> str:
 
 
 def _vector(tensor: tf.Tensor) -> tf.Tensor:
-  return tf.ensure_shape(tensor, [None])
+  tensor.set_shape([None])
+  return tensor
 
 
 def _arrow() -> Any:
