@@ -70,7 +70,8 @@ class Way(NamedTuple):
 
 WAYS = {
   "Adagrad": Way(1e-4),
-  "FTRL of sums": Way(0.05, lambda: tfps.FTRL(0.2, beta=0.3), True),
+  "FTRL 0.1 of sums": Way(0.05, lambda: tfps.FTRL(0.1, beta=0.3), True),
+  "FTRL 0.2 of sums": Way(0.05, lambda: tfps.FTRL(0.2, beta=0.3), True),
 }
 TWIN_WAYS = {
   "Adam": Way(0.05),

@@ -296,7 +296,7 @@ class Batch:
 def test_models(tmp_path):
   write_ratings(tmp_path, 5)
   flags = [f"--data={tmp_path}", "--rows=500", "--seeds=1", "--models", "DIN", "ESMM", "--json"]
-  ways = ["--ways", "FTRL of sums", "Adagrad of sums"]
+  ways = ["--ways", "FTRL 0.1 of sums", "Adagrad of sums"]
   done = run("models.py", *flags, *ways, home=tmp_path)
   report = json.loads(done.stdout)
   assert [row["model"] for row in report["results"]] == ["DIN", "ESMM"]
