@@ -112,6 +112,7 @@ def test_a_file_that_was_read_may_go_away_and_one_may_grow(tmp_path):
     (gzip.compress(b"{}\n"), "is compressed; unpack it"),
     ('{"a": 1}\n'.encode("utf-16"), "is a text in UTF-16"),
   ],
+  ids=["Parquet", "gz", "UTF-16"],
 )
 def test_files_that_hold_no_lines_are_refused_also_where_bad_records_are_skipped(
   content, sentence, tmp_path
