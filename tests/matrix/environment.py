@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -107,10 +108,12 @@ class Environment:
     )
     log.write_text(ran.stdout)
     if ran.returncode:
+      print(ran.stdout[-_MOST_SHOWN:], file=sys.stderr, flush=True)
       raise Failed(f"ended with {ran.returncode}; see {log}")
     return ran.stdout
 
 
+_MOST_SHOWN = 10_000  # Characters of what a step that failed has printed.
 _WHICH_PYTHON = "import sys; print('.'.join(map(str, sys.version_info[:2])), sys.executable)"
 
 
