@@ -227,7 +227,12 @@ def test_the_stand_in_keeps_the_rules_of_the_queue(session):
 def test_a_server_that_joins_and_fills_up(export, session):
   rng = np.random.default_rng(2)
   requests = [request_of(rng, 1, *rng.integers(1, 4, 2)) for _ in range(24)]
-  with ModelServer(export, batching=PADDED) as server, futures.ThreadPoolExecutor(8) as clients:
+  # A call holds its thread for a moment longer than its client.
+  flags = ["--grpc_max_threads=32"]
+  with (
+    ModelServer(export, flags, PADDED) as server,
+    futures.ThreadPoolExecutor(8) as clients,
+  ):
     server.wait()
 
     def ask(request):
