@@ -65,12 +65,15 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("compression", ["", ".gz"])
-@pytest.mark.parametrize("name", AWKWARD)
+# Compressed text with a carriage return inside is refused.
+PACKED = [name for name in AWKWARD if name != "a carriage return inside"]
+
+
+@pytest.mark.parametrize(
+  "name, compression", [*((name, "") for name in AWKWARD), *((name, ".gz") for name in PACKED)]
+)
 def test_every_line_once(tmp_path, name, compression):
   content, expected = AWKWARD[name]
-  if compression and name == "a carriage return inside":
-    expected = [b"ab", b"c"]  # tf.data.TextLineDataset drops it
   source = make(write(tmp_path / f"lines.txt{compression}", content))
   assert read_all(source) == expected
   assert source.days() == [tfps.data.Day(0, "all", len(expected))]
