@@ -91,6 +91,8 @@ class Ops:
       return f"made-{rng.randrange(3)}"
     if attribute.name == "container":
       return ""
+    if attribute.name in ("prefix", "padding"):
+      return rng.choice(("", "slot:", "\x00", "é" * rng.randrange(300)))
     if attribute.type == "bool":
       return rng.random() < 0.5
     if attribute.type == "int":
