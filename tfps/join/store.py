@@ -100,27 +100,30 @@ class Store:
     self._db.execute("insert or replace into meta values(?, ?)", (name, json.dumps(value)))
 
   def positions(self, log: str) -> dict[str, int]:
-    return dict(self._db.execute("select name, position from positions where log = ?", (log,)))
+    return self._of_log("positions", log)
 
   def set_positions(self, log: str, changed: Mapping[str, int | None]) -> None:
     """Sets positions in files or partitions; None removes one."""
-    for name, position in changed.items():
-      if position is None:
-        self._db.execute("delete from positions where log = ? and name = ?", (log, name))
-      else:
-        self._db.execute("insert or replace into positions values(?, ?, ?)", (log, name, position))
+    self._change_log("positions", log, changed)
 
   def tails(self, log: str) -> dict[str, int]:
     """The checksums of what was read last of the files of a log."""
-    return dict(self._db.execute("select name, tail from tails where log = ?", (log,)))
+    return self._of_log("tails", log)
 
   def set_tails(self, log: str, changed: Mapping[str, int | None]) -> None:
     """Sets them; None removes one."""
-    for name, tail in changed.items():
-      if tail is None:
-        self._db.execute("delete from tails where log = ? and name = ?", (log, name))
+    self._change_log("tails", log, changed)
+
+  def _of_log(self, table: str, log: str) -> dict[str, int]:
+    rows = self._db.execute(f"select * from {table} where log = ?", (log,))
+    return {name: number for _, name, number in rows}
+
+  def _change_log(self, table: str, log: str, changed: Mapping[str, int | None]) -> None:
+    for name, number in changed.items():
+      if number is None:
+        self._db.execute(f"delete from {table} where log = ? and name = ?", (log, name))
       else:
-        self._db.execute("insert or replace into tails values(?, ?, ?)", (log, name, tail))
+        self._db.execute(f"insert or replace into {table} values(?, ?, ?)", (log, name, number))
 
   # Waiting feature records.
 
