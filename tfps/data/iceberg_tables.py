@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfps.data.columns import partitions
-from tfps.data.partitions import PartitionFile, Where, calendar_of_partitions, chosen, keys_of
+from tfps.data.partitions import (
+  PartitionFile,
+  Where,
+  calendar_of_partitions,
+  chosen,
+  fits,
+  keys_of,
+)
 
 # Types that a column may have had before: what is read of such a file is the same.
 _WIDENED = ({"int", "long"}, {"float", "double"})
@@ -76,7 +83,7 @@ def iceberg(
   files, tasks = [], {}
   for task in table.scan(snapshot_id=snapshot).plan_files():
     folders = dict(_folders(table, task.file))
-    if all(test(folders[key]) for key, test in wanted.items() if key in folders):
+    if fits(folders, wanted):
       files.append(PartitionFile(folders, _path(task.file)))
       tasks[_path(task.file)] = task
   calendar = calendar_of_partitions(files, keys, first, last)

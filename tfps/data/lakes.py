@@ -6,7 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 from tfps.data.columns.partitions import key_of
-from tfps.data.partitions import PartitionFile, Where, calendar_of_partitions, chosen, keys_of
+from tfps.data.partitions import (
+  PartitionFile,
+  Where,
+  calendar_of_partitions,
+  chosen,
+  fits,
+  keys_of,
+)
 
 
 def delta(
@@ -64,7 +71,7 @@ def delta(
   files = []
   for path in snapshot.file_uris():
     folders = dict(filter(lambda pair: pair[0], map(key_of, path.split("/")[:-1])))
-    if all(test(folders[key]) for key, test in wanted.items() if key in folders):
+    if fits(folders, wanted):
       files.append(PartitionFile(folders, path))
   calendar = calendar_of_partitions(files, keys, first, last)
   if not calendar:

@@ -147,6 +147,11 @@ def chosen(where: Where | None) -> dict[str, Callable[[str], bool]]:
   return {key: choose(wanted) for key, wanted in (where or {}).items()}
 
 
+def fits(folders: Mapping[str, str], wanted: Mapping[str, Callable[[str], bool]]) -> bool:
+  """Whether a file in folders {key: value} is one that `chosen` wants; it may lack a key."""
+  return all(test(folders[key]) for key, test in wanted.items() if key in folders)
+
+
 def files_below(
   folder: str,
   *,

@@ -20,6 +20,7 @@ from tfps.data import file_systems
 from tfps.data import pieces as pieces_lib
 from tfps.data.columns import arrays, kinds, partitions, recurring
 from tfps.data.columns.kinds import FLOAT, INT, LIST, STRING, STRUCT, Kind
+from tfps.data.opening import REMEDY
 from tfps.data.ticket import Ticket
 
 MAGIC = b"PAR1"
@@ -113,9 +114,6 @@ class File:
 
   def close(self) -> None:
     self._parquet.close(force=True)
-
-
-REMEDY = "Make the source again, and leave its files alone while it is used."
 
 
 def _footer(stream: Any, path: str) -> bytes:
