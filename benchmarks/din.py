@@ -18,6 +18,7 @@ import harness
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from row_optimizer import RowOptimizer
 
 import tfps
 
@@ -171,7 +172,7 @@ class TableDin(Din, tfps.Model):
     return output.lr_logit, tf.unstack(output.mf, axis=1), output.sequences["history"]
 
 
-class KerasDin(Din, keras.Model):
+class KerasDin(RowOptimizer, Din, keras.Model):
   """Embeddings of the whole vocabulary; the history reads the movies', or has its own."""
 
   def __init__(self, sizes, way):
@@ -183,29 +184,15 @@ class KerasDin(Din, keras.Model):
       slot: keras.layers.Embedding(sizes[slot], MF_DIM, uniform())
       for slot in dict.fromkeys([*SLOTS, self.movies])
     }
-    self.row_optimizer, self.gradient_scale = way.optimizer(), way.gradient_scale
+    self.row_optimizer, self.sums = way.optimizer(), way.gradient_scale == "sum"
 
   def look_up(self, x, training):
     weights = [_mean(layer(x[slot]), x[slot]) for layer, slot in zip(self.wide, SLOTS)]
     vectors = [_mean(self.deep[slot](x[slot]), x[slot]) for slot in SLOTS]
     return tf.add_n(weights), vectors, self.deep[self.movies](x["history"])
 
-  def train_step(self, data):
-    """Keras's, with an optimizer of its own for the embeddings."""
-    x, y = data
-    with tf.GradientTape() as tape:
-      loss = self.compute_loss(x, y, self(x, training=True))
-    rows = [layer.embeddings for layer in [*self.wide, *self.deep.values()]]
-    dense = [*self.attention.trainable_variables, *self.tower.trainable_variables]
-    of_rows, of_dense = tape.gradient(loss, [rows, dense])
-    if self.gradient_scale == "sum":
-      of_rows = [
-        tf.IndexedSlices(g.values * tf.cast(tf.shape(y)[0], tf.float32), g.indices, g.dense_shape)
-        for g in of_rows
-      ]
-    self.row_optimizer.apply_gradients(zip(of_rows, rows))
-    self.optimizer.apply_gradients(zip(of_dense, dense))
-    return {"loss": loss}
+  def row_layers(self):
+    return [*self.wide, *self.deep.values()]
 
 
 def _mean(vectors, ids):

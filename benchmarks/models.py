@@ -22,6 +22,7 @@ import harness
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from row_optimizer import RowOptimizer
 
 import tfps
 from tfps.cli import config as cli_config
@@ -154,29 +155,6 @@ def _present(ids):
   return tf.cast(ids != 0, tf.float32)[:, :, tf.newaxis]
 
 
-class OwnOptimizer:
-  """A twin whose embeddings have an optimizer of their own."""
-
-  def steps_rows_by(self, way):
-    self.way, self.row_optimizer = way, way.optimizer()
-
-  def train_step(self, data):
-    x, y = data
-    with tf.GradientTape() as tape:
-      p = self(x, training=True)
-      loss = self.compute_loss(x, y, p)
-    layers = [layer for layer in self.submodules if isinstance(layer, FullVocabulary)]
-    rows = [weight for layer in layers for weight in layer.trainable_weights]
-    dense = [weight for weight in self.trainable_weights if all(weight is not row for row in rows)]
-    of_rows, of_dense = tape.gradient(loss, [rows, dense])
-    if self.way.sums:
-      size = tf.cast(tf.shape(tf.nest.flatten(y)[0])[0], tf.float32)
-      of_rows = [tf.IndexedSlices(g.values * size, g.indices, g.dense_shape) for g in of_rows]
-    self.row_optimizer.apply_gradients(zip(of_rows, rows))
-    self.optimizer.apply_gradients(zip(of_dense, dense))
-    return {"loss": loss}
-
-
 def file_of(name):
   return ROOT / "models" / f"{getattr(tfps.models, name).__module__.rpartition('.')[2]}.py"
 
@@ -193,10 +171,13 @@ def twin_class(name, way=None):
   if way is None or way.optimizer is None:
     return twin
 
-  class Twin(OwnOptimizer, twin):
+  class Twin(RowOptimizer, twin):
     def __init__(self, *arguments, **keywords):
       super().__init__(*arguments, **keywords)
-      self.steps_rows_by(way)
+      self.row_optimizer, self.sums = way.optimizer(), way.sums
+
+    def row_layers(self):
+      return [layer for layer in self.submodules if isinstance(layer, FullVocabulary)]
 
   return Twin
 
